@@ -1,0 +1,373 @@
+// The Python module cnnrt._core: buffers, weight packing, plans, and what the machine offers.
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "fields.h"
+#include "memory.h"
+#include "pack.h"
+#include "plan.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace cnnrt {
+namespace {
+
+template <size_t N>
+using Names = const std::string_view[N];
+
+constexpr Names<static_cast<size_t>(Activation::affine) + 1> kActivations = {
+#define ACTIVATION(name, value) #name,
+#include "kernels/activations.def"
+#undef ACTIVATION
+};
+constexpr Names<9> kBinaries = {"first", "add", "sub", "mul", "div", "min", "max", "pow", "prelu"};
+constexpr Names<2> kPools = {"max", "average"};
+constexpr Names<2> kOrders = {"rows", "channels"};
+
+template <class E, size_t N>
+E named(const Names<N>& names, const py::handle& value, const char* what) {
+    const auto text = value.cast<std::string>();
+    for (size_t i = 0; i < N; ++i)
+        if (names[i] == text) return static_cast<E>(i);
+    throw py::value_error(std::string("unknown ") + what + " '" + text + "'");
+}
+
+// Fills one field of an args struct from the Python value of that name.
+struct Reader {
+    const py::dict& values;
+    size_t used = 0;
+
+    template <class T>
+    void operator()(const char* name, T& field) {
+        const py::str key(name);
+        if (!values.contains(key)) return;
+        ++used;
+        try {
+            read(py::reinterpret_borrow<py::object>(values[key]), field);
+        } catch (const py::cast_error&) {
+            throw py::type_error(std::string("field '") + name + "' has a value of the wrong type");
+        }
+    }
+
+    static void read(const py::object& v, int32_t& field) { field = v.cast<int32_t>(); }
+    static void read(const py::object& v, int64_t& field) { field = v.cast<int64_t>(); }
+    static void read(const py::object& v, int64_t (&field)[kMaxDims]) {
+        const auto list = v.cast<std::vector<int64_t>>();
+        if (list.size() > kMaxDims) throw py::value_error("more than 8 axes");
+        std::copy(list.begin(), list.end(), field);
+    }
+    static void read(const py::object& v, Ref& field) {
+        if (v.is_none()) return;
+        if (py::isinstance<Memory>(v)) {
+            field.space = kConstant;
+            field.offset = reinterpret_cast<int64_t>(v.cast<const Memory&>().data());
+            return;
+        }
+        const auto [space, offset] = v.cast<std::pair<int32_t, int64_t>>();
+        field.space = space;
+        field.offset = offset;
+    }
+    static void read(const py::object& v, View& field) {
+        if (v.is_none()) return;
+        const auto t = v.cast<py::tuple>();
+        if (t.size() != 5) throw py::cast_error();
+        read(t[0], field.at);
+        field.image = t[1].cast<int64_t>();
+        field.block = t[2].cast<int64_t>();
+        field.plane = t[3].cast<int64_t>();
+        field.row = t[4].cast<int64_t>();
+    }
+    static void read(const py::object& v, Epilogue& field) {
+        if (v.is_none()) return;
+        const auto t = v.cast<py::tuple>();
+        if (t.size() != 3) throw py::cast_error();
+        field.activation = named<Activation>(kActivations, t[0], "activation");
+        field.alpha = t[1].cast<float>();
+        field.beta = t[2].cast<float>();
+    }
+    static void read(const py::object& v, Order& field) { field = named<Order>(kOrders, v, "order"); }
+    static void read(const py::object& v, Pool& field) { field = named<Pool>(kPools, v, "pool"); }
+    static void read(const py::object& v, Binary& field) {
+        field = named<Binary>(kBinaries, v, "operation");
+    }
+};
+
+#define CNNRT_VISIT_ARGS(Args, ...)                   \
+    void visit(Reader& reader, Args& args) {          \
+        CNNRT_FIELDS(reader, args, __VA_ARGS__)       \
+    }
+CNNRT_ALL_ARGS(CNNRT_VISIT_ARGS)
+
+template <class Args>
+void add_with(Plan& plan, int kernel, const py::dict& values, bool serial, bool independent) {
+    Args args;
+    Reader reader{values};
+    visit(reader, args);
+    if (reader.used != values.size())
+        throw py::type_error(std::string("kernel '") + plan.tier().kernels[kernel].name +
+                             "' was given a field that it does not have");
+    plan.add(kernel, &args, serial, independent);
+}
+
+void add_step(Plan& plan, const std::string& kernel, const py::dict& values, bool serial,
+              bool independent) {
+    int index = 0;
+#define KERNEL(name, Args)                                                              \
+    if (kernel == #name) return add_with<Args>(plan, index, values, serial, independent); \
+    ++index;
+#include "kernels/kernels.def"
+#undef KERNEL
+    throw py::value_error("no kernel '" + kernel + "'");
+}
+
+// A plan with the shapes of the caller's arrays, for the call from Python.
+struct BoundPlan {
+    struct Array {
+        std::vector<py::ssize_t> shape;
+        py::dtype dtype;
+    };
+    Plan plan;
+    std::vector<Array> inputs, outputs;
+    py::list kept;  // what the steps point at
+
+    explicit BoundPlan(const std::string& isa) : plan(cnnrt::tier(isa)) {}
+
+    static std::vector<Array> arrays(const py::sequence& specs) {
+        std::vector<Array> list;
+        for (const auto& spec : specs) {
+            const auto t = spec.cast<py::tuple>();
+            list.push_back({t[0].cast<std::vector<py::ssize_t>>(), py::dtype::from_args(t[1])});
+        }
+        return list;
+    }
+
+    // A workspace from the pool for the time of one call.
+    struct Lease {
+        Plan& plan;
+        std::unique_ptr<Workspace> workspace;
+        explicit Lease(Plan& p) : plan(p), workspace(p.take_workspace()) {}
+        ~Lease() { plan.give_back(std::move(workspace)); }
+        Lease(const Lease&) = delete;
+        Lease& operator=(const Lease&) = delete;
+    };
+
+    void bind_inputs(Workspace& w, const py::sequence& given) const {
+        if (given.size() != inputs.size()) throw py::value_error("wrong number of inputs");
+        w.spaces.clear();
+        w.spaces.push_back(0);
+        w.spaces.push_back(reinterpret_cast<uintptr_t>(w.arena.data()));
+        for (size_t i = 0; i < inputs.size(); ++i) {
+            const auto a = py::reinterpret_borrow<py::array>(py::object(given[i]));
+            const Array& want = inputs[i];
+            if (!py::isinstance<py::array>(a) || !(a.flags() & py::array::c_style) ||
+                a.ndim() != static_cast<py::ssize_t>(want.shape.size()) ||
+                !std::equal(want.shape.begin(), want.shape.end(), a.shape()) ||
+                a.dtype().num() != want.dtype.num() || a.dtype().byteorder() == '>')
+                throw py::type_error("input " + std::to_string(i) +
+                                     " is not a contiguous array of the planned shape and dtype");
+            w.spaces.push_back(reinterpret_cast<uintptr_t>(a.data()));
+        }
+    }
+    py::list bind_outputs(Workspace& w) const {
+        py::list results(outputs.size());
+        for (size_t i = 0; i < outputs.size(); ++i) {
+            py::array a(outputs[i].dtype, outputs[i].shape);
+            w.spaces.push_back(reinterpret_cast<uintptr_t>(a.mutable_data()));
+            results[i] = std::move(a);
+        }
+        return results;
+    }
+
+    py::list run(const py::sequence& given) {
+        Lease lease(plan);
+        bind_inputs(*lease.workspace, given);
+        py::list results = bind_outputs(*lease.workspace);
+        const py::gil_scoped_release release;
+        plan.run(*lease.workspace, 0, plan.size());
+        return results;
+    }
+    std::vector<int64_t> time(const py::sequence& given) {
+        Lease lease(plan);
+        bind_inputs(*lease.workspace, given);
+        const py::list results = bind_outputs(*lease.workspace);
+        std::vector<int64_t> nanoseconds(plan.size());
+        const py::gil_scoped_release release;
+        plan.run(*lease.workspace, 0, plan.size(), nanoseconds.data());
+        return nanoseconds;
+    }
+};
+
+// A workspace held from Python, for plans that are run in stretches.
+struct HeldWorkspace {
+    std::shared_ptr<BoundPlan> owner;
+    std::unique_ptr<Workspace> workspace;
+    ~HeldWorkspace() { owner->plan.give_back(std::move(workspace)); }
+};
+
+using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+std::unique_ptr<Memory> floats(int64_t count) {
+    if (count < 0) throw py::value_error("negative size");
+    return std::make_unique<Memory>(static_cast<size_t>(count) * 4);
+}
+float* data(const Memory& m) { return reinterpret_cast<float*>(m.data()); }
+int64_t blocks(int64_t channels) { return (channels + 15) / 16; }
+
+void need(bool condition, const char* what) {
+    if (!condition) throw py::value_error(what);
+}
+
+}  // namespace
+}  // namespace cnnrt
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+    using namespace cnnrt;
+    m.doc() = "Kernels and executor of cnnrt.";
+
+    m.def("isas", [] {
+        std::vector<std::string> names;
+        for (const Tier& t : tiers()) names.emplace_back(t.name);
+        return names;
+    });
+    m.attr("activations") = [] {
+        py::list names;
+        for (const auto& n : kActivations) names.append(std::string(n));
+        return py::tuple(names);
+    }();
+    m.attr("kernels") = [] {
+        py::list names;
+        for (int i = 0; i < kKernels; ++i) names.append(tiers().back().kernels[i].name);
+        return py::tuple(names);
+    }();
+
+    py::class_<Memory>(m, "Memory", py::buffer_protocol())
+        .def(py::init([](const py::buffer& source) {
+                 const py::buffer_info info = source.request();
+                 need(PyBuffer_IsContiguous(info.view(), 'C'), "the source is not contiguous");
+                 auto memory = std::make_unique<Memory>(static_cast<size_t>(info.size * info.itemsize));
+                 std::memcpy(memory->data(), info.ptr, memory->bytes());
+                 return memory;
+             }),
+             "source"_a)
+        .def_buffer([](Memory& self) {
+            return py::buffer_info(self.data(), 1, py::format_descriptor<uint8_t>::format(),
+                                   static_cast<py::ssize_t>(self.bytes()));
+        })
+        .def_property_readonly("nbytes", &Memory::bytes);
+
+    m.def(
+        "pack_conv",
+        [](const Floats& w, int threads) {
+            need(w.ndim() == 3, "weight must be [m, c, taps]");
+            auto to = floats(blocks(w.shape(0)) * 16 * w.shape(1) * w.shape(2));
+            pack_conv(w.data(), w.shape(0), w.shape(1), w.shape(2), data(*to), threads);
+            return to;
+        },
+        "weight"_a, "threads"_a = 1);
+    m.def(
+        "pack_conv_grouped",
+        [](const Floats& w, int64_t group, const std::vector<int32_t>& window, int64_t span,
+           int threads) {
+            need(w.ndim() == 3 && group > 0, "weight must be [m, c / group, taps]");
+            need(static_cast<int64_t>(window.size()) == blocks(w.shape(0)), "one window per block");
+            const int64_t panel = span * 16 * w.shape(2) * 16;
+            auto to = floats(blocks(w.shape(0)) * panel);
+            pack_conv_grouped(w.data(), w.shape(0), w.shape(1) * group, group, w.shape(2),
+                              window.data(), span, panel, data(*to), threads);
+            return to;
+        },
+        "weight"_a, "group"_a, "window"_a, "span"_a, "threads"_a = 1);
+    m.def(
+        "pack_planar",
+        [](const Floats& w, int threads) {
+            need(w.ndim() == 3, "weight must be [m, c, taps]");
+            auto to = floats(blocks(w.shape(0)) * 16 * w.shape(1) * w.shape(2));
+            pack_planar(w.data(), w.shape(0), w.shape(1), w.shape(2), data(*to), threads);
+            return to;
+        },
+        "weight"_a, "threads"_a = 1);
+    m.def(
+        "pack_depthwise",
+        [](const Floats& w) {
+            need(w.ndim() == 2, "weight must be [c, taps]");
+            auto to = floats(blocks(w.shape(0)) * 16 * w.shape(1));
+            pack_depthwise(w.data(), w.shape(0), w.shape(1), data(*to));
+            return to;
+        },
+        "weight"_a);
+    m.def(
+        "pack_winograd",
+        [](const Floats& w, const py::array_t<double, py::array::c_style | py::array::forcecast>& g,
+           int threads) {
+            need(w.ndim() == 4 && w.shape(2) == 3 && w.shape(3) == 3, "weight must be [m, c, 3, 3]");
+            need(g.ndim() == 2 && g.shape(0) <= 8 && g.shape(1) == 3, "G must be [size, 3]");
+            const int64_t size = g.shape(0);
+            auto to = floats(size * size * blocks(w.shape(0)) * 16 * w.shape(1));
+            pack_winograd(w.data(), w.shape(0), w.shape(1), g.data(), size, data(*to), threads);
+            return to;
+        },
+        "weight"_a, "g"_a, "threads"_a = 1);
+
+    py::class_<HeldWorkspace>(m, "Workspace");
+    py::class_<BoundPlan, std::shared_ptr<BoundPlan>>(m, "Plan")
+        .def(py::init<const std::string&>(), "isa"_a)
+        .def(
+            "add",
+            [](BoundPlan& self, const std::string& kernel, const py::dict& fields, bool serial,
+               bool independent) {
+                for (const auto& item : fields) {
+                    // Constants must live as long as the steps that point at them.
+                    if (py::isinstance<Memory>(item.second)) self.kept.append(item.second);
+                }
+                add_step(self.plan, kernel, fields, serial, independent);
+            },
+            "kernel"_a, "fields"_a, "serial"_a = false, "independent"_a = false)
+        .def(
+            "finish",
+            [](BoundPlan& self, int64_t arena_bytes, const py::sequence& inputs,
+               const py::sequence& outputs, int threads) {
+                need(arena_bytes >= 0, "negative arena");
+                self.plan.set_memory(arena_bytes, threads);
+                self.inputs = BoundPlan::arrays(inputs);
+                self.outputs = BoundPlan::arrays(outputs);
+            },
+            "arena_bytes"_a, "inputs"_a, "outputs"_a, "threads"_a)
+        .def("run", &BoundPlan::run, "inputs"_a)
+        .def("workspace",
+             [](const std::shared_ptr<BoundPlan>& self) {
+                 return std::unique_ptr<HeldWorkspace>(
+                     new HeldWorkspace{self, self->plan.take_workspace()});
+             })
+        .def(
+            "run_steps",
+            [](BoundPlan& self, HeldWorkspace& held, const py::sequence& arrays, size_t first,
+               size_t last) {
+                need(held.owner.get() == &self, "the workspace of another plan");
+                need(last <= self.plan.size(), "no such step");
+                self.bind_inputs(*held.workspace, arrays);
+                const py::gil_scoped_release release;
+                self.plan.run(*held.workspace, first, last);
+            },
+            "workspace"_a, "arrays"_a, "first"_a, "last"_a)
+        .def("time", &BoundPlan::time, "inputs"_a)
+        .def("trim", [](BoundPlan& self) { self.plan.trim(); })
+        .def("tasks", [](const BoundPlan& self, size_t i) {
+            need(i < self.plan.size(), "no such step");
+            return self.plan.step(i).tasks;
+        })
+        .def("__len__", [](const BoundPlan& self) { return self.plan.size(); })
+        .def_property_readonly("isa", [](const BoundPlan& self) { return self.plan.tier().name; })
+        .def_property_readonly("threads", [](const BoundPlan& self) { return self.plan.threads(); })
+        .def_property_readonly("arena_bytes",
+                               [](const BoundPlan& self) { return self.plan.arena_bytes(); })
+        .def_property_readonly("scratch_bytes", [](const BoundPlan& self) {
+            return self.plan.scratch_bytes() * self.plan.threads();
+        });
+}

@@ -1,0 +1,207 @@
+// The contract between the planner and the kernels: plain structs, filled by name from Python (the
+// fields of each are listed at the end for that), owned by a Plan, never changed afterwards.
+//
+// Layouts. `plain` is the user's row-major array. `blocked` is [N][C/16][D][H][W][16]: channels in
+// blocks of 16, the pixel stride always 16 floats; a View may carry a border around D, H and W and
+// may be a slice of the blocks of a larger tensor. Lanes past the last channel are unspecified, and
+// no kernel lets them reach a real channel.
+//
+// Letters: n image, c channel, o output block, d/h/w output position, k tap, t Winograd tile.
+// Strides and offsets count floats; a Ref's offset counts bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cnnrt {
+
+constexpr int kBlock = 16;   // channels in a block, on every instruction set
+constexpr int kMaxDims = 8;  // of the strided kernels
+
+// A place in one of the run's memory spaces: constants (absolute addresses), the arena, and from
+// kExternal on the caller's inputs and outputs.
+enum Space : int32_t { kConstant = 0, kArena = 1, kExternal = 2 };
+struct Ref {
+    int32_t space = -1;  // -1: absent
+    int64_t offset = 0;
+    explicit operator bool() const { return space >= 0; }
+};
+
+// A blocked tensor: the first pixel of its interior, and the strides.
+struct View {
+    Ref at;
+    int64_t image = 0, block = 0, plane = 0, row = 0;
+    explicit operator bool() const { return static_cast<bool>(at); }
+};
+
+// What a kernel sees of a run: where the spaces begin, and scratch memory of its own thread.
+struct Context {
+    const uintptr_t* spaces;
+    char* scratch;
+    template <class T = float>
+    T* at(Ref r) const {
+        return r ? reinterpret_cast<T*>(spaces[r.space] + static_cast<uintptr_t>(r.offset)) : nullptr;
+    }
+};
+
+enum class Activation : int32_t {
+#define ACTIVATION(name, value) name,
+#include "activations.def"
+#undef ACTIVATION
+};
+
+struct Epilogue {
+    Activation activation = Activation::none;
+    float alpha = 0, beta = 0;
+};
+
+// Which of the two axes of a kernel's task grid is cut first between the threads: rows keep the
+// same pixels on the same core from step to step; channels let each core read only its own weights.
+enum Order : int32_t { kRowsFirst = 0, kChannelsFirst = 1 };
+
+// Dense and grouped convolution, 1 to 3 dimensions, by implicit im2col: the taps are a table of
+// offsets from the pixel of tap 0, weights are panels [block][taps in table order][16].
+struct ConvArgs {
+    View x;  // at tap 0 of output pixel 0: inside the border, or planar for `planar`
+    View y, residual;
+    Ref weight, bias;            // bias: blocks * 16 floats
+    Ref offsets;                 // int32 per tap
+    Ref windows;                 // grouped only: per block, int32 pairs (offset into x, depth of last taps)
+    int64_t panel = 0;           // floats from one block's weights to the next
+    int32_t taps = 0;            // taps that read 16 channels
+    int32_t last_taps = 0;       // then taps that read only last_depth channels
+    int32_t last_depth = 0;
+    int32_t n = 0, out_d = 0, out_h = 0, out_w = 0, blocks = 0;
+    int64_t step_d = 0, step_h = 0;  // floats of x per output plane and row
+    int32_t step_w = 0;              // and per output pixel
+    int32_t flat = 0;                // rows are contiguous in x, y and residual: treated as one row
+    Order order = kRowsFirst;
+    Epilogue epilogue;
+};
+
+// The first layer: convolution that reads a plain NC(D)HW array of few channels and pads by itself.
+struct ConvPlanarArgs {
+    Ref x, weight, bias;
+    View y, residual;
+    int64_t panel = 0;
+    int32_t n = 0, c = 0, in_d = 0, in_h = 0, in_w = 0;
+    int32_t out_d = 0, out_h = 0, out_w = 0, blocks = 0;
+    int32_t kernel_d = 0, kernel_h = 0, kernel_w = 0;
+    int32_t stride_d = 0, stride_h = 0, stride_w = 0;
+    int32_t pad_d = 0, pad_h = 0, pad_w = 0;
+    int32_t dilation_d = 0, dilation_h = 0, dilation_w = 0;
+    Epilogue epilogue;
+};
+
+// 3x3, stride 1: Winograd F(tile x tile, 3 x 3), tile = 2 or 4. Reads no border: pads by itself.
+// `winograd` does it all per batch of tiles; `winograd_input` and `winograd_output` are its halves
+// with the transformed input in the arena, so that the threads can share it and split the weights.
+struct WinogradArgs {
+    View x, y, residual;
+    Ref weight, bias;  // weight: [tile position][block][c][16]
+    Ref transformed;   // the halves only: [batch][position][c block][batch tiles][16]
+    int32_t tile = 0, batch = 0;  // tiles that are transformed and multiplied together
+    int32_t n = 0, c = 0, in_h = 0, in_w = 0, out_h = 0, out_w = 0, blocks = 0;
+    int32_t pad_h = 0, pad_w = 0;
+    Epilogue epilogue;
+};
+
+// One filter per channel. x is at tap 0 of output pixel 0, inside a border.
+struct DepthwiseArgs {
+    View x, y;
+    Ref weight, bias;  // weight: [block][taps][16]
+    int32_t n = 0, blocks = 0, out_d = 0, out_h = 0, out_w = 0;
+    int32_t kernel_d = 0, kernel_h = 0, kernel_w = 0;
+    int32_t stride_d = 0, stride_h = 0, stride_w = 0;
+    int32_t dilation_d = 0, dilation_h = 0, dilation_w = 0;
+    Epilogue epilogue;
+};
+
+// y[rows, columns] = x[rows, depth] w + bias, plain row-major; weight in panels [block][depth][16].
+struct LinearArgs {
+    Ref x, y, residual, weight, bias;
+    int64_t rows = 0, depth = 0, columns = 0;
+    int64_t x_row = 0, y_row = 0, residual_row = 0;
+    Order order = kRowsFirst;
+    Epilogue epilogue;
+};
+
+enum class Pool : int32_t { max, average };
+
+// Pooling over windows given per axis as int32 triples (begin, end, count) for every output
+// position: begin and end clipped to the image, count what an average divides by.
+struct PoolArgs {
+    View x, y;
+    Ref windows_d, windows_h, windows_w;
+    int32_t dilation_d = 1, dilation_h = 1, dilation_w = 1;
+    int32_t n = 0, blocks = 0, out_d = 0, out_h = 0, out_w = 0;
+    Pool mode = Pool::max;
+    Epilogue epilogue;
+};
+
+enum class Binary : int32_t { first, add, sub, mul, div, min, max, pow, prelu };
+
+// y = activation(a op b) over up to kMaxDims axes, innermost last, with broadcasting as stride 0.
+// The innermost axis of y is contiguous; that of a and b contiguous (1) or broadcast (0).
+struct ElementwiseArgs {
+    Ref a, b, y;
+    Binary op = Binary::first;
+    int32_t dims = 0;
+    int64_t shape[kMaxDims] = {}, a_stride[kMaxDims] = {}, b_stride[kMaxDims] = {},
+            y_stride[kMaxDims] = {};
+    Epilogue epilogue;
+};
+
+// y[i] = x[i] for any strides, elements of 1, 2, 4 or 8 bytes; strides count elements. Transpose,
+// slice, concatenation, padding and expansion of plain tensors.
+struct CopyArgs {
+    Ref x, y;
+    int32_t dims = 0, element = 4;
+    int64_t shape[kMaxDims] = {}, x_stride[kMaxDims] = {}, y_stride[kMaxDims] = {};
+};
+
+// plain[n, c, d, h, w] <-> blocked.
+struct ReorderArgs {
+    Ref plain;
+    View blocked;
+    int64_t image = 0, channel = 0;  // strides of plain; pixels are contiguous
+    int32_t n = 0, c = 0, d = 0, h = 0, w = 0;
+    int32_t to_blocked = 0;
+};
+
+// Zeroes the border of a blocked tensor; y is the interior. Widths: before and after, per axis.
+struct BorderArgs {
+    View y;
+    int32_t n = 0, blocks = 0, d = 0, h = 0, w = 0;
+    int32_t front = 0, back = 0, top = 0, bottom = 0, left = 0, right = 0;
+};
+
+// Softmax over the middle axis of plain [outer, axis, inner].
+struct SoftmaxArgs {
+    Ref x, y;
+    int64_t outer = 0, axis = 0, inner = 0;
+    int32_t log = 0;
+};
+
+// The fields by name, for the binding.
+#define CNNRT_ALL_ARGS(X)                                                                          \
+    X(ConvArgs, x, y, residual, weight, bias, offsets, windows, panel, taps, last_taps,            \
+      last_depth, n, out_d, out_h, out_w, blocks, step_d, step_h, step_w, flat, order, epilogue)   \
+    X(ConvPlanarArgs, x, weight, bias, y, residual, panel, n, c, in_d, in_h, in_w, out_d, out_h,   \
+      out_w, blocks, kernel_d, kernel_h, kernel_w, stride_d, stride_h, stride_w, pad_d, pad_h,     \
+      pad_w, dilation_d, dilation_h, dilation_w, epilogue)                                         \
+    X(WinogradArgs, x, y, residual, weight, bias, transformed, tile, batch, n, c, in_h, in_w,      \
+      out_h, out_w, blocks, pad_h, pad_w, epilogue)                                                \
+    X(DepthwiseArgs, x, y, weight, bias, n, blocks, out_d, out_h, out_w, kernel_d, kernel_h,       \
+      kernel_w, stride_d, stride_h, stride_w, dilation_d, dilation_h, dilation_w, epilogue)        \
+    X(LinearArgs, x, y, residual, weight, bias, rows, depth, columns, x_row, y_row, residual_row,  \
+      order, epilogue)                                                                             \
+    X(PoolArgs, x, y, windows_d, windows_h, windows_w, dilation_d, dilation_h, dilation_w, n,      \
+      blocks, out_d, out_h, out_w, mode, epilogue)                                                 \
+    X(ElementwiseArgs, a, b, y, op, dims, shape, a_stride, b_stride, y_stride, epilogue)           \
+    X(CopyArgs, x, y, dims, element, shape, x_stride, y_stride)                                    \
+    X(ReorderArgs, plain, blocked, image, channel, n, c, d, h, w, to_blocked)                      \
+    X(BorderArgs, y, n, blocks, d, h, w, front, back, top, bottom, left, right)                    \
+    X(SoftmaxArgs, x, y, outer, axis, inner, log)
+
+}  // namespace cnnrt

@@ -1,0 +1,232 @@
+// y = activation(a op b), element by element over up to 8 strided axes, with broadcasting.
+//
+// The two innermost axes are rows x columns of a rectangle. Long columns are the hot loop; where
+// they are short (16 channels of a block, say) the rows are, one strip of 16 columns at a time, and
+// an operand that does not change from row to row stays in its register.
+#include "kernel.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+constexpr int64_t kChunk = 4096;  // elements in one task, about
+constexpr int64_t kRun = 1024;    // elements stored before an activation that needs its own pass
+constexpr int64_t kShort = 64;    // columns up to which the rows are the hot loop
+
+// An operand along the hot loop: a vector every `step` floats, or the same one throughout.
+struct Operand {
+    const float* p;
+    int64_t step;
+    bool fixed, scalar;  // scalar: one float for the whole vector
+};
+
+CNNRT_INLINE f32x16 first_vector(const Operand& o, int lanes) {
+    return o.scalar ? broadcast(*o.p) : lanes < 16 ? load_partial(o.p, lanes) : load(o.p);
+}
+
+// One vector operation per row of the output, `y_step` floats apart, `count` times.
+template <bool A_FIXED, bool B_FIXED, class F>
+CNNRT_INLINE void run_whole(const Operand& a, const Operand& b, float* y, int64_t y_step,
+                            int64_t count, f32x16 low, f32x16 high, F op) {
+    const float *pa = a.p, *pb = b.p;
+    const f32x16 va = first_vector(a, 16), vb = first_vector(b, 16);
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < count; ++i) {
+        const f32x16 v = op(A_FIXED ? va : load(pa), B_FIXED ? vb : load(pb));
+        store(y, min(high, max(low, v)));
+        pa += a.step;
+        pb += b.step;
+        y += y_step;
+    }
+}
+
+// The same with fewer lanes, or with operands that are one float per step.
+template <class F>
+__attribute__((noinline)) void run_partial(Operand a, Operand b, float* y, int64_t y_step,
+                                           int64_t count, int lanes, f32x16 low, f32x16 high,
+                                           F op) {
+    for (int64_t i = 0; i < count; ++i) {
+        const f32x16 v = min(high, max(low, op(first_vector(a, lanes), first_vector(b, lanes))));
+        if (lanes == 16)
+            store(y, v);
+        else
+            store_partial(y, lanes, v);
+        a.p += a.step;
+        b.p += b.step;
+        y += y_step;
+    }
+}
+
+template <class F>
+CNNRT_INLINE void run(const Operand& a, const Operand& b, float* y, int64_t y_step, int64_t count,
+                      int lanes, f32x16 low, f32x16 high, F op) {
+    const bool per_row = (a.scalar && !a.fixed) || (b.scalar && !b.fixed);
+    if (lanes < 16 || per_row || (a.fixed && b.fixed))
+        run_partial(a, b, y, y_step, count, lanes, low, high, op);
+    else if (a.fixed)
+        run_whole<true, false>(a, b, y, y_step, count, low, high, op);
+    else if (b.fixed)
+        run_whole<false, true>(a, b, y, y_step, count, low, high, op);
+    else
+        run_whole<false, false>(a, b, y, y_step, count, low, high, op);
+}
+
+// Part of the two innermost axes. a and b are contiguous along a row, or one float (column 0).
+struct Rectangle {
+    const float *a, *b;
+    float* y;
+    int64_t rows, columns;
+    int64_t a_row, b_row, y_row;
+    int64_t a_column, b_column;
+    float low, high;  // the epilogue's limits; infinite where it has none
+};
+
+template <class F>
+CNNRT_INLINE void fill(const Rectangle& r, F op) {
+    const f32x16 low = broadcast(r.low), high = broadcast(r.high);
+    if (r.rows > 1 && r.columns <= kShort) {
+        for (int64_t j = 0; j < r.columns; j += 16) {
+            const Operand a{r.a + j * r.a_column, r.a_row, r.a_row == 0, r.a_column == 0};
+            const Operand b{r.b + j * r.b_column, r.b_row, r.b_row == 0, r.b_column == 0};
+            const int lanes = static_cast<int>(smaller<int64_t>(16, r.columns - j));
+            run(a, b, r.y + j, r.y_row, r.rows, lanes, low, high, op);
+        }
+        return;
+    }
+    const int64_t vectors = r.columns / 16, done = vectors * 16;
+    const int rest = static_cast<int>(r.columns - done);
+    for (int64_t i = 0; i < r.rows; ++i) {
+        Operand a{r.a + i * r.a_row, 16 * r.a_column, r.a_column == 0, r.a_column == 0};
+        Operand b{r.b + i * r.b_row, 16 * r.b_column, r.b_column == 0, r.b_column == 0};
+        float* y = r.y + i * r.y_row;
+        if (vectors) run(a, b, y, 16, vectors, 16, low, high, op);
+        if (rest == 0) continue;
+        a.p += done * r.a_column;
+        b.p += done * r.b_column;
+        run_partial(a, b, y + done, 16, 1, rest, low, high, op);
+    }
+}
+
+// pow(a, b) lane by lane: exp(b * log(a)) would lose the digits of b * log(a) before its point.
+CNNRT_INLINE f32x16 power(f32x16 a, f32x16 b) {
+    float x[16], y[16];
+    store(x, a);
+    store(y, b);
+    for (int i = 0; i < 16; ++i) x[i] = __builtin_powf(x[i], y[i]);
+    return load(x);
+}
+
+#define OP(value) [](f32x16 a, [[maybe_unused]] f32x16 b) __attribute__((always_inline)) { return value; }
+
+// min and max pass on a NaN of either operand: the vocabulary's return b, select keeps one in a.
+__attribute__((noinline)) void apply(Binary op, const Rectangle& r) {
+    switch (op) {
+    case Binary::first: return fill(r, OP(a));
+    case Binary::add: return fill(r, OP(add(a, b)));
+    case Binary::sub: return fill(r, OP(sub(a, b)));
+    case Binary::mul: return fill(r, OP(mul(a, b)));
+    case Binary::div: return fill(r, OP(div(a, b)));
+    case Binary::min: return fill(r, OP(select(is_nan(a), a, min(a, b))));
+    case Binary::max: return fill(r, OP(select(is_nan(a), a, max(a, b))));
+    case Binary::pow: return fill(r, OP(power(a, b)));
+    case Binary::prelu: return fill(r, OP(select(less(a, zero()), mul(a, b), a)));
+    }
+}
+
+#undef OP
+
+// The rectangle, and its activation while it is in L1.
+void apply(const ElementwiseArgs& args, Rectangle r) {
+    const Epilogue& e = args.epilogue;
+    if (e.activation <= Activation::clip) return apply(args.op, r);
+    const int64_t columns = smaller(r.columns, kRun), rows = larger<int64_t>(1, kRun / columns);
+    for (int64_t i = 0; i < r.rows; i += rows)
+        for (int64_t j = 0; j < r.columns; j += columns) {
+            Rectangle part = r;
+            part.a += i * r.a_row + j * r.a_column;
+            part.b += i * r.b_row + j * r.b_column;
+            part.y += i * r.y_row + j;
+            part.rows = smaller(rows, r.rows - i);
+            part.columns = smaller(columns, r.columns - j);
+            apply(args.op, part);
+            if (part.y_row == part.columns) {
+                activate(e, part.y, part.rows * part.columns);
+            } else {
+                for (int64_t k = 0; k < part.rows; ++k)
+                    activate(e, part.y + k * part.y_row, part.columns);
+            }
+        }
+}
+
+// How the index space is cut: pieces of the rectangle of the two innermost axes (whole rows, or
+// parts of one row), as many to a task as make a chunk.
+struct Cut {
+    int64_t outer = 1, rows = 1, columns = 1;        // extents
+    int64_t piece_rows = 1, piece_columns = 1;       // of a piece
+    int64_t row_pieces = 1, column_pieces = 1;
+    int64_t pieces = 0, per_task = 1;
+
+    explicit Cut(const ElementwiseArgs& a) {
+        if (a.dims > 0) columns = a.shape[a.dims - 1];
+        if (a.dims > 1) rows = a.shape[a.dims - 2];
+        for (int i = 0; i < a.dims - 2; ++i) outer *= a.shape[i];
+        if (outer * rows * columns == 0) return;
+        piece_columns = smaller(columns, kChunk);
+        piece_rows = smaller(rows, larger<int64_t>(1, kChunk / columns));
+        row_pieces = ceil_div(rows, piece_rows);
+        column_pieces = ceil_div(columns, piece_columns);
+        pieces = outer * row_pieces * column_pieces;
+        per_task = larger<int64_t>(1, kChunk / (piece_rows * piece_columns));
+    }
+};
+
+}  // namespace
+
+void elementwise(const ElementwiseArgs& args, const Context& context, int64_t begin, int64_t end) {
+    const Cut cut(args);
+    const Epilogue& e = args.epilogue;
+    const bool clip = e.activation == Activation::clip, relu = e.activation == Activation::relu;
+    const int last = args.dims - 1;
+    const float* a = context.at(args.a);
+    // A unary operation has no b: any readable float will do.
+    const bool binary = args.op != Binary::first;
+    const float* b = binary ? context.at(args.b) : a;
+    float* y = context.at(args.y);
+
+    Rectangle r{};
+    r.a_column = last >= 0 ? args.a_stride[last] : 0;
+    r.b_column = last >= 0 && binary ? args.b_stride[last] : 0;
+    r.a_row = last >= 1 ? args.a_stride[last - 1] : 0;
+    r.b_row = last >= 1 && binary ? args.b_stride[last - 1] : 0;
+    r.y_row = last >= 1 ? args.y_stride[last - 1] : 0;
+    r.low = clip ? e.alpha : relu ? 0.0f : -__builtin_inff();
+    r.high = clip ? e.beta : __builtin_inff();
+
+    const int64_t stop = smaller(cut.pieces, end * cut.per_task);
+    for (int64_t i = begin * cut.per_task; i < stop; ++i) {
+        const int64_t row = i / cut.column_pieces % cut.row_pieces * cut.piece_rows;
+        const int64_t column = i % cut.column_pieces * cut.piece_columns;
+        r.a = a + row * r.a_row + column * r.a_column;
+        r.b = b + row * r.b_row + column * r.b_column;
+        r.y = y + row * r.y_row + column;
+        int64_t rest = i / (cut.column_pieces * cut.row_pieces);
+        for (int axis = last - 2; axis >= 0; --axis) {
+            const int64_t k = rest % args.shape[axis];
+            rest /= args.shape[axis];
+            r.a += k * args.a_stride[axis];
+            if (binary) r.b += k * args.b_stride[axis];
+            r.y += k * args.y_stride[axis];
+        }
+        r.rows = smaller(cut.piece_rows, cut.rows - row);
+        r.columns = smaller(cut.piece_columns, cut.columns - column);
+        apply(args, r);
+    }
+}
+
+int64_t elementwise_tasks(const ElementwiseArgs& args) {
+    const Cut cut(args);
+    return ceil_div(cut.pieces, cut.per_task);
+}
+
+int64_t elementwise_scratch(const ElementwiseArgs&) { return 0; }
+
+}  // namespace cnnrt::CNNRT_ISA

@@ -1,0 +1,169 @@
+// The register tile, the only matrix multiplication of the project: ROWS pixels x BLOCKS blocks of
+// 16 channels, accumulated in registers over a list of taps, then bias, residual, activation, store.
+//
+//   y[m][o] = activation(bias[o] + residual[m][o] + sum over taps i, depth k
+//                        a[offsets[i] + m * step + k] * b[o][i][k])
+//
+// Each k-step loads BLOCKS vectors of weights and broadcasts ROWS floats for ROWS * BLOCKS
+// multiply-adds: on AVX-512, 14 x 2 needs 16 loads for 28, in 14 cycles. The sum of one output runs
+// over taps and depth in the same order whatever the tile's shape and place: results do not depend
+// on how rows are cut into tiles, threads or batches.
+#pragma once
+
+#include "activation.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+struct Tile {
+    const float* a;          // row 0, tap offset 0
+    int64_t a_step;          // floats between rows, where STEP is 0
+    const int32_t* offsets;  // per tap
+    int taps, last_taps, last_depth;  // `taps` of depth 16, then `last_taps` of depth `last_depth`
+    const float* b;
+    int64_t b_block;  // floats between the weights of two blocks
+    const float* bias;
+    const float* residual;  // or null
+    int64_t residual_row, residual_block;
+    float* y;
+    int64_t y_row, y_block;
+    int lanes;  // of the last block that are stored: 16, or the rest of a plain row
+    int64_t a_split, y_split, residual_split;  // SPLIT: from row 0 to row SPLIT
+    // Weights that the next tiles will read, brought to L2 meanwhile: lines per block and tap.
+    const float* next;
+    int next_lines;
+    Epilogue epilogue;
+};
+
+template <int ROWS, int BLOCKS, int STEP, int SPLIT>
+CNNRT_INLINE void accumulate(f32x16 (&acc)[ROWS][BLOCKS], const Tile& t, const int32_t* offsets,
+                             int taps, int depth, const float*& b, const float*& next) {
+    const int64_t b_block = t.b_block, step = STEP ? STEP : t.a_step;
+    const int lines = t.next_lines;
+    for (int i = 0; i < taps; ++i) {
+        const float* a = t.a + offsets[i];
+        [[maybe_unused]] const float* a2 = SPLIT ? a + t.a_split : a;
+        for (int j = 0; j < lines; ++j, next += 16) {
+#pragma GCC unroll 4
+            for (int o = 0; o < BLOCKS; ++o) __builtin_prefetch(next + o * b_block, 0, 2);
+        }
+#pragma GCC unroll 1
+        for (int k = 0; k < depth; ++k) {
+            f32x16 w[BLOCKS];
+#pragma GCC unroll 4
+            for (int o = 0; o < BLOCKS; ++o) w[o] = load(b + o * b_block);
+            b += 16;
+#pragma GCC unroll 32
+            for (int m = 0; m < ROWS; ++m) {
+                const f32x16 x = broadcast(SPLIT && m >= SPLIT ? a2[(m - SPLIT) * step + k]
+                                                               : a[m * step + k]);
+#pragma GCC unroll 4
+                for (int o = 0; o < BLOCKS; ++o) acc[m][o] = fma(x, w[o], acc[m][o]);
+            }
+        }
+    }
+}
+
+template <int ROWS, int BLOCKS, int STEP, int SPLIT, bool PARTIAL>
+__attribute__((noinline)) void tile(const Tile& t) {
+    f32x16 acc[ROWS][BLOCKS];
+#pragma GCC unroll 4
+    for (int o = 0; o < BLOCKS; ++o) {
+        const f32x16 bias = load(t.bias + o * 16);
+#pragma GCC unroll 32
+        for (int m = 0; m < ROWS; ++m) acc[m][o] = bias;
+    }
+    const float *b = t.b, *next = t.next;
+    accumulate<ROWS, BLOCKS, STEP, SPLIT>(acc, t, t.offsets, t.taps, 16, b, next);
+    accumulate<ROWS, BLOCKS, STEP, SPLIT>(acc, t, t.offsets + t.taps, t.last_taps, t.last_depth, b,
+                                          next);
+
+    const auto row = [](int m, int64_t stride, int64_t split) {
+        return SPLIT && m >= SPLIT ? split + (m - SPLIT) * stride : m * stride;
+    };
+    const int lanes = PARTIAL ? t.lanes : 16;
+    if (t.residual) {
+#pragma GCC unroll 32
+        for (int m = 0; m < ROWS; ++m) {
+            const float* r = t.residual + row(m, t.residual_row, t.residual_split);
+#pragma GCC unroll 4
+            for (int o = 0; o < BLOCKS; ++o) {
+                const bool whole = !PARTIAL || o + 1 < BLOCKS || lanes == 16;
+                const float* p = r + o * t.residual_block;
+                acc[m][o] = add(acc[m][o], whole ? load(p) : load_partial(p, lanes));
+            }
+        }
+    }
+    const auto store_all = [&](auto f) __attribute__((always_inline)) {
+#pragma GCC unroll 32
+        for (int m = 0; m < ROWS; ++m) {
+            float* y = t.y + row(m, t.y_row, t.y_split);
+#pragma GCC unroll 4
+            for (int o = 0; o < BLOCKS; ++o) {
+                const bool whole = !PARTIAL || o + 1 < BLOCKS || lanes == 16;
+                if (whole)
+                    store(y + o * t.y_block, f(acc[m][o]));
+                else
+                    store_partial(y + o * t.y_block, lanes, f(acc[m][o]));
+            }
+        }
+    };
+    if (t.epilogue.activation == Activation::relu) {
+        const f32x16 z = zero();
+        store_all([=](f32x16 x) { return max(z, x); });
+    } else if (t.epilogue.activation == Activation::clip) {
+        const f32x16 low = broadcast(t.epilogue.alpha), high = broadcast(t.epilogue.beta);
+        store_all([=](f32x16 x) { return min(high, max(low, x)); });
+    } else {
+        store_all([](f32x16 x) { return x; });
+        if (t.epilogue.activation == Activation::none) return;
+        // The others are too long to unroll over the tile: they run over what was just stored.
+        if (PARTIAL || t.y_row != 16) {
+            for (int m = 0; m < ROWS; ++m)
+                for (int o = 0; o < BLOCKS; ++o)
+                    activate(t.epilogue, t.y + row(m, t.y_row, t.y_split) + o * t.y_block,
+                             o + 1 < BLOCKS ? 16 : lanes);
+        } else {
+            constexpr int kFirst = SPLIT ? SPLIT : ROWS;
+            for (int o = 0; o < BLOCKS; ++o) {
+                float* y = t.y + o * t.y_block;
+                activate(t.epilogue, y, kFirst * 16);
+                if (SPLIT) activate(t.epilogue, y + t.y_split, (ROWS - kFirst) * 16);
+            }
+        }
+    }
+}
+
+using TileFunction = void (*)(const Tile&);
+
+// Tiles of 1 to ROWS rows, as a table.
+template <int ROWS, int BLOCKS, int STEP, bool PARTIAL>
+struct TileTable {
+    TileFunction of_rows[ROWS + 1];
+    constexpr TileTable() : of_rows{} { fill<ROWS>(); }
+
+private:
+    template <int R>
+    constexpr void fill() {
+        if constexpr (R > 0) {
+            of_rows[R] = tile<R, BLOCKS, STEP, 0, PARTIAL>;
+            fill<R - 1>();
+        }
+    }
+};
+
+// Cuts `count` rows into the fewest tiles of at most `most` rows, of nearly equal height, and calls
+// f(first, rows): tall tiles load the fewest weights per multiply-add, and two of 8 beat 14 + 2.
+template <class F>
+CNNRT_INLINE void for_each_tile(int64_t count, int most, F f) {
+    const int64_t tiles = (count + most - 1) / most;
+    int64_t first = 0;
+    for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t stop = count * (i + 1) / tiles;
+        f(first, static_cast<int>(stop - first));
+        first = stop;
+    }
+}
+
+}  // namespace
+}  // namespace cnnrt::CNNRT_ISA

@@ -1,0 +1,343 @@
+// 3x3 convolution at stride 1 by Winograd's minimal filtering F(m x m, 3 x 3), m = 2 or 4
+// (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015).
+//
+// Tiles of (m+2)^2 input pixels go through V = B^T d B, one vector of 16 channels at a time; each of
+// the (m+2)^2 positions is then a matrix product over the channels (the register tile of tile.h,
+// over `batch` tiles at once), and y = A^T M A gives m x m outputs. The weights come transformed,
+// U = G g G^T, computed in double precision by the planner.
+//
+// F(4x4) uses the points 0, +-sqrt(1/2), +-sqrt(2): its error is half that of the usual
+// 0, +-1, +-2. docs/performance.md has the measured errors.
+
+#include "kernel.h"
+#include "tile.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+constexpr float kRoot2 = 1.41421356237309504880f;
+
+template <int M>
+struct Transform;
+
+template <>
+struct Transform<2> {
+    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) {
+        r[0] = sub(d[0], d[2]);
+        r[1] = add(d[1], d[2]);
+        r[2] = sub(d[2], d[1]);
+        r[3] = sub(d[1], d[3]);
+    }
+    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) {
+        y[0] = add(add(m[0], m[1]), m[2]);
+        y[1] = sub(sub(m[1], m[2]), m[3]);
+    }
+};
+
+template <>
+struct Transform<4> {
+    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) {
+        const f32x16 even = fnma(broadcast(2.0f), d[2], d[4]);
+        const f32x16 odd = fnma(broadcast(kRoot2), d[1], mul(broadcast(kRoot2 / 2), d[3]));
+        const f32x16 even2 = fnma(broadcast(0.5f), d[2], d[4]);
+        const f32x16 odd2 = fnma(broadcast(kRoot2 / 2), d[1], mul(broadcast(kRoot2), d[3]));
+        r[0] = add(fnma(broadcast(2.5f), d[2], d[4]), d[0]);
+        r[1] = add(even, odd);
+        r[2] = sub(even, odd);
+        r[3] = add(even2, odd2);
+        r[4] = sub(even2, odd2);
+        r[5] = add(fnma(broadcast(2.5f), d[3], d[5]), d[1]);
+    }
+    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) {
+        const f32x16 a = add(m[1], m[2]), b = sub(m[1], m[2]);
+        const f32x16 c = add(m[3], m[4]), d = sub(m[3], m[4]);
+        y[0] = add(add(m[0], a), c);
+        y[1] = fma(broadcast(kRoot2 / 2), b, mul(broadcast(kRoot2), d));
+        y[2] = fma(broadcast(0.5f), a, add(c, c));
+        y[3] = fma(broadcast(kRoot2 / 4), b, fma(broadcast(2 * kRoot2), d, m[5]));
+    }
+};
+
+constexpr TileTable<kTileRows, kTileBlocks, 16, false> kTiles;
+constexpr TileTable<kTileRows, 1, 16, false> kTilesSingle;
+
+alignas(64) constexpr float kZeros[16 * (kTileBlocks + 4)] = {};
+
+struct Geometry {
+    int64_t across, down, per_image, tiles, batches, c_blocks, groups;
+};
+CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
+    Geometry s;
+    s.across = ceil_div(g.out_w, g.tile);
+    s.down = ceil_div(g.out_h, g.tile);
+    s.per_image = s.across * s.down;
+    s.tiles = g.n * s.per_image;
+    s.batches = ceil_div(s.tiles, g.batch);
+    s.c_blocks = ceil_div(g.c, 16);
+    s.groups = ceil_div(g.blocks, kTileBlocks);
+    return s;
+}
+
+// Planes of V and M are padded by one line: at strides of a multiple of 2 KB the (m+2)^2 stores of
+// a transform fall into the same L1 sets, and it takes twice as long.
+CNNRT_INLINE int64_t v_plane(const WinogradArgs& g, const Geometry& s) {
+    return s.c_blocks * g.batch * 16 + 16;
+}
+CNNRT_INLINE int64_t m_plane(const WinogradArgs& g) {
+    return static_cast<int64_t>(g.batch) * 16 * kTileBlocks + 16;
+}
+
+// One tile of one channel block: V[position] = B^T d B, planes `plane` floats apart. rows[i] points
+// at the leftmost pixel of row i, or at zeros; columns outside [first, last) count as zero.
+template <int M>
+void transform_input(const float* const* rows, int first, int last, float* v, int64_t plane) {
+    constexpr int A = M + 2;
+    f32x16 half[A][A];
+#pragma GCC unroll 1
+    for (int j = 0; j < A; ++j) {
+        f32x16 d[A], r[A];
+        if (j < first || j >= last) {
+#pragma GCC unroll 6
+            for (int i = 0; i < A; ++i) half[i][j] = zero();
+            continue;
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < A; ++i) d[i] = load(rows[i] + j * 16);
+        Transform<M>::input(d, r);
+#pragma GCC unroll 6
+        for (int i = 0; i < A; ++i) half[i][j] = r[i];
+    }
+#pragma GCC unroll 1
+    for (int i = 0; i < A; ++i) {
+        f32x16 r[A];
+        Transform<M>::input(half[i], r);
+#pragma GCC unroll 6
+        for (int j = 0; j < A; ++j) store(v + (i * A + j) * plane, r[j]);
+    }
+}
+
+// y = activation(A^T M A + bias + residual) for one tile, of which height x width pixels exist.
+template <int M>
+void transform_output(const float* m, int64_t plane, f32x16 bias, const float* residual,
+                      int64_t residual_row, float* y, int64_t y_row, int height, int width,
+                      const Epilogue& e) {
+    constexpr int A = M + 2;
+    f32x16 half[M][A];
+#pragma GCC unroll 1
+    for (int j = 0; j < A; ++j) {
+        f32x16 d[A], r[M];
+#pragma GCC unroll 6
+        for (int i = 0; i < A; ++i) d[i] = load(m + (i * A + j) * plane);
+        Transform<M>::output(d, r);
+#pragma GCC unroll 4
+        for (int i = 0; i < M; ++i) half[i][j] = r[i];
+    }
+    const bool relu = e.activation == Activation::relu;
+    const f32x16 z = zero();
+#pragma GCC unroll 1
+    for (int i = 0; i < height; ++i) {
+        f32x16 r[M];
+        Transform<M>::output(half[i], r);
+        float* out = y + i * y_row;
+#pragma GCC unroll 4
+        for (int j = 0; j < M; ++j) {
+            if (j >= width) break;
+            f32x16 v = add(r[j], bias);
+            if (residual) v = add(v, load(residual + i * residual_row + j * 16));
+            if (relu) v = max(z, v);
+            store(out + j * 16, v);
+        }
+        if (!relu && e.activation != Activation::none) activate(e, out, width * 16);
+    }
+}
+
+template <int M>
+struct Winograd {
+    static constexpr int A = M + 2;
+    const WinogradArgs& g;
+    const Geometry s;
+    const float *x, *weight, *bias, *residual;
+    float* y;
+
+    Winograd(const WinogradArgs& args, const Context& context)
+        : g(args),
+          s(geometry_of(args)),
+          x(context.at(args.x.at)),
+          weight(context.at(args.weight)),
+          bias(context.at(args.bias)),
+          residual(context.at(args.residual.at)),
+          y(context.at(args.y.at)) {}
+
+    // V of tiles [t0, t0 + count) for channel blocks [c0, c1).
+    void input(int64_t t0, int64_t count, int64_t c0, int64_t c1, float* v) const {
+        const int64_t plane = v_plane(g, s);
+        alignas(64) static constexpr float zeros[A * 16] = {};
+        for (int64_t c = c0; c < c1; ++c)
+            for (int64_t i = 0; i < count; ++i) {
+                const int64_t t = t0 + i, n = t / s.per_image, r = t % s.per_image;
+                const int64_t h = r / s.across * M - g.pad_h, w = r % s.across * M - g.pad_w;
+                const float* base = x + n * g.x.image + c * g.x.block + w * 16;
+                const float* rows[A];
+                for (int k = 0; k < A; ++k)
+                    rows[k] = h + k >= 0 && h + k < g.in_h ? base + (h + k) * g.x.row : zeros;
+                const int first = static_cast<int>(larger<int64_t>(0, -w));
+                const int last = static_cast<int>(smaller<int64_t>(A, g.in_w - w));
+                transform_input<M>(rows, first, last, v + (c * g.batch + i) * 16, plane);
+            }
+    }
+
+    // Products and output of tiles [t0, t0 + count) for groups [o0, o1), from their V.
+    void output(int64_t t0, int64_t count, int64_t o0, int64_t o1, const float* v, float* m,
+                const int32_t* offsets) const {
+        const int64_t plane = v_plane(g, s), out_plane = m_plane(g);
+        const int64_t panel = static_cast<int64_t>(g.c) * 16;
+        const int taps = static_cast<int>(s.c_blocks);
+        const bool prefetch = A * A * panel * g.blocks * 4 > 400 * 1024;
+        Tile t{};
+        t.offsets = offsets;
+        t.taps = g.c / 16;
+        t.last_taps = g.c % 16 ? 1 : 0;
+        t.last_depth = g.c % 16;
+        t.b_block = panel;
+        t.bias = kZeros;
+        t.y_row = 16;
+        t.y_block = static_cast<int64_t>(g.batch) * 16;
+        t.lanes = 16;
+        for (int64_t o = o0; o < o1; ++o) {
+            const int64_t block = o * kTileBlocks;
+            const int blocks = static_cast<int>(smaller<int64_t>(kTileBlocks, g.blocks - block));
+            const TileFunction* table = blocks == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
+            for (int e = 0; e < A * A; ++e) {
+                t.b = weight + (static_cast<int64_t>(e) * g.blocks + block) * panel;
+                // The panels of the next position, spread over the tiles that use these.
+                t.next_lines = 0;
+                if (prefetch && e + 1 < A * A) {
+                    t.next = t.b + g.blocks * panel;
+                    t.next_lines = static_cast<int>(ceil_div(g.c, taps * ceil_div(count, kTileRows)));
+                }
+                const float* a = v + e * plane;
+                float* to = m + e * out_plane;
+                for_each_tile(count, kTileRows, [&](int64_t first, int rows) {
+                    t.a = a + first * 16;
+                    t.y = to + first * 16;
+                    table[rows](t);
+                    t.next += static_cast<int64_t>(t.next_lines) * taps * 16;
+                });
+            }
+            for (int k = 0; k < blocks; ++k) {
+                const f32x16 b = load(bias + (block + k) * 16);
+                for (int64_t i = 0; i < count; ++i) {
+                    const int64_t tile = t0 + i, n = tile / s.per_image, r = tile % s.per_image;
+                    const int64_t h = r / s.across * M, w = r % s.across * M;
+                    const float* add = residual ? residual + n * g.residual.image +
+                                                      (block + k) * g.residual.block +
+                                                      h * g.residual.row + w * 16
+                                                : nullptr;
+                    transform_output<M>(m + k * t.y_block + i * 16, out_plane, b, add,
+                                        g.residual.row,
+                                        y + n * g.y.image + (block + k) * g.y.block + h * g.y.row +
+                                            w * 16,
+                                        g.y.row, static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
+                                        static_cast<int>(smaller<int64_t>(M, g.out_w - w)),
+                                        g.epilogue);
+                }
+            }
+        }
+    }
+};
+
+// Scratch: the offsets of the channel blocks inside V, then M, then (whole kernel only) V.
+CNNRT_INLINE int64_t offsets_bytes(const Geometry& s) { return ceil_div(s.c_blocks * 4, 64) * 64; }
+CNNRT_INLINE int64_t positions(const WinogradArgs& g) {
+    return static_cast<int64_t>(g.tile + 2) * (g.tile + 2);
+}
+CNNRT_INLINE const int32_t* make_offsets(const WinogradArgs& g, const Geometry& s, char* scratch) {
+    int32_t* offsets = reinterpret_cast<int32_t*>(scratch);
+    for (int64_t c = 0; c < s.c_blocks; ++c) offsets[c] = static_cast<int32_t>(c * g.batch * 16);
+    return offsets;
+}
+
+// Calls f with the transform of args.tile.
+template <class F>
+CNNRT_INLINE void with_tile(const WinogradArgs& g, const Context& context, F f) {
+    if (g.tile == 4)
+        f(Winograd<4>(g, context));
+    else
+        f(Winograd<2>(g, context));
+}
+
+}  // namespace
+
+void winograd(const WinogradArgs& g, const Context& context, int64_t begin, int64_t end) {
+    const Geometry s = geometry_of(g);
+    const int32_t* offsets = make_offsets(g, s, context.scratch);
+    float* m = reinterpret_cast<float*>(context.scratch + offsets_bytes(s));
+    float* v = m + positions(g) * m_plane(g);
+    with_tile(g, context, [&](const auto& w) {
+        // A task is a tile, not a batch: the threads' shares come out even, and each is cut into
+        // batches of its own.
+        for_each_tile(end - begin, g.batch, [&](int64_t first, int count) {
+            w.input(begin + first, count, 0, s.c_blocks, v);
+            w.output(begin + first, count, 0, s.groups, v, m, offsets);
+        });
+    });
+}
+
+int64_t winograd_tasks(const WinogradArgs& g) { return geometry_of(g).tiles; }
+
+int64_t winograd_scratch(const WinogradArgs& g) {
+    const Geometry s = geometry_of(g);
+    return offsets_bytes(s) + positions(g) * (m_plane(g) + v_plane(g, s)) * 4;
+}
+
+void winograd_input(const WinogradArgs& g, const Context& context, int64_t begin, int64_t end) {
+    const Geometry s = geometry_of(g);
+    float* transformed = context.at(g.transformed);
+    with_tile(g, context, [&](const auto& w) {
+        for_each_rectangle(begin, end, s.c_blocks,
+                           [&](int64_t b0, int64_t b1, int64_t c0, int64_t c1) {
+                               for (int64_t b = b0; b < b1; ++b) {
+                                   const int64_t t0 = b * g.batch;
+                                   w.input(t0, smaller<int64_t>(g.batch, s.tiles - t0), c0, c1,
+                                           transformed + b * positions(g) * v_plane(g, s));
+                               }
+                           });
+    });
+}
+
+int64_t winograd_input_tasks(const WinogradArgs& g) {
+    const Geometry s = geometry_of(g);
+    return s.batches * s.c_blocks;
+}
+
+int64_t winograd_input_scratch(const WinogradArgs&) { return 0; }
+
+void winograd_output(const WinogradArgs& g, const Context& context, int64_t begin, int64_t end) {
+    const Geometry s = geometry_of(g);
+    const float* transformed = context.at(g.transformed);
+    const int32_t* offsets = make_offsets(g, s, context.scratch);
+    float* m = reinterpret_cast<float*>(context.scratch + offsets_bytes(s));
+    with_tile(g, context, [&](const auto& w) {
+        // Groups are the outer axis: a thread reads only its own weights.
+        for_each_rectangle(begin, end, s.batches,
+                           [&](int64_t o0, int64_t o1, int64_t b0, int64_t b1) {
+                               for (int64_t b = b0; b < b1; ++b) {
+                                   const int64_t t0 = b * g.batch;
+                                   w.output(t0, smaller<int64_t>(g.batch, s.tiles - t0), o0, o1,
+                                            transformed + b * positions(g) * v_plane(g, s), m,
+                                            offsets);
+                               }
+                           });
+    });
+}
+
+int64_t winograd_output_tasks(const WinogradArgs& g) {
+    const Geometry s = geometry_of(g);
+    return s.groups * s.batches;
+}
+
+int64_t winograd_output_scratch(const WinogradArgs& g) {
+    return offsets_bytes(geometry_of(g)) + positions(g) * m_plane(g) * 4;
+}
+
+}  // namespace cnnrt::CNNRT_ISA

@@ -1,0 +1,98 @@
+#include "pack.h"
+
+#include <algorithm>
+
+#include "team.h"
+
+namespace cnnrt {
+namespace {
+
+// f(i) for i in [0, n), on the team.
+template <class F>
+void for_all(int64_t n, int threads, F f) {
+    struct Body final : Region {
+        int64_t n;
+        F* f;
+        void run(int thread, int size, Barrier&) override {
+            for (int64_t i = n * thread / size; i < n * (thread + 1) / size; ++i) (*f)(i);
+        }
+    } body;
+    body.n = n;
+    body.f = &f;
+    run_region(body, static_cast<int>(std::min<int64_t>(threads, n)));
+}
+
+}  // namespace
+
+void pack_conv(const float* weight, int64_t m, int64_t c, int64_t taps, float* to, int threads) {
+    for_all((m + 15) / 16, threads, [=](int64_t block) {
+        float* p = to + block * c * taps * 16;
+        const int64_t outputs = std::min<int64_t>(16, m - block * 16);
+        for (int64_t c0 = 0; c0 < c; c0 += 16)
+            for (int64_t t = 0; t < taps; ++t)
+                for (int64_t k = c0; k < std::min(c, c0 + 16); ++k, p += 16) {
+                    const float* w = weight + (block * 16 * c + k) * taps + t;
+                    for (int64_t o = 0; o < 16; ++o) p[o] = o < outputs ? w[o * c * taps] : 0.0f;
+                }
+    });
+}
+
+void pack_conv_grouped(const float* weight, int64_t m, int64_t c, int64_t group, int64_t taps,
+                       const int32_t* window, int64_t span, int64_t panel, float* to, int threads) {
+    const int64_t group_c = c / group, group_m = m / group;
+    for_all((m + 15) / 16, threads, [=](int64_t block) {
+        float* p = to + block * panel;
+        float* const stop = p + panel;
+        for (int64_t b = window[block]; b < window[block] + span; ++b)
+            for (int64_t t = 0; t < taps; ++t)
+                for (int64_t k = b * 16; k < std::min(c, b * 16 + 16); ++k, p += 16)
+                    for (int64_t o = 0; o < 16; ++o) {
+                        const int64_t out = block * 16 + o;
+                        const bool seen = out < m && k / group_c == out / group_m;
+                        p[o] = seen ? weight[(out * group_c + k % group_c) * taps + t] : 0.0f;
+                    }
+        std::fill(p, stop, 0.0f);
+    });
+}
+
+void pack_planar(const float* weight, int64_t m, int64_t c, int64_t taps, float* to, int threads) {
+    const int64_t depth = c * taps;
+    for_all((m + 15) / 16, threads, [=](int64_t block) {
+        float* p = to + block * depth * 16;
+        for (int64_t k = 0; k < depth; ++k, p += 16)
+            for (int64_t o = 0; o < 16; ++o)
+                p[o] = block * 16 + o < m ? weight[(block * 16 + o) * depth + k] : 0.0f;
+    });
+}
+
+void pack_depthwise(const float* weight, int64_t c, int64_t taps, float* to) {
+    for (int64_t block = 0; block < (c + 15) / 16; ++block)
+        for (int64_t t = 0; t < taps; ++t, to += 16)
+            for (int64_t o = 0; o < 16; ++o)
+                to[o] = block * 16 + o < c ? weight[(block * 16 + o) * taps + t] : 0.0f;
+}
+
+void pack_winograd(const float* weight, int64_t m, int64_t c, const double* g, int64_t size,
+                   float* to, int threads) {
+    const int64_t blocks = (m + 15) / 16;
+    for_all(blocks, threads, [=](int64_t block) {
+        for (int64_t k = 0; k < c; ++k)
+            for (int64_t o = 0; o < 16; ++o) {
+                const int64_t out = block * 16 + o;
+                double half[8][3];
+                const float* w = weight + (out * c + k) * 9;
+                for (int64_t i = 0; i < size; ++i)
+                    for (int64_t j = 0; j < 3; ++j)
+                        half[i][j] = out < m ? g[i * 3] * w[j] + g[i * 3 + 1] * w[3 + j] +
+                                                   g[i * 3 + 2] * w[6 + j]
+                                             : 0.0;
+                for (int64_t i = 0; i < size; ++i)
+                    for (int64_t j = 0; j < size; ++j)
+                        to[(((i * size + j) * blocks + block) * c + k) * 16 + o] =
+                            static_cast<float>(half[i][0] * g[j * 3] + half[i][1] * g[j * 3 + 1] +
+                                               half[i][2] * g[j * 3 + 2]);
+            }
+    });
+}
+
+}  // namespace cnnrt

@@ -1,0 +1,102 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "team.h"
+
+namespace cnnrt {
+namespace {
+
+struct Run final : Region {
+    const Step* steps;
+    size_t count;
+    const uintptr_t* spaces;
+    char* scratch;
+    int64_t scratch_bytes;
+    int64_t* nanoseconds = nullptr;
+
+    void run(int thread, int size, Barrier& barrier) override {
+        const Context context{spaces, scratch + thread * scratch_bytes};
+        auto last = std::chrono::steady_clock::now();
+        for (size_t i = 0; i < count; ++i) {
+            const Step& s = steps[i];
+            if (size > 1 && i > 0 && (s.wait || nanoseconds)) barrier.wait(thread);
+            if (s.serial) {
+                if (thread == 0) s.kernel->run(s.args.get(), context, 0, s.tasks);
+            } else {
+                const int64_t begin = s.tasks * thread / size, end = s.tasks * (thread + 1) / size;
+                if (begin < end) s.kernel->run(s.args.get(), context, begin, end);
+            }
+            if (nanoseconds) {
+                if (size > 1) barrier.wait(thread);
+                const auto now = std::chrono::steady_clock::now();
+                if (thread == 0) nanoseconds[i] = std::chrono::nanoseconds(now - last).count();
+                last = now;
+            }
+        }
+    }
+};
+
+}  // namespace
+
+void Plan::add(int kernel, const void* args, bool serial, bool independent) {
+    const Kernel& k = tier_.kernels[kernel];
+    Step s{&k, std::make_unique<std::byte[]>(k.args_bytes), k.tasks(args), serial, independent, false};
+    std::memcpy(s.args.get(), args, k.args_bytes);
+    scratch_bytes_ = std::max(scratch_bytes_, (k.scratch(args) + 127) / 64 * 64);
+    if (s.tasks <= 1) s.serial = true;
+    // Thread 0 needs no barrier between steps that it does alone.
+    s.wait = !independent && (unsynced_shared_ || (unsynced_ && !s.serial));
+    if (s.wait) unsynced_shared_ = false;
+    unsynced_ = true;
+    unsynced_shared_ = unsynced_shared_ || !s.serial;
+    steps_.push_back(std::move(s));
+}
+
+void Plan::set_memory(int64_t arena_bytes, int threads) {
+    arena_bytes_ = arena_bytes;
+    threads_ = std::clamp(threads, 1, kMaxThreads);
+}
+
+void Plan::run(const Workspace& workspace, size_t first, size_t last, int64_t* nanoseconds) const {
+    if (first >= last) return;
+    Run r;
+    r.steps = steps_.data() + first;
+    r.count = last - first;
+    r.spaces = workspace.spaces.data();
+    r.scratch = workspace.scratch.data();
+    r.scratch_bytes = scratch_bytes_;
+    r.nanoseconds = nanoseconds;
+    const bool alone =
+        std::all_of(r.steps, r.steps + r.count, [](const Step& s) { return s.serial; });
+    run_region(r, alone ? 1 : threads_);
+}
+
+std::unique_ptr<Workspace> Plan::take_workspace() {
+    {
+        const std::lock_guard<std::mutex> lock(pool_lock_);
+        if (!pool_.empty()) {
+            std::unique_ptr<Workspace> w = std::move(pool_.back());
+            pool_.pop_back();
+            return w;
+        }
+    }
+    auto w = std::make_unique<Workspace>();
+    w->arena = Memory(static_cast<size_t>(arena_bytes_));
+    w->scratch = Memory(static_cast<size_t>(scratch_bytes_ * threads_));
+    return w;
+}
+
+void Plan::give_back(std::unique_ptr<Workspace> workspace) {
+    const std::lock_guard<std::mutex> lock(pool_lock_);
+    pool_.push_back(std::move(workspace));
+}
+
+void Plan::trim() {
+    const std::lock_guard<std::mutex> lock(pool_lock_);
+    pool_.clear();
+}
+
+}  // namespace cnnrt

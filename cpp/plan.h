@@ -1,0 +1,69 @@
+// A plan: the flat list of steps that an inference is, and its execution.
+//
+// Python builds it once per input shape; run() then touches no Python object, allocates nothing and
+// takes no lock but the arena pool's. The same steps can be run in part (for profiling, or around an
+// operator that has no kernel).
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "cpu.h"
+#include "memory.h"
+
+namespace cnnrt {
+
+struct Step {
+    const Kernel* kernel;
+    std::unique_ptr<std::byte[]> args;
+    int64_t tasks;
+    bool serial;       // too small to share: thread 0 alone
+    bool independent;  // needs nothing of the step before it: no barrier between the two
+    bool wait;         // a barrier comes before it (derived)
+};
+
+// What one run needs besides the caller's arrays: the arena, each thread's scratch memory, and where
+// the memory spaces begin (constants, arena, externals).
+struct Workspace {
+    Memory arena;
+    Memory scratch;
+    std::vector<uintptr_t> spaces;
+};
+
+class Plan {
+public:
+    explicit Plan(const Tier& tier) : tier_(tier) {}
+
+    // Appends a step; args is one of the structs of args.h. Throws std::invalid_argument.
+    void add(int kernel, const void* args, bool serial, bool independent);
+    void set_memory(int64_t arena_bytes, int threads);
+
+    // Runs steps [first, last) with the external spaces that the workspace names. Given a table of
+    // nanoseconds, one entry per step, also takes the time of each, with a barrier after every step.
+    void run(const Workspace& workspace, size_t first, size_t last,
+             int64_t* nanoseconds = nullptr) const;
+
+    // Workspaces are kept for the next run, up to as many as have run at the same time.
+    std::unique_ptr<Workspace> take_workspace();
+    void give_back(std::unique_ptr<Workspace> workspace);
+    void trim();
+
+    const Tier& tier() const { return tier_; }
+    size_t size() const { return steps_.size(); }
+    const Step& step(size_t i) const { return steps_[i]; }
+    int threads() const { return threads_; }
+    int64_t arena_bytes() const { return arena_bytes_; }
+    int64_t scratch_bytes() const { return scratch_bytes_; }  // of one thread
+
+private:
+    const Tier tier_;
+    std::vector<Step> steps_;
+    int64_t arena_bytes_ = 0, scratch_bytes_ = 0;
+    int threads_ = 1;
+    bool unsynced_ = false, unsynced_shared_ = false;  // since the last barrier: any step, a shared one
+    std::mutex pool_lock_;
+    std::vector<std::unique_ptr<Workspace>> pool_;
+};
+
+}  // namespace cnnrt

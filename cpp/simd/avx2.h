@@ -1,0 +1,86 @@
+// Eight-lane registers for AVX2 + FMA; split.h makes f32x16 of two.
+#pragma once
+
+#include <immintrin.h>
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+using reg = __m256;
+constexpr int kLanes = 8;
+
+CNNRT_INLINE reg reg_load(const float* p) { return _mm256_loadu_ps(p); }
+CNNRT_INLINE void reg_store(float* p, reg a) { _mm256_storeu_ps(p, a); }
+CNNRT_INLINE reg reg_broadcast(float x) { return _mm256_set1_ps(x); }
+CNNRT_INLINE reg reg_add(reg a, reg b) { return _mm256_add_ps(a, b); }
+CNNRT_INLINE reg reg_sub(reg a, reg b) { return _mm256_sub_ps(a, b); }
+CNNRT_INLINE reg reg_mul(reg a, reg b) { return _mm256_mul_ps(a, b); }
+CNNRT_INLINE reg reg_div(reg a, reg b) { return _mm256_div_ps(a, b); }
+CNNRT_INLINE reg reg_fma(reg a, reg b, reg c) { return _mm256_fmadd_ps(a, b, c); }
+CNNRT_INLINE reg reg_fnma(reg a, reg b, reg c) { return _mm256_fnmadd_ps(a, b, c); }
+CNNRT_INLINE reg reg_min(reg a, reg b) { return _mm256_min_ps(a, b); }
+CNNRT_INLINE reg reg_max(reg a, reg b) { return _mm256_max_ps(a, b); }
+CNNRT_INLINE reg reg_abs(reg a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+CNNRT_INLINE reg reg_copysign(reg magnitude, reg sign) {
+    const reg bit = _mm256_set1_ps(-0.0f);
+    return _mm256_or_ps(_mm256_and_ps(bit, sign), _mm256_andnot_ps(bit, magnitude));
+}
+CNNRT_INLINE reg reg_round(reg a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+CNNRT_INLINE reg reg_floor(reg a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+CNNRT_INLINE reg reg_sqrt(reg a) { return _mm256_sqrt_ps(a); }
+CNNRT_INLINE reg reg_pow2(reg n) {
+    const __m256i bits = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 23));
+}
+CNNRT_INLINE reg reg_exponent(reg a) {
+    const __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(a), 23);
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(bits, _mm256_set1_epi32(127)));
+}
+CNNRT_INLINE reg reg_mantissa(reg a) {
+    const __m256i low =
+        _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x007fffff));
+    return _mm256_castsi256_ps(_mm256_or_si256(low, _mm256_set1_epi32(0x3f800000)));
+}
+CNNRT_INLINE reg reg_less(reg a, reg b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+CNNRT_INLINE reg reg_equal(reg a, reg b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+CNNRT_INLINE reg reg_unordered(reg a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
+CNNRT_INLINE reg reg_select(reg m, reg if_true, reg if_false) {
+    return _mm256_blendv_ps(if_false, if_true, m);
+}
+CNNRT_INLINE float reg_sum(reg a) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+CNNRT_INLINE float reg_largest(reg a) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+CNNRT_INLINE void reg_transpose(reg* r) {
+    reg t[8];
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        const reg a = _mm256_unpacklo_ps(r[i], r[i + 1]), b = _mm256_unpackhi_ps(r[i], r[i + 1]);
+        const reg c = _mm256_unpacklo_ps(r[i + 2], r[i + 3]);
+        const reg d = _mm256_unpackhi_ps(r[i + 2], r[i + 3]);
+        t[i] = _mm256_shuffle_ps(a, c, 0x44);
+        t[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+        t[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+        t[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        r[i] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
+    }
+}
+
+}  // namespace
+}  // namespace cnnrt::CNNRT_ISA
+
+#include "split.h"

@@ -1,0 +1,100 @@
+// f32x16 as one zmm register (AVX-512 F, VL, DQ, BW).
+#pragma once
+
+// gcc 12 warns of its own "undefined" registers (gcc bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+struct f32x16 {
+    __m512 v;
+};
+using mask16 = __mmask16;
+
+CNNRT_INLINE f32x16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+CNNRT_INLINE void store(float* p, f32x16 a) { _mm512_storeu_ps(p, a.v); }
+CNNRT_INLINE __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+CNNRT_INLINE f32x16 load_partial(const float* p, int n) {
+    return {_mm512_maskz_loadu_ps(first_lanes(n), p)};
+}
+CNNRT_INLINE void store_partial(float* p, int n, f32x16 a) {
+    _mm512_mask_storeu_ps(p, first_lanes(n), a.v);
+}
+CNNRT_INLINE f32x16 broadcast(float x) { return {_mm512_set1_ps(x)}; }
+CNNRT_INLINE f32x16 zero() { return {_mm512_setzero_ps()}; }
+
+CNNRT_INLINE f32x16 add(f32x16 a, f32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+CNNRT_INLINE f32x16 sub(f32x16 a, f32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+CNNRT_INLINE f32x16 mul(f32x16 a, f32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+CNNRT_INLINE f32x16 div(f32x16 a, f32x16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+CNNRT_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+CNNRT_INLINE f32x16 fnma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
+CNNRT_INLINE f32x16 min(f32x16 a, f32x16 b) { return {_mm512_min_ps(a.v, b.v)}; }
+CNNRT_INLINE f32x16 max(f32x16 a, f32x16 b) { return {_mm512_max_ps(a.v, b.v)}; }
+CNNRT_INLINE f32x16 abs(f32x16 a) { return {_mm512_abs_ps(a.v)}; }
+CNNRT_INLINE f32x16 copysign(f32x16 magnitude, f32x16 sign) {
+    const __m512i bit = _mm512_set1_epi32(INT32_MIN);
+    // 0xca selects bit by bit: the sign bit from `sign`, all others from `magnitude`.
+    return {_mm512_castsi512_ps(_mm512_ternarylogic_epi32(bit, _mm512_castps_si512(sign.v),
+                                                          _mm512_castps_si512(magnitude.v), 0xca))};
+}
+CNNRT_INLINE f32x16 round(f32x16 a) {
+    return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+CNNRT_INLINE f32x16 floor(f32x16 a) {
+    return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
+}
+CNNRT_INLINE f32x16 sqrt(f32x16 a) { return {_mm512_sqrt_ps(a.v)}; }
+CNNRT_INLINE f32x16 scale2(f32x16 a, f32x16 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+CNNRT_INLINE f32x16 exponent(f32x16 a) { return {_mm512_getexp_ps(a.v)}; }
+CNNRT_INLINE f32x16 mantissa(f32x16 a) {
+    return {_mm512_getmant_ps(a.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero)};
+}
+
+CNNRT_INLINE mask16 less(f32x16 a, f32x16 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
+CNNRT_INLINE mask16 equal(f32x16 a, f32x16 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
+CNNRT_INLINE mask16 is_nan(f32x16 a) { return _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q); }
+CNNRT_INLINE f32x16 select(mask16 m, f32x16 if_true, f32x16 if_false) {
+    return {_mm512_mask_blend_ps(m, if_false.v, if_true.v)};
+}
+
+CNNRT_INLINE float sum(f32x16 a) { return _mm512_reduce_add_ps(a.v); }
+CNNRT_INLINE float largest(f32x16 a) { return _mm512_reduce_max_ps(a.v); }
+
+CNNRT_INLINE void transpose(f32x16* r) {
+    __m512 t[16];
+    // 4 x 4 blocks inside each 128-bit lane ...
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        const __m512 a = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
+        const __m512 b = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+        const __m512 c = _mm512_unpacklo_ps(r[i + 2].v, r[i + 3].v);
+        const __m512 d = _mm512_unpackhi_ps(r[i + 2].v, r[i + 3].v);
+        t[i] = _mm512_shuffle_ps(a, c, 0x44);
+        t[i + 1] = _mm512_shuffle_ps(a, c, 0xee);
+        t[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
+        t[i + 3] = _mm512_shuffle_ps(b, d, 0xee);
+    }
+    // ... then the 4 x 4 lanes themselves.
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        const __m512 a = _mm512_shuffle_f32x4(t[i], t[i + 4], 0x88);
+        const __m512 b = _mm512_shuffle_f32x4(t[i], t[i + 4], 0xdd);
+        const __m512 c = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0x88);
+        const __m512 d = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0xdd);
+        r[i].v = _mm512_shuffle_f32x4(a, c, 0x88);
+        r[i + 4].v = _mm512_shuffle_f32x4(b, d, 0x88);
+        r[i + 8].v = _mm512_shuffle_f32x4(a, c, 0xdd);
+        r[i + 12].v = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
+}
+
+}  // namespace
+}  // namespace cnnrt::CNNRT_ISA

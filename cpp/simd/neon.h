@@ -1,0 +1,65 @@
+// Four-lane registers for AArch64; split.h makes f32x16 of four.
+#pragma once
+
+#include <arm_neon.h>
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+using reg = float32x4_t;
+constexpr int kLanes = 4;
+
+CNNRT_INLINE reg as_float(uint32x4_t a) { return vreinterpretq_f32_u32(a); }
+CNNRT_INLINE uint32x4_t as_bits(reg a) { return vreinterpretq_u32_f32(a); }
+
+CNNRT_INLINE reg reg_load(const float* p) { return vld1q_f32(p); }
+CNNRT_INLINE void reg_store(float* p, reg a) { vst1q_f32(p, a); }
+CNNRT_INLINE reg reg_broadcast(float x) { return vdupq_n_f32(x); }
+CNNRT_INLINE reg reg_add(reg a, reg b) { return vaddq_f32(a, b); }
+CNNRT_INLINE reg reg_sub(reg a, reg b) { return vsubq_f32(a, b); }
+CNNRT_INLINE reg reg_mul(reg a, reg b) { return vmulq_f32(a, b); }
+CNNRT_INLINE reg reg_div(reg a, reg b) { return vdivq_f32(a, b); }
+CNNRT_INLINE reg reg_fma(reg a, reg b, reg c) { return vfmaq_f32(c, a, b); }
+CNNRT_INLINE reg reg_fnma(reg a, reg b, reg c) { return vfmsq_f32(c, a, b); }
+// The machine's own min and max return NaN where either is; the vocabulary wants the second operand.
+CNNRT_INLINE reg reg_min(reg a, reg b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+CNNRT_INLINE reg reg_max(reg a, reg b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+CNNRT_INLINE reg reg_abs(reg a) { return vabsq_f32(a); }
+CNNRT_INLINE reg reg_copysign(reg magnitude, reg sign) {
+    return vbslq_f32(vdupq_n_u32(0x80000000u), sign, magnitude);
+}
+CNNRT_INLINE reg reg_round(reg a) { return vrndnq_f32(a); }
+CNNRT_INLINE reg reg_floor(reg a) { return vrndmq_f32(a); }
+CNNRT_INLINE reg reg_sqrt(reg a) { return vsqrtq_f32(a); }
+CNNRT_INLINE reg reg_pow2(reg n) {
+    const int32x4_t bits = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+    return vreinterpretq_f32_s32(vshlq_n_s32(bits, 23));
+}
+CNNRT_INLINE reg reg_exponent(reg a) {
+    const int32x4_t bits = vreinterpretq_s32_u32(vshrq_n_u32(as_bits(a), 23));
+    return vcvtq_f32_s32(vsubq_s32(bits, vdupq_n_s32(127)));
+}
+CNNRT_INLINE reg reg_mantissa(reg a) {
+    const uint32x4_t low = vandq_u32(as_bits(a), vdupq_n_u32(0x007fffffu));
+    return as_float(vorrq_u32(low, vdupq_n_u32(0x3f800000u)));
+}
+CNNRT_INLINE reg reg_less(reg a, reg b) { return as_float(vcltq_f32(a, b)); }
+CNNRT_INLINE reg reg_equal(reg a, reg b) { return as_float(vceqq_f32(a, b)); }
+CNNRT_INLINE reg reg_unordered(reg a) { return as_float(vmvnq_u32(vceqq_f32(a, a))); }
+CNNRT_INLINE reg reg_select(reg m, reg if_true, reg if_false) {
+    return vbslq_f32(as_bits(m), if_true, if_false);
+}
+CNNRT_INLINE float reg_sum(reg a) { return vaddvq_f32(a); }
+CNNRT_INLINE float reg_largest(reg a) { return vmaxvq_f32(a); }
+CNNRT_INLINE void reg_transpose(reg* r) {
+    const float32x4x2_t ab = vtrnq_f32(r[0], r[1]), cd = vtrnq_f32(r[2], r[3]);
+    r[0] = vcombine_f32(vget_low_f32(ab.val[0]), vget_low_f32(cd.val[0]));
+    r[1] = vcombine_f32(vget_low_f32(ab.val[1]), vget_low_f32(cd.val[1]));
+    r[2] = vcombine_f32(vget_high_f32(ab.val[0]), vget_high_f32(cd.val[0]));
+    r[3] = vcombine_f32(vget_high_f32(ab.val[1]), vget_high_f32(cd.val[1]));
+}
+
+}  // namespace
+}  // namespace cnnrt::CNNRT_ISA
+
+#include "split.h"

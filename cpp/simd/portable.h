@@ -1,0 +1,84 @@
+// Four-lane registers from the compiler's own vector types: SSE2 on any x86-64, plain code elsewhere;
+// split.h makes f32x16 of four. No fused multiply-add: a * b + c rounds twice here.
+#pragma once
+
+#include <cmath>
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+typedef float reg __attribute__((vector_size(16)));
+typedef int32_t bits4 __attribute__((vector_size(16)));
+typedef float unaligned_reg __attribute__((vector_size(16), aligned(4), may_alias));
+constexpr int kLanes = 4;
+
+CNNRT_INLINE bits4 as_bits(reg a) { return (bits4)a; }
+CNNRT_INLINE reg as_float(bits4 a) { return (reg)a; }
+
+CNNRT_INLINE reg reg_load(const float* p) { return *reinterpret_cast<const unaligned_reg*>(p); }
+CNNRT_INLINE void reg_store(float* p, reg a) { *reinterpret_cast<unaligned_reg*>(p) = a; }
+CNNRT_INLINE reg reg_broadcast(float x) { return reg{x, x, x, x}; }
+CNNRT_INLINE reg reg_add(reg a, reg b) { return a + b; }
+CNNRT_INLINE reg reg_sub(reg a, reg b) { return a - b; }
+CNNRT_INLINE reg reg_mul(reg a, reg b) { return a * b; }
+CNNRT_INLINE reg reg_div(reg a, reg b) { return a / b; }
+CNNRT_INLINE reg reg_fma(reg a, reg b, reg c) { return a * b + c; }
+CNNRT_INLINE reg reg_fnma(reg a, reg b, reg c) { return c - a * b; }
+CNNRT_INLINE reg choose(bits4 m, reg if_true, reg if_false) {
+    return as_float((m & as_bits(if_true)) | (~m & as_bits(if_false)));
+}
+CNNRT_INLINE reg reg_min(reg a, reg b) { return choose(a < b, a, b); }
+CNNRT_INLINE reg reg_max(reg a, reg b) { return choose(a > b, a, b); }
+CNNRT_INLINE bits4 sign_bit() { return bits4{INT32_MIN, INT32_MIN, INT32_MIN, INT32_MIN}; }
+CNNRT_INLINE reg reg_abs(reg a) { return as_float(as_bits(a) & ~sign_bit()); }
+CNNRT_INLINE reg reg_copysign(reg magnitude, reg sign) {
+    return as_float((as_bits(sign) & sign_bit()) | (as_bits(magnitude) & ~sign_bit()));
+}
+CNNRT_INLINE reg reg_round(reg a) {
+    // Adding and taking away 2^23 leaves no fraction bits; larger values have none to begin with.
+    const reg magic = reg_broadcast(8388608.0f);
+    const reg r = reg_copysign((reg_abs(a) + magic) - magic, a);
+    return choose(reg_abs(a) < magic, r, a);
+}
+CNNRT_INLINE reg reg_floor(reg a) {
+    const reg r = reg_round(a);
+    return r - choose(r > a, reg_broadcast(1.0f), reg_broadcast(0.0f));
+}
+CNNRT_INLINE reg reg_sqrt(reg a) {
+    return reg{std::sqrt(a[0]), std::sqrt(a[1]), std::sqrt(a[2]), std::sqrt(a[3])};
+}
+CNNRT_INLINE reg reg_pow2(reg n) {
+    return as_float((__builtin_convertvector(n, bits4) + 127) << 23);
+}
+CNNRT_INLINE reg reg_exponent(reg a) {
+    return __builtin_convertvector((as_bits(a) >> 23) - 127, reg);
+}
+CNNRT_INLINE reg reg_mantissa(reg a) {
+    return as_float((as_bits(a) & 0x007fffff) | 0x3f800000);
+}
+CNNRT_INLINE reg reg_less(reg a, reg b) { return as_float(a < b); }
+CNNRT_INLINE reg reg_equal(reg a, reg b) { return as_float(a == b); }
+CNNRT_INLINE reg reg_unordered(reg a) { return as_float(a != a); }
+CNNRT_INLINE reg reg_select(reg m, reg if_true, reg if_false) {
+    return choose(as_bits(m), if_true, if_false);
+}
+CNNRT_INLINE float reg_sum(reg a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+CNNRT_INLINE float reg_largest(reg a) {
+    const float low = a[0] > a[1] ? a[0] : a[1], high = a[2] > a[3] ? a[2] : a[3];
+    return low > high ? low : high;
+}
+CNNRT_INLINE void reg_transpose(reg* r) {
+    const reg a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+    const reg b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+    const reg c = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+    const reg d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    r[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    r[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    r[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    r[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+
+}  // namespace
+}  // namespace cnnrt::CNNRT_ISA
+
+#include "split.h"

@@ -1,0 +1,158 @@
+// f32x16 as an array of narrower registers. The including header defines, for its register type
+// `reg` of kLanes floats: reg_load, reg_store, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div,
+// reg_fma, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign, reg_round, reg_floor, reg_sqrt,
+// reg_pow2 (2^n for integral n in [-126, 127]), reg_exponent, reg_mantissa, reg_less, reg_equal,
+// reg_select, reg_sum, reg_largest and reg_transpose (kLanes x kLanes); masks are registers too.
+#pragma once
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+constexpr int kParts = 16 / kLanes;
+
+struct f32x16 {
+    reg v[kParts];
+};
+struct mask16 {
+    reg v[kParts];
+};
+
+template <class F>
+CNNRT_INLINE f32x16 each(F f) {
+    f32x16 r;
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) r.v[i] = f(i);
+    return r;
+}
+template <class F>
+CNNRT_INLINE mask16 each_mask(F f) {
+    mask16 r;
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) r.v[i] = f(i);
+    return r;
+}
+
+CNNRT_INLINE f32x16 load(const float* p) {
+    return each([=](int i) { return reg_load(p + i * kLanes); });
+}
+CNNRT_INLINE void store(float* p, f32x16 a) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) reg_store(p + i * kLanes, a.v[i]);
+}
+CNNRT_INLINE f32x16 load_partial(const float* p, int n) {
+    float lanes[16] = {};
+    for (int i = 0; i < n; ++i) lanes[i] = p[i];
+    return load(lanes);
+}
+CNNRT_INLINE void store_partial(float* p, int n, f32x16 a) {
+    float lanes[16];
+    store(lanes, a);
+    for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+CNNRT_INLINE f32x16 broadcast(float x) {
+    const reg b = reg_broadcast(x);
+    return each([=](int) { return b; });
+}
+CNNRT_INLINE f32x16 zero() { return broadcast(0.0f); }
+
+CNNRT_INLINE f32x16 add(f32x16 a, f32x16 b) {
+    return each([&](int i) { return reg_add(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE f32x16 sub(f32x16 a, f32x16 b) {
+    return each([&](int i) { return reg_sub(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE f32x16 mul(f32x16 a, f32x16 b) {
+    return each([&](int i) { return reg_mul(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE f32x16 div(f32x16 a, f32x16 b) {
+    return each([&](int i) { return reg_div(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
+    return each([&](int i) { return reg_fma(a.v[i], b.v[i], c.v[i]); });
+}
+CNNRT_INLINE f32x16 fnma(f32x16 a, f32x16 b, f32x16 c) {
+    return each([&](int i) { return reg_fnma(a.v[i], b.v[i], c.v[i]); });
+}
+CNNRT_INLINE f32x16 min(f32x16 a, f32x16 b) {
+    return each([&](int i) { return reg_min(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE f32x16 max(f32x16 a, f32x16 b) {
+    return each([&](int i) { return reg_max(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE f32x16 abs(f32x16 a) {
+    return each([&](int i) { return reg_abs(a.v[i]); });
+}
+CNNRT_INLINE f32x16 copysign(f32x16 magnitude, f32x16 sign) {
+    return each([&](int i) { return reg_copysign(magnitude.v[i], sign.v[i]); });
+}
+CNNRT_INLINE f32x16 round(f32x16 a) {
+    return each([&](int i) { return reg_round(a.v[i]); });
+}
+CNNRT_INLINE f32x16 floor(f32x16 a) {
+    return each([&](int i) { return reg_floor(a.v[i]); });
+}
+CNNRT_INLINE f32x16 sqrt(f32x16 a) {
+    return each([&](int i) { return reg_sqrt(a.v[i]); });
+}
+CNNRT_INLINE f32x16 scale2(f32x16 a, f32x16 n) {
+    // Two factors, so that results below 2^-126 and factors above 2^127 come out right.
+    return each([&](int i) {
+        const reg limit = reg_broadcast(252.0f);
+        const reg m = reg_max(reg_min(limit, n.v[i]), reg_broadcast(-252.0f));
+        const reg half = reg_floor(reg_mul(m, reg_broadcast(0.5f)));
+        return reg_mul(reg_mul(a.v[i], reg_pow2(half)), reg_pow2(reg_sub(m, half)));
+    });
+}
+CNNRT_INLINE f32x16 exponent(f32x16 a) {
+    return each([&](int i) { return reg_exponent(a.v[i]); });
+}
+CNNRT_INLINE f32x16 mantissa(f32x16 a) {
+    return each([&](int i) { return reg_mantissa(a.v[i]); });
+}
+
+CNNRT_INLINE mask16 less(f32x16 a, f32x16 b) {
+    return each_mask([&](int i) { return reg_less(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE mask16 equal(f32x16 a, f32x16 b) {
+    return each_mask([&](int i) { return reg_equal(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE mask16 is_nan(f32x16 a) {
+    return each_mask([&](int i) { return reg_unordered(a.v[i]); });
+}
+CNNRT_INLINE f32x16 select(mask16 m, f32x16 if_true, f32x16 if_false) {
+    return each([&](int i) { return reg_select(m.v[i], if_true.v[i], if_false.v[i]); });
+}
+
+CNNRT_INLINE float sum(f32x16 a) {
+    reg r = a.v[0];
+#pragma GCC unroll 4
+    for (int i = 1; i < kParts; ++i) r = reg_add(r, a.v[i]);
+    return reg_sum(r);
+}
+CNNRT_INLINE float largest(f32x16 a) {
+    reg r = a.v[0];
+#pragma GCC unroll 4
+    for (int i = 1; i < kParts; ++i) r = reg_max(r, a.v[i]);
+    return reg_largest(r);
+}
+
+CNNRT_INLINE void transpose(f32x16* r) {
+    reg block[kParts][kParts][kLanes];  // block[row][column] of kLanes x kLanes
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < kParts; ++j) {
+#pragma GCC unroll 8
+            for (int k = 0; k < kLanes; ++k) block[i][j][k] = r[i * kLanes + k].v[j];
+            reg_transpose(block[i][j]);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < kParts; ++j)
+#pragma GCC unroll 8
+            for (int k = 0; k < kLanes; ++k) r[j * kLanes + k].v[i] = block[i][j][k];
+}
+
+}  // namespace
+}  // namespace cnnrt::CNNRT_ISA

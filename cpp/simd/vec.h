@@ -1,0 +1,53 @@
+// The vocabulary the kernels are written in: f32x16, sixteen floats, on every instruction set.
+//
+// Each tier's header maps it to machine registers: one zmm (avx512.h), or an array of narrower
+// registers through split.h (avx2.h, neon.h, portable.h). These headers hold the only intrinsics of
+// the project. Kernel sources are compiled once per tier with CNNRT_ISA naming the tier; everything
+// lives in an unnamed namespace inside cnnrt::CNNRT_ISA, so that no copy compiled for a newer
+// instruction set can be linked into an older tier.
+//
+//   load, store             unaligned; load_partial, store_partial touch only the first n lanes
+//   broadcast, zero         the same value in every lane
+//   add sub mul div fma fnma   fma(a, b, c) = a * b + c; fnma(a, b, c) = c - a * b
+//   min, max                return the SECOND operand where either is NaN
+//   abs, copysign, round (to nearest even), floor, sqrt
+//   scale2(x, n)            x * 2^n for integral n, over- and underflowing as ldexp does
+//   exponent, mantissa      x = mantissa * 2^exponent with mantissa in [1, 2), for x > 0 and normal
+//   less, equal, is_nan     masks for select(mask, if_true, if_false)
+//   sum, largest            over the lanes
+//   transpose(r)            a 16 x 16 block held in r[0..15], in place
+#pragma once
+
+#include <cstdint>
+
+#define CNNRT_INLINE inline __attribute__((always_inline))
+
+#if defined(CNNRT_ISA_AVX512)
+#include "avx512.h"
+#elif defined(CNNRT_ISA_AVX2)
+#include "avx2.h"
+#elif defined(CNNRT_ISA_NEON)
+#include "neon.h"
+#else
+#include "portable.h"
+#endif
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+// The register tile of tile.h: rows (pixels) x blocks of 16 channels, and the blocks of the tile
+// for one or a few rows of a plain matrix. Chosen so that the accumulators, the weights of one step
+// and one broadcast fit the register file: 28 + 2 + 1 of 32 zmm; 12 + 2 + 1 of 16 ymm;
+// 24 + 4 + 1 of 32 NEON registers; 8 + 4 + 1 of 16 xmm.
+#if defined(CNNRT_ISA_AVX512)
+constexpr int kTileRows = 14, kTileBlocks = 2, kDenseRows = 6, kDenseBlocks = 4;
+#elif defined(CNNRT_ISA_AVX2)
+constexpr int kTileRows = 6, kTileBlocks = 1, kDenseRows = 3, kDenseBlocks = 2;
+#elif defined(CNNRT_ISA_NEON)
+constexpr int kTileRows = 6, kTileBlocks = 1, kDenseRows = 3, kDenseBlocks = 2;
+#else
+constexpr int kTileRows = 2, kTileBlocks = 1, kDenseRows = 2, kDenseBlocks = 1;
+#endif
+
+}  // namespace
+}  // namespace cnnrt::CNNRT_ISA

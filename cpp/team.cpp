@@ -1,0 +1,186 @@
+#include "team.h"
+
+#include <mutex>
+#include <thread>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#include <sched.h>
+#define CNNRT_POSIX 1
+#endif
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace cnnrt {
+namespace {
+
+inline void pause() {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+inline void give_way() {
+#if defined(CNNRT_POSIX)
+    sched_yield();
+#else
+    std::this_thread::yield();
+#endif
+}
+
+// Spins until ready() holds; after some microseconds lets other threads have the core, because the
+// one waited for may need it.
+template <class F>
+inline void spin_until(F ready) {
+    for (int i = 0; !ready(); ++i) {
+        if (i < 4000)
+            pause();
+        else
+            give_way();
+    }
+}
+
+// About 25 us of looking for work before a worker sleeps.
+constexpr int kIdleSpins = 1000;
+
+struct Job {
+    Region* region;
+    Barrier* barrier;
+    int size;
+    std::atomic<int> running;
+};
+
+struct alignas(64) Worker {
+    std::atomic<bool> taken{true};      // by a region, or not started yet
+    std::atomic<int32_t> assigned{0};   // counts the jobs given to it
+    Job* job = nullptr;
+    int thread = 0;
+
+    void loop() {
+        int32_t done = 0;
+        for (;;) {
+            for (int i = 0; i < kIdleSpins && assigned.load(std::memory_order_acquire) == done; ++i)
+                pause();
+            while (assigned.load(std::memory_order_acquire) == done)
+                assigned.wait(done, std::memory_order_acquire);
+            ++done;
+            Job& mine = *job;
+            {
+                const FlushDenormals flush;
+                mine.region->run(thread, mine.size, *mine.barrier);
+            }
+            // Free before the caller may go on, so that its next region finds this worker.
+            taken.store(false, std::memory_order_release);
+            mine.running.fetch_sub(1, std::memory_order_release);
+        }
+    }
+};
+
+struct Team {
+    std::mutex starting;
+    std::atomic<int> count{0};
+    Worker* workers[kMaxThreads];
+
+    // One idle worker, or null. Starts one if fewer than `most` exist.
+    Worker* take(int most) {
+        const int n = count.load(std::memory_order_acquire);
+        for (int i = 0; i < n; ++i) {
+            Worker* w = workers[i];
+            if (!w->taken.load(std::memory_order_relaxed) &&
+                !w->taken.exchange(true, std::memory_order_acquire))
+                return w;
+        }
+        return n < most ? start(most) : nullptr;
+    }
+
+    Worker* start(int most) {
+        const std::lock_guard<std::mutex> lock(starting);
+        const int n = count.load(std::memory_order_relaxed);
+        if (n >= most) return nullptr;
+        try {
+            // Never freed: it may be waiting when the process ends.
+            Worker* w = new Worker;
+            std::thread([w] { w->loop(); }).detach();
+            workers[n] = w;
+            count.store(n + 1, std::memory_order_release);
+            return w;
+        } catch (...) {
+            return nullptr;  // the system has no thread to give: run with fewer
+        }
+    }
+};
+
+Team& team() {
+    static Team* const instance = [] {
+        Team* t = new Team;
+#if defined(CNNRT_POSIX)
+        // In the child only the forking thread lives on.
+        pthread_atfork([] { team().starting.lock(); }, [] { team().starting.unlock(); },
+                       [] {
+                           team().count.store(0, std::memory_order_relaxed);
+                           team().starting.unlock();
+                       });
+#endif
+        return t;
+    }();
+    return *instance;
+}
+
+}  // namespace
+
+void Barrier::wait(int thread) {
+    const uint32_t phase = lines_[thread].phase.load(std::memory_order_relaxed) + 1;
+    lines_[thread].phase.store(phase, std::memory_order_release);
+    for (int i = 0; i < threads_; ++i) {
+        if (i == thread) continue;
+        spin_until([&] {
+            return static_cast<int32_t>(lines_[i].phase.load(std::memory_order_acquire) - phase) >= 0;
+        });
+    }
+}
+
+void run_region(Region& region, int threads) {
+    const FlushDenormals flush;
+    if (threads > kMaxThreads) threads = kMaxThreads;
+    Worker* taken[kMaxThreads];
+    int helpers = 0;
+    while (helpers < threads - 1) {
+        Worker* w = team().take(threads - 1);
+        if (!w) break;
+        taken[helpers++] = w;
+    }
+    Barrier barrier(helpers + 1);
+    if (helpers == 0) {
+        region.run(0, 1, barrier);
+        return;
+    }
+    Job job{&region, &barrier, helpers + 1, {helpers}};
+    for (int i = 0; i < helpers; ++i) {
+        taken[i]->job = &job;
+        taken[i]->thread = i + 1;
+        taken[i]->assigned.fetch_add(1, std::memory_order_release);
+        taken[i]->assigned.notify_one();
+    }
+    region.run(0, helpers + 1, barrier);
+    spin_until([&] { return job.running.load(std::memory_order_acquire) == 0; });
+}
+
+#if defined(__x86_64__)
+FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) {
+    _mm_setcsr(static_cast<unsigned>(saved_) | 0x8040u);
+}
+FlushDenormals::~FlushDenormals() { _mm_setcsr(static_cast<unsigned>(saved_)); }
+#elif defined(__aarch64__)
+FlushDenormals::FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    asm volatile("msr fpcr, %0" ::"r"(saved_ | (uint64_t{1} << 24)));
+}
+FlushDenormals::~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(saved_)); }
+#else
+FlushDenormals::FlushDenormals() : saved_(0) {}
+FlushDenormals::~FlushDenormals() {}
+#endif
+
+}  // namespace cnnrt

@@ -1,0 +1,65 @@
+// The threads of the process: one pool for all models, and the barrier inside a parallel region.
+//
+// Workers are started when first needed. After a region they look for the next one for some tens of
+// microseconds, so that inferences in a row find them awake, and then sleep in the kernel. A region
+// takes the workers that are idle, up to the number asked for: models that run at the same time
+// share the pool instead of multiplying it, and no result depends on how many came. A forked child
+// starts with an empty pool of its own.
+//
+// This is not OpenMP because its runtime cannot promise the above: libgomp keeps a pool per calling
+// thread, spins for milliseconds after every region, and hangs in a child forked after one.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+namespace cnnrt {
+
+constexpr int kMaxThreads = 256;
+
+// Waits until all threads of a region have come. Each thread has a line of its own to announce
+// itself on and reads those of the others: one cache-line transfer between two cores.
+class Barrier {
+public:
+    explicit Barrier(int threads) : threads_(threads), lines_(reinterpret_cast<Line*>(storage_)) {
+        for (int i = 0; i < threads; ++i) new (lines_ + i) Line;  // only as many as there are threads
+    }
+    Barrier(const Barrier&) = delete;
+    Barrier& operator=(const Barrier&) = delete;
+    void wait(int thread);
+
+private:
+    struct alignas(64) Line {
+        std::atomic<uint32_t> phase{0};
+    };
+    const int threads_;
+    Line* const lines_;
+    alignas(64) std::byte storage_[kMaxThreads * sizeof(Line)];
+};
+
+// A region's body; runs on `size` threads, the caller being thread 0.
+class Region {
+public:
+    virtual void run(int thread, int size, Barrier& barrier) = 0;
+
+protected:
+    ~Region() = default;
+};
+
+// Runs the body on up to `threads` threads and returns when all are done. Does not throw, and takes
+// no lock unless it starts a worker. With one thread it only calls the body.
+void run_region(Region& region, int threads);
+
+// Sets flush-to-zero and denormals-are-zero for its lifetime, on this thread.
+class FlushDenormals {
+public:
+    FlushDenormals();
+    ~FlushDenormals();
+
+private:
+    uint64_t saved_;
+};
+
+}  // namespace cnnrt

@@ -1,0 +1,105 @@
+"""The cost model: how long a step is expected to take on one thread, and so which way is chosen.
+
+The estimates never depend on batch or thread count, so that a result does not either. The constants
+were measured on Zen 5 (docs/performance.md); other machines of the same tier differ by a factor
+that is nearly common to all ways, and only their order matters.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one core does in a nanosecond."""
+
+    isa: str
+    macs: float
+    """Multiply-adds of a full register tile."""
+    tile_rows: int
+    """Rows (pixels) of that tile."""
+    cold: float = 40.0
+    """Bytes of weights read from DRAM: inside a network they have been evicted since the last run."""
+    warm: float = 100.0
+    """Bytes from L3, where a network's weights are few enough to stay."""
+    activations: float = 60.0
+    """Bytes of activations moved by a memory-bound kernel."""
+
+    def seconds_overlapped(self, compute: float, traffic: float) -> float:
+        """Compute and weight traffic together: the longer, and a third of the shorter, as measured
+        for layers from 64 to 512 channels with the next panel prefetched."""
+        return max(compute, traffic) + 0.3 * min(compute, traffic)
+
+
+MACHINES = {
+    "avx512": Machine("avx512", 126.0, 14),
+    "avx2": Machine("avx2", 60.0, 6),
+    "neon": Machine("neon", 30.0, 6, cold=15.0, warm=40.0, activations=20.0),
+    "portable": Machine("portable", 10.0, 2),
+}
+
+
+def machine(isa: str) -> Machine:
+    """The constants of an instruction-set tier."""
+    return MACHINES[isa]
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """A convolution as the cost model sees it: one image."""
+
+    c: int
+    m: int
+    taps: int
+    out_h: int
+    out_w: int
+    out_d: int = 1
+
+
+def tile_use(rows: int, tile_rows: int) -> float:
+    """The fraction of a tile's throughput that `rows` rows at a time reach.
+
+    Tiles of 7 rows and more run at full speed; below about 5 the chains of dependent additions
+    are too few to fill the pipeline.
+    """
+    tiles = math.ceil(rows / tile_rows)
+    height = rows / tiles
+    return min(1.0, 0.25 + 0.75 * height / min(7, tile_rows))
+
+
+def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> float:
+    """Nanoseconds of a convolution by implicit im2col."""
+    pixels = s.out_d * s.out_h * s.out_w
+    macs = math.ceil(s.m / 16) * 16 * s.c * s.taps * pixels
+    width = s.out_w if s.out_w != 7 or machine.tile_rows != 14 else 14
+    compute = macs / machine.macs / tile_use(width if s.taps > 1 else pixels, machine.tile_rows)
+    return machine.seconds_overlapped(compute, s.m * s.c * s.taps * 4 / weight_bandwidth)
+
+
+def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: float) -> float:
+    """Nanoseconds of a 3x3 convolution by F(tile x tile, 3x3)."""
+    positions = (tile + 2) ** 2
+    tiles = s.out_d * math.ceil(s.out_h / tile) * math.ceil(s.out_w / tile)
+    m = math.ceil(s.m / 16) * 16
+    macs = positions * tiles * s.c * m
+    compute = macs / machine.macs / tile_use(winograd_batch(tiles, s.c, s.m, tile), machine.tile_rows)
+    # Transforms are limited by additions, loads and stores: measured 7 ns per tile and block of
+    # 16 channels for the input of F(4x4), 5 for its output; F(2x2) half of that.
+    scale = (126.0 / machine.macs) * (1.0 if tile == 4 else 0.5)
+    blocks_in, blocks_out = math.ceil(s.c / 16), m // 16
+    transforms = tiles * (7.0 * blocks_in + 5.0 * blocks_out) * scale
+    traffic = positions * s.c * m * 4 / weight_bandwidth
+    return machine.seconds_overlapped(compute, traffic) + transforms
+
+
+def winograd_batch(tiles: int, c: int, m: int, tile: int) -> int:
+    """Tiles that are multiplied together: 14 rows keep V in L2; where the transformed weights do
+    not stay in cache either, as many as make one pass over them."""
+    weights = (tile + 2) ** 2 * c * m * 4
+    if weights > 16 << 20:
+        return min(tiles, 49)
+    if tiles <= 16:
+        return tiles
+    return 14

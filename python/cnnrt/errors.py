@@ -1,0 +1,25 @@
+"""The errors that cnnrt raises, all of them a `CnnrtError`."""
+
+
+class CnnrtError(Exception):
+    """Base of every error of this package."""
+
+
+class FormatError(CnnrtError):
+    """A file is not what its name or its header says, or is damaged."""
+
+
+class GraphError(CnnrtError):
+    """A graph is inconsistent: a name without a producer, an attribute out of range."""
+
+
+class ShapeError(CnnrtError, ValueError):
+    """An array or a tensor has another shape or dtype than the operator or the model takes."""
+
+
+class UnsupportedOperator(CnnrtError):
+    """The model needs operators, or attributes of operators, that cnnrt does not run."""
+
+
+class ImageError(CnnrtError):
+    """A file or an array cannot be read as an image."""

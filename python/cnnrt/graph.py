@@ -1,0 +1,208 @@
+"""The graph of a network: what every format is read into, every pass rewrites and a plan is made of.
+
+Operators are those of ONNX (https://onnx.ai/onnx/operators/) with their attributes, inputs and
+outputs in the same order, named in snake_case: ``Conv`` is ``conv``. `cnnrt.ops` defines each. A few
+fused operators that only the passes make are defined there too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .errors import GraphError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Dim = int | str
+"""A size, or the name of one that is known only when an input is seen."""
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Shape and dtype of a tensor whose sizes are all known."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and dtype of a model's input or output; named sizes are free."""
+
+    name: str
+    shape: tuple[Dim, ...]
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Whether an array of this shape fits: same rank, and equal wherever a size is fixed."""
+        return len(shape) == len(self.shape) and all(
+            isinstance(want, str) or want == got
+            for want, got in zip(self.shape, shape, strict=True)
+        )
+
+
+@dataclass
+class Node:
+    """One operator applied to named tensors. An absent optional input is the empty name."""
+
+    op: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, attribute: str) -> Any:
+        return self.attributes[attribute]
+
+    def __str__(self) -> str:
+        attributes = ", ".join(f"{k}={v}" for k, v in self.attributes.items())
+        return (
+            f"{', '.join(self.outputs)} = {self.op}({', '.join(self.inputs)})"
+            f"{' ' if attributes else ''}{attributes}"
+        )
+
+
+@dataclass
+class Graph:
+    """Nodes in topological order, the constants they read, and the names at both ends."""
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    nodes: list[Node]
+    constants: dict[str, Array]
+    name: str = "model"
+    types: dict[str, TensorType] = field(default_factory=dict)
+    """Of every tensor, once `passes.infer` has seen the sizes of the inputs."""
+
+    def copy(self) -> Graph:
+        """A graph whose nodes and tables may be changed; the constants' arrays are shared."""
+        nodes = [
+            replace(n, inputs=list(n.inputs), outputs=list(n.outputs), attributes=dict(n.attributes))
+            for n in self.nodes
+        ]
+        return Graph(
+            list(self.inputs),
+            list(self.outputs),
+            nodes,
+            dict(self.constants),
+            self.name,
+            dict(self.types),
+        )
+
+    def producers(self) -> dict[str, Node]:
+        """For each tensor that a node makes, that node."""
+        return {output: node for node in self.nodes for output in node.outputs if output}
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """For each tensor, the nodes that read it (once per reading)."""
+        table: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in node.inputs:
+                if name:
+                    table.setdefault(name, []).append(node)
+        return table
+
+    def tensors(self) -> Iterator[str]:
+        """The names of everything that can be asked for: inputs, then what the nodes make."""
+        yield from (spec.name for spec in self.inputs)
+        for node in self.nodes:
+            yield from filter(None, node.outputs)
+
+    def ending_at(self, outputs: Sequence[str]) -> Graph:
+        """The part of this graph that computes the tensors `outputs`, and no more.
+
+        Raises:
+            GraphError: no tensor has one of these names.
+        """
+        producers = self.producers()
+        known = {spec.name: spec for spec in (*self.inputs, *self.outputs)}
+        needed: set[str] = set()
+        pending = list(outputs)
+        while pending:
+            name = pending.pop()
+            if name in needed:
+                continue
+            needed.add(name)
+            if name in producers:
+                pending.extend(filter(None, producers[name].inputs))
+            elif name not in known and name not in self.constants:
+                raise GraphError(
+                    f"no tensor of {self.name!r} is named {name!r}; {_nearest(name, self)}"
+                )
+        nodes = [n for n in self.nodes if any(o in needed for o in n.outputs)]
+        return Graph(
+            inputs=list(self.inputs),
+            outputs=[known.get(name, TensorSpec(name, ())) for name in outputs],
+            nodes=nodes,
+            constants={k: v for k, v in self.constants.items() if k in needed},
+            name=self.name,
+        )
+
+    def sort(self) -> None:
+        """Puts the nodes in topological order, keeping the present order where it can.
+
+        Raises:
+            GraphError: a tensor is made twice, read without being made, or depends on itself.
+        """
+        ready = {spec.name for spec in self.inputs} | set(self.constants) | {""}
+        made: dict[str, str] = {}
+        for node in self.nodes:
+            for output in filter(None, node.outputs):
+                if output in made or output in ready:
+                    raise GraphError(f"tensor {output!r} is made twice, last by {node.name!r}")
+                made[output] = node.name
+        for node in self.nodes:
+            for name in node.inputs:
+                if name not in ready and name not in made:
+                    raise GraphError(
+                        f"node {node.name!r} ({node.op}) reads {name!r}, which nothing makes"
+                    )
+        waiting, done = list(self.nodes), []
+        while waiting:
+            rest = []
+            for node in waiting:
+                if all(name in ready for name in node.inputs):
+                    done.append(node)
+                    ready.update(node.outputs)
+                else:
+                    rest.append(node)
+            if len(rest) == len(waiting):
+                raise GraphError(f"the graph has a cycle through node {rest[0].name!r}")
+            waiting = rest
+        self.nodes = done
+        for spec in self.outputs:
+            if spec.name not in ready:
+                raise GraphError(f"nothing makes the output {spec.name!r}")
+
+    def __str__(self) -> str:
+        lines = [f"{spec.name}: {spec.dtype}{list(spec.shape)}" for spec in self.inputs]
+        lines += [str(node) for node in self.nodes]
+        return "\n".join([*lines, "return " + ", ".join(spec.name for spec in self.outputs)])
+
+
+def _nearest(name: str, graph: Graph) -> str:
+    import difflib  # noqa: PLC0415  (only needed to word an error)
+
+    close = difflib.get_close_matches(name, list(graph.tensors()), n=3, cutoff=0.4)
+    if not close:
+        return "model.describe() lists them"
+    return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+
+
+def attributes_equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two sets of attributes are the same, arrays included."""
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)

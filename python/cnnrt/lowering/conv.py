@@ -1,0 +1,375 @@
+"""Convolution: the choice of algorithm, the packing of weights, and the steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import _core
+from ..cost import ConvShape, im2col_time, winograd_batch, winograd_time
+from ..graph import Array, Node
+from ..ops.windows import Windows, resolve_windows
+from . import BLOCK, At, Blocked, Border, Lowering, Strided, blocked_shape, borders, epilogue, lowers
+from .dense import linear_step
+from .tensors import ceil_div
+
+PLANAR_CHANNELS = 15
+"""Up to this many input channels a plain input is read in place: blocking it would not pay."""
+
+ROOT_2 = math.sqrt(2.0)
+WINOGRAD_G: dict[int, Array] = {
+    # Weight transforms G of F(2x2) for the points 0, +-1, and of F(4x4) for 0, +-sqrt(1/2), +-sqrt(2);
+    # the input and output transforms that belong to them are in cpp/kernels/winograd.cpp.
+    2: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    4: np.array(
+        [
+            [1, 0, 0],
+            [-2 / 3, -ROOT_2 / 3, -1 / 3],
+            [-2 / 3, ROOT_2 / 3, -1 / 3],
+            [1 / 6, ROOT_2 / 6, 1 / 3],
+            [1 / 6, -ROOT_2 / 6, 1 / 3],
+            [0, 0, 1],
+        ]
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a convolution is done."""
+
+    kind: str  # planar, depthwise, linear, im2col, winograd2, winograd4
+    reason: str
+    time: float  # predicted, nanoseconds
+
+
+def three(values: tuple[int, ...], fill: int) -> tuple[int, int, int]:
+    """Values per spatial axis, of one to three axes, as of three."""
+    d, h, w = (*[fill] * (3 - len(values)), *values)
+    return d, h, w
+
+
+def windows_of(node: Node, to: Lowering) -> Windows:
+    x, weight = to.type(node.inputs[0]).shape, to.type(node.inputs[1]).shape
+    return resolve_windows(node, x[2:], kernel=weight[2:])
+
+
+def choose(node: Node, to: Lowering) -> Choice | None:
+    """The way a convolution is done; None: by its reference, as its weights are computed."""
+    if node.name in to.choices:
+        return to.choices[node.name]  # type: ignore[no-any-return]
+    choice = _choose(node, to)
+    to.choices[node.name] = choice
+    return choice
+
+
+def _choose(node: Node, to: Lowering) -> Choice | None:
+    x, weight = to.type(node.inputs[0]).shape, to.constant(node.inputs[1])
+    if weight is None or len(x) > 5 or 0 in x:
+        return None
+    bias = node.inputs[2] if len(node.inputs) > 2 else ""
+    if bias and to.constant(bias) is None:
+        return None
+    w = windows_of(node, to)
+    group, (m, c) = node["group"], weight.shape[:2]
+    _, out_h, out_w = three(w.out, 1)
+    taps = math.prod(w.kernel)
+    shape = ConvShape(c, m, taps, out_h, out_w, three(w.out, 1)[0])
+    bandwidth = to.machine.cold if to.weights_are_cold else to.machine.warm
+    if group == x[1] and c == 1 and m == group:
+        time = m * taps * math.prod(w.out) / (0.6 * to.machine.macs)
+        return Choice("depthwise", "one filter per channel", time)
+    im2col = im2col_time(to.machine, shape, bandwidth)
+    if group > 1:
+        return Choice("im2col", f"{group} groups", im2col)
+    if math.prod(x[2:]) == 1 and math.prod(w.out) == 1 and not any((*w.begin, *w.end)):
+        return Choice("linear", "a single pixel", im2col)
+    asked = to.algorithm(node.name)
+    if x[1] <= PLANAR_CHANNELS and to.is_input(node.inputs[0]):
+        return Choice("planar", f"{x[1]} input channels, read in place", im2col)
+    fits = (
+        len(w.kernel) == 2
+        and w.kernel == (3, 3)
+        and w.stride == (1, 1)
+        and w.dilation == (1, 1)
+        and max(*w.begin, *w.end) <= 2
+    )
+    times = {"im2col": im2col}
+    if fits:
+        times |= {f"winograd{t}": winograd_time(to.machine, shape, t, bandwidth) for t in (2, 4)}
+    if asked in times:
+        return Choice(asked, "asked for", times[asked])
+    # Below 16 channels on a side the transforms cost more than they save, by measurement.
+    allowed = times if c >= BLOCK and m >= BLOCK else {"im2col": im2col}
+    best = min(allowed, key=lambda k: allowed[k])
+    reason = ", ".join(f"{k} {v / 1e3:.0f} us" for k, v in times.items())
+    return Choice(best, reason, times[best])
+
+
+@borders("conv")
+def conv_borders(node: Node, to: Lowering) -> Mapping[str, Border]:
+    choice = choose(node, to)
+    if choice is None or choice.kind not in ("im2col", "depthwise"):
+        return {}
+    w = windows_of(node, to)
+    b, e = three(w.begin, 0), three(w.end, 0)
+    return {node.inputs[0]: Border(b[0], e[0], b[1], e[1], b[2], e[2])}
+
+
+@lowers("conv")
+def lower_conv(node: Node, to: Lowering) -> bool:
+    choice = choose(node, to)
+    if choice is None:
+        return False
+    weight = to.constant(node.inputs[1])
+    assert weight is not None
+    note = f"{choice.kind}: {choice.reason}"
+    if choice.kind == "linear":
+        linear_step(
+            node, to, weight.reshape(weight.shape[0], -1), node.inputs[1], note, weight.shape[0]
+        )
+        return True
+    bias = to.bias(node, weight.shape[0])
+    residual = node.inputs[3] if len(node.inputs) > 3 and node.inputs[3] else ""
+    r = to.blocked(residual) if residual else None
+    common = {
+        "residual": r.view() if r else None,
+        "bias": bias,
+        "epilogue": epilogue(node["activation"]),
+        "note": note,
+        "work": choice.time,
+    }
+    w = windows_of(node, to)
+    if choice.kind == "planar":
+        _planar(node, to, w, weight, common)
+    elif choice.kind == "depthwise":
+        _depthwise(node, to, w, weight, common)
+    elif choice.kind == "im2col":
+        _im2col(node, to, w, weight, r, common)
+    else:
+        _winograd(node, to, w, weight, int(choice.kind[-1]), common)
+    return True
+
+
+def _per_axis(w: Windows, *names: str) -> dict[str, int]:
+    """kernel_d, kernel_h, ... from the fields of Windows."""
+    fill = {"begin": 0}
+    fields = {}
+    for name in names:
+        values = three(getattr(w, name), fill.get(name, 1))
+        for axis, value in zip("dhw", values, strict=True):
+            fields[f"{'pad' if name == 'begin' else name}_{axis}"] = value
+    return fields
+
+
+def _planar(node: Node, to: Lowering, w: Windows, weight: Array, common: dict[str, object]) -> None:
+    name = node.inputs[1]
+    x = to.plain(node.inputs[0])
+    y = to.new_blocked(node.outputs[0])
+    m, c = weight.shape[:2]
+    packed = to.packed.get(
+        weight, (name, "planar"), lambda: _core.pack_planar(weight.reshape(m, c, -1), to.threads)
+    )
+    in_d, in_h, in_w = three(w.size, 1)
+    out_d, out_h, out_w = y.spatial
+    to.step(
+        "conv_planar",
+        x=x.at,
+        weight=packed,
+        y=y.view(),
+        panel=c * math.prod(w.kernel) * BLOCK,
+        n=y.n,
+        c=c,
+        in_d=in_d,
+        in_h=in_h,
+        in_w=in_w,
+        out_d=out_d,
+        out_h=out_h,
+        out_w=out_w,
+        blocks=y.blocks,
+        **_per_axis(w, "kernel", "stride", "begin", "dilation"),
+        **common,
+    )
+
+
+def _depthwise(
+    node: Node, to: Lowering, w: Windows, weight: Array, common: dict[str, object]
+) -> None:
+    x = to.blocked(node.inputs[0])
+    y = to.new_blocked(node.outputs[0])
+    packed = to.packed.get(
+        weight,
+        (node.inputs[1], "depthwise"),
+        lambda: _core.pack_depthwise(weight.reshape(weight.shape[0], -1)),
+    )
+    out_d, out_h, out_w = y.spatial
+    residual = common.pop("residual")
+    if residual:
+        common = {**common, "epilogue": None}
+    to.step(
+        "depthwise",
+        x=x.view(*(-b for b in three(w.begin, 0))),
+        weight=packed,
+        y=y.view(),
+        n=y.n,
+        blocks=y.blocks,
+        out_d=out_d,
+        out_h=out_h,
+        out_w=out_w,
+        **_per_axis(w, "kernel", "stride", "dilation"),
+        **common,
+    )
+    if residual:
+        r, at = to.blocked(node.inputs[3]), Strided.of_blocked(y)
+        to.elementwise("add", blocked_shape(y), at, Strided.of_blocked(r), at, node["activation"])
+
+
+def _im2col(
+    node: Node,
+    to: Lowering,
+    w: Windows,
+    weight: Array,
+    residual: Blocked | None,
+    common: dict[str, object],
+) -> None:
+    name, group = node.inputs[1], node["group"]
+    x = to.blocked(node.inputs[0])
+    y = to.new_blocked(node.outputs[0])
+    m, group_c = weight.shape[:2]
+    kernel, dilation = three(w.kernel, 1), three(w.dilation, 1)
+    taps = math.prod(kernel)
+    flat_weight = weight.reshape(m, group_c, taps)
+    fields: dict[str, object]
+    if group == 1:
+        blocks_read = x.blocks
+        panel = x.c * taps * BLOCK
+        packed = to.packed.get(
+            weight, (name, "im2col"), lambda: _core.pack_conv(flat_weight, to.threads)
+        )
+        whole = x.c // BLOCK
+        fields = {
+            "taps": whole * taps,
+            "last_taps": 0 if x.c % BLOCK == 0 else taps,
+            "last_depth": x.c % BLOCK,
+        }
+    else:
+        window, blocks_read = group_windows(x.c, m, group)
+        panel = blocks_read * BLOCK * taps * BLOCK
+        packed = to.packed.get(
+            weight, (name, group, "grouped"),
+            lambda: _core.pack_conv_grouped(flat_weight, group, window, blocks_read, to.threads),
+        )
+        # A window that ends in the tensor's last block reads only the channels that exist there.
+        depths = [
+            x.c - (x.blocks - 1) * BLOCK if first + blocks_read == x.blocks else BLOCK
+            for first in window
+        ]
+        table = [v for first, d in zip(window, depths, strict=True) for v in (first * x.block, d)]
+        fields = {
+            "taps": (blocks_read - 1) * taps,
+            "last_taps": taps,
+            "last_depth": BLOCK,
+            "windows": to.table(table),
+        }
+    offsets = [
+        b * x.block
+        + kd * dilation[0] * x.plane
+        + kh * dilation[1] * x.row
+        + kw * dilation[2] * BLOCK
+        for b in range(blocks_read)
+        for kd in range(kernel[0])
+        for kh in range(kernel[1])
+        for kw in range(kernel[2])
+    ]
+    stride = three(w.stride, 1)
+    out_d, out_h, out_w = y.spatial
+    flat = (
+        taps == 1
+        and stride == (1, 1, 1)
+        and all(t.contiguous for t in (x, y, residual) if t is not None)
+    )
+    weights, activations = panel * y.blocks, (x.block * x.blocks + y.block * y.blocks)
+    to.step(
+        "conv",
+        x=x.view(*(-b for b in three(w.begin, 0))),
+        y=y.view(),
+        weight=packed,
+        offsets=to.table(offsets),
+        panel=panel,
+        n=y.n,
+        out_d=out_d,
+        out_h=out_h,
+        out_w=out_w,
+        blocks=y.blocks,
+        step_d=stride[0] * x.plane,
+        step_h=stride[1] * x.row,
+        step_w=stride[2] * BLOCK,
+        flat=int(flat),
+        order="channels" if weights > activations else "rows",
+        **fields,
+        **common,
+    )
+
+
+def group_windows(c: int, m: int, group: int) -> tuple[list[int], int]:
+    """For each block of 16 outputs the first block of channels that it reads, and how many all read.
+
+    The windows have one length, so that panels do; the last ones start earlier where they would
+    reach beyond the tensor.
+    """
+    group_c, group_m = c // group, m // group
+    blocks = ceil_div(c, BLOCK)
+    ranges = []
+    for o in range(ceil_div(m, BLOCK)):
+        first_group = o * BLOCK // group_m
+        last_group = (min(m, (o + 1) * BLOCK) - 1) // group_m
+        ranges.append((first_group * group_c // BLOCK, ceil_div((last_group + 1) * group_c, BLOCK)))
+    span = max(stop - start for start, stop in ranges)
+    return [min(start, blocks - span) for start, _ in ranges], span
+
+
+def _winograd(
+    node: Node, to: Lowering, w: Windows, weight: Array, tile: int, common: dict[str, object]
+) -> None:
+    x = to.blocked(node.inputs[0])
+    y = to.new_blocked(node.outputs[0])
+    packed = to.packed.get(
+        weight,
+        (node.inputs[1], f"winograd{tile}"),
+        lambda: _core.pack_winograd(weight, WINOGRAD_G[tile], to.threads),
+    )
+    (_, in_h, in_w), (_, out_h, out_w) = x.spatial, y.spatial
+    tiles = ceil_div(out_h, tile) * ceil_div(out_w, tile)
+    batch = winograd_batch(tiles, x.c, y.c, tile)
+    fields = {
+        "x": x.view(),
+        "y": y.view(),
+        "weight": packed,
+        "tile": tile,
+        "batch": batch,
+        "n": y.n,
+        "c": x.c,
+        "in_h": in_h,
+        "in_w": in_w,
+        "out_h": out_h,
+        "out_w": out_w,
+        "blocks": y.blocks,
+        "pad_h": w.begin[0],
+        "pad_w": w.begin[1],
+        **common,
+    }
+    positions = (tile + 2) ** 2
+    weight_bytes = positions * x.c * y.blocks * BLOCK * 4
+    # Each thread would read all the weights; sharing the transformed input lets each read its part.
+    if to.threads == 1 or weight_bytes <= 8 << 20:
+        to.step("winograd", **fields)
+        return
+    batches = ceil_div(y.n * tiles, batch)
+    plane = x.blocks * batch * BLOCK + BLOCK
+    transformed = At(to.new_buffer(batches * positions * plane * 4), 0)
+    common_work = {k: v for k, v in fields.items() if k not in ("work", "residual")}
+    to.step("winograd_input", transformed=transformed, work=1e4, **common_work)
+    to.step("winograd_output", transformed=transformed, **fields)

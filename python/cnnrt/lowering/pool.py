@@ -1,0 +1,107 @@
+"""Pooling: every kind is a table of windows per axis for one kernel."""
+
+from __future__ import annotations
+
+import math
+
+from ..graph import Node
+from ..ops import OPS
+from ..ops.pool import Adaptive
+from ..ops.windows import Windows, resolve_windows
+from . import Lowering, epilogue, lowers
+from .tensors import ceil_div
+
+Window = tuple[int, int, int]
+"""Begin and end inside the image, and the count that an average divides by."""
+
+
+def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> list[Window]:
+    """The windows along one axis."""
+    size, dilation, kernel = w.size[axis], w.dilation[axis], w.kernel[axis]
+    table = []
+    for o in range(w.out[axis]):
+        start = o * w.stride[axis] - w.begin[axis]
+        begin = start + ceil_div(max(0, -start), dilation) * dilation
+        reach = start + (kernel - 1) * dilation + 1
+        end = min(reach, size)
+        # Padding counts if asked for, but not what ceil_mode lets a window reach beyond it.
+        last = min(reach, size + w.end[axis]) if include_pad else end
+        first = start if include_pad else begin
+        table.append((begin, max(begin, end), max(0, ceil_div(last - first, dilation))))
+    return table
+
+
+def pool_step(node: Node, to: Lowering, mode: str, windows: list[list[Window]], dilation: tuple[int, ...]) -> None:
+    """Appends a pool whose windows are given for each spatial axis of x."""
+    x = to.blocked(node.inputs[0])
+    y = to.new_blocked(node.outputs[0])
+    missing = 3 - len(windows)
+    windows = [[(0, 1, 1)]] * missing + windows
+    dilations = (1,) * missing + dilation
+    out_d, out_h, out_w = y.spatial
+    taps = math.prod(max(end - begin for begin, end, _ in axis) for axis in windows)
+    to.step(
+        "pool",
+        x=x.view(),
+        y=y.view(),
+        mode=mode,
+        n=y.n,
+        blocks=y.blocks,
+        out_d=out_d,
+        out_h=out_h,
+        out_w=out_w,
+        **{
+            f"windows_{a}": to.table([v for window in axis for v in window])
+            for a, axis in zip("dhw", windows, strict=True)
+        },
+        **{f"dilation_{a}": d for a, d in zip("dhw", dilations, strict=True)},
+        epilogue=epilogue(node.attributes.get("activation")),
+        note=mode,
+        work=y.image * taps / 30,
+    )
+
+
+def _poolable(node: Node, to: Lowering) -> bool:
+    return len(node.outputs) == 1 and 3 <= to.type(node.inputs[0]).rank <= 5
+
+
+@lowers("max_pool", "average_pool")
+def lower_pool(node: Node, to: Lowering) -> bool:
+    if not _poolable(node, to):
+        return False
+    w = resolve_windows(
+        node,
+        to.type(node.inputs[0]).shape[2:],
+        kernel=node["kernel_shape"],
+        ceil_mode=bool(node["ceil_mode"]),
+    )
+    include_pad = bool(node.attributes.get("count_include_pad", 0))
+    windows = [axis_windows(w, i, include_pad=include_pad) for i in range(len(w.out))]
+    pool_step(node, to, "max" if node.op == "max_pool" else "average", windows, w.dilation)
+    return True
+
+
+@lowers("global_average_pool", "global_max_pool")
+def lower_global_pool(node: Node, to: Lowering) -> bool:
+    if not _poolable(node, to):
+        return False
+    spatial = to.type(node.inputs[0]).shape[2:]
+    mode = "max" if node.op == "global_max_pool" else "average"
+    pool_step(node, to, mode, [[(0, n, n)] for n in spatial], (1,) * len(spatial))
+    return True
+
+
+@lowers("adaptive_average_pool", "adaptive_max_pool")
+def lower_adaptive_pool(node: Node, to: Lowering) -> bool:
+    if not _poolable(node, to):
+        return False
+    spatial, out = to.type(node.inputs[0]).shape[2:], to.type(node.outputs[0]).shape[2:]
+    op = OPS[node.op]
+    assert isinstance(op, Adaptive)
+    windows = [
+        [(b, e, e - b) for b, e in op.bounds(n, o)]
+        for n, o in zip(spatial, out, strict=True)
+    ]
+    mode = "max" if node.op == "adaptive_max_pool" else "average"
+    pool_step(node, to, mode, windows, (1,) * len(spatial))
+    return True

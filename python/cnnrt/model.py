@@ -1,0 +1,297 @@
+"""A loaded network."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import _core, formats
+from .errors import GraphError, ShapeError
+from .graph import Array, Graph, TensorSpec
+from .lowering import Packed
+from .passes import prepare
+from .plan import Plan
+from .preprocessing import Preprocessing
+from .threads import get_num_threads
+
+Source = str | os.PathLike[str] | bytes
+Inputs = Any
+"""An array, or a dict of arrays by input name."""
+
+MAX_PLANS = 16
+"""Plans kept for input shapes seen last."""
+
+ALGORITHMS = ("auto", "im2col", "winograd2", "winograd4")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One class that an image may show."""
+
+    label: str
+    index: int
+    probability: float
+
+
+def default_isa() -> str:
+    """The best instruction-set tier of this machine, or the one that `CNNRT_ISA` names.
+
+    Raises:
+        GraphError: `CNNRT_ISA` names a tier that this machine does not have.
+    """
+    tiers = _core.isas()
+    wanted = os.environ.get("CNNRT_ISA", "")
+    if wanted and wanted not in tiers:
+        raise GraphError(f"CNNRT_ISA={wanted!r}: this machine has {', '.join(tiers)}")
+    return wanted or tiers[0]
+
+
+def load(
+    source: Source,
+    *,
+    threads: int | None = None,
+    algorithm: str | Mapping[str, str] = "auto",
+) -> Model:
+    """Loads a network from model.bin or an ONNX file, given by path or as bytes.
+
+    Args:
+        source: the file. ONNX files need the package `onnx` (``pip install 'cnnrt[onnx]'``).
+        threads: how many to use; None: `cnnrt.get_num_threads()`.
+        algorithm: how 3x3 convolutions are done: "auto", "im2col" (exact), "winograd2" or
+            "winograd4"; or a dict of these by node name.
+
+    Raises:
+        FormatError: the file is missing, damaged or of another kind.
+        UnsupportedOperator: the network needs operators that cnnrt does not have.
+    """
+    content = formats.read(source)
+    return Model(
+        content.graph,
+        preprocessing=content.preprocessing,
+        labels=content.labels,
+        threads=threads,
+        algorithm=algorithm,
+    )
+
+
+class Model:
+    """A network, ready to run on arrays. May be called from several threads at once."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        preprocessing: Preprocessing | None = None,
+        labels: Sequence[str] | None = None,
+        threads: int | None = None,
+        algorithm: str | Mapping[str, str] = "auto",
+        isa: str | None = None,
+    ) -> None:
+        """Wraps a graph; see `cnnrt.load` for the arguments.
+
+        Raises:
+            ValueError: `threads` is less than 1, or an algorithm is unknown.
+        """
+        self.graph = graph
+        self.preprocessing = preprocessing
+        self.labels = list(labels) if labels is not None else None
+        self.threads = get_num_threads() if threads is None else int(threads)
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        self.isa = isa or default_isa()
+        self._algorithms = {} if isinstance(algorithm, str) else dict(algorithm)
+        self._algorithm = algorithm if isinstance(algorithm, str) else "auto"
+        for name in (self._algorithm, *self._algorithms.values()):
+            if name not in ALGORITHMS:
+                raise ValueError(f"algorithm {name!r}; expected one of {', '.join(ALGORITHMS)}")
+        self._packed = Packed()
+        self._prepared: dict[tuple[str, ...], Graph] = {}
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._lock = threading.Lock()
+        self._names = [spec.name for spec in graph.inputs]
+        self._default_outputs = tuple(spec.name for spec in graph.outputs)
+        # The plan of the last call, found without building a key: (shape, plan) of a model with
+        # one input.
+        self._last: tuple[tuple[int, ...], Plan] | None = None
+        if all(isinstance(d, int) for spec in graph.inputs for d in spec.shape):
+            self._plan(tuple(spec.shape for spec in graph.inputs), self._default_outputs)  # type: ignore[misc]
+
+    @property
+    def inputs(self) -> list[TensorSpec]:
+        """Name, shape and dtype of each input; a named size is free."""
+        return list(self.graph.inputs)
+
+    @property
+    def outputs(self) -> list[TensorSpec]:
+        """Name, shape and dtype of each output."""
+        return list(self.graph.outputs)
+
+    def __call__(self, x: Inputs) -> Any:
+        """Runs the network.
+
+        Args:
+            x: an array of the input's shape, or a dict of arrays by input name.
+
+        Returns:
+            The output array; for a network of several outputs a dict of arrays by name.
+
+        Raises:
+            ShapeError: an input has another shape or dtype than the network takes.
+        """
+        last = self._last
+        if last is not None and type(x) is np.ndarray and x.shape == last[0]:
+            flags = x.flags
+            if flags.c_contiguous and x.dtype == np.float32 and x.dtype.isnative:
+                return last[1].run((x,))[0]
+        return self.run(x)
+
+    def run(self, x: Inputs, outputs: Sequence[str] | None = None) -> Any:
+        """As calling the model, but any inner tensors can be asked for, by name.
+
+        Only what they need is computed.
+
+        Returns:
+            One array if one output is asked for (or the network has one), else a dict by name.
+
+        Raises:
+            ShapeError: an input has another shape or dtype than the network takes.
+            GraphError: no tensor has one of the names.
+        """
+        arrays = self._arrays(x)
+        wanted = self._default_outputs if outputs is None else tuple(outputs)
+        plan = self._plan(tuple(a.shape for a in arrays), wanted)
+        results = plan.run(arrays)
+        if len(wanted) == 1:
+            return results[0]
+        return dict(zip(wanted, results, strict=True))
+
+    def classify(self, image: Any, top: int = 5) -> list[Classification]:
+        """The `top` likeliest classes of an image, likeliest first.
+
+        Args:
+            image: a path, a PIL image, or a uint8 array H x W x 3 (or H x W).
+
+        Raises:
+            ImageError: it cannot be read as an image.
+            GraphError: the model does not say how an image becomes its input.
+        """
+        if self.preprocessing is None:
+            raise GraphError(
+                "this model does not say how an image becomes its input: no preprocessing was given "
+                "when it was converted (cnnrt convert --size ... --mean ... --std ...)"
+            )
+        scores = self(self.preprocessing(image))
+        if isinstance(scores, dict):
+            scores = scores[self._default_outputs[0]]
+        p = probabilities(scores.reshape(-1))
+        order = np.argsort(-p, kind="stable")[:top]
+        labels = self.labels or []
+        return [
+            Classification(labels[i] if i < len(labels) else str(i), int(i), float(p[i]))
+            for i in order
+        ]
+
+    def describe(self, x: Inputs | None = None) -> str:
+        """The steps of the plan, one per line: node, kernel, way chosen and why, predicted time.
+
+        Args:
+            x: an input, for a network whose input sizes are free.
+        """
+        if x is None:
+            shapes = tuple(
+                tuple(d if isinstance(d, int) else 1 for d in spec.shape)
+                for spec in self.graph.inputs
+            )
+        else:
+            shapes = tuple(a.shape for a in self._arrays(x))
+        plan = self._plan(shapes, self._default_outputs)
+        rows = [("node", "kernel", "us", "how")]
+        rows += [(s.node, s.kernel, f"{s.predicted / 1e3:.1f}", s.note) for s in plan.describe()]
+        widths = [max(len(r[i]) for r in rows) for i in range(3)]
+        return "\n".join(
+            f"{r[0]:<{widths[0]}}  {r[1]:<{widths[1]}}  {r[2]:>{widths[2]}}  {r[3]}".rstrip()
+            for r in rows
+        )
+
+    # --------------------------------------------------------------------------------------------
+
+    def _arrays(self, x: Inputs) -> list[Array]:
+        """The inputs in order, contiguous and of the model's dtypes."""
+        if isinstance(x, Mapping):
+            unknown = [k for k in x if k not in self._names]
+            missing = [k for k in self._names if k not in x]
+            if unknown or missing:
+                raise ShapeError(
+                    f"inputs by name: missing {missing or 'none'}, unknown {unknown or 'none'}; "
+                    f"the model takes {', '.join(self._names)}"
+                )
+            given = [x[name] for name in self._names]
+        elif len(self._names) != 1:
+            raise ShapeError(
+                f"this model has {len(self._names)} inputs: give a dict with {', '.join(self._names)}"
+            )
+        else:
+            given = [x]
+        return [
+            as_input(spec, value) for spec, value in zip(self.graph.inputs, given, strict=True)
+        ]
+
+    def _plan(self, shapes: tuple[tuple[int, ...], ...], outputs: tuple[str, ...]) -> Plan:
+        key = (shapes, outputs)
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is None:
+                if outputs not in self._prepared:
+                    self._prepared[outputs] = prepare(self.graph, outputs)
+                plan = Plan(
+                    self._prepared[outputs],
+                    dict(zip(self._names, shapes, strict=True)),
+                    packed=self._packed,
+                    threads=self.threads,
+                    isa=self.isa,
+                    algorithm=lambda name: self._algorithms.get(name, self._algorithm),
+                )
+                self._plans[key] = plan
+                if len(self._plans) > MAX_PLANS:
+                    self._plans.popitem(last=False)
+            else:
+                self._plans.move_to_end(key)
+            simple = len(shapes) == 1 and len(outputs) == 1 and outputs == self._default_outputs
+            if simple and self.graph.inputs[0].dtype == np.float32:
+                self._last = (shapes[0], plan)
+        return plan
+
+
+def as_input(spec: TensorSpec, value: Any) -> Array:
+    """A value as the contiguous array that an input takes.
+
+    Raises:
+        ShapeError: its shape or dtype does not fit.
+    """
+    array = np.asarray(value)
+    if not spec.accepts(array.shape):
+        raise ShapeError(
+            f"input {spec.name!r} takes shape {_shape_text(spec)}, not {tuple(array.shape)}"
+        )
+    if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
+        raise ShapeError(f"input {spec.name!r} takes {spec.dtype}, not {array.dtype}")
+    return np.ascontiguousarray(array, dtype=spec.dtype).reshape(array.shape)
+
+
+def _shape_text(spec: TensorSpec) -> str:
+    return f"({', '.join(str(d) for d in spec.shape)}{',' if len(spec.shape) == 1 else ''})"
+
+
+def probabilities(scores: Array) -> Array:
+    """Softmax of scores, unless they are probabilities already (in [0, 1], with sum 1)."""
+    s = scores.astype(np.float64)
+    if s.size and s.min() >= 0 and abs(s.sum() - 1) < 1e-3:
+        return s
+    e = np.exp(s - s.max())
+    return np.asarray(e / e.sum())

@@ -1,0 +1,187 @@
+"""What the families share: tables of operators, and checked readings of inputs and attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import GraphError, UnsupportedOperator
+from ..graph import Array, Node, TensorType
+from . import Op, Operand, register, shape_error
+
+Inputs = Sequence[Operand | None]
+
+DTYPES = (
+    "bool",
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+"""The names that attributes such as `to` and `dtype` take."""
+
+
+def family(
+    base: type[Op], names: Iterable[str], attributes: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Registers a subclass of `base` per name, and per key of `attributes` with those it adds."""
+    table = {**dict.fromkeys(names), **(attributes or {})}
+    for name, more in table.items():
+        members = {
+            "name": name,
+            "attributes": {**base.attributes, **(more or {})},
+            "__module__": base.__module__,
+            "__doc__": base.__doc__,
+        }
+        register(type(name.title().replace("_", ""), (base,), members))
+
+
+class SameType(Op):
+    """An operator whose first output has the type of its first input."""
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, *_ = operands(node, inputs, 1)
+        return [x.type]
+
+
+class ByValue(Op):
+    """An operator whose output shapes depend on the values of its inputs: all must be constant."""
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        values = [None if x is None else value_of(node, inputs, x) for x in inputs]
+        outputs = self.reference(node, *values)
+        return [TensorType(y.shape, y.dtype) for y in outputs]
+
+
+def operands(node: Node, inputs: Inputs, least: int, most: int | None = None) -> tuple[Any, ...]:
+    """The inputs, filled up with None to `most`; `most` None: as many as came.
+
+    Raises:
+        ShapeError: one of the first `least` is absent, or there are more than `most`.
+    """
+    most = max(len(inputs), least) if most is None else most
+    if len(inputs) > most or len(inputs) < least or None in inputs[:least]:
+        counts = f"{least}" if least == most else f"{least} to {most}"
+        raise shape_error(node, inputs, f"takes {counts} inputs, got {len(inputs)}")
+    return (*inputs, *[None] * (most - len(inputs)))
+
+
+def value_of(node: Node, inputs: Inputs, x: Operand) -> Array:
+    """The value of an input that shapes depend on.
+
+    Raises:
+        ShapeError: it is not constant.
+    """
+    if x.value is None:
+        raise shape_error(
+            node,
+            inputs,
+            f"input {x.name!r} must be constant, as the shape of the result depends on it",
+        )
+    return x.value
+
+
+def integers(node: Node, inputs: Inputs, x: Operand | None, kinds: str = "iu") -> list[int] | None:
+    """The elements of a constant integer input of at most one axis; None if it is absent.
+
+    Raises:
+        ShapeError: it is not constant, not of integers, or has several axes.
+    """
+    if x is None:
+        return None
+    value = value_of(node, inputs, x)
+    if value.ndim > 1 or value.dtype.kind not in kinds:
+        raise shape_error(node, inputs, f"input {x.name!r} must be a list of integers")
+    return [int(v) for v in value.reshape(-1)]
+
+
+def axis_of(node: Node, inputs: Inputs, axis: Any, rank: int) -> int:
+    """`axis` counted from the front.
+
+    Raises:
+        ShapeError: it is not an axis of a tensor of this rank.
+    """
+    if not isinstance(axis, int) or not -rank <= axis < rank:
+        raise shape_error(node, inputs, f"axis {axis!r} of a tensor with {rank} axes")
+    return axis % rank
+
+
+def axes_of(node: Node, inputs: Inputs, axes: Iterable[int], rank: int) -> tuple[int, ...]:
+    """`axes` counted from the front.
+
+    Raises:
+        ShapeError: one is not an axis of a tensor of this rank, or is given twice.
+    """
+    given = tuple(axes)
+    found = tuple(axis_of(node, inputs, axis, rank) for axis in given)
+    if len(set(found)) != len(found):
+        raise shape_error(node, inputs, f"axes {list(given)} name one axis twice")
+    return found
+
+
+def broadcast(node: Node, inputs: Inputs, *shapes: Sequence[int]) -> tuple[int, ...]:
+    """The shape that `shapes` broadcast to.
+
+    Raises:
+        ShapeError: they do not.
+    """
+    try:
+        return np.broadcast_shapes(*map(tuple, shapes))
+    except ValueError:
+        text = ", ".join(str(tuple(shape)) for shape in shapes)
+        raise shape_error(node, inputs, f"shapes {text} do not broadcast") from None
+
+
+def fits(node: Node, inputs: Inputs, x: Operand | None, shape: Sequence[int], what: str) -> None:
+    """Checks that `x`, if it is there, broadcasts to `shape`.
+
+    Raises:
+        ShapeError: it does not.
+    """
+    if x and broadcast(node, inputs, x.shape, shape) != tuple(shape):
+        raise shape_error(node, inputs, f"{what} must broadcast to {tuple(shape)}")
+
+
+def dtype_of(node: Node, attribute: str, default: np.dtype[Any] | None = None) -> np.dtype[Any]:
+    """The dtype that an attribute names, or `default` where it is None.
+
+    Raises:
+        UnsupportedOperator: it is not one of `DTYPES`.
+    """
+    name = node[attribute]
+    if name is None and default is not None:
+        return default
+    if name not in DTYPES:
+        raise UnsupportedOperator(
+            f"node {node.name!r} ({node.op}): {attribute} {name!r}; supported: {', '.join(DTYPES)}"
+        )
+    dtype: np.dtype[Any] = np.dtype(name)
+    return dtype
+
+
+def choice(node: Node, attribute: str, options: Iterable[str]) -> str:
+    """The value of an attribute that is one of `options`.
+
+    Raises:
+        UnsupportedOperator: it is none of them.
+    """
+    value: str = node[attribute]
+    if value not in (known := tuple(options)):
+        raise UnsupportedOperator(
+            f"node {node.name!r} ({node.op}): {attribute} {value!r}; supported: {', '.join(known)}"
+        )
+    return value
+
+
+def at_least(node: Node, attribute: str, low: int) -> int:
+    """The value of an integer attribute that may not be below `low`.
+
+    Raises:
+        GraphError: it is, or it is no integer.
+    """
+    value = node[attribute]
+    if not isinstance(value, int) or value < low:
+        raise GraphError(
+            f"node {node.name!r} ({node.op}): {attribute} {value!r}; expected at least {low}"
+        )
+    return value

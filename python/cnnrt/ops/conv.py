@@ -1,0 +1,82 @@
+"""Convolution: dense, grouped and depthwise, in 1, 2 and 3 dimensions.
+
+Shapes: x (N, C, *spatial), weight (M, C / group, *kernel), bias (M) -> (N, M, *out) with
+out = floor((in + pad_begin + pad_end - dilation * (kernel - 1) - 1) / stride) + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Node, TensorType
+from . import Op, Operand, register, shape_error
+from .elementwise import activated
+from .windows import Windows, resolve_windows
+
+
+@register
+class Conv(Op):
+    """ONNX Conv. Two inputs more that the passes make: `residual`, added before the activation."""
+
+    name = "conv"
+    attributes = {
+        "auto_pad": "NOTSET",
+        "dilations": None,
+        "group": 1,
+        "kernel_shape": None,
+        "pads": None,
+        "strides": None,
+        "activation": None,
+        "algorithm": "auto",
+    }
+
+    def windows(self, node: Node, x: tuple[int, ...], weight: tuple[int, ...]) -> Windows:
+        return resolve_windows(node, x[2:], kernel=weight[2:])
+
+    def infer(self, node: Node, inputs: Sequence[Operand | None]) -> list[TensorType]:
+        x, weight, bias, residual = (*inputs, None, None)[:4]
+        assert x and weight
+        if x.rank < 3 or weight.rank != x.rank:
+            raise shape_error(node, inputs, "x and weight need the same rank, at least 3")
+        group = node["group"]
+        if weight.shape[1] * group != x.shape[1] or weight.shape[0] % group:
+            raise shape_error(
+                node, inputs, f"weight takes {weight.shape[1]} x {group} (group) input channels"
+            )
+        if bias and bias.shape != weight.shape[:1]:
+            raise shape_error(node, inputs, f"bias must have shape ({weight.shape[0]},)")
+        spatial = self.windows(node, x.shape, weight.shape).out
+        out = TensorType((x.shape[0], weight.shape[0], *spatial), x.type.dtype)
+        if residual and residual.shape != out.shape:
+            raise shape_error(node, inputs, f"residual must have shape {out.shape}")
+        return [out]
+
+    def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
+        x, weight, bias, residual = (*inputs, None, None)[:4]
+        w = self.windows(node, x.shape, weight.shape)
+        rank, group = len(w.kernel), node["group"]
+        patches = w.patches(x)  # (N, C, *out, *kernel)
+        n, c = x.shape[:2]
+        patches = patches.reshape(n, group, c // group, *w.out, *w.kernel)
+        weight = weight.reshape(group, -1, *weight.shape[1:])
+        axes = [2, *range(3 + rank, 3 + 2 * rank)], [2, *range(3, 3 + rank)]
+        y = np.stack(
+            [
+                np.tensordot(
+                    patches[:, g],
+                    weight[g],
+                    axes=([a - 1 for a in axes[0]], [a - 1 for a in axes[1]]),
+                )
+                for g in range(group)
+            ],
+            axis=1,
+        )  # (N, group, *out, M / group)
+        y = np.moveaxis(y, -1, 2).reshape(n, -1, *w.out)
+        if bias is not None:
+            y = y + bias.reshape(-1, *[1] * rank)
+        if residual is not None:
+            y = y + residual
+        return (activated(node, y.astype(x.dtype, copy=False)),)

@@ -1,0 +1,160 @@
+"""Transposed convolution, in 1, 2 and 3 dimensions, and its relative col2im.
+
+Shapes: x (N, C, *spatial), weight (C, M / group, *kernel), bias (M) -> (N, M, *out) with
+out = stride * (in - 1) + output_padding + dilation * (kernel - 1) + 1 - pad_begin - pad_end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Node, TensorType
+from . import Op, register, shape_error
+from .common import Inputs, at_least, integers, operands
+from .elementwise import activated
+from .shape import numbers
+from .windows import Windows, resolve_windows
+
+
+def per_axis(node: Node, name: str, rank: int, default: int, least: int) -> list[int]:
+    """An attribute of one size per axis, `default` where it is not given.
+
+    Raises:
+        ShapeError: it has another number of sizes, or one below `least`.
+    """
+    values = list(node[name] or [default] * rank)
+    if len(values) != rank or min(values, default=least) < least:
+        raise shape_error(node, (), f"{name} {values} for {rank} axes")
+    return values
+
+
+def scatter_windows(taps: Array, w: Windows) -> Array:
+    """The sums of what falls on each output, cropped by the padding: (..., *kernel, *in) -> (..., *out).
+
+    Tap t of the window at i lies at i * stride + t * dilation.
+    """
+    rank = len(w.kernel)
+    lead = taps.shape[: -2 * rank]
+    ends = zip(w.out, w.begin, w.end, strict=True)
+    full = np.zeros((*lead, *(o + b + e for o, b, e in ends)), taps.dtype)
+    for tap in np.ndindex(*w.kernel):
+        steps = zip(tap, w.dilation, w.size, w.stride, strict=True)
+        places = tuple(slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in steps)
+        full[(..., *places)] += taps[(slice(None),) * len(lead) + tap]
+    return full[(..., *(slice(b, b + o) for o, b in zip(w.out, w.begin, strict=True)))]
+
+
+@register
+class ConvTranspose(Op):
+    """ONNX ConvTranspose, and a fused activation that the passes may set."""
+
+    name = "conv_transpose"
+    attributes = {
+        "auto_pad": "NOTSET",
+        "dilations": None,
+        "group": 1,
+        "kernel_shape": None,
+        "output_padding": None,
+        "output_shape": None,
+        "pads": None,
+        "strides": None,
+        "activation": None,
+    }
+
+    def windows(self, node: Node, x: tuple[int, ...], weight: tuple[int, ...]) -> Windows:
+        """Where the windows lie in the output: `size` is the input's, `out` the output's.
+
+        Raises:
+            ShapeError: an attribute does not fit, or nothing is left of the output.
+        """
+        size, kernel = x[2:], weight[2:]
+        rank = len(size)
+        if node["kernel_shape"] is not None and tuple(node["kernel_shape"]) != kernel:
+            raise shape_error(node, (), f"kernel_shape {node['kernel_shape']}, weight {weight}")
+        strides = per_axis(node, "strides", rank, 1, 1)
+        dilations = per_axis(node, "dilations", rank, 1, 1)
+        extra = per_axis(node, "output_padding", rank, 0, 0)
+        pads = per_axis(node, "pads", 2 * rank, 0, 0)
+        auto = node["auto_pad"]
+        same = auto in ("SAME_UPPER", "SAME_LOWER")
+        wanted: list[int] | None = None
+        if node["output_shape"]:
+            wanted = per_axis(node, "output_shape", rank, 1, 1)
+        elif same:
+            wanted = [n * s for n, s in zip(size, strides, strict=True)]
+        begin, end, out = [], [], []
+        for i in range(rank):
+            full = strides[i] * (size[i] - 1) + extra[i] + dilations[i] * (kernel[i] - 1) + 1
+            if wanted is None:
+                before, after = (pads[i], pads[rank + i]) if auto == "NOTSET" else (0, 0)
+            else:
+                total = max(0, full - wanted[i])
+                before = total // 2 if auto == "SAME_UPPER" else total - total // 2
+                after = total - before
+            begin.append(before)
+            end.append(max(after, 0))
+            out.append(full - before - after if wanted is None else wanted[i])
+        if min(out, default=1) < 1 or min(kernel, default=1) < 1:
+            raise shape_error(node, (), f"an output of {out}")
+        return Windows(
+            kernel, tuple(strides), tuple(dilations), tuple(begin), tuple(end), size, tuple(out)
+        )
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, weight, bias = operands(node, inputs, 2, 3)
+        group = at_least(node, "group", 1)
+        if x.rank < 3 or weight.rank != x.rank or 0 in x.shape[2:]:
+            raise shape_error(node, inputs, "x and weight need the same rank, at least 3")
+        if weight.shape[0] != x.shape[1] or x.shape[1] % group:
+            raise shape_error(node, inputs, f"weight takes {weight.shape[0]} channels")
+        channels = weight.shape[1] * group
+        if bias and bias.shape != (channels,):
+            raise shape_error(node, inputs, f"bias must have shape ({channels},)")
+        out = self.windows(node, x.shape, weight.shape).out
+        return [TensorType((x.shape[0], channels, *out), x.type.dtype)]
+
+    def reference(self, node: Node, x: Any, weight: Any, bias: Any = None) -> tuple[Array, ...]:
+        w = self.windows(node, x.shape, weight.shape)
+        rank, group, n = len(w.kernel), node["group"], x.shape[0]
+        parts = zip(np.split(x, group, axis=1), np.split(weight, group, axis=0), strict=True)
+        # (N, C, *in) . (C, M, *kernel) -> (N, *in, M, *kernel) -> (N, M, *kernel, *in)
+        taps = [np.tensordot(a, b, axes=(1, 0)) for a, b in parts]
+        order = (0, *range(1 + rank, 2 + 2 * rank), *range(1, 1 + rank))
+        y = np.concatenate([scatter_windows(t.transpose(order), w) for t in taps], axis=1)
+        if bias is not None:
+            y = y + bias.reshape(-1, *[1] * rank)
+        y = y.reshape(n, -1, *w.out).astype(x.dtype, copy=False)
+        return (activated(node, y),)
+
+
+@register
+class Col2Im(Op):
+    """The image that patches add up to: (N, C * taps, windows) -> (N, C, *image).
+
+    The sizes of the image and of the window are inputs; windows are in row-major order.
+    """
+
+    name = "col2im"
+    attributes = {"dilations": None, "pads": None, "strides": None}
+
+    def windows(self, node: Node, image: Sequence[int], block: Sequence[int]) -> Windows:
+        return resolve_windows(node, image, kernel=block)
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, image, block = operands(node, inputs, 3, 3)
+        sizes = integers(node, inputs, image) or []
+        kernel = integers(node, inputs, block) or []
+        w = self.windows(node, sizes, kernel)
+        taps = math.prod(kernel)
+        if x.rank != 3 or x.shape[1] % taps or x.shape[2] != math.prod(w.out):
+            raise shape_error(node, inputs, f"{w.out} windows of {taps} elements")
+        return [TensorType((x.shape[0], x.shape[1] // taps, *sizes), x.type.dtype)]
+
+    def reference(self, node: Node, x: Any, image: Any, block: Any) -> tuple[Array, ...]:
+        w = self.windows(node, numbers(image), numbers(block))
+        lands = Windows(w.kernel, w.stride, w.dilation, w.begin, w.end, w.out, w.size)
+        return (scatter_windows(x.reshape(x.shape[0], -1, *w.kernel, *w.out), lands),)

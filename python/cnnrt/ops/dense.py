@@ -1,0 +1,155 @@
+"""Matrix products: gemm, matmul, einsum, and `linear`, the form that the passes make of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Node, TensorType
+from . import REQUIRED, Op, register, shape_error
+from .common import Inputs, broadcast, fits, operands
+from .elementwise import activated
+
+
+@register
+class Linear(Op):
+    """activation(x weight^T + bias + residual), of cnnrt's own.
+
+    Shapes: x (..., K), weight (N, K), bias (N), residual (..., N) -> (..., N).
+    """
+
+    name = "linear"
+    attributes = {"activation": None}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, weight, bias, residual = operands(node, inputs, 2, 4)
+        if x.rank < 1 or weight.rank != 2 or weight.shape[1] != x.shape[-1]:
+            raise shape_error(node, inputs, "weight must have shape (N, K) with K the last of x")
+        if bias and bias.shape != weight.shape[:1]:
+            raise shape_error(node, inputs, f"bias must have shape ({weight.shape[0]},)")
+        out = TensorType((*x.shape[:-1], weight.shape[0]), x.type.dtype)
+        if residual and residual.shape != out.shape:
+            raise shape_error(node, inputs, f"residual must have shape {out.shape}")
+        return [out]
+
+    def reference(
+        self, node: Node, x: Any, weight: Any, bias: Any = None, residual: Any = None
+    ) -> tuple[Array, ...]:
+        y = x @ weight.T
+        for term in (bias, residual):
+            y = y if term is None else y + term
+        return (activated(node, y.astype(x.dtype, copy=False)),)
+
+
+@register
+class Gemm(Op):
+    """alpha a b + beta c, with a and b of two axes, transposed on demand; c broadcasts."""
+
+    name = "gemm"
+    attributes = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        a, b, c = operands(node, inputs, 2, 3)
+        if a.rank != 2 or b.rank != 2:
+            raise shape_error(node, inputs, "a and b need two axes")
+        (m, k), (k_b, n) = a.shape, b.shape
+        if node["transA"]:
+            m, k = k, m
+        if node["transB"]:
+            k_b, n = n, k_b
+        if k != k_b:
+            raise shape_error(node, inputs, f"a has {k} columns and b {k_b} rows")
+        fits(node, inputs, c, (m, n), "c")
+        return [TensorType((m, n), a.type.dtype)]
+
+    def reference(self, node: Node, a: Any, b: Any, c: Any = None) -> tuple[Array, ...]:
+        y = (a.T if node["transA"] else a) @ (b.T if node["transB"] else b)
+        if a.dtype.kind in "iu":
+            alpha, beta = int(node["alpha"]), int(node["beta"])
+        else:
+            alpha, beta = node["alpha"], node["beta"]
+        if alpha != 1:
+            y = alpha * y
+        if c is not None and beta != 0:
+            y = y + (c if beta == 1 else beta * c)
+        return (y.astype(a.dtype, copy=False),)
+
+
+def matmul_shape(
+    node: Node, inputs: Inputs, a: tuple[int, ...], b: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The shape of a product as NumPy's matmul has it: vectors lend an axis, batches broadcast.
+
+    Raises:
+        ShapeError: the shapes do not fit.
+    """
+    if not a or not b:
+        raise shape_error(node, inputs, "a product of matrices takes no scalars")
+    left = a if len(a) > 1 else (1, *a)
+    right = b if len(b) > 1 else (*b, 1)
+    if left[-1] != right[-2]:
+        raise shape_error(node, inputs, f"a has {left[-1]} columns and b {right[-2]} rows")
+    batch = broadcast(node, inputs, left[:-2], right[:-2])
+    return (*batch, *left[-2:-1][: len(a) > 1], *right[-1:][: len(b) > 1])
+
+
+@register
+class MatMul(Op):
+    """The product of matrices, or of batches of them, as NumPy's matmul."""
+
+    name = "matmul"
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        a, b = operands(node, inputs, 2, 2)
+        return [TensorType(matmul_shape(node, inputs, a.shape, b.shape), a.type.dtype)]
+
+    def reference(self, node: Node, a: Any, b: Any) -> tuple[Array, ...]:
+        return (np.asarray(np.matmul(a, b), dtype=a.dtype),)
+
+
+@register
+class Einsum(Op):
+    """Einstein's summation by `equation`, as NumPy's einsum."""
+
+    name = "einsum"
+    attributes = {"equation": REQUIRED}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        given = operands(node, inputs, max(1, len(inputs)))
+        left, arrow, right = node["equation"].replace(" ", "").partition("->")
+        terms = left.split(",")
+        if len(terms) != len(given):
+            raise shape_error(node, inputs, f"{node['equation']!r} has {len(terms)} terms")
+        sizes: dict[str, int] = {}
+        rest: tuple[int, ...] = ()  # what the ellipses stand for
+        for term, x in zip(terms, given, strict=True):
+            before, dots, after = term.partition("...")
+            spare = x.rank - len(before) - len(after)
+            if spare < 0 or (spare and not dots):
+                raise shape_error(node, inputs, f"term {term!r} for {x.rank} axes")
+            rest = broadcast(node, inputs, rest, x.shape[len(before) : len(before) + spare])
+            named = (*x.shape[: len(before)], *x.shape[len(before) + spare :])
+            for letter, size in zip(before + after, named, strict=True):
+                if sizes.setdefault(letter, size) != size:
+                    if 1 not in (size, sizes[letter]):
+                        raise shape_error(node, inputs, f"{letter!r} is {sizes[letter]} and {size}")
+                    sizes[letter] = max(size, sizes[letter])
+        if not arrow:
+            letters = left.replace(",", "").replace(".", "")
+            right = "..." + "".join(sorted(c for c in sizes if letters.count(c) == 1))
+        before, dots, after = right.partition("...")
+        if not set(before + after) <= set(sizes):
+            raise shape_error(node, inputs, f"{node['equation']!r} makes an axis of nothing")
+        shape = (
+            *(sizes[c] for c in before),
+            *(rest if dots else ()),
+            *(sizes[c] for c in after),
+        )
+        return [TensorType(shape, given[0].type.dtype)]
+
+    def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
+        work = math.prod(max(x.size, 1) for x in inputs)
+        y = np.einsum(node["equation"], *inputs, optimize=work > 1 << 16)
+        return (np.asarray(y, dtype=inputs[0].dtype),)

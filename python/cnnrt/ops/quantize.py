@@ -1,0 +1,232 @@
+"""Quantisation: to and from integers with a scale and a zero point, and operators on integers.
+
+A scale is one for the tensor, one per element of `axis`, or one per block of `block_size` elements
+along it. x = (q - zero_point) * scale; q is rounded to even and saturated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import UnsupportedOperator
+from ..graph import Array, Node, TensorType
+from . import OPS, Op, register, shape_error
+from .common import Inputs, at_least, axis_of, dtype_of, operands
+from .conv import Conv
+from .dense import matmul_shape
+
+UINT8, INT32 = np.dtype(np.uint8), np.dtype(np.int32)
+CONV_ATTRIBUTES = {
+    name: Conv.attributes[name]
+    for name in ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+}
+
+
+def saturate(x: Array, dtype: np.dtype[Any]) -> Array:
+    """x rounded to even, within the range of an integer dtype."""
+    info = np.iinfo(dtype)
+    return np.clip(np.rint(x), info.min, info.max).astype(dtype)
+
+
+def spread(node: Node, scale: Array, shape: tuple[int, ...]) -> Array:
+    """A scale or zero point in the shape that broadcasts over x."""
+    if scale.size == 1:
+        return scale.reshape(())
+    axis = node["axis"] % len(shape)
+    if node["block_size"]:
+        return np.repeat(scale, node["block_size"], axis=axis)[tuple(slice(n) for n in shape)]
+    return scale.reshape(-1, *[1] * (len(shape) - 1 - axis))
+
+
+def check_scale(node: Node, inputs: Inputs) -> None:
+    """Checks that scale and zero point, the second and third input, fit the first.
+
+    Raises:
+        ShapeError: they do not.
+    """
+    x, scale, zero = operands(node, inputs, 2, 3)
+    block = at_least(node, "block_size", 0)
+    if zero and zero.shape != scale.shape:
+        raise shape_error(node, inputs, "scale and zero point must have the same shape")
+    if scale.type.size == 1 and not block:
+        return
+    axis = axis_of(node, inputs, node["axis"], x.rank)
+    wanted: tuple[int, ...] = (x.shape[axis],)
+    if block:
+        wanted = (*x.shape[:axis], -(-x.shape[axis] // block), *x.shape[axis + 1 :])
+    if scale.shape != wanted:
+        raise shape_error(node, inputs, f"scale must have shape {wanted}")
+
+
+@register
+class QuantizeLinear(Op):
+    """saturate(x / scale + zero_point), in the dtype of the zero point (uint8 without one)."""
+
+    name = "quantize_linear"
+    attributes = {"axis": 1, "block_size": 0, "output_dtype": None, "precision": 0, "saturate": 1}
+
+    def dtype(self, node: Node, zero: np.dtype[Any] | None) -> np.dtype[Any]:
+        dtype = dtype_of(node, "output_dtype", UINT8 if zero is None else zero)
+        if dtype.kind not in "iu":
+            raise UnsupportedOperator(f"node {node.name!r} ({node.op}): quantisation to {dtype}")
+        return dtype
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, _, zero = operands(node, inputs, 2, 3)
+        check_scale(node, inputs)
+        return [TensorType(x.shape, self.dtype(node, zero.type.dtype if zero else None))]
+
+    def reference(self, node: Node, x: Any, scale: Any, zero: Any = None) -> tuple[Array, ...]:
+        dtype = self.dtype(node, None if zero is None else zero.dtype)
+        q = np.rint(x / spread(node, scale, x.shape))
+        if zero is not None:
+            q = q + spread(node, zero, x.shape).astype(q.dtype)
+        return (saturate(q, dtype),)
+
+
+@register
+class DequantizeLinear(Op):
+    """(x - zero_point) * scale, in the dtype of the scale."""
+
+    name = "dequantize_linear"
+    attributes = {"axis": 1, "block_size": 0, "output_dtype": None}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, scale, _ = operands(node, inputs, 2, 3)
+        check_scale(node, inputs)
+        return [TensorType(x.shape, dtype_of(node, "output_dtype", scale.type.dtype))]
+
+    def reference(self, node: Node, x: Any, scale: Any, zero: Any = None) -> tuple[Array, ...]:
+        wide = x.astype(np.int64)
+        if zero is not None:
+            wide = wide - spread(node, zero, x.shape).astype(np.int64)
+        factor = spread(node, scale, x.shape)
+        y = wide.astype(scale.dtype) * factor
+        return (np.asarray(y, dtype=dtype_of(node, "output_dtype", scale.dtype)),)
+
+
+@register
+class DynamicQuantizeLinear(Op):
+    """x as uint8 over the range from its minimum (or 0) to its maximum (or 0); scale, zero point."""
+
+    name = "dynamic_quantize_linear"
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        (x,) = operands(node, inputs, 1, 1)
+        scalars = [TensorType((), x.type.dtype), TensorType((), UINT8)]
+        return [TensorType(x.shape, UINT8), *scalars][: len(node.outputs)]
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        low, high = x.min(initial=0), x.max(initial=0)
+        scale = np.asarray((high - low) / 255 or 1, dtype=x.dtype)
+        zero = saturate(-low / scale, UINT8)
+        q = saturate(np.rint(x / scale) + zero.astype(x.dtype), UINT8)
+        return (q, scale, zero)[: len(node.outputs)]
+
+
+def centred(x: Array, zero: Array | None, axis: int) -> Array:
+    """x less its zero point, which is one or one per element of `axis`, as int32."""
+    wide = x.astype(np.int32)
+    if zero is None:
+        return wide
+    shape = [1] * x.ndim
+    if zero.size > 1 and zero.ndim < 2:
+        shape[axis] = zero.size
+        zero = zero.reshape(shape)
+    return wide - zero.astype(np.int32)
+
+
+def integer_conv(node: Node, x: Array, weight: Array) -> Array:
+    """The convolution of int32 tensors."""
+    return OPS["conv"].reference(node, x, weight)[0]
+
+
+def conv_type(node: Node, inputs: Inputs, x: Any, weight: Any, bias: Any = None) -> TensorType:
+    """The type of a convolution's result but for its dtype."""
+    try:
+        return OPS["conv"].infer(node, (x, weight, bias))[0]
+    except ValueError as error:
+        raise shape_error(node, inputs, str(error)) from None
+
+
+@register
+class ConvInteger(Op):
+    """The convolution of x and weight, each less its zero point, as int32."""
+
+    name = "conv_integer"
+    attributes = CONV_ATTRIBUTES
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, weight, *_ = operands(node, inputs, 2, 4)
+        return [TensorType(conv_type(node, inputs, x, weight).shape, INT32)]
+
+    def reference(
+        self, node: Node, x: Any, weight: Any, x_zero: Any = None, w_zero: Any = None
+    ) -> tuple[Array, ...]:
+        return (integer_conv(node, centred(x, x_zero, 1), centred(weight, w_zero, 0)),)
+
+
+@register
+class QLinearConv(Op):
+    """A convolution of quantised tensors: x, weight and y, each with a scale and a zero point.
+
+    The weight's may be one per output channel. The bias is int32, at scale x_scale * w_scale.
+    """
+
+    name = "qlinear_conv"
+    attributes = CONV_ATTRIBUTES
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, _, _, weight, w_scale, _, _, y_zero, bias = operands(node, inputs, 8, 9)
+        if w_scale.type.size not in (1, weight.shape[0]):
+            raise shape_error(node, inputs, "the weight's scale must be one, or one per channel")
+        return [TensorType(conv_type(node, inputs, x, weight, bias).shape, y_zero.type.dtype)]
+
+    def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
+        x, x_scale, x_zero, weight, w_scale, w_zero, y_scale, y_zero, bias = (*inputs, None)[:9]
+        y = integer_conv(node, centred(x, x_zero, 1), centred(weight, w_zero, 0))
+        channels = (-1, *[1] * (y.ndim - 2))
+        if bias is not None:
+            y = y + bias.reshape(channels)
+        factor = (x_scale * w_scale / y_scale).reshape(channels)
+        return (saturate(np.rint(y * factor) + y_zero.astype(np.int32), y_zero.dtype),)
+
+
+@register
+class MatMulInteger(Op):
+    """The product of a and b, each less its zero point, as int32.
+
+    The zero point of a may be one per row, that of b one per column.
+    """
+
+    name = "matmul_integer"
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        a, b, *_ = operands(node, inputs, 2, 4)
+        return [TensorType(matmul_shape(node, inputs, a.shape, b.shape), INT32)]
+
+    def reference(
+        self, node: Node, a: Any, b: Any, a_zero: Any = None, b_zero: Any = None
+    ) -> tuple[Array, ...]:
+        product = np.matmul(centred(a, a_zero, max(a.ndim - 2, 0)), centred(b, b_zero, b.ndim - 1))
+        return (np.asarray(product, dtype=INT32),)
+
+
+@register
+class QLinearMatMul(Op):
+    """A product of quantised tensors: a, b and y, each with a scale and a zero point."""
+
+    name = "qlinear_matmul"
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        a, _, _, b, _, _, _, y_zero = operands(node, inputs, 8, 8)
+        return [TensorType(matmul_shape(node, inputs, a.shape, b.shape), y_zero.type.dtype)]
+
+    def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
+        a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = inputs
+        y = np.matmul(centred(a, a_zero, max(a.ndim - 2, 0)), centred(b, b_zero, b.ndim - 1))
+        rows = a_scale.reshape(-1, 1) if a_scale.ndim == 1 and a_scale.size > 1 else a_scale
+        q = np.rint(y * (rows * b_scale / y_scale).astype(np.float64))
+        return (saturate(q + y_zero.astype(np.int32), y_zero.dtype),)

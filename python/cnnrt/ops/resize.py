@@ -1,0 +1,218 @@
+"""Resize: nearest, linear and cubic interpolation along every axis in turn.
+
+What an axis does is a table, `Taps`: each output is a weighted sum of a few inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Node, TensorType
+from . import Op, register, shape_error
+from .common import Inputs, axes_of, choice, operands, value_of
+from .shape import numbers
+
+MODES = ("nearest", "linear", "cubic")
+COORDINATES = (
+    *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"),
+    "tf_crop_and_resize",
+)
+NEAREST = {
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
+@dataclass(frozen=True)
+class Taps:
+    """How one axis is resized."""
+
+    axis: int
+    index: Array
+    """(out, taps): which inputs each output takes."""
+    weight: Array
+    """(out, taps), in float64: with what weights."""
+    outside: Array
+    """(out): whether the output is the extrapolation value instead."""
+
+
+def linear(t: Array) -> Array:
+    """The kernel of linear interpolation at distance t."""
+    return np.maximum(0, 1 - np.abs(t))
+
+
+def cubic(t: Array, a: float) -> Array:
+    """Keys' kernel of cubic interpolation at distance t."""
+    t = np.abs(t)
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0))
+
+
+def source(mode: str, size: int, out: int, scale: float, roi: tuple[float, float]) -> Array:
+    """The coordinates in an axis of `size` elements at which the `out` results are taken."""
+    x = np.arange(out, dtype=np.float64)
+    exact = size * scale  # what `out` is rounded from
+    if mode == "align_corners":
+        return x * 0 if exact == 1 else x * (size - 1) / (exact - 1)
+    if mode == "asymmetric":
+        return x / scale
+    if mode == "tf_crop_and_resize":
+        start, end = roi
+        if out == 1:
+            return x + 0.5 * (start + end) * (size - 1)
+        return start * (size - 1) + x * (end - start) * (size - 1) / (out - 1)
+    if mode == "pytorch_half_pixel" and out == 1:
+        return x * 0
+    shift = size / 2 * (1 - out / exact) if mode == "half_pixel_symmetric" else 0.0
+    return (x + 0.5) / scale - 0.5 + shift
+
+
+@register
+class Resize(Op):
+    """Inputs x, roi, scales, sizes; either scales or sizes, for all axes or those of `axes`."""
+
+    name = "resize"
+    attributes = {
+        "antialias": 0,
+        "axes": None,
+        "coordinate_transformation_mode": "half_pixel",
+        "cubic_coeff_a": -0.75,
+        "exclude_outside": 0,
+        "extrapolation_value": 0.0,
+        "keep_aspect_ratio_policy": "stretch",
+        "mode": "nearest",
+        "nearest_mode": "round_prefer_floor",
+    }
+
+    def sizes(
+        self,
+        node: Node,
+        inputs: Inputs,
+        shape: tuple[int, ...],
+        scales: Sequence[float] | None,
+        sizes: Sequence[int] | None,
+    ) -> dict[int, tuple[int, float]]:
+        """Size of the output and scale of each axis that is resized.
+
+        Raises:
+            ShapeError: scales or sizes do not fit x or each other.
+        """
+        given = range(len(shape)) if node["axes"] is None else node["axes"]
+        axes = axes_of(node, inputs, given, len(shape))
+        scales, sizes = (scales if scales else None), (sizes if sizes else None)
+        if (scales is None) == (sizes is None):
+            raise shape_error(node, inputs, "takes either scales or sizes")
+        if len(scales or sizes or ()) != len(axes) or any(shape[a] < 1 for a in axes):
+            raise shape_error(node, inputs, f"scales or sizes for {len(axes)} axes of x")
+        if scales:
+            if not all(0 < s < math.inf for s in scales):
+                raise shape_error(node, inputs, f"scales {list(scales)}")
+            # As runtimes do, in float32: 10 elements times 0.7 are 7 of them.
+            exact = [
+                np.float32(shape[a]) * np.float32(s) for a, s in zip(axes, scales, strict=True)
+            ]
+            result = [(int(e), float(s)) for e, s in zip(exact, scales, strict=True)]
+        else:
+            ratios = [s / shape[a] for a, s in zip(axes, sizes or (), strict=True)]
+            policy = choice(
+                node, "keep_aspect_ratio_policy", ("stretch", "not_larger", "not_smaller")
+            )
+            if policy == "stretch":
+                result = list(zip(sizes or (), ratios, strict=True))
+            else:
+                one = (min if policy == "not_larger" else max)(ratios)
+                result = [(math.floor(one * shape[a] + 0.5), one) for a in axes]
+        if any(n < 1 for n, _ in result):
+            raise shape_error(node, inputs, f"an output of {[n for n, _ in result]}")
+        return dict(zip(axes, result, strict=True))
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, roi, scales, sizes = operands(node, inputs, 1, 4)
+        choice(node, "mode", MODES)
+        choice(node, "nearest_mode", NEAREST)
+        mode = choice(node, "coordinate_transformation_mode", COORDINATES)
+        lists = [None if v is None else value_of(node, inputs, v) for v in (scales, sizes)]
+        resized = self.sizes(
+            node, inputs, x.shape, *(list(v) if v is not None else v for v in lists)
+        )
+        if mode == "tf_crop_and_resize" and (roi is None or roi.type.size != 2 * len(resized)):
+            raise shape_error(node, inputs, "takes a region of two values per axis")
+        shape = tuple(resized[i][0] if i in resized else n for i, n in enumerate(x.shape))
+        return [TensorType(shape, x.type.dtype)]
+
+    def taps(
+        self,
+        node: Node,
+        shape: tuple[int, ...],
+        roi: Sequence[float] | None = None,
+        scales: Sequence[float] | None = None,
+        sizes: Sequence[int] | None = None,
+    ) -> list[Taps]:
+        """What is to be done along each axis that changes."""
+        crop = node["coordinate_transformation_mode"] == "tf_crop_and_resize"
+        tables = []
+        resized = self.sizes(node, (), shape, scales, sizes)
+        for place, (axis, (out, scale)) in enumerate(resized.items()):
+            size = shape[axis]
+            if out == size and scale == 1 and not crop:
+                continue
+            bounds = (0.0, 1.0)
+            if crop and roi is not None:
+                bounds = (float(roi[place]), float(roi[len(resized) + place]))
+            tables.append(self.table(node, axis, size, out, scale, bounds))
+        return tables
+
+    def table(
+        self, node: Node, axis: int, size: int, out: int, scale: float, roi: tuple[float, float]
+    ) -> Taps:
+        coordinates = node["coordinate_transformation_mode"]
+        x = source(coordinates, size, out, scale, roi)
+        if coordinates == "tf_crop_and_resize":
+            outside = (x < 0) | (x > size - 1)
+        else:
+            outside = np.zeros(out, bool)
+        if node["mode"] == "nearest":
+            index = NEAREST[node["nearest_mode"]](x)[:, None]
+            weight = np.ones((out, 1))
+        else:
+            squeeze = min(scale, 1.0) if node["antialias"] else 1.0
+            reach = math.ceil((1 if node["mode"] == "linear" else 2) / squeeze)
+            index = np.floor(x)[:, None] + np.arange(1 - reach, reach + 1)
+            distance = (index - x[:, None]) * squeeze
+            if node["mode"] == "linear":
+                weight = linear(distance)
+            else:
+                weight = cubic(distance, node["cubic_coeff_a"])
+            if node["exclude_outside"]:
+                weight = np.where((index < 0) | (index >= size), 0, weight)
+            if node["antialias"] or node["exclude_outside"]:
+                weight = weight / weight.sum(axis=1, keepdims=True)
+        index = np.clip(index, 0, size - 1).astype(np.int64)
+        return Taps(axis, index, weight, outside)
+
+    def reference(
+        self, node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None
+    ) -> tuple[Array, ...]:
+        factors = None if scales is None else [float(v) for v in scales]
+        lengths = None if sizes is None else numbers(sizes)
+        tables = self.taps(node, x.shape, roi, factors, lengths)
+        y = x if node["mode"] == "nearest" else x.astype(np.result_type(x.dtype, np.float32))
+        for taps in tables:
+            lanes = np.moveaxis(y, taps.axis, -1)
+            if node["mode"] == "nearest":
+                lanes = lanes[..., taps.index[:, 0]]
+            else:
+                weight = taps.weight.astype(y.dtype)
+                lanes = (lanes[..., taps.index] * weight).sum(axis=-1)
+            y = np.moveaxis(lanes, -1, taps.axis)
+        for taps in tables:
+            np.moveaxis(y, taps.axis, -1)[..., taps.outside] = node["extrapolation_value"]
+        return (y.astype(x.dtype, copy=False),)

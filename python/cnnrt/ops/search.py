@@ -1,0 +1,107 @@
+"""Sorting, searching and running totals: topk, non_zero, unique, cum_sum, cum_prod."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Node, TensorType
+from . import Op, register, shape_error
+from .common import ByValue, Inputs, axis_of, family, integers, operands
+
+INT64 = np.dtype(np.int64)
+
+
+@register
+class TopK(Op):
+    """The k largest (or smallest) elements along `axis` and their indices, always sorted."""
+
+    name = "topk"
+    attributes = {"axis": -1, "largest": 1, "sorted": 1}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, k = operands(node, inputs, 2, 2)
+        axis = axis_of(node, inputs, node["axis"], x.rank)
+        count = integers(node, inputs, k) or []
+        if len(count) != 1 or not 0 <= count[0] <= x.shape[axis]:
+            raise shape_error(node, inputs, f"k {count} of {x.shape[axis]} elements")
+        shape = (*x.shape[:axis], count[0], *x.shape[axis + 1 :])
+        return [TensorType(shape, x.type.dtype), TensorType(shape, INT64)][: len(node.outputs)]
+
+    def reference(self, node: Node, x: Any, k: Any) -> tuple[Array, ...]:
+        axis = node["axis"]
+        if node["largest"]:  # among equals the first: sort the reverse and reverse that
+            order = np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
+            order = x.shape[axis] - 1 - order
+        else:
+            order = np.argsort(x, axis=axis, kind="stable")
+        best = np.take(order, np.arange(int(k.reshape(()))), axis=axis)
+        return (np.take_along_axis(x, best, axis), best.astype(INT64))[: len(node.outputs)]
+
+
+@register
+class NonZero(ByValue):
+    """The indices of the elements that are not zero, (rank, count)."""
+
+    name = "non_zero"
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        return (np.argwhere(x).T.astype(INT64),)
+
+
+@register
+class Unique(ByValue):
+    """The distinct elements (slices along `axis`), where each is first, which is where, how often.
+
+    In ascending order, or with `sorted` = 0 in that of their first occurrence.
+    """
+
+    name = "unique"
+    attributes = {"axis": None, "sorted": 1}
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        axis = node["axis"]
+        y, first, inverse, counts = np.unique(
+            x, return_index=True, return_inverse=True, return_counts=True, axis=axis
+        )
+        inverse = inverse.reshape(-1)
+        if not node["sorted"]:
+            order = np.argsort(first)
+            rank = np.argsort(order)
+            y, first, counts = np.take(y, order, axis=axis or 0), first[order], counts[order]
+            inverse = rank[inverse]
+        outputs = (y, *(a.astype(INT64) for a in (first, inverse, counts)))
+        return outputs[: len(node.outputs)]
+
+
+class Cumulative(Op):
+    """The sum, or product, of the elements up to each along the axis that is the second input.
+
+    `reverse`: from each to the end; `exclusive`: without the element itself.
+    """
+
+    attributes = {"exclusive": 0, "reverse": 0}
+    functions = {"cumsum": np.add, "cumprod": np.multiply}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, axis = operands(node, inputs, 2, 2)
+        if axis.type.size != 1:
+            raise shape_error(node, inputs, "takes one axis")
+        if axis.value is not None:
+            axis_of(node, inputs, int(axis.value.reshape(())), x.rank)
+        return [x.type]
+
+    def reference(self, node: Node, x: Any, axis: Any) -> tuple[Array, ...]:
+        function = self.functions[self.name]
+        lanes = np.moveaxis(x, int(axis.reshape(())), -1)
+        lanes = lanes[..., ::-1] if node["reverse"] else lanes
+        if node["exclusive"]:
+            first = np.full((*lanes.shape[:-1], 1), function.identity, x.dtype)
+            lanes = np.concatenate([first, lanes[..., :-1]], axis=-1)
+        y = function.accumulate(lanes, axis=-1, dtype=x.dtype)
+        y = y[..., ::-1] if node["reverse"] else y
+        return (np.moveaxis(y, -1, int(axis.reshape(()))),)
+
+
+family(Cumulative, Cumulative.functions)

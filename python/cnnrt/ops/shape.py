@@ -1,0 +1,364 @@
+"""Operators that rename, permute or repeat elements, ask for sizes, or make tensors of sizes.
+
+Sizes, axes and repeats are inputs; the result's shape depends on them, so they must be constant.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Node, TensorType
+from . import REQUIRED, Op, register, shape_error
+from .common import (
+    ByValue,
+    Inputs,
+    at_least,
+    axes_of,
+    axis_of,
+    broadcast,
+    choice,
+    dtype_of,
+    integers,
+    operands,
+)
+
+INT64 = np.dtype(np.int64)
+
+
+def numbers(array: Any) -> list[int]:
+    """The elements of an integer array, as Python's."""
+    return [int(v) for v in array.reshape(-1)]
+
+
+class Rename(Op):
+    """An operator that gives the elements, in their order, another shape.
+
+    Subclasses compute it from the shape of x and the values of the second input.
+    """
+
+    def shape(
+        self, node: Node, inputs: Inputs, shape: tuple[int, ...], values: list[int] | None
+    ) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, values = operands(node, inputs, 1, 2)
+        new = self.shape(node, inputs, x.shape, integers(node, inputs, values))
+        return [TensorType(new, x.type.dtype)]
+
+    def reference(self, node: Node, x: Any, values: Any = None) -> tuple[Array, ...]:
+        given = None if values is None else numbers(values)
+        return (x.reshape(self.shape(node, (), x.shape, given)),)
+
+
+@register
+class Reshape(Rename):
+    """To the shape given: 0 keeps an axis (unless `allowzero`), -1 is what the others leave."""
+
+    name = "reshape"
+    attributes = {"allowzero": 0}
+
+    def shape(
+        self, node: Node, inputs: Inputs, shape: tuple[int, ...], values: list[int] | None
+    ) -> tuple[int, ...]:
+        if values is None:
+            raise shape_error(node, inputs, "takes a shape")
+        wanted = list(values)
+        if not node["allowzero"]:
+            if any(v == 0 and i >= len(shape) for i, v in enumerate(wanted)):
+                raise shape_error(node, inputs, f"shape {values} keeps an axis that x lacks")
+            wanted = [shape[i] if v == 0 else v for i, v in enumerate(wanted)]
+        size = math.prod(shape)
+        if wanted.count(-1) == 1:
+            rest = math.prod(v for v in wanted if v != -1)
+            if rest:
+                wanted[wanted.index(-1)] = size // rest
+        if min(wanted, default=0) < 0 or math.prod(wanted) != size:
+            raise shape_error(node, inputs, f"{size} elements do not make shape {values}")
+        return tuple(wanted)
+
+
+@register
+class Flatten(Rename):
+    """To two axes: those before `axis`, and the others."""
+
+    name = "flatten"
+    attributes = {"axis": 1}
+
+    def shape(
+        self, node: Node, inputs: Inputs, shape: tuple[int, ...], values: list[int] | None
+    ) -> tuple[int, ...]:
+        axis = node["axis"]
+        if not -len(shape) <= axis <= len(shape):
+            raise shape_error(node, inputs, f"axis {axis} of a tensor with {len(shape)} axes")
+        axis += len(shape) if axis < 0 else 0
+        return (math.prod(shape[:axis]), math.prod(shape[axis:]))
+
+
+@register
+class Squeeze(Rename):
+    """Without the axes given, which have size 1; without all such axes if none are given."""
+
+    name = "squeeze"
+
+    def shape(
+        self, node: Node, inputs: Inputs, shape: tuple[int, ...], values: list[int] | None
+    ) -> tuple[int, ...]:
+        if values is None:
+            return tuple(n for n in shape if n != 1)
+        axes = axes_of(node, inputs, values, len(shape))
+        if any(shape[a] != 1 for a in axes):
+            raise shape_error(node, inputs, f"axes {values} do not all have size 1")
+        return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+
+@register
+class Unsqueeze(Rename):
+    """With axes of size 1 inserted, so that they are where the second input says."""
+
+    name = "unsqueeze"
+
+    def shape(
+        self, node: Node, inputs: Inputs, shape: tuple[int, ...], values: list[int] | None
+    ) -> tuple[int, ...]:
+        rank = len(shape) + len(values or ())
+        axes = axes_of(node, inputs, values or (), rank)
+        old = iter(shape)
+        return tuple(1 if i in axes else next(old) for i in range(rank))
+
+
+@register
+class Transpose(Op):
+    """The axes in the order of `perm`, or reversed."""
+
+    name = "transpose"
+    attributes = {"perm": None}
+
+    def perm(self, node: Node, inputs: Inputs, rank: int) -> tuple[int, ...]:
+        given = node["perm"]
+        perm = tuple(reversed(range(rank))) if given is None else tuple(given)
+        if sorted(perm) != list(range(rank)):
+            raise shape_error(node, inputs, f"perm {given} does not order {rank} axes")
+        return perm
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        (x,) = operands(node, inputs, 1, 1)
+        perm = self.perm(node, inputs, x.rank)
+        return [TensorType(tuple(x.shape[i] for i in perm), x.type.dtype)]
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        return (x.transpose(self.perm(node, (), x.ndim)),)
+
+
+@register
+class Expand(Op):
+    """x repeated along axes of size 1, as broadcasting with the shape given does."""
+
+    name = "expand"
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, shape = operands(node, inputs, 2, 2)
+        wanted = integers(node, inputs, shape) or []
+        if min(wanted, default=0) < 0:
+            raise shape_error(node, inputs, f"shape {wanted}")
+        return [TensorType(broadcast(node, inputs, x.shape, wanted), x.type.dtype)]
+
+    def reference(self, node: Node, x: Any, shape: Any) -> tuple[Array, ...]:
+        full = np.broadcast_shapes(x.shape, tuple(numbers(shape)))
+        return (np.broadcast_to(x, full).copy(),)
+
+
+@register
+class Tile(Op):
+    """x repeated as a whole, so many times along each axis."""
+
+    name = "tile"
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, repeats = operands(node, inputs, 2, 2)
+        times = integers(node, inputs, repeats) or []
+        if len(times) != x.rank or min(times, default=0) < 0:
+            raise shape_error(node, inputs, f"repeats {times} for {x.rank} axes")
+        shape = tuple(n * t for n, t in zip(x.shape, times, strict=True))
+        return [TensorType(shape, x.type.dtype)]
+
+    def reference(self, node: Node, x: Any, repeats: Any) -> tuple[Array, ...]:
+        return (np.tile(x, numbers(repeats)),)
+
+
+@register
+class Shape(Op):
+    """The sizes of the axes `start` to `end`, as int64. Only the type of x matters."""
+
+    name = "shape"
+    attributes = {"start": 0, "end": None}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        (x,) = operands(node, inputs, 1, 1)
+        return [TensorType((len(x.shape[node["start"] : node["end"]]),), INT64)]
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        return (np.array(x.shape[node["start"] : node["end"]], INT64),)
+
+
+@register
+class Size(Op):
+    """The number of elements, an int64 scalar. Only the type of x matters."""
+
+    name = "size"
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        operands(node, inputs, 1, 1)
+        return [TensorType((), INT64)]
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        return (np.array(x.size, INT64),)
+
+
+class Blocks(Op):
+    """Moves blocks of `blocksize` x `blocksize` pixels to channels, or back.
+
+    `mode` "DCR": channel = (row in block, column in block, channel); "CRD": channel first.
+    """
+
+    attributes = {"blocksize": REQUIRED, "mode": "DCR"}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        (x,) = operands(node, inputs, 1, 1)
+        b = at_least(node, "blocksize", 1)
+        choice(node, "mode", ("DCR", "CRD"))
+        if x.rank != 4:
+            raise shape_error(node, inputs, "x needs 4 axes")
+        n, c, h, w = x.shape
+        if self.name == "depth_to_space":
+            whole, shape = c % (b * b) == 0, (n, c // (b * b), h * b, w * b)
+        else:
+            whole, shape = h % b == 0 and w % b == 0, (n, c * b * b, h // b, w // b)
+        if not whole:
+            raise shape_error(node, inputs, f"x does not divide into blocks of {b} x {b}")
+        return [TensorType(shape, x.type.dtype)]
+
+
+@register
+class DepthToSpace(Blocks):
+    """(N, C b b, H, W) -> (N, C, H b, W b)."""
+
+    name = "depth_to_space"
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        b, (n, c, h, w) = node["blocksize"], x.shape
+        if node["mode"] == "DCR":
+            y = x.reshape(n, b, b, c // (b * b), h, w).transpose(0, 3, 4, 1, 5, 2)
+        else:
+            y = x.reshape(n, c // (b * b), b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
+        return (y.reshape(n, c // (b * b), h * b, w * b),)
+
+
+@register
+class SpaceToDepth(Blocks):
+    """(N, C, H b, W b) -> (N, C b b, H, W)."""
+
+    name = "space_to_depth"
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        b, (n, c, h, w) = node["blocksize"], x.shape
+        y = x.reshape(n, c, h // b, b, w // b, b)
+        order = (0, 3, 5, 1, 2, 4) if node["mode"] == "DCR" else (0, 1, 3, 5, 2, 4)
+        return (y.transpose(order).reshape(n, c * b * b, h // b, w // b),)
+
+
+@register
+class ConstantOfShape(Op):
+    """A tensor of the shape given, filled with the number `value` as a `dtype`.
+
+    ONNX has one attribute, a tensor; the graph keeps its element and the name of its dtype.
+    """
+
+    name = "constant_of_shape"
+    attributes = {"value": 0.0, "dtype": "float32"}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        (shape,) = operands(node, inputs, 1, 1)
+        wanted = integers(node, inputs, shape) or []
+        if min(wanted, default=0) < 0:
+            raise shape_error(node, inputs, f"shape {wanted}")
+        return [TensorType(tuple(wanted), dtype_of(node, "dtype"))]
+
+    def reference(self, node: Node, shape: Any) -> tuple[Array, ...]:
+        return (np.full(numbers(shape), node["value"], dtype_of(node, "dtype")),)
+
+
+@register
+class Range(ByValue):
+    """start, start + delta, ... up to but without limit."""
+
+    name = "range"
+    attributes = {"stash_type": 1}
+
+    def reference(self, node: Node, start: Any, limit: Any, delta: Any) -> tuple[Array, ...]:
+        first, last, step = (v.reshape(()).item() for v in (start, limit, delta))
+        if step == 0:
+            raise shape_error(node, (), "delta must not be 0")
+        count = max(math.ceil((last - first) / step), 0)
+        return ((first + np.arange(count) * step).astype(start.dtype),)
+
+
+@register
+class EyeLike(Op):
+    """Ones on the diagonal `k` of a matrix of the shape of x, zeros elsewhere."""
+
+    name = "eye_like"
+    attributes = {"dtype": None, "k": 0}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        (x,) = operands(node, inputs, 1, 1)
+        if x.rank != 2:
+            raise shape_error(node, inputs, "x needs two axes")
+        return [TensorType(x.shape, dtype_of(node, "dtype", x.type.dtype))]
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        rows, columns = x.shape
+        return (np.eye(rows, columns, k=node["k"], dtype=dtype_of(node, "dtype", x.dtype)),)
+
+
+@register
+class Trilu(Op):
+    """The triangle of matrices above (`upper`) or below their diagonal k, which is an input."""
+
+    name = "trilu"
+    attributes = {"upper": 1}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, _ = operands(node, inputs, 1, 2)
+        if x.rank < 2:
+            raise shape_error(node, inputs, "x needs at least two axes")
+        return [x.type]
+
+    def reference(self, node: Node, x: Any, k: Any = None) -> tuple[Array, ...]:
+        cut = np.triu if node["upper"] else np.tril
+        return (cut(x, 0 if k is None else int(k.reshape(()))),)
+
+
+@register
+class Concat(Op):
+    """The inputs one after the other along `axis`."""
+
+    name = "concat"
+    attributes = {"axis": REQUIRED}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        given = operands(node, inputs, max(1, len(inputs)))
+        first = given[0]
+        axis = axis_of(node, inputs, node["axis"], first.rank)
+        sides = {(x.type.dtype, x.shape[:axis], x.shape[axis + 1 :]) for x in given}
+        if len(sides) > 1 or any(x.rank != first.rank for x in given):
+            raise shape_error(node, inputs, f"inputs may differ only in the size of axis {axis}")
+        total = sum(x.shape[axis] for x in given)
+        shape = (*first.shape[:axis], total, *first.shape[axis + 1 :])
+        return [TensorType(shape, first.type.dtype)]
+
+    def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
+        return (np.concatenate(inputs, axis=node["axis"]),)

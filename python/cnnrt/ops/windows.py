@@ -1,0 +1,114 @@
+"""Sliding windows: kernel, stride, dilation and padding of convolutions and pools, per axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import GraphError, ShapeError
+from ..graph import Array, Node
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of an operator lie, one entry per spatial axis."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    begin: tuple[int, ...]  # padding before
+    end: tuple[int, ...]  # and after
+    size: tuple[int, ...]  # of the input
+    out: tuple[int, ...]  # of the output
+
+    def patches(self, x: Array, fill: float = 0.0) -> Array:
+        """(N, C, *size) -> (N, C, *out, *kernel), a view of x padded with `fill`."""
+        rank = len(self.kernel)
+        reach = [
+            (o - 1) * s + (k - 1) * d + 1
+            for o, s, k, d in zip(self.out, self.stride, self.kernel, self.dilation, strict=True)
+        ]
+        # With ceil_mode the last window may reach beyond the padding given.
+        after = [
+            max(e, r - n - b)
+            for e, r, n, b in zip(self.end, reach, self.size, self.begin, strict=True)
+        ]
+        pads = [(0, 0), (0, 0), *zip(self.begin, after, strict=True)]
+        padded = np.pad(x, pads, constant_values=fill)
+        span = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        axes = tuple(range(2, 2 + rank))
+        view = np.lib.stride_tricks.sliding_window_view(padded, span, axis=axes)
+        ends = zip(self.out, self.stride, strict=True)
+        steps = tuple(slice(0, (o - 1) * s + 1, s) for o, s in ends)
+        taps = tuple(slice(None, None, d) for d in self.dilation)
+        return view[(slice(None), slice(None)) + steps + taps]
+
+
+def resolve_windows(
+    node: Node, size: Sequence[int], kernel: Sequence[int], *, ceil_mode: bool = False
+) -> Windows:
+    """Reads strides, dilations, pads and auto_pad of a node and computes the output sizes.
+
+    Raises:
+        GraphError: an attribute is out of range.
+        ShapeError: the window does not fit into the padded input.
+    """
+    rank = len(size)
+    at = node.attributes
+    stride = _per_axis(node, "strides", at.get("strides"), rank)
+    dilation = _per_axis(node, "dilations", at.get("dilations"), rank)
+    kernel = tuple(int(k) for k in kernel)
+    given = at.get("kernel_shape")
+    if given is not None and tuple(given) != kernel:
+        raise GraphError(
+            f"node {node.name!r} ({node.op}): kernel_shape {list(given)} but the kernel is {kernel}"
+        )
+    if len(kernel) != rank or min(kernel, default=1) < 1:
+        raise GraphError(f"node {node.name!r} ({node.op}): kernel {kernel} for {rank} axes")
+    span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    auto = at.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        out = [-(-n // s) for n, s in zip(size, stride, strict=True)]
+        total = [
+            max(0, (o - 1) * s + p - n) for o, s, p, n in zip(out, stride, span, size, strict=True)
+        ]
+        small = [t // 2 for t in total]
+        large = [t - t // 2 for t in total]
+        begin, end = (small, large) if auto == "SAME_UPPER" else (large, small)
+    else:
+        pads = list(at.get("pads") or [0] * (2 * rank)) if auto == "NOTSET" else [0] * (2 * rank)
+        if len(pads) != 2 * rank or min(pads) < 0:
+            raise GraphError(
+                f"node {node.name!r} ({node.op}): pads {pads} for {rank} axes; expected {2 * rank} "
+                "sizes of zero or more, all begins and then all ends"
+            )
+        begin, end = pads[:rank], pads[rank:]
+        out = []
+        for n, b, e, p, s in zip(size, begin, end, span, stride, strict=True):
+            room = n + b + e - p
+            if ceil_mode:
+                o = -(-room // s) + 1
+                # A window must start inside the input or its left padding.
+                o -= (o - 1) * s >= n + b
+            else:
+                o = room // s + 1
+            out.append(o)
+    if min(out, default=1) < 1 or min(size, default=1) < 1:
+        raise ShapeError(
+            f"node {node.name!r} ({node.op}): a window of {span} does not fit into an input of "
+            f"{list(size)} padded by {list(begin)} and {list(end)}"
+        )
+    return Windows(
+        kernel, stride, dilation, tuple(begin), tuple(end), tuple(size), tuple(int(o) for o in out)
+    )
+
+
+def _per_axis(node: Node, name: str, given: Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    values = tuple(int(v) for v in given) if given else (1,) * rank
+    if len(values) != rank or min(values, default=1) < 1:
+        raise GraphError(
+            f"node {node.name!r} ({node.op}): {name} {list(values)}; expected {rank} positive sizes"
+        )
+    return values

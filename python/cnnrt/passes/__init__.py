@@ -1,0 +1,54 @@
+"""Rewriting a graph before it is lowered. Each pass is one function on a graph, in place.
+
+`ONCE` needs no sizes and runs when a model is loaded; `PER_SHAPE` runs for every new set of input
+shapes. Order matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ..graph import Graph
+from .eliminate import eliminate
+from .fold_norm import fold_norm
+from .fuse_epilogue import fuse_epilogue
+from .infer import infer
+from .linearise import linearise
+from .rewrite import rewrite
+
+ONCE: list[Callable[[Graph], None]] = [
+    eliminate,  # what does nothing at inference, and what nobody reads
+    fold_norm,  # batch normalisation into the convolution or layer before it
+    linearise,  # gemm and matmul by a constant into linear
+    eliminate,
+]
+
+PER_SHAPE: list[Callable[[Graph], None]] = [
+    rewrite,  # patterns of several operators into the one they mean
+    fuse_epilogue,  # residual additions and activations into what makes their input
+    eliminate,
+]
+
+
+def prepare(graph: Graph, outputs: Sequence[str]) -> Graph:
+    """A copy of the graph, ending at `outputs`, after the passes that need no sizes."""
+    result = graph.ending_at(outputs).copy()
+    for run in ONCE:
+        run(result)
+    return result
+
+
+def specialise(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """A copy of a prepared graph for inputs of these shapes: types known, constants folded, fused.
+
+    Raises:
+        ShapeError: an operator does not take what these shapes lead to.
+    """
+    result = graph.copy()
+    infer(result, shapes)
+    for run in PER_SHAPE:
+        run(result)
+    return result
+
+
+__all__ = ["ONCE", "PER_SHAPE", "infer", "prepare", "specialise"]

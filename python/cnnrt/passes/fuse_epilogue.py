@@ -1,0 +1,97 @@
+"""Residual additions and activations are done by what makes their input, in registers."""
+
+from __future__ import annotations
+
+from ..graph import Graph, Node
+from ..lowering.elementwise import clip_bounds
+from ..ops import OPS
+from ..ops.activation import Activation
+from ..ops.elementwise import Unary
+
+TAKES_RESIDUAL = {"conv", "linear"}
+TAKES_ACTIVATION = {"conv", "linear", "add", "sub", "mul", "div"}
+
+
+def fuse_epilogue(graph: Graph) -> None:
+    """Moves each addition into the convolution or layer before it, then each activation."""
+    _Fusion(graph).run()
+
+
+class _Fusion:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.readers = {name: len(nodes) for name, nodes in graph.consumers().items()}
+        for spec in graph.outputs:
+            # An asked-for tensor has a reader besides: it must exist by itself.
+            self.readers[spec.name] = self.readers.get(spec.name, 0) + 1
+        self.position: dict[str, int] = {}
+        self.nodes: list[Node | None] = []
+
+    def run(self) -> None:
+        for node in self.graph.nodes:
+            fused = self._residual(node) or self._activation(node)
+            if fused is None:
+                fused = node
+            for output in fused.outputs:
+                self.position[output] = len(self.nodes)
+            self.nodes.append(fused)
+        self.graph.nodes = [n for n in self.nodes if n is not None]
+
+    def _sole_producer(self, name: str) -> Node | None:
+        """The node that makes a tensor which only the present node reads."""
+        if self.readers.get(name) != 1 or name not in self.position:
+            return None
+        return self.nodes[self.position[name]]
+
+    def _take(self, producer: Node, node: Node) -> Node:
+        """`producer` moves to the place of `node` and makes its output."""
+        self.nodes[self.position[producer.outputs[0]]] = None
+        producer.outputs = list(node.outputs)
+        return producer
+
+    def _residual(self, node: Node) -> Node | None:
+        if node.op != "add" or node.attributes.get("activation") is not None:
+            return None
+        types = self.graph.types
+        if types[node.inputs[0]].shape != types[node.inputs[1]].shape:
+            return None
+        best: tuple[int, Node, str] | None = None
+        for mine, other in (node.inputs, node.inputs[::-1]):
+            producer = self._sole_producer(mine)
+            if (
+                producer is None
+                or producer.op not in TAKES_RESIDUAL
+                or producer.attributes.get("activation") is not None
+                or len(producer.inputs) > 3
+                or other in self.graph.constants
+                or producer.attributes.get("group", 1) > 1
+            ):
+                continue
+            # The later of two producers: then the other one's result is there.
+            if best is None or self.position[mine] > best[0]:
+                best = (self.position[mine], producer, other)
+        if best is None:
+            return None
+        _, producer, other = best
+        producer.inputs = [*producer.inputs, *[""] * (3 - len(producer.inputs)), other]
+        return self._take(producer, node)
+
+    def _activation(self, node: Node) -> Node | None:
+        activation = self._as_activation(node)
+        if activation is None:
+            return None
+        producer = self._sole_producer(node.inputs[0])
+        if (
+            producer is None
+            or producer.op not in TAKES_ACTIVATION
+            or producer.attributes.get("activation") is not None
+        ):
+            return None
+        producer.attributes["activation"] = activation
+        return self._take(producer, node)
+
+    def _as_activation(self, node: Node) -> Activation | None:
+        if node.op == "clip":
+            return clip_bounds(node, self.graph.constants)
+        op = OPS[node.op]
+        return op.activation(node) if isinstance(op, Unary) else None

@@ -1,0 +1,71 @@
+"""Types of all tensors for given input shapes; whatever is constant is computed on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .. import ops
+from ..errors import CnnrtError, ShapeError
+from ..graph import Array, Graph, Node, TensorType
+from ..ops import Operand
+
+MAX_FOLDED_ELEMENTS = 1 << 26
+"""Constants above this are left to be computed at run time: a small file must not make a large one."""
+
+BY_TYPE = {"shape", "size"}
+"""Operators whose result depends on the type of their input alone."""
+
+
+def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Fills `graph.types` and turns nodes of constant inputs into constants.
+
+    Raises:
+        ShapeError: an operator does not take what these shapes lead to.
+    """
+    types = {name: TensorType(v.shape, v.dtype) for name, v in graph.constants.items()}
+    for spec in graph.inputs:
+        types[spec.name] = TensorType(tuple(shapes[spec.name]), spec.dtype)
+    kept = []
+    for node in graph.nodes:
+        operands = [
+            Operand(name, types[name], graph.constants.get(name)) if name else None
+            for name in node.inputs
+        ]
+        inferred = ops.op(node).infer(node, operands)
+        types.update(zip(node.outputs, inferred, strict=False))
+        values = _fold(node, operands, inferred)
+        if values is None:
+            kept.append(node)
+            continue
+        for name, value in zip(node.outputs, values, strict=False):
+            if name:
+                graph.constants[name] = value
+                types[name] = TensorType(value.shape, value.dtype)
+    graph.nodes = kept
+    graph.types = types
+
+
+def _fold(
+    node: Node, operands: list[Operand | None], inferred: list[TensorType]
+) -> tuple[Array, ...] | None:
+    """The values of a node's outputs, if they can be known now."""
+    present = [x for x in operands if x is not None]
+    if node.op in BY_TYPE:
+        arrays = [np.broadcast_to(np.zeros((), x.type.dtype), x.shape) for x in present]
+    elif all(x.value is not None for x in present) and present:
+        if sum(t.size for t in inferred) > MAX_FOLDED_ELEMENTS:
+            return None
+        arrays = [x.value for x in present if x.value is not None]
+    else:
+        return None
+    given = iter(arrays)
+    inputs = [None if x is None else next(given) for x in operands]
+    try:
+        values = ops.op(node).reference(node, *inputs)
+    except CnnrtError:
+        raise
+    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+        raise ShapeError(f"node {node.name!r} ({node.op}) cannot be evaluated: {error}") from error
+    return tuple(np.ascontiguousarray(v).reshape(np.shape(v)) for v in values)

@@ -1,0 +1,197 @@
+"""Patterns of several operators, as exporters write them, into the one operator they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import ops
+from ..graph import Array, Graph, Node, TensorType
+from .fold_norm import scale_and_shift
+
+
+def rewrite(graph: Graph) -> None:
+    """Applies every rule to every node, in order; producers are rewritten before consumers."""
+    context = _Context(graph)
+    for node in list(graph.nodes):
+        for rule in RULES.get(node.op, []):
+            if rule(node, context):
+                break
+    graph.nodes = [n for original in graph.nodes for n in context.replaced.get(id(original), [original])]
+
+
+class _Context:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.producers = graph.producers()
+        self.readers = {name: len(nodes) for name, nodes in graph.consumers().items()}
+        for spec in graph.outputs:
+            self.readers[spec.name] = self.readers.get(spec.name, 0) + 1
+        self.replaced: dict[int, list[Node]] = {}
+
+    def made_by(self, name: str, op: str) -> Node | None:
+        """The node that makes a tensor, if it is of this operator."""
+        node = self.producers.get(name)
+        return node if node is not None and node.op == op else None
+
+    def scalar(self, name: str) -> float | None:
+        value = self.graph.constants.get(name)
+        return float(value.reshape(())) if value is not None and value.size == 1 else None
+
+    def become(self, node: Node, op: str, inputs: list[str], **attributes: object) -> None:
+        node.op, node.inputs, node.attributes = op, inputs, dict(attributes)
+        ops.complete(node)
+
+    def split(self, node: Node, value: Array, name: str) -> str:
+        """A new constant of this node."""
+        full = f"{node.name}.{name}"
+        self.graph.constants[full] = value
+        self.graph.types[full] = TensorType(value.shape, value.dtype)
+        return full
+
+
+Rule = Callable[[Node, _Context], bool]
+
+
+def _swish(node: Node, c: _Context) -> bool:
+    """x * sigmoid(x) is silu; x * hard_sigmoid(x) with 1/6 and 1/2 is hard_swish."""
+    for x, gate in (node.inputs, node.inputs[::-1]):
+        sigmoid = c.made_by(gate, "sigmoid")
+        if sigmoid is not None and sigmoid.inputs[0] == x:
+            c.become(node, "silu", [x])
+            return True
+        hard = c.made_by(gate, "hard_sigmoid")
+        if (
+            hard is not None
+            and hard.inputs[0] == x
+            and math.isclose(hard["alpha"], 1 / 6, rel_tol=1e-5)
+            and hard["beta"] == 0.5
+        ):
+            c.become(node, "hard_swish", [x])
+            return True
+    return False
+
+
+def _gelu(node: Node, c: _Context) -> bool:
+    """0.5 * x * (1 + erf(x / sqrt(2))), in any order of the factors, is gelu."""
+    factors, half = _factors(node.outputs[0], c), 1.0
+    tensors = []
+    for name in factors:
+        value = c.scalar(name)
+        if value is None:
+            tensors.append(name)
+        else:
+            half *= value
+    if len(tensors) != 2 or not math.isclose(half, 0.5, rel_tol=1e-5):
+        return False
+    for x, one_plus in (tensors, tensors[::-1]):
+        add = c.made_by(one_plus, "add")
+        if add is None:
+            continue
+        for one, erf_name in (add.inputs, add.inputs[::-1]):
+            erf = c.made_by(erf_name, "erf")
+            if c.scalar(one) != 1 or erf is None:
+                continue
+            if _scaled(erf.inputs[0], x, c):
+                c.become(node, "gelu", [x])
+                return True
+    return False
+
+
+def _factors(name: str, c: _Context) -> list[str]:
+    """The factors of a product, through multiplications that nobody else reads."""
+    node = c.made_by(name, "mul")
+    if node is None:
+        return [name]
+    factors = []
+    for i in node.inputs:
+        nested = c.made_by(i, "mul")
+        factors += _factors(i, c) if nested is not None and c.readers.get(i) == 1 else [i]
+    return factors
+
+
+def _scaled(name: str, x: str, c: _Context) -> bool:
+    """Whether a tensor is x / sqrt(2)."""
+    div, mul = c.made_by(name, "div"), c.made_by(name, "mul")
+    if div is not None and div.inputs[0] == x:
+        value = c.scalar(div.inputs[1])
+        return value is not None and math.isclose(value, math.sqrt(2), rel_tol=1e-5)
+    if mul is not None and x in mul.inputs:
+        value = c.scalar(next((i for i in mul.inputs if i != x), ""))
+        return value is not None and math.isclose(value, math.sqrt(0.5), rel_tol=1e-5)
+    return False
+
+
+def _spatial_mean(node: Node, c: _Context) -> bool:
+    """reduce_mean over all spatial axes, keeping them, is global_average_pool."""
+    rank = c.graph.types[node.inputs[0]].rank
+    axes = node.attributes.get("axes")
+    if len(node.inputs) > 1 and node.inputs[1]:
+        value = c.graph.constants.get(node.inputs[1])
+        axes = None if value is None else value.tolist()
+    if not axes or rank not in (3, 4, 5):
+        return False
+    if sorted(a % rank for a in axes) != list(range(2, rank)):
+        return False
+    if node["keepdims"]:
+        c.become(node, "global_average_pool", [node.inputs[0]])
+        return True
+    pooled = f"{node.outputs[0]}.pooled"
+    shape = c.graph.types[node.outputs[0]].shape
+    pool = Node("global_average_pool", node.name, [node.inputs[0]], [pooled])
+    ops.complete(pool)
+    c.graph.types[pooled] = TensorType((*shape, *[1] * (rank - 2)))
+    flat = Node("flatten", f"{node.name}.flatten", [pooled], list(node.outputs), {"axis": 1})
+    c.replaced[id(node)] = [pool, flat]
+    return True
+
+
+def _normalise(node: Node, c: _Context) -> bool:
+    """Batch normalisation that no convolution could take: a product and a sum per channel."""
+    statistics = [c.graph.constants.get(name) for name in node.inputs[1:5]]
+    if any(s is None for s in statistics):
+        return False
+    factor, shift = scale_and_shift([s for s in statistics if s is not None], node["epsilon"])
+    x = c.graph.types[node.inputs[0]]
+    column = (-1, *[1] * (x.rank - 2))
+    scaled = f"{node.outputs[0]}.scaled"
+    c.graph.types[scaled] = x
+    names = [
+        c.split(node, v.astype(np.float32).reshape(column), what)
+        for v, what in ((factor, "factor"), (shift, "shift"))
+    ]
+    c.replaced[id(node)] = [
+        Node("mul", f"{node.name}.factor", [node.inputs[0], names[0]], [scaled]),
+        Node("add", node.name, [scaled, names[1]], list(node.outputs)),
+    ]
+    return True
+
+
+def _pad_into_window(node: Node, c: _Context) -> bool:
+    """Zero padding before a convolution becomes the convolution's own."""
+    pad = c.made_by(node.inputs[0], "pad")
+    if pad is None or c.readers.get(node.inputs[0]) != 1 or pad["mode"] != "constant":
+        return False
+    value = c.scalar(pad.inputs[2]) if len(pad.inputs) > 2 and pad.inputs[2] else 0.0
+    amounts = c.graph.constants.get(pad.inputs[1])
+    axes = len(pad.inputs) > 3 and pad.inputs[3]
+    rank = c.graph.types[node.inputs[0]].rank
+    if value != 0 or amounts is None or axes or node["auto_pad"] != "NOTSET":
+        return False
+    begin, end = amounts[:rank].tolist(), amounts[rank:].tolist()
+    if any((*begin[:2], *end[:2])) or min(*begin, *end) < 0:
+        return False
+    own = node["pads"] or [0] * (2 * (rank - 2))
+    node.attributes["pads"] = [a + b for a, b in zip(own, begin[2:] + end[2:], strict=True)]
+    node.inputs[0] = pad.inputs[0]
+    return True
+
+
+RULES: dict[str, list[Rule]] = {
+    "mul": [_swish, _gelu],
+    "reduce_mean": [_spatial_mean],
+    "batch_normalization": [_normalise],
+    "conv": [_pad_into_window],
+}

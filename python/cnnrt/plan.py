@@ -1,0 +1,149 @@
+"""A plan: a graph at given input shapes, lowered, laid out in memory and ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import _core, ops
+from .arena import assign_offsets
+from .cost import machine
+from .graph import Array, Graph
+from .lowering import Lowering, Packed, ReferenceStep
+from .lowering.tensors import At, Buffer, Step, ViewAt
+from .passes import specialise
+
+ARENA, EXTERNAL = 1, 2
+"""Memory spaces (enum Space in cpp/kernels/args.h)."""
+
+SERIAL_BELOW = 2000.0
+"""Nanoseconds: a shorter step is done by one thread; handing half of it to another core, whose
+caches do not hold the input, would take as long."""
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """One step of a plan, for `Model.describe` and profiles."""
+
+    node: str
+    kernel: str
+    note: str
+    predicted: float
+    """Nanoseconds on one thread."""
+
+
+class Plan:
+    """Runs one graph at one set of input shapes."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        packed: Packed,
+        threads: int,
+        isa: str,
+        algorithm: Callable[[str], str],
+    ) -> None:
+        """Plans a prepared graph (`passes.prepare`) for inputs of these shapes.
+
+        Raises:
+            ShapeError: an operator does not take what these shapes lead to.
+        """
+        self.graph = specialise(graph, shapes)
+        lowering = Lowering(self.graph, machine(isa), packed, threads, algorithm)
+        lowering.run()
+        self.externals = lowering.externals
+        self.steps = lowering.steps
+        self.core = _core.Plan(isa)
+        arena = assign_offsets(lowering.buffers)
+        self._segments = self._add_steps(threads)
+        n = len(self.graph.inputs)
+        self._inputs = self.externals[:n]
+        self._arrays = self.externals[n:]
+        if len(self._segments) > 1 or any(isinstance(s, ReferenceStep) for s in self._segments):
+            self._inputs, self._arrays = self.externals, []
+        self.core.finish(arena, _specs(self._inputs), _specs(self._arrays), threads)
+
+    def _add_steps(self, threads: int) -> list[ReferenceStep | tuple[int, int]]:
+        """Gives the kernel steps to the core; returns the stretches of them, and what is between."""
+        segments: list[ReferenceStep | tuple[int, int]] = []
+        first = 0
+        for step in self.steps:
+            if isinstance(step, ReferenceStep):
+                if len(self.core) > first:
+                    segments.append((first, len(self.core)))
+                segments.append(step)
+                first = len(self.core)
+                continue
+            serial = threads == 1 or step.work < SERIAL_BELOW
+            fields = {name: _resolve(value) for name, value in step.fields.items()}
+            self.core.add(step.kernel, fields, serial, step.independent)
+        if len(self.core) > first:
+            segments.append((first, len(self.core)))
+        return segments
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Outputs of the graph, in order; inputs are contiguous and of the planned types."""
+        if not self._arrays and self.externals:
+            return self._run_segments(inputs)
+        return self.core.run(inputs)  # type: ignore[no-any-return]
+
+    def _run_segments(self, inputs: Sequence[Array]) -> list[Array]:
+        arrays = [*inputs, *(np.empty(t.shape, t.dtype) for t in self.externals[len(inputs) :])]
+        workspace = self.core.workspace()
+        for segment in self._segments:
+            if isinstance(segment, ReferenceStep):
+                self._run_reference(segment, arrays)
+            else:
+                self.core.run_steps(workspace, arrays, *segment)
+        first = len(self.graph.inputs)
+        return arrays[first : first + len(self.graph.outputs)]
+
+    def _run_reference(self, step: ReferenceStep, arrays: list[Array]) -> None:
+        inputs = [
+            arrays[x.buffer.external or 0].reshape(x.type.shape) if hasattr(x, "buffer") else x
+            for x in step.inputs
+        ]
+        results = ops.op(step.node).reference(step.node, *inputs)
+        for target, value in zip(step.outputs, results, strict=False):
+            assert target.buffer.external is not None
+            arrays[target.buffer.external][...] = value
+
+    def time(self, inputs: Sequence[Array]) -> list[int]:
+        """Nanoseconds of each kernel step in one run, with a barrier after every step."""
+        return self.core.time(inputs)  # type: ignore[no-any-return]
+
+    def describe(self) -> list[StepInfo]:
+        """The steps in order."""
+        return [
+            StepInfo(s.node, s.kernel, s.note, s.work)
+            if isinstance(s, Step)
+            else StepInfo(s.node.name, "reference", f"{s.node.op} in NumPy: no kernel", 0.0)
+            for s in self.steps
+        ]
+
+
+def _specs(types: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:
+    return [(t.shape, np.dtype(t.dtype)) for t in types]
+
+
+def _ref(at: At) -> Any:
+    buffer: Buffer = at.buffer
+    if buffer.memory is not None:
+        return buffer.memory
+    if buffer.external is not None:
+        return (EXTERNAL + buffer.external, at.offset)
+    return (ARENA, buffer.offset + at.offset)
+
+
+def _resolve(value: Any) -> Any:
+    """Places become what the core takes: (space, offset), or the memory of a constant."""
+    if isinstance(value, ViewAt):
+        return (_ref(value.at), value.image, value.block, value.plane, value.row)
+    if isinstance(value, At):
+        return _ref(value)
+    return value
