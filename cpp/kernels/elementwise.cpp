@@ -12,62 +12,55 @@ constexpr int64_t kChunk = 4096;  // elements in one task, about
 constexpr int64_t kRun = 1024;    // elements stored before an activation that needs its own pass
 constexpr int64_t kShort = 64;    // columns up to which the rows are the hot loop
 
-// An operand along the hot loop: a vector every `step` floats, or the same one throughout.
+// An operand along the hot loop: a vector every `step` floats, 0 for the same one throughout; or
+// where `scalar`, one float, for all lanes.
 struct Operand {
     const float* p;
     int64_t step;
-    bool fixed, scalar;  // scalar: one float for the whole vector
+    bool scalar;
 };
 
-CNNRT_INLINE f32x16 first_vector(const Operand& o, int lanes) {
+CNNRT_INLINE f32x16 vector_of(const Operand& o, int lanes) {
     return o.scalar ? broadcast(*o.p) : lanes < 16 ? load_partial(o.p, lanes) : load(o.p);
 }
 
-// One vector operation per row of the output, `y_step` floats apart, `count` times.
-template <bool A_FIXED, bool B_FIXED, class F>
+template <bool B_FIXED, class F>
 CNNRT_INLINE void run_whole(const Operand& a, const Operand& b, float* y, int64_t y_step,
                             int64_t count, f32x16 low, f32x16 high, F op) {
     const float *pa = a.p, *pb = b.p;
-    const f32x16 va = first_vector(a, 16), vb = first_vector(b, 16);
-#pragma GCC unroll 4
+    const f32x16 fixed = load(pb);
+#pragma GCC unroll 2
     for (int64_t i = 0; i < count; ++i) {
-        const f32x16 v = op(A_FIXED ? va : load(pa), B_FIXED ? vb : load(pb));
-        store(y, min(high, max(low, v)));
+        store(y, min(high, max(low, op(load(pa), B_FIXED ? fixed : load(pb)))));
         pa += a.step;
         pb += b.step;
         y += y_step;
     }
 }
 
-// The same with fewer lanes, or with operands that are one float per step.
+// y = op(a, b) on `count` vectors of `lanes` lanes, `y_step` floats apart.
 template <class F>
-__attribute__((noinline)) void run_partial(Operand a, Operand b, float* y, int64_t y_step,
-                                           int64_t count, int lanes, f32x16 low, f32x16 high,
-                                           F op) {
-    for (int64_t i = 0; i < count; ++i) {
-        const f32x16 v = min(high, max(low, op(first_vector(a, lanes), first_vector(b, lanes))));
-        if (lanes == 16)
-            store(y, v);
+__attribute__((noinline)) void run(Operand a, Operand b, float* y, int64_t y_step, int64_t count,
+                                   int lanes, float lowest, float highest, F op) {
+    const f32x16 low = broadcast(lowest), high = broadcast(highest);
+    const bool varies = (a.scalar && a.step) || (b.scalar && b.step);
+    if (lanes == 16 && !varies) {
+        float a_lanes[16], b_lanes[16];
+        if (a.scalar) store(a_lanes, broadcast(*a.p)), a.p = a_lanes;
+        if (b.scalar) store(b_lanes, broadcast(*b.p)), b.p = b_lanes;
+        if (b.step == 0)
+            run_whole<true>(a, b, y, y_step, count, low, high, op);
         else
-            store_partial(y, lanes, v);
+            run_whole<false>(a, b, y, y_step, count, low, high, op);
+        return;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+        const f32x16 v = min(high, max(low, op(vector_of(a, lanes), vector_of(b, lanes))));
+        store_partial(y, lanes, v);
         a.p += a.step;
         b.p += b.step;
         y += y_step;
     }
-}
-
-template <class F>
-CNNRT_INLINE void run(const Operand& a, const Operand& b, float* y, int64_t y_step, int64_t count,
-                      int lanes, f32x16 low, f32x16 high, F op) {
-    const bool per_row = (a.scalar && !a.fixed) || (b.scalar && !b.fixed);
-    if (lanes < 16 || per_row || (a.fixed && b.fixed))
-        run_partial(a, b, y, y_step, count, lanes, low, high, op);
-    else if (a.fixed)
-        run_whole<true, false>(a, b, y, y_step, count, low, high, op);
-    else if (b.fixed)
-        run_whole<false, true>(a, b, y, y_step, count, low, high, op);
-    else
-        run_whole<false, false>(a, b, y, y_step, count, low, high, op);
 }
 
 // Part of the two innermost axes. a and b are contiguous along a row, or one float (column 0).
@@ -82,27 +75,25 @@ struct Rectangle {
 
 template <class F>
 CNNRT_INLINE void fill(const Rectangle& r, F op) {
-    const f32x16 low = broadcast(r.low), high = broadcast(r.high);
     if (r.rows > 1 && r.columns <= kShort) {
         for (int64_t j = 0; j < r.columns; j += 16) {
-            const Operand a{r.a + j * r.a_column, r.a_row, r.a_row == 0, r.a_column == 0};
-            const Operand b{r.b + j * r.b_column, r.b_row, r.b_row == 0, r.b_column == 0};
+            const Operand a{r.a + j * r.a_column, r.a_row, r.a_column == 0};
+            const Operand b{r.b + j * r.b_column, r.b_row, r.b_column == 0};
             const int lanes = static_cast<int>(smaller<int64_t>(16, r.columns - j));
-            run(a, b, r.y + j, r.y_row, r.rows, lanes, low, high, op);
+            run(a, b, r.y + j, r.y_row, r.rows, lanes, r.low, r.high, op);
         }
         return;
     }
     const int64_t vectors = r.columns / 16, done = vectors * 16;
     const int rest = static_cast<int>(r.columns - done);
     for (int64_t i = 0; i < r.rows; ++i) {
-        Operand a{r.a + i * r.a_row, 16 * r.a_column, r.a_column == 0, r.a_column == 0};
-        Operand b{r.b + i * r.b_row, 16 * r.b_column, r.b_column == 0, r.b_column == 0};
+        Operand a{r.a + i * r.a_row, 16 * r.a_column, r.a_column == 0};
+        Operand b{r.b + i * r.b_row, 16 * r.b_column, r.b_column == 0};
         float* y = r.y + i * r.y_row;
-        if (vectors) run(a, b, y, 16, vectors, 16, low, high, op);
-        if (rest == 0) continue;
+        if (vectors) run(a, b, y, 16, vectors, 16, r.low, r.high, op);
         a.p += done * r.a_column;
         b.p += done * r.b_column;
-        run_partial(a, b, y + done, 16, 1, rest, low, high, op);
+        if (rest) run(a, b, y + done, 16, 1, rest, r.low, r.high, op);
     }
 }
 

@@ -65,11 +65,12 @@ CNNRT_INLINE f32x16 log(f32x16 x) {
     return select(less(x, zero()), broadcast(__builtin_nanf("")), r);
 }
 
-// 1 / (1 + e^-x), within 2.4 ulp. The argument is held at -86, where the result is 4.5e-38, so that
-// the reciprocal stays normal.
+// 1 / (1 + e^-x), within 4 ulp. Written with e^-|x|, which cannot overflow: 1 / (1 + e) for x >= 0 and
+// e / (1 + e) below, exactly 0 and 1 at the infinities.
 CNNRT_INLINE f32x16 sigmoid(f32x16 x) {
-    const f32x16 e = exp(sub(zero(), max(broadcast(-86.0f), x)));
-    return reciprocal(add(broadcast(1.0f), e));
+    const f32x16 e = exp(sub(zero(), abs(x)));
+    const f32x16 r = reciprocal(add(broadcast(1.0f), e));
+    return select(less(x, zero()), mul(e, r), r);
 }
 
 // Within 1.4 ulp: an odd polynomial below 0.625, 1 - 2 / (e^2x + 1) above.
@@ -109,6 +110,14 @@ CNNRT_INLINE f32x16 erf(f32x16 x) {
     q = fma(q, a, broadcast(3.03212961e-4f));
     const f32x16 large = copysign(sub(broadcast(1.0f), exp(q)), x);
     return select(less(broadcast(1.0f), a), large, small);
+}
+
+// x tanh(log(1 + e^x)) without the logarithm: with n = e^x (e^x + 2), tanh is n / (n + 2). Above 20
+// that is 1 in float.
+CNNRT_INLINE f32x16 mish(f32x16 x) {
+    const f32x16 e = exp(min(broadcast(20.0f), x));
+    const f32x16 n = mul(e, add(e, broadcast(2.0f)));
+    return mul(x, div(n, add(n, broadcast(2.0f))));
 }
 
 }  // namespace

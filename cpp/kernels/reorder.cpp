@@ -1,0 +1,114 @@
+// plain[n, c, pixel] <-> blocked[n, c / 16, pixel, 16]: 16 channels x 16 pixels at a time are
+// transposed in registers.
+//
+// Pixels come in runs that are contiguous on both sides: the whole image where the blocked tensor
+// has no border, else its planes or rows. To blocked, the lanes past the last channel become zero;
+// to plain, only the real channels are written.
+#include "kernel.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+constexpr int64_t kChunk = 512;  // pixels in one task, about
+
+// How the pixels of one block are cut: `runs` of `length` pixels, each into `pieces` of at most
+// `piece`, or, where they are short, `group` runs to a task.
+struct Cut {
+    int64_t runs, length, group, pieces, piece, per_block;
+
+    explicit Cut(const ReorderArgs& a) {
+        const View& v = a.blocked;
+        const int64_t row = a.w * 16, plane = a.h * row;
+        runs = 1;
+        length = a.w;
+        const bool rows_follow = a.h == 1 || v.row == row;
+        const bool planes_follow = a.d == 1 || v.plane == plane;
+        (rows_follow ? length : runs) *= a.h;
+        (rows_follow && planes_follow ? length : runs) *= a.d;
+        piece = smaller(larger<int64_t>(length, 1), kChunk);
+        pieces = ceil_div(length, piece);
+        group = kChunk / piece;
+        per_block = pieces > 1 ? runs * pieces : ceil_div(runs, group);
+    }
+};
+
+CNNRT_INLINE int lanes_of(int64_t n) { return static_cast<int>(smaller<int64_t>(n, 16)); }
+
+// `channels` channels, `stride` floats apart, of `pixels` neighbouring pixels each.
+void to_blocked(const float* plain, int64_t stride, float* blocked, int channels, int64_t pixels) {
+    for (; pixels >= 16; pixels -= 16, plain += 16, blocked += 256) {
+        f32x16 r[16];
+#pragma GCC unroll 16
+        for (int c = 0; c < 16; ++c) r[c] = c < channels ? load(plain + c * stride) : zero();
+        transpose(r);
+#pragma GCC unroll 16
+        for (int p = 0; p < 16; ++p) store(blocked + p * 16, r[p]);
+    }
+    if (pixels == 0) return;
+    const int n = lanes_of(pixels);
+    f32x16 r[16];
+#pragma GCC unroll 16
+    for (int c = 0; c < 16; ++c) r[c] = c < channels ? load_partial(plain + c * stride, n) : zero();
+    transpose(r);
+#pragma GCC unroll 16
+    for (int p = 0; p < 16; ++p)
+        if (p < n) store(blocked + p * 16, r[p]);
+}
+
+void to_plain(const float* blocked, float* plain, int64_t stride, int channels, int64_t pixels) {
+    for (; pixels >= 16; pixels -= 16, plain += 16, blocked += 256) {
+        f32x16 r[16];
+#pragma GCC unroll 16
+        for (int p = 0; p < 16; ++p) r[p] = load(blocked + p * 16);
+        transpose(r);
+#pragma GCC unroll 16
+        for (int c = 0; c < 16; ++c)
+            if (c < channels) store(plain + c * stride, r[c]);
+    }
+    if (pixels == 0) return;
+    const int n = lanes_of(pixels);
+    f32x16 r[16];
+#pragma GCC unroll 16
+    for (int p = 0; p < 16; ++p) r[p] = p < n ? load(blocked + p * 16) : zero();
+    transpose(r);
+#pragma GCC unroll 16
+    for (int c = 0; c < 16; ++c)
+        if (c < channels) store_partial(plain + c * stride, n, r[c]);
+}
+
+}  // namespace
+
+void reorder(const ReorderArgs& args, const Context& context, int64_t begin, int64_t end) {
+    const Cut cut(args);
+    const View& v = args.blocked;
+    const int64_t blocks = ceil_div(args.c, 16);
+    for (int64_t task = begin; task < end; ++task) {
+        const int64_t part = task % cut.per_block, block = task / cut.per_block % blocks;
+        const int64_t n = task / cut.per_block / blocks;
+        float* plain = context.at(args.plain) + n * args.image + block * 16 * args.channel;
+        float* blocked = context.at(v.at) + n * v.image + block * v.block;
+        const int channels = lanes_of(args.c - block * 16);
+        const int64_t first = cut.pieces > 1 ? part / cut.pieces : part * cut.group;
+        const int64_t last = cut.pieces > 1 ? first + 1 : smaller(cut.runs, first + cut.group);
+        const int64_t start = cut.pieces > 1 ? part % cut.pieces * cut.piece : 0;
+        const int64_t pixels = smaller(cut.piece, cut.length - start);
+        for (int64_t run = first; run < last; ++run) {
+            const int64_t pixel = run * cut.length + start;
+            const int64_t row = pixel / args.w, d = row / args.h;
+            float* p = plain + pixel;
+            float* b = blocked + d * v.plane + row % args.h * v.row + pixel % args.w * 16;
+            if (args.to_blocked)
+                to_blocked(p, args.channel, b, channels, pixels);
+            else
+                to_plain(b, p, args.channel, channels, pixels);
+        }
+    }
+}
+
+int64_t reorder_tasks(const ReorderArgs& args) {
+    return int64_t{args.n} * ceil_div(args.c, 16) * Cut(args).per_block;
+}
+
+int64_t reorder_scratch(const ReorderArgs&) { return 0; }
+
+}  // namespace cnnrt::CNNRT_ISA

@@ -1,0 +1,58 @@
+"""How a kernel's result is held against the float64 reference of its operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cnnrt import ops
+from cnnrt.graph import Node
+from cnnrt.ops.activation import Activation
+
+Random = Callable[..., np.ndarray]
+"""The fixture `random`: shape -> float32 array."""
+
+
+def reference(op: str, *inputs: Any, **attributes: Any) -> np.ndarray:
+    """The operator's NumPy reference in float64."""
+    node = Node(op, op, [], ["y"], attributes)
+    ops.complete(node)
+    wide = [None if x is None else np.asarray(x, np.float64) for x in inputs]
+    return ops.op(node).reference(node, *wide)[0]
+
+
+def activation(value: Any) -> Activation | None:
+    """As `cnnrt.kernels` reads its argument of this name."""
+    if value is None:
+        return None
+    return Activation(value) if isinstance(value, str) else Activation(*value)
+
+
+def assert_close(
+    got: np.ndarray, want: np.ndarray, tolerance: float, case: object = "", scale: float = 0.0
+) -> None:
+    """max |got - want| <= tolerance * scale, with the worst place in the message.
+
+    `scale` is max |want| unless given (as it must be where an activation has cut the large values).
+    """
+    assert got.shape == want.shape, f"shape {got.shape}, expected {want.shape}; {case}"
+    assert got.dtype == np.float32
+    nan = np.isnan(want)
+    assert np.array_equal(np.isnan(got), nan), f"NaN at other places than expected; {case}"
+    error = np.abs(np.where(nan, 0, got - want))
+    scale = scale or np.abs(np.where(nan, 0, want)).max(initial=0.0) or 1.0
+    worst = np.unravel_index(int(error.argmax()), error.shape) if error.size else ()
+    assert error.max(initial=0.0) <= tolerance * scale, (
+        f"error {error.max() / scale:.2e} of the largest output, allowed {tolerance:.1e}, at "
+        f"{tuple(map(int, worst))}: got {got[worst]}, expected {want[worst]}; {case}"
+    )
+
+
+def exact_tolerance(depth: int) -> float:
+    """For a sum of `depth` products in one float32 accumulator: 1e-7 sqrt(depth), at least 1e-6."""
+    return max(1e-6, 1e-7 * depth**0.5)
+
+
+WINOGRAD_TOLERANCE = {"winograd2": 5e-6, "winograd4": 2e-5}

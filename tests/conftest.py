@@ -1,0 +1,36 @@
+"""Fixtures of the whole suite: instruction-set tiers, thread counts and seeded random arrays."""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+import numpy as np
+import pytest
+
+from checks import Random
+from cnnrt import _core
+
+def tiers() -> list[str]:
+    """The tiers to test: all that this machine has, or the one that CNNRT_ISA names."""
+    forced = os.environ.get("CNNRT_ISA")
+    return [forced] if forced else list(_core.isas())
+
+
+@pytest.fixture(params=tiers())
+def isa(request: pytest.FixtureRequest) -> str:
+    """Every instruction-set tier of this machine."""
+    return str(request.param)
+
+
+@pytest.fixture(params=[1, 2], ids=["1thread", "2threads"])
+def threads(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def random(request: pytest.FixtureRequest) -> Random:
+    """Float32 arrays from a normal distribution, seeded by the test's function."""
+    seed = zlib.crc32(request.node.originalname.encode())
+    generator = np.random.default_rng(seed)
+    return lambda *shape: generator.standard_normal(shape, dtype=np.float32)

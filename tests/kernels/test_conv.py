@@ -1,0 +1,225 @@
+"""Convolution, all algorithms, at shapes on and around every edge of a tile."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from checks import (
+    WINOGRAD_TOLERANCE,
+    activation,
+    assert_close,
+    exact_tolerance,
+    reference,
+)
+
+from cnnrt import kernels
+
+
+class Case(NamedTuple):
+    """x (n, c, h, w), weight (m, c / group, k, k)."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    m: int
+    k: int
+    stride: int = 1
+    pad: int = 0
+    dilation: int = 1
+    group: int = 1
+
+
+@functools.cache
+def arrays(case: Case) -> tuple[np.ndarray, ...]:
+    """x, weight, bias, residual and the convolution without the last two, in float64."""
+    rng = np.random.default_rng(abs(hash(case)))
+    x = rng.standard_normal((case.n, case.c, case.h, case.w), dtype=np.float32)
+    shape = (case.m, case.c // case.group, case.k, case.k)
+    weight = rng.standard_normal(shape, dtype=np.float32)
+    bias = rng.standard_normal(case.m, dtype=np.float32)
+    y = reference(
+        "conv",
+        x,
+        weight,
+        strides=[case.stride] * 2,
+        pads=[case.pad] * 4,
+        dilations=[case.dilation] * 2,
+        group=case.group,
+    )
+    residual = rng.standard_normal(y.shape, dtype=np.float32)
+    return x, weight, bias, residual, y
+
+
+def check(case: Case, algorithm: str, isa: str, threads: int, act: Any = None) -> None:
+    x, weight, bias, residual, want = arrays(case)
+    want = want + bias.reshape(-1, 1, 1).astype(np.float64)
+    if act is not None:
+        want = want + residual
+    scale = float(np.abs(want).max())
+    if act is not None:
+        want = reference("activate", want, activation=activation(act))
+    got = kernels.conv2d(
+        x,
+        weight,
+        bias,
+        case.stride,
+        case.pad,
+        case.dilation,
+        case.group,
+        residual=residual if act is not None else None,
+        activation=act,
+        algorithm=algorithm,
+        threads=threads,
+        isa=isa,
+    )
+    depth = case.c // case.group * case.k**2
+    tolerance = WINOGRAD_TOLERANCE.get(algorithm, exact_tolerance(depth))
+    if algorithm == "auto":
+        tolerance = WINOGRAD_TOLERANCE["winograd4"]
+    assert_close(got, want, tolerance, (case, algorithm, isa, threads, act), scale)
+
+
+# Rows of a tile: 14 (AVX-512), 6 (AVX2, NEON), 2 (portable); blocks of 16 channels, one or two.
+EDGES = [1, 2, 5, 6, 7, 8, 13, 14, 15, 27, 28, 29]
+CHANNELS = [1, 3, 15, 16, 17, 31, 32, 33, 48, 64]
+
+
+@pytest.mark.parametrize("width", EDGES)
+def test_width(width: int, isa: str, threads: int) -> None:
+    for k, pad in ((1, 0), (3, 1)):
+        check(Case(1, 32, 3, width, 32, k, pad=pad), "im2col", isa, threads)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_channels(channels: int, isa: str, threads: int) -> None:
+    for c, m in ((channels, 16), (32, channels), (channels, channels)):
+        check(Case(1, c, 7, 9, m, 3, pad=1), "im2col", isa, threads)
+        check(Case(2, c, 5, 5, m, 1), "im2col", isa, threads)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_stride_and_dilation(stride: int, dilation: int, isa: str, threads: int) -> None:
+    for c in (3, 20):  # read in place, and blocked
+        for k, pad in ((1, 0), (2, 1), (3, 0), (3, 2), (5, 2)):
+            check(Case(1, c, 21, 19, 20, k, stride, pad, dilation), "im2col", isa, threads)
+
+
+@pytest.mark.parametrize("height", [1, 2, 6, 7, 8])
+def test_rows_of_seven_pixels_go_in_pairs(height: int, isa: str, threads: int) -> None:
+    for stride, w in ((1, 7), (2, 14), (2, 13)):
+        check(Case(2, 32, height * stride, w, 48, 3, stride, 1), "im2col", isa, threads)
+
+
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 14, 17, 30])
+def test_winograd_size(algorithm: str, size: int, isa: str, threads: int) -> None:
+    for pad in (0, 1, 2):
+        if size + 2 * pad >= 3:
+            check(Case(1, 32, size, size + 1, 32, 3, pad=pad), algorithm, isa, threads)
+
+
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("channels", CHANNELS[1:])
+def test_winograd_channels(algorithm: str, channels: int, isa: str, threads: int) -> None:
+    check(Case(2, 32, 6, 9, channels, 3, pad=1), algorithm, isa, threads)
+    if channels >= 16:  # fewer are read in place
+        check(Case(1, channels, 9, 6, 33, 3, pad=1), algorithm, isa, threads)
+
+
+def test_winograd_shares_the_transformed_input_where_weights_are_many(isa: str) -> None:
+    for algorithm in ("winograd2", "winograd4"):
+        check(Case(2, 256, 9, 9, 272, 3, pad=1), algorithm, isa, 2)
+
+
+@pytest.mark.parametrize(
+    ("c", "m", "group"),
+    [(8, 8, 2), (16, 16, 4), (32, 64, 8), (48, 48, 2), (40, 80, 5), (18, 36, 3), (64, 64, 2),
+     (24, 48, 24), (66, 33, 3), (96, 96, 4)],
+)  # fmt: skip
+def test_groups(c: int, m: int, group: int, isa: str, threads: int) -> None:
+    for k, pad, stride in ((3, 1, 1), (1, 0, 1), (3, 1, 2)):
+        check(Case(2, c, 9, 8, m, k, stride, pad, 1, group), "auto", isa, threads)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 11])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_depthwise(k: int, stride: int, isa: str, threads: int) -> None:
+    for c, size in ((16, 15), (33, 8), (24, 29)):
+        case = Case(2, c, size, size + 1, c, k, stride, k // 2, 1, c)
+        check(case, "auto", isa, threads)
+    check(Case(1, 20, 23, 25, 20, k, stride, k - 1, 2, 20), "auto", isa, threads)
+
+
+@pytest.mark.parametrize("act", ["relu", ("clip", -0.5, 0.75), "silu", ("leaky_relu", 0.1)])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(1, 32, 9, 17, 40, 3, 1, 1),
+        Case(1, 3, 9, 17, 24, 3, 2, 1),
+        Case(2, 32, 7, 7, 32, 3, 1, 1),
+        Case(1, 32, 9, 9, 32, 3, 1, 1, 1, 32),
+        Case(1, 48, 1, 1, 20, 1),
+        Case(3, 20, 1, 1, 33, 1),
+    ],
+)
+def test_residual_and_activation(case: Case, act: Any, isa: str, threads: int) -> None:
+    algorithms = ["auto", "im2col"]
+    if case.group == 1 and case.k == 3 and case.stride == 1:
+        algorithms += ["winograd2", "winograd4"]
+    for algorithm in algorithms:
+        check(case, algorithm, isa, threads, act)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_batch(n: int, isa: str, threads: int) -> None:
+    for c in (3, 16):
+        check(Case(n, c, 6, 15, 20, 3, 1, 1), "im2col", isa, threads)
+
+
+def test_same_padding() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 4, 9, 10), dtype=np.float32)
+    weight = rng.standard_normal((6, 4, 3, 3), dtype=np.float32)
+    want = reference("conv", x, weight, auto_pad="SAME_UPPER", strides=[2, 2])
+    got = kernels.conv2d(x, weight, padding="same", stride=2)
+    assert_close(got, want, 1e-6)
+    valid = kernels.conv2d(x, weight, padding="valid")
+    assert_close(valid, reference("conv", x, weight), 1e-6)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_one_and_three_dimensions(rank: int, isa: str, threads: int) -> None:
+    rng = np.random.default_rng(rank)
+    for c, stride, pad, dilation in ((3, 1, 1, 1), (20, 2, 1, 1), (17, 1, 2, 2)):
+        x = rng.standard_normal((2, c, *(11, 9, 8)[:rank]), dtype=np.float32)
+        weight = rng.standard_normal((24, c, *[3] * rank), dtype=np.float32)
+        want = reference(
+            "conv",
+            x,
+            weight,
+            strides=[stride] * rank,
+            pads=[pad] * (2 * rank),
+            dilations=[dilation] * rank,
+        )
+        got = kernels.conv2d(x, weight, None, stride, pad, dilation, threads=threads, isa=isa)
+        assert_close(got, want, exact_tolerance(c * 3**rank), (rank, c, stride))
+
+
+def test_the_result_does_not_depend_on_threads_or_batch(isa: str) -> None:
+    rng = np.random.default_rng(1)
+    for case in (Case(5, 20, 13, 13, 40, 3, 1, 1), Case(5, 33, 1, 1, 50, 1), Case(5, 3, 9, 9, 8, 3)):
+        x = rng.standard_normal((case.n, case.c, case.h, case.w), dtype=np.float32)
+        weight = rng.standard_normal((case.m, case.c, case.k, case.k), dtype=np.float32)
+        for algorithm in ("im2col", "winograd4") if case.k == 3 else ("auto",):
+            options = {"padding": case.pad, "algorithm": algorithm, "isa": isa}
+            whole = kernels.conv2d(x, weight, threads=1, **options)
+            assert np.array_equal(whole, kernels.conv2d(x, weight, threads=2, **options))
+            assert np.array_equal(whole, kernels.conv2d(x, weight, threads=3, **options))
+            for i in range(case.n):
+                one = kernels.conv2d(x[i : i + 1], weight, threads=2, **options)
+                assert np.array_equal(whole[i : i + 1], one), (case, algorithm, i)

@@ -1,0 +1,69 @@
+"""Pools against the float64 reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checks import Random, assert_close, reference
+
+from cnnrt import kernels
+
+
+@pytest.mark.parametrize("size", [(7, 7), (8, 15), (14, 29), (5, 1)])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1), (1, 1, 0), (5, 3, 2)])  # fmt: skip
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_max_and_average(
+    size: tuple[int, int], kernel: int, stride: int, padding: int, ceil_mode: bool,
+    isa: str, threads: int, random: Random,
+) -> None:  # fmt: skip
+    if min(size) + 2 * padding < kernel:
+        pytest.skip("the window does not fit")
+    for channels in (1, 16, 33):
+        x = random(2, channels, *size)
+        common = {
+            "kernel_shape": [kernel] * 2,
+            "strides": [stride] * 2,
+            "pads": [padding] * 4,
+            "ceil_mode": int(ceil_mode),
+        }
+        place = {"threads": threads, "isa": isa}
+        got = kernels.max_pool2d(x, kernel, stride, padding, 1, ceil_mode, **place)
+        assert np.array_equal(got, reference("max_pool", x, **common).astype(np.float32))
+        for include_pad in (False, True):
+            got = kernels.avg_pool2d(x, kernel, stride, padding, ceil_mode, include_pad, **place)
+            want = reference("average_pool", x, count_include_pad=int(include_pad), **common)
+            assert_close(got, want, 1e-6, (channels, include_pad))
+
+
+def test_dilated_maximum(isa: str, threads: int, random: Random) -> None:
+    x = random(1, 20, 15, 14)
+    for kernel, stride, padding, dilation in ((3, 1, 1, 2), (2, 2, 1, 3), (3, 2, 0, 2)):
+        want = reference(
+            "max_pool",
+            x,
+            kernel_shape=[kernel] * 2,
+            strides=[stride] * 2,
+            pads=[padding] * 4,
+            dilations=[dilation] * 2,
+        )
+        got = kernels.max_pool2d(x, kernel, stride, padding, dilation, threads=threads, isa=isa)
+        assert np.array_equal(got, want.astype(np.float32))
+
+
+@pytest.mark.parametrize("out", [1, 2, 4, 7, (3, 5)])
+def test_adaptive(out: int | tuple[int, int], isa: str, threads: int, random: Random) -> None:
+    for size in ((7, 7), (8, 9), (16, 13)):
+        x = random(2, 40, *size)
+        pair = [out, out] if isinstance(out, int) else list(out)
+        want = reference("adaptive_average_pool", x, output_size=pair)
+        got = kernels.adaptive_avg_pool2d(x, out, threads=threads, isa=isa)
+        assert_close(got, want, 1e-6, size)
+
+
+def test_a_nan_in_the_window_is_the_maximum(isa: str, random: Random) -> None:
+    x = random(1, 17, 8, 8)
+    for place in ((0, 0, 0, 0), (0, 16, 3, 4), (0, 5, 7, 7)):
+        x[place] = np.nan
+    got = kernels.max_pool2d(x, 3, 2, 1, isa=isa)
+    want = reference("max_pool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    assert np.array_equal(got, want.astype(np.float32), equal_nan=True)
