@@ -4,8 +4,13 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-CNNRT_INLINE void clear(float* p, int64_t pixels) {
+CNNRT_INLINE void clear_row(float* p, int64_t pixels) {
     for (int64_t i = 0; i < pixels; ++i) store(p + i * 16, zero());
+}
+
+// Left and right go by columns: of their rows, a pixel or two wide, gcc makes calls of memset.
+CNNRT_INLINE void clear_column(float* p, int64_t row, int64_t pixels) {
+    for (int64_t i = 0; i < pixels; ++i) store(p + i * row, zero());
 }
 
 }  // namespace
@@ -20,11 +25,12 @@ void border(const BorderArgs& args, const Context& context, int64_t begin, int64
             const bool inside = d >= 0 && d < args.d;
             for (int64_t h = -args.top; h < args.h + args.bottom; ++h)
                 if (!inside || h < 0 || h >= args.h)
-                    clear(plane + h * v.row - args.left * 16, width);
+                    clear_row(plane + h * v.row - args.left * 16, width);
             if (!inside) continue;
-            // Column by column: rows of one or two pixels would each become a call of memset.
-            for (int64_t w = -args.left; w < args.w + args.right; w = w == -1 ? args.w : w + 1)
-                for (int64_t h = 0; h < args.h; ++h) store(plane + h * v.row + w * 16, zero());
+            for (int64_t w = 0; w < args.left; ++w)
+                clear_column(plane - (w + 1) * 16, v.row, args.h);
+            for (int64_t w = 0; w < args.right; ++w)
+                clear_column(plane + (args.w + w) * 16, v.row, args.h);
         }
     }
 }

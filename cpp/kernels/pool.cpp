@@ -119,6 +119,7 @@ Regular find_regular(const Window* w, int n, int dilation) {
     if (n < 2 || dilation != 1) return {};
     const int taps = w[middle].end - w[middle].begin;
     const int stride = w[middle].begin - w[middle - 1].begin;
+    if (stride < 1 || stride > 2) return {};
     Regular r;
     switch (taps * 10 + stride) {
     case 21: r.run = pool_run<MODE, 2, 1>; break;

@@ -45,6 +45,7 @@ void to_blocked(const float* plain, int64_t stride, float* blocked, int channels
         for (int p = 0; p < 16; ++p) store(blocked + p * 16, r[p]);
     }
     if (pixels == 0) return;
+    if (pixels == 1 && stride == 1) return store(blocked, load_partial(plain, channels));
     const int n = lanes_of(pixels);
     f32x16 r[16];
 #pragma GCC unroll 16
@@ -66,6 +67,7 @@ void to_plain(const float* blocked, float* plain, int64_t stride, int channels, 
             if (c < channels) store(plain + c * stride, r[c]);
     }
     if (pixels == 0) return;
+    if (pixels == 1 && stride == 1) return store_partial(plain, channels, load(blocked));
     const int n = lanes_of(pixels);
     f32x16 r[16];
 #pragma GCC unroll 16

@@ -10,6 +10,10 @@ using reg = __m256;
 constexpr int kLanes = 8;
 
 CNNRT_INLINE reg reg_load(const float* p) { return _mm256_loadu_ps(p); }
+CNNRT_INLINE reg reg_load_first(const float* p, int n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane));
+}
 CNNRT_INLINE void reg_store(float* p, reg a) { _mm256_storeu_ps(p, a); }
 CNNRT_INLINE reg reg_broadcast(float x) { return _mm256_set1_ps(x); }
 CNNRT_INLINE reg reg_add(reg a, reg b) { return _mm256_add_ps(a, b); }

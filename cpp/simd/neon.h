@@ -13,6 +13,10 @@ CNNRT_INLINE reg as_float(uint32x4_t a) { return vreinterpretq_f32_u32(a); }
 CNNRT_INLINE uint32x4_t as_bits(reg a) { return vreinterpretq_u32_f32(a); }
 
 CNNRT_INLINE reg reg_load(const float* p) { return vld1q_f32(p); }
+CNNRT_INLINE reg reg_load_first(const float* p, int n) {
+    if (n >= 4) return reg_load(p);
+    return reg{n > 0 ? p[0] : 0.0f, n > 1 ? p[1] : 0.0f, n > 2 ? p[2] : 0.0f, 0.0f};
+}
 CNNRT_INLINE void reg_store(float* p, reg a) { vst1q_f32(p, a); }
 CNNRT_INLINE reg reg_broadcast(float x) { return vdupq_n_f32(x); }
 CNNRT_INLINE reg reg_add(reg a, reg b) { return vaddq_f32(a, b); }

@@ -16,6 +16,10 @@ CNNRT_INLINE bits4 as_bits(reg a) { return (bits4)a; }
 CNNRT_INLINE reg as_float(bits4 a) { return (reg)a; }
 
 CNNRT_INLINE reg reg_load(const float* p) { return *reinterpret_cast<const unaligned_reg*>(p); }
+CNNRT_INLINE reg reg_load_first(const float* p, int n) {
+    if (n >= 4) return reg_load(p);
+    return reg{n > 0 ? p[0] : 0.0f, n > 1 ? p[1] : 0.0f, n > 2 ? p[2] : 0.0f, 0.0f};
+}
 CNNRT_INLINE void reg_store(float* p, reg a) { *reinterpret_cast<unaligned_reg*>(p) = a; }
 CNNRT_INLINE reg reg_broadcast(float x) { return reg{x, x, x, x}; }
 CNNRT_INLINE reg reg_add(reg a, reg b) { return a + b; }

@@ -1,5 +1,6 @@
 // f32x16 as an array of narrower registers. The including header defines, for its register type
-// `reg` of kLanes floats: reg_load, reg_store, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div,
+// `reg` of kLanes floats: reg_load, reg_load_first (the first n lanes, zero in the others; n may lie
+// outside [0, kLanes]), reg_store, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div,
 // reg_fma, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign, reg_round, reg_floor, reg_sqrt,
 // reg_pow2 (2^n for integral n in [-126, 127]), reg_exponent, reg_mantissa, reg_less, reg_equal,
 // reg_select, reg_sum, reg_largest and reg_transpose (kLanes x kLanes); masks are registers too.
@@ -40,14 +41,21 @@ CNNRT_INLINE void store(float* p, f32x16 a) {
     for (int i = 0; i < kParts; ++i) reg_store(p + i * kLanes, a.v[i]);
 }
 CNNRT_INLINE f32x16 load_partial(const float* p, int n) {
-    float lanes[16] = {};
-    for (int i = 0; i < n; ++i) lanes[i] = p[i];
-    return load(lanes);
+    return each([=](int i) { return reg_load_first(p + i * kLanes, n - i * kLanes); });
 }
 CNNRT_INLINE void store_partial(float* p, int n, f32x16 a) {
+    if (n >= 16) return store(p, a);
     float lanes[16];
     store(lanes, a);
-    for (int i = 0; i < n; ++i) p[i] = lanes[i];
+    // By powers of two: a loop over the lanes would become a call of memcpy, 10 times slower.
+    const float* from = lanes;
+#pragma GCC unroll 4
+    for (int piece = 8; piece > 0; piece /= 2) {
+        if (!(n & piece)) continue;
+        __builtin_memcpy(p, from, static_cast<unsigned>(piece) * sizeof(float));
+        p += piece;
+        from += piece;
+    }
 }
 CNNRT_INLINE f32x16 broadcast(float x) {
     const reg b = reg_broadcast(x);

@@ -119,8 +119,7 @@ class Model:
         # The plan of the last call, found without building a key: (shape, plan) of a model with
         # one input.
         self._last: tuple[tuple[int, ...], Plan] | None = None
-        if all(isinstance(d, int) for spec in graph.inputs for d in spec.shape):
-            self._plan(tuple(spec.shape for spec in graph.inputs), self._default_outputs)  # type: ignore[misc]
+        self._plan_ahead()
 
     @property
     def inputs(self) -> list[TensorSpec]:
@@ -241,6 +240,18 @@ class Model:
         return [
             as_input(spec, value) for spec, value in zip(self.graph.inputs, given, strict=True)
         ]
+
+    def _plan_ahead(self) -> None:
+        """Packs the weights now, if the sizes of one image are known: the first run then takes no
+        longer than the others."""
+        shapes = []
+        for spec in self.graph.inputs:
+            batch, *rest = (*spec.shape, 1)[: max(1, len(spec.shape))]
+            if any(isinstance(size, str) for size in rest):
+                return
+            shape = (1 if isinstance(batch, str) else batch, *rest)
+            shapes.append(shape[: len(spec.shape)])
+        self._plan(tuple(shapes), self._default_outputs)  # type: ignore[arg-type]
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...], outputs: tuple[str, ...]) -> Plan:
         key = (shapes, outputs)

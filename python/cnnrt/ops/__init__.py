@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 
 from ..errors import GraphError, ShapeError, UnsupportedOperator
 from ..graph import Array, Node, TensorType
+from .attributes import is_kind, kind_of
 
 REQUIRED: Any = object()
 """The default of an attribute that must be given."""
@@ -102,7 +103,7 @@ def complete(node: Node) -> None:
 
     Raises:
         UnsupportedOperator: an attribute that the operator does not have.
-        GraphError: a required attribute is missing.
+        GraphError: a required attribute is missing, or one is of another kind.
     """
     known = op(node).attributes
     for name in node.attributes:
@@ -112,10 +113,15 @@ def complete(node: Node) -> None:
                 f"known: {', '.join(known) or 'none'}"
             )
     for name, default in known.items():
-        if name not in node.attributes:
+        if node.attributes.get(name) is None:
             if default is REQUIRED:
                 raise GraphError(f"node {node.name!r} ({node.op}) lacks the attribute {name!r}")
             node.attributes[name] = default
+        value, kind = node.attributes[name], kind_of(name, default)
+        if value is not None and kind and not is_kind(value, kind):
+            raise GraphError(
+                f"node {node.name!r} ({node.op}): attribute {name!r} is {value!r}; expected {kind}"
+            )
 
 
 def shape_error(node: Node, inputs: Sequence[Operand | None], problem: str) -> ShapeError:

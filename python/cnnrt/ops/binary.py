@@ -12,7 +12,7 @@ import numpy as np
 
 from ..graph import Array, Node, TensorType
 from . import REQUIRED, Op, register, shape_error
-from .common import Inputs, broadcast, choice, family, fits, operands
+from .common import Inputs, broadcast, choice, dry_run, family, fits, operands
 from .elementwise import sigmoid
 
 
@@ -58,6 +58,7 @@ class Binary(Op):
         a, b = operands(node, inputs, 2, 2)
         if a.type.dtype != b.type.dtype:
             raise shape_error(node, inputs, "both inputs must have the same dtype")
+        dry_run(self, node, inputs)
         return [TensorType(broadcast(node, inputs, a.shape, b.shape), self.result or a.type.dtype)]
 
     def compute(self, node: Node, a: Array, b: Array) -> Any:
@@ -92,6 +93,7 @@ class Pow(Binary):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         a, b = operands(node, inputs, 2, 2)
+        dry_run(self, node, inputs)
         return [TensorType(broadcast(node, inputs, a.shape, b.shape), a.type.dtype)]
 
     def compute(self, node: Node, a: Array, b: Array) -> Any:
@@ -136,6 +138,7 @@ class Variadic(Op):
         dtype = given[0].type.dtype
         if any(x.type.dtype != dtype for x in given):
             raise shape_error(node, inputs, "all inputs must have the same dtype")
+        dry_run(self, node, inputs)
         return [TensorType(broadcast(node, inputs, *(x.shape for x in given)), dtype)]
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
@@ -157,6 +160,7 @@ class PRelu(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, slope = operands(node, inputs, 2, 2)
         fits(node, inputs, slope, x.shape, "slope")
+        dry_run(self, node, inputs)
         return [x.type]
 
     def reference(self, node: Node, x: Any, slope: Any) -> tuple[Array, ...]:
@@ -172,6 +176,7 @@ class SwiGLU(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         a, b = operands(node, inputs, 2, 2)
+        dry_run(self, node, inputs)
         return [TensorType(broadcast(node, inputs, a.shape, b.shape), a.type.dtype)]
 
     def reference(self, node: Node, a: Any, b: Any) -> tuple[Array, ...]:

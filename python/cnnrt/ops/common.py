@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,16 +40,23 @@ class SameType(Op):
     """An operator whose first output has the type of its first input."""
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        x, *_ = operands(node, inputs, 1)
+        (x,) = operands(node, inputs, 1, 1)
         return [x.type]
 
 
 class ByValue(Op):
     """An operator whose output shapes depend on the values of its inputs: all must be constant."""
 
+    arity: ClassVar[tuple[int, int]]
+    """How many inputs it takes, at least and at most."""
+
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        values = [None if x is None else value_of(node, inputs, x) for x in inputs]
-        outputs = self.reference(node, *values)
+        given = operands(node, inputs, *self.arity)
+        values = [None if x is None else value_of(node, inputs, x) for x in given]
+        try:
+            outputs = self.reference(node, *values)
+        except (TypeError, ValueError) as error:
+            raise shape_error(node, inputs, str(error)) from None
         return [TensorType(y.shape, y.dtype) for y in outputs]
 
 
@@ -90,7 +97,7 @@ def integers(node: Node, inputs: Inputs, x: Operand | None, kinds: str = "iu") -
     if x is None:
         return None
     value = value_of(node, inputs, x)
-    if value.ndim > 1 or value.dtype.kind not in kinds:
+    if value.ndim > 1 or value.dtype.kind not in kinds or not np.isfinite(value).all():
         raise shape_error(node, inputs, f"input {x.name!r} must be a list of integers")
     return [int(v) for v in value.reshape(-1)]
 
@@ -117,6 +124,40 @@ def axes_of(node: Node, inputs: Inputs, axes: Iterable[int], rank: int) -> tuple
     if len(set(found)) != len(found):
         raise shape_error(node, inputs, f"axes {list(given)} name one axis twice")
     return found
+
+
+def check_kind(node: Node, inputs: Inputs, x: Operand | None, kinds: str, what: str) -> None:
+    """Checks that `x`, if it is there, has a dtype of one of NumPy's `kinds`.
+
+    Raises:
+        ShapeError: it has another, and `what` says which it must have.
+    """
+    if x and x.type.dtype.kind not in kinds:
+        raise shape_error(node, inputs, f"input {x.name!r} must be of {what}, not {x.type.dtype}")
+
+
+def check_indices(node: Node, inputs: Inputs, indices: Operand, size: int) -> None:
+    """Checks that indices are integers and, where they are constant, within `size` elements.
+
+    Raises:
+        ShapeError: they are not.
+    """
+    check_kind(node, inputs, indices, "iu", "integers")
+    value = indices.value
+    if value is not None and value.size and not -size <= value.min() <= value.max() < size:
+        raise shape_error(node, inputs, f"an index is beyond {size} elements")
+
+
+def dry_run(op: Op, node: Node, inputs: Inputs) -> None:
+    """Evaluates an elementwise operator on nothing, to see that it takes its inputs' dtypes.
+
+    Raises:
+        ShapeError: it does not.
+    """
+    try:
+        op.reference(node, *(np.empty(0, x.type.dtype) for x in inputs if x))
+    except TypeError:
+        raise shape_error(node, inputs, "these dtypes are not supported") from None
 
 
 def broadcast(node: Node, inputs: Inputs, *shapes: Sequence[int]) -> tuple[int, ...]:

@@ -6,13 +6,13 @@ out = floor((in + pad_begin + pad_end - dilation * (kernel - 1) - 1) / stride) +
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, Operand, register, shape_error
+from . import Op, register, shape_error
+from .common import Inputs, at_least, operands
 from .elementwise import activated
 from .windows import Windows, resolve_windows
 
@@ -36,12 +36,11 @@ class Conv(Op):
     def windows(self, node: Node, x: tuple[int, ...], weight: tuple[int, ...]) -> Windows:
         return resolve_windows(node, x[2:], kernel=weight[2:])
 
-    def infer(self, node: Node, inputs: Sequence[Operand | None]) -> list[TensorType]:
-        x, weight, bias, residual = (*inputs, None, None)[:4]
-        assert x and weight
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, weight, bias, residual = operands(node, inputs, 2, 4)
         if x.rank < 3 or weight.rank != x.rank:
             raise shape_error(node, inputs, "x and weight need the same rank, at least 3")
-        group = node["group"]
+        group = at_least(node, "group", 1)
         if weight.shape[1] * group != x.shape[1] or weight.shape[0] % group:
             raise shape_error(
                 node, inputs, f"weight takes {weight.shape[1]} x {group} (group) input channels"
@@ -74,7 +73,7 @@ class Conv(Op):
             ],
             axis=1,
         )  # (N, group, *out, M / group)
-        y = np.moveaxis(y, -1, 2).reshape(n, -1, *w.out)
+        y = np.moveaxis(y, -1, 2).reshape(n, group * weight.shape[1], *w.out)
         if bias is not None:
             y = y + bias.reshape(-1, *[1] * rank)
         if residual is not None:

@@ -33,19 +33,21 @@ def per_axis(node: Node, name: str, rank: int, default: int, least: int) -> list
 
 
 def scatter_windows(taps: Array, w: Windows) -> Array:
-    """The sums of what falls on each output, cropped by the padding: (..., *kernel, *in) -> (..., *out).
+    """The sums of what falls on each output, (..., *kernel, *in) -> (..., *out).
 
-    Tap t of the window at i lies at i * stride + t * dilation.
+    Tap t of the window at i falls on i * stride + t * dilation; the padding is cropped.
     """
     rank = len(w.kernel)
     lead = taps.shape[: -2 * rank]
+    every = (slice(None),) * len(lead)
     ends = zip(w.out, w.begin, w.end, strict=True)
     full = np.zeros((*lead, *(o + b + e for o, b, e in ends)), taps.dtype)
     for tap in np.ndindex(*w.kernel):
         steps = zip(tap, w.dilation, w.size, w.stride, strict=True)
         places = tuple(slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in steps)
-        full[(..., *places)] += taps[(slice(None),) * len(lead) + tap]
-    return full[(..., *(slice(b, b + o) for o, b in zip(w.out, w.begin, strict=True)))]
+        full[every + places] += taps[every + tap]
+    kept = zip(w.out, w.begin, strict=True)
+    return full[every + tuple(slice(b, b + o) for o, b in kept)]
 
 
 @register
@@ -119,7 +121,7 @@ class ConvTranspose(Op):
 
     def reference(self, node: Node, x: Any, weight: Any, bias: Any = None) -> tuple[Array, ...]:
         w = self.windows(node, x.shape, weight.shape)
-        rank, group, n = len(w.kernel), node["group"], x.shape[0]
+        rank, group = len(w.kernel), node["group"]
         parts = zip(np.split(x, group, axis=1), np.split(weight, group, axis=0), strict=True)
         # (N, C, *in) . (C, M, *kernel) -> (N, *in, M, *kernel) -> (N, M, *kernel, *in)
         taps = [np.tensordot(a, b, axes=(1, 0)) for a, b in parts]
@@ -127,8 +129,7 @@ class ConvTranspose(Op):
         y = np.concatenate([scatter_windows(t.transpose(order), w) for t in taps], axis=1)
         if bias is not None:
             y = y + bias.reshape(-1, *[1] * rank)
-        y = y.reshape(n, -1, *w.out).astype(x.dtype, copy=False)
-        return (activated(node, y),)
+        return (activated(node, y.astype(x.dtype, copy=False)),)
 
 
 @register
@@ -157,4 +158,8 @@ class Col2Im(Op):
     def reference(self, node: Node, x: Any, image: Any, block: Any) -> tuple[Array, ...]:
         w = self.windows(node, numbers(image), numbers(block))
         lands = Windows(w.kernel, w.stride, w.dilation, w.begin, w.end, w.out, w.size)
-        return (scatter_windows(x.reshape(x.shape[0], -1, *w.kernel, *w.out), lands),)
+        return (
+            scatter_windows(
+                x.reshape(x.shape[0], x.shape[1] // math.prod(w.kernel), *w.kernel, *w.out), lands
+            ),
+        )

@@ -131,11 +131,14 @@ class Einsum(Op):
                 raise shape_error(node, inputs, f"term {term!r} for {x.rank} axes")
             rest = broadcast(node, inputs, rest, x.shape[len(before) : len(before) + spare])
             named = (*x.shape[: len(before)], *x.shape[len(before) + spare :])
+            here: dict[str, int] = {}
             for letter, size in zip(before + after, named, strict=True):
-                if sizes.setdefault(letter, size) != size:
-                    if 1 not in (size, sizes[letter]):
-                        raise shape_error(node, inputs, f"{letter!r} is {sizes[letter]} and {size}")
-                    sizes[letter] = max(size, sizes[letter])
+                known = sizes.get(letter, 1)  # an axis of size 1 broadcasts to another term's
+                if here.setdefault(letter, size) != size or (
+                    1 not in (size, known) and size != known
+                ):
+                    raise shape_error(node, inputs, f"{letter!r} is both {known} and {size}")
+                sizes[letter] = known if size == 1 else size
         if not arrow:
             letters = left.replace(",", "").replace(".", "")
             right = "..." + "".join(sorted(c for c in sizes if letters.count(c) == 1))

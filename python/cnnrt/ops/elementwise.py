@@ -16,7 +16,7 @@ from ..errors import UnsupportedOperator
 from ..graph import Array, Node, TensorType
 from . import REQUIRED, Op, register, shape_error
 from .activation import Activation
-from .common import Inputs, SameType, choice, dtype_of, family, operands
+from .common import Inputs, SameType, choice, dry_run, dtype_of, family, operands
 
 Function = Callable[[Any, float, float], Any]
 """(x, alpha, beta) -> y, of the shape of x."""
@@ -118,6 +118,11 @@ def activated(node: Node, y: Array) -> Array:
 class Unary(SameType):
     """y = f(x, alpha, beta) for every element; alpha and beta are the attributes, in order."""
 
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        types = super().infer(node, inputs)
+        dry_run(self, node, inputs)
+        return types
+
     def function(self, node: Node) -> Activation:
         """The name of the function in `ACTIVATIONS` or `UNFUSED`, and its parameters."""
         return Activation(self.name, *(float(node[name]) for name in self.attributes))
@@ -185,7 +190,7 @@ class Predicate(Unary):
     """A truth value for every element."""
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        (x,) = operands(node, inputs, 1, 1)
+        (x,) = super().infer(node, inputs)
         return [TensorType(x.shape, np.dtype(bool))]
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
@@ -206,8 +211,8 @@ class Clip(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, low, high = operands(node, inputs, 1, 3)
         for bound in (low, high):
-            if bound and bound.type.size != 1:
-                raise shape_error(node, inputs, "min and max must be scalars")
+            if bound and (bound.type.size != 1 or bound.type.dtype != x.type.dtype):
+                raise shape_error(node, inputs, "min and max must be scalars of the dtype of x")
         return [x.type]
 
     def reference(self, node: Node, x: Any, low: Any = None, high: Any = None) -> tuple[Array, ...]:

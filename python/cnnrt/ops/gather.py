@@ -12,7 +12,7 @@ import numpy as np
 
 from ..graph import Array, Node, TensorType
 from . import Op, register, shape_error
-from .common import Inputs, at_least, axis_of, choice, integers, operands
+from .common import Inputs, at_least, axis_of, check_indices, check_kind, choice, integers, operands
 
 REDUCTIONS: dict[str, np.ufunc] = {
     "add": np.add,
@@ -32,10 +32,7 @@ class Gather(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, indices = operands(node, inputs, 2, 2)
         axis = axis_of(node, inputs, node["axis"], x.rank)
-        n = x.shape[axis]
-        value = indices.value
-        if value is not None and value.size and not -n <= value.min() <= value.max() < n:
-            raise shape_error(node, inputs, f"an index is beyond the {n} elements of axis {axis}")
+        check_indices(node, inputs, indices, x.shape[axis])
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return [TensorType(shape, x.type.dtype)]
 
@@ -49,6 +46,7 @@ def check_along(node: Node, inputs: Inputs, x: Any, indices: Any) -> None:
     pairs = enumerate(zip(indices.shape, x.shape, strict=False))
     if indices.rank != x.rank or any(i > n and a != axis for a, (i, n) in pairs):
         raise shape_error(node, inputs, f"indices exceed x, elsewhere than on axis {axis}")
+    check_indices(node, inputs, indices, x.shape[axis])
 
 
 def grid(indices: Array, axis: int) -> tuple[Array, ...]:
@@ -106,6 +104,15 @@ def scatter(node: Node, x: Array, places: tuple[Array, ...], updates: Array) -> 
     return y
 
 
+def check_places(node: Node, inputs: Inputs, indices: Any, sizes: tuple[int, ...]) -> None:
+    """Checks that the tuples on the last axis of `indices` are within axes of `sizes`."""
+    check_kind(node, inputs, indices, "iu", "integers")
+    if indices.value is not None:
+        for place, size in zip(places_of(indices.value), sizes, strict=True):
+            if place.size and not -size <= place.min() <= place.max() < size:
+                raise shape_error(node, inputs, f"an index is beyond {size} elements")
+
+
 def places_of(indices: Array) -> tuple[Array, ...]:
     """The tuples on the last axis of `indices`, as an index in NumPy's terms."""
     return tuple(np.moveaxis(indices, -1, 0))
@@ -126,6 +133,7 @@ class GatherND(Op):
             raise shape_error(node, inputs, f"tuples of {depth} do not index x")
         if x.shape[:batch] != indices.shape[:batch]:
             raise shape_error(node, inputs, f"the first {batch} axes must be alike")
+        check_places(node, inputs, indices, x.shape[batch : batch + depth])
         return [TensorType((*indices.shape[:-1], *x.shape[batch + depth :]), x.type.dtype)]
 
     def reference(self, node: Node, x: Any, indices: Any) -> tuple[Array, ...]:
@@ -149,6 +157,7 @@ class ScatterND(Op):
         depth = indices.shape[-1] if indices.rank else 0
         if not 1 <= depth <= x.rank:
             raise shape_error(node, inputs, f"tuples of {depth} do not index x")
+        check_places(node, inputs, indices, x.shape[:depth])
         if updates.shape != (*indices.shape[:-1], *x.shape[depth:]):
             raise shape_error(node, inputs, "updates do not fit x and the indices")
         return [x.type]
@@ -165,12 +174,18 @@ class TensorScatter(Op):
     attributes = {"axis": -2, "mode": "linear"}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        cache, update, _ = operands(node, inputs, 2, 3)
+        cache, update, start = operands(node, inputs, 2, 3)
+        check_kind(node, inputs, start, "iu", "integers")
         axis = axis_of(node, inputs, node["axis"], cache.rank)
         choice(node, "mode", ("linear", "circular"))
         sides = {(t.rank, t.shape[:axis], t.shape[axis + 1 :]) for t in (cache, update)}
-        if axis == 0 or len(sides) > 1 or update.shape[axis] > cache.shape[axis]:
+        long = update.shape[axis] > cache.shape[axis] if len(sides) == 1 else False
+        if axis == 0 or len(sides) > 1 or long or (start and start.shape != cache.shape[:1]):
             raise shape_error(node, inputs, f"update does not fit the cache along axis {axis}")
+        if start and start.value is not None and node["mode"] == "linear":
+            room = cache.shape[axis] - update.shape[axis]
+            if start.value.size and not 0 <= start.value.min() <= start.value.max() <= room:
+                raise shape_error(node, inputs, f"update does not fit the cache along axis {axis}")
         return [cache.type]
 
     def reference(
@@ -194,6 +209,7 @@ class OneHot(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         indices, depth, values = operands(node, inputs, 3, 3)
+        check_kind(node, inputs, indices, "iuf", "numbers")
         axis = axis_of(node, inputs, node["axis"], indices.rank + 1)
         size = integers(node, inputs, depth, kinds="iuf") or []
         if len(size) != 1 or size[0] < 1 or values.shape != (2,):
@@ -222,6 +238,7 @@ class ReverseSequence(Op):
         x, lens = operands(node, inputs, 2, 2)
         batch = axis_of(node, inputs, node["batch_axis"], x.rank)
         time = axis_of(node, inputs, node["time_axis"], x.rank)
+        check_kind(node, inputs, lens, "iu", "integers")
         if batch == time or lens.shape != (x.shape[batch],):
             raise shape_error(node, inputs, "takes a length per element of the batch")
         return [x.type]

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import UnsupportedOperator
 from ..graph import Array, Node, TensorType
 from . import REQUIRED, Op, register, shape_error
-from .common import Inputs, SameType, at_least, axes_of, axis_of, family, fits, operands
+from .common import Inputs, SameType, at_least, axes_of, axis_of, check_kind, family, fits, operands
 
 
 def per_channel(vector: Array, rank: int) -> Array:
@@ -97,7 +97,8 @@ class GroupNormalization(Op):
         return [x.type]
 
     def reference(self, node: Node, x: Any, scale: Any, bias: Any) -> tuple[Array, ...]:
-        groups = x.reshape(x.shape[0], node["num_groups"], -1)
+        count = node["num_groups"]
+        groups = x.reshape(x.shape[0], count, math.prod(x.shape[1:]) // count)
         y = standardise(groups, (2,), node["epsilon"])[0].reshape(x.shape)
         y = y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
         return (y.astype(x.dtype, copy=False),)
@@ -181,6 +182,11 @@ class MeanVarianceNormalization(SameType):
     name = "mean_variance_normalization"
     attributes = {"axes": [0, 2, 3]}
 
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        (x,) = operands(node, inputs, 1, 1)
+        axes_of(node, inputs, node["axes"], x.rank)
+        return [x.type]
+
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         axes = axes_of(node, (), node["axes"], x.ndim)
         y = (x - x.mean(axis=axes, keepdims=True)) / (x.std(axis=axes, keepdims=True) + 1e-9)
@@ -195,6 +201,7 @@ class AlongAxis(SameType):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         (x,) = operands(node, inputs, 1, 1)
         axis_of(node, inputs, node["axis"], x.rank)
+        check_kind(node, inputs, x, "f", "floats")
         return [x.type]
 
 
@@ -205,8 +212,13 @@ class LpNormalization(AlongAxis):
     name = "lp_normalization"
     attributes = {"axis": -1, "p": 2}
 
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        if node["p"] not in (1, 2):
+            raise shape_error(node, inputs, f"p {node['p']}; it must be 1 or 2")
+        return super().infer(node, inputs)
+
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
-        p = at_least(node, "p", 1)
+        p = node["p"]
         length = (np.abs(x) ** p).sum(axis=node["axis"], keepdims=True) ** (1 / p)
         y = np.divide(x, length, out=np.zeros_like(x), where=length != 0)
         return (y.astype(x.dtype, copy=False),)
@@ -227,6 +239,8 @@ def log_softmax(x: Array, axis: int) -> Array:
 def hardmax(x: Array, axis: int) -> Array:
     """One at the first maximum along `axis`, zero elsewhere."""
     y = np.zeros_like(x)
+    if x.size == 0:
+        return y
     np.put_along_axis(y, x.argmax(axis=axis, keepdims=True), 1, axis=axis)
     return y
 

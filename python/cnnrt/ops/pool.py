@@ -14,7 +14,7 @@ import numpy as np
 
 from ..graph import Array, Node, TensorType
 from . import REQUIRED, Op, register, shape_error
-from .common import Inputs, at_least, family, integers, operands
+from .common import Inputs, at_least, check_indices, family, integers, operands
 from .windows import Windows, resolve_windows
 
 
@@ -46,6 +46,8 @@ class Pool(Op):
         (x,) = operands(node, inputs, 1, 1)
         if x.rank < 3:
             raise shape_error(node, inputs, "x needs at least 3 axes")
+        if "p" in self.attributes:
+            at_least(node, "p", 1)
         shape = (*x.shape[:2], *self.windows(node, x.shape).out)
         types = [TensorType(shape, x.type.dtype), TensorType(shape, np.dtype(np.int64))]
         return types[: len(node.outputs)]
@@ -146,9 +148,12 @@ class MaxUnpool(Op):
         x, indices, shape = operands(node, inputs, 2, 3)
         if x.rank < 3 or indices.shape != x.shape:
             raise shape_error(node, inputs, "x needs at least 3 axes, and an index per element")
-        sizes = tuple(integers(node, inputs, shape) or self.sizes(node, x.shape))
-        if len(sizes) != x.rank or min(sizes) < 1:
+        pooled = self.sizes(node, x.shape)
+        sizes = pooled if shape is None else tuple(integers(node, inputs, shape) or ())
+        short = len(sizes) != x.rank or any(n < p for n, p in zip(sizes, pooled, strict=True))
+        if short or min(pooled) < 1 or sizes[:2] != x.shape[:2]:
             raise shape_error(node, inputs, f"output sizes {list(sizes)}")
+        check_indices(node, inputs, indices, math.prod(pooled))
         return [TensorType(sizes, x.type.dtype)]
 
     def reference(self, node: Node, x: Any, indices: Any, shape: Any = None) -> tuple[Array, ...]:
@@ -170,6 +175,8 @@ class Global(Op):
         (x,) = operands(node, inputs, 1, 1)
         if x.rank < 3 or 0 in x.shape[2:]:
             raise shape_error(node, inputs, "x needs at least 3 axes, none of them empty")
+        if "p" in self.attributes:
+            at_least(node, "p", 1)
         return [TensorType((*x.shape[:2], *[1] * (x.rank - 2)), x.type.dtype)]
 
 
@@ -180,7 +187,8 @@ class GlobalAveragePool(Global):
     name = "global_average_pool"
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
-        return (x.mean(axis=tuple(range(2, x.ndim)), keepdims=True),)
+        mean = x.mean(axis=tuple(range(2, x.ndim)), keepdims=True)
+        return (mean.astype(x.dtype, copy=False),)
 
 
 @register
@@ -229,7 +237,7 @@ class Adaptive(Op):
         for axis, out in enumerate(node["output_size"], start=2):
             lanes = np.moveaxis(x, axis, -1)
             parts = [fold(lanes[..., a:b], axis=-1) for a, b in self.bounds(x.shape[axis], out)]
-            x = np.stack(parts, axis=axis)
+            x = np.stack(parts, axis=axis).astype(x.dtype, copy=False)
         return (x,)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UnsupportedOperator
 from ..graph import Array, Node, TensorType
 from . import OPS, Op, register, shape_error
-from .common import Inputs, at_least, axis_of, dtype_of, operands
+from .common import Inputs, at_least, axis_of, check_kind, dtype_of, fits, operands
 from .conv import Conv
 from .dense import matmul_shape
 
@@ -27,7 +27,7 @@ CONV_ATTRIBUTES = {
 def saturate(x: Array, dtype: np.dtype[Any]) -> Array:
     """x rounded to even, within the range of an integer dtype."""
     info = np.iinfo(dtype)
-    return np.clip(np.rint(x), info.min, info.max).astype(dtype)
+    return np.asarray(np.clip(np.rint(x), info.min, info.max), dtype=dtype)
 
 
 def spread(node: Node, scale: Array, shape: tuple[int, ...]) -> Array:
@@ -74,8 +74,9 @@ class QuantizeLinear(Op):
         return dtype
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        x, _, zero = operands(node, inputs, 2, 3)
+        x, scale, zero = operands(node, inputs, 2, 3)
         check_scale(node, inputs)
+        check_kind(node, inputs, scale, "f", "floats")
         return [TensorType(x.shape, self.dtype(node, zero.type.dtype if zero else None))]
 
     def reference(self, node: Node, x: Any, scale: Any, zero: Any = None) -> tuple[Array, ...]:
@@ -96,6 +97,7 @@ class DequantizeLinear(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, scale, _ = operands(node, inputs, 2, 3)
         check_scale(node, inputs)
+        check_kind(node, inputs, scale, "f", "floats")
         return [TensorType(x.shape, dtype_of(node, "output_dtype", scale.type.dtype))]
 
     def reference(self, node: Node, x: Any, scale: Any, zero: Any = None) -> tuple[Array, ...]:
@@ -109,12 +111,13 @@ class DequantizeLinear(Op):
 
 @register
 class DynamicQuantizeLinear(Op):
-    """x as uint8 over the range from its minimum (or 0) to its maximum (or 0); scale, zero point."""
+    """x as uint8, the scale and the zero point, for the range of x and 0."""
 
     name = "dynamic_quantize_linear"
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         (x,) = operands(node, inputs, 1, 1)
+        check_kind(node, inputs, x, "f", "floats")
         scalars = [TensorType((), x.type.dtype), TensorType((), UINT8)]
         return [TensorType(x.shape, UINT8), *scalars][: len(node.outputs)]
 
@@ -126,16 +129,35 @@ class DynamicQuantizeLinear(Op):
         return (q, scale, zero)[: len(node.outputs)]
 
 
+def along(values: Array, rank: int, axis: int) -> Array:
+    """A scale or zero point, one or one per element of `axis`, to broadcast over `rank` axes."""
+    if values.size == 1:
+        return values.reshape(())
+    if values.ndim > 1:
+        return values
+    shape = [1] * rank
+    shape[axis] = -1
+    return values.reshape(shape)
+
+
+def check_along(node: Node, inputs: Inputs, values: Any, shape: tuple[int, ...], axis: int) -> None:
+    """Checks that a scale or zero point is one, one per element of `axis`, or broadcasts.
+
+    Raises:
+        ShapeError: it does not fit `shape`.
+    """
+    if not values or values.type.size == 1:
+        return
+    if values.rank > 1:
+        fits(node, inputs, values, shape, repr(values.name))
+    elif values.shape != (shape[axis],):
+        raise shape_error(node, inputs, f"{values.name!r} must be one or of shape ({shape[axis]},)")
+
+
 def centred(x: Array, zero: Array | None, axis: int) -> Array:
-    """x less its zero point, which is one or one per element of `axis`, as int32."""
+    """x less its zero point, as int32."""
     wide = x.astype(np.int32)
-    if zero is None:
-        return wide
-    shape = [1] * x.ndim
-    if zero.size > 1 and zero.ndim < 2:
-        shape[axis] = zero.size
-        zero = zero.reshape(shape)
-    return wide - zero.astype(np.int32)
+    return wide if zero is None else wide - along(zero, x.ndim, axis).astype(np.int32)
 
 
 def integer_conv(node: Node, x: Array, weight: Array) -> Array:
@@ -159,8 +181,11 @@ class ConvInteger(Op):
     attributes = CONV_ATTRIBUTES
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        x, weight, *_ = operands(node, inputs, 2, 4)
-        return [TensorType(conv_type(node, inputs, x, weight).shape, INT32)]
+        x, weight, x_zero, w_zero = operands(node, inputs, 2, 4)
+        shape = conv_type(node, inputs, x, weight).shape
+        check_along(node, inputs, x_zero, x.shape, 1)
+        check_along(node, inputs, w_zero, weight.shape, 0)
+        return [TensorType(shape, INT32)]
 
     def reference(
         self, node: Node, x: Any, weight: Any, x_zero: Any = None, w_zero: Any = None
@@ -179,10 +204,18 @@ class QLinearConv(Op):
     attributes = CONV_ATTRIBUTES
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        x, _, _, weight, w_scale, _, _, y_zero, bias = operands(node, inputs, 8, 9)
-        if w_scale.type.size not in (1, weight.shape[0]):
+        x, x_scale, x_zero, weight, w_scale, w_zero, y_scale, y_zero, bias = operands(
+            node, inputs, 8, 9
+        )
+        shape = conv_type(node, inputs, x, weight, bias).shape
+        check_along(node, inputs, x_zero, x.shape, 1)
+        check_along(node, inputs, w_zero, weight.shape, 0)
+        if w_scale.shape not in ((), (1,), weight.shape[:1]):
             raise shape_error(node, inputs, "the weight's scale must be one, or one per channel")
-        return [TensorType(conv_type(node, inputs, x, weight, bias).shape, y_zero.type.dtype)]
+        if any(v.type.size != 1 for v in (x_scale, y_scale, y_zero)):
+            raise shape_error(node, inputs, "x and y must have one scale each, y one zero point")
+        check_kind(node, inputs, y_zero, "iu", "integers")
+        return [TensorType(shape, y_zero.type.dtype)]
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         x, x_scale, x_zero, weight, w_scale, w_zero, y_scale, y_zero, bias = (*inputs, None)[:9]
@@ -191,7 +224,7 @@ class QLinearConv(Op):
         if bias is not None:
             y = y + bias.reshape(channels)
         factor = (x_scale * w_scale / y_scale).reshape(channels)
-        return (saturate(np.rint(y * factor) + y_zero.astype(np.int32), y_zero.dtype),)
+        return (saturate(np.rint(y * factor) + y_zero.reshape(()).astype(int), y_zero.dtype),)
 
 
 @register
@@ -204,8 +237,11 @@ class MatMulInteger(Op):
     name = "matmul_integer"
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        a, b, *_ = operands(node, inputs, 2, 4)
-        return [TensorType(matmul_shape(node, inputs, a.shape, b.shape), INT32)]
+        a, b, a_zero, b_zero = operands(node, inputs, 2, 4)
+        shape = matmul_shape(node, inputs, a.shape, b.shape)
+        check_along(node, inputs, a_zero, a.shape, max(a.rank - 2, 0))
+        check_along(node, inputs, b_zero, b.shape, b.rank - 1)
+        return [TensorType(shape, INT32)]
 
     def reference(
         self, node: Node, a: Any, b: Any, a_zero: Any = None, b_zero: Any = None
@@ -216,17 +252,29 @@ class MatMulInteger(Op):
 
 @register
 class QLinearMatMul(Op):
-    """A product of quantised tensors: a, b and y, each with a scale and a zero point."""
+    """A product of quantised tensors: a, b and y, each with a scale and a zero point.
+
+    Those of a may be one per row, those of b one per column.
+    """
 
     name = "qlinear_matmul"
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        a, _, _, b, _, _, _, y_zero = operands(node, inputs, 8, 8)
-        return [TensorType(matmul_shape(node, inputs, a.shape, b.shape), y_zero.type.dtype)]
+        a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = operands(node, inputs, 8, 8)
+        shape = matmul_shape(node, inputs, a.shape, b.shape)
+        for values in (a_scale, a_zero):
+            check_along(node, inputs, values, a.shape, max(a.rank - 2, 0))
+        for values in (b_scale, b_zero):
+            check_along(node, inputs, values, b.shape, b.rank - 1)
+        if y_scale.type.size != 1 or y_zero.type.size != 1:
+            raise shape_error(node, inputs, "y must have one scale and one zero point")
+        check_kind(node, inputs, y_zero, "iu", "integers")
+        return [TensorType(shape, y_zero.type.dtype)]
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = inputs
-        y = np.matmul(centred(a, a_zero, max(a.ndim - 2, 0)), centred(b, b_zero, b.ndim - 1))
-        rows = a_scale.reshape(-1, 1) if a_scale.ndim == 1 and a_scale.size > 1 else a_scale
-        q = np.rint(y * (rows * b_scale / y_scale).astype(np.float64))
-        return (saturate(q + y_zero.astype(np.int32), y_zero.dtype),)
+        rows, columns = max(a.ndim - 2, 0), b.ndim - 1
+        y = np.matmul(centred(a, a_zero, rows), centred(b, b_zero, columns))
+        factor = along(a_scale, y.ndim, -2 if y.ndim > 1 else -1) * along(b_scale, y.ndim, -1)
+        q = np.rint(y * (factor / y_scale.reshape(())).astype(np.float64))
+        return (saturate(q + y_zero.reshape(()).astype(int), y_zero.dtype),)

@@ -6,7 +6,7 @@ What an axis does is a table, `Taps`: each output is a weighted sum of a few inp
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..graph import Array, Node, TensorType
 from . import Op, register, shape_error
-from .common import Inputs, axes_of, choice, operands, value_of
+from .common import Inputs, axes_of, check_kind, choice, integers, operands, value_of
 from .shape import numbers
 
 MODES = ("nearest", "linear", "cubic")
@@ -22,7 +22,7 @@ COORDINATES = (
     *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"),
     "tf_crop_and_resize",
 )
-NEAREST = {
+NEAREST: dict[str, Callable[[Any], Any]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5),
     "floor": np.floor,
@@ -45,7 +45,7 @@ class Taps:
 
 def linear(t: Array) -> Array:
     """The kernel of linear interpolation at distance t."""
-    return np.maximum(0, 1 - np.abs(t))
+    return np.asarray(np.maximum(0, 1 - np.abs(t)))
 
 
 def cubic(t: Array, a: float) -> Array:
@@ -137,12 +137,11 @@ class Resize(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, roi, scales, sizes = operands(node, inputs, 1, 4)
         choice(node, "mode", MODES)
+        check_kind(node, inputs, scales, "f", "floats")
         choice(node, "nearest_mode", NEAREST)
         mode = choice(node, "coordinate_transformation_mode", COORDINATES)
-        lists = [None if v is None else value_of(node, inputs, v) for v in (scales, sizes)]
-        resized = self.sizes(
-            node, inputs, x.shape, *(list(v) if v is not None else v for v in lists)
-        )
+        factors = None if scales is None else list(value_of(node, inputs, scales).reshape(-1))
+        resized = self.sizes(node, inputs, x.shape, factors, integers(node, inputs, sizes))
         if mode == "tf_crop_and_resize" and (roi is None or roi.type.size != 2 * len(resized)):
             raise shape_error(node, inputs, "takes a region of two values per axis")
         shape = tuple(resized[i][0] if i in resized else n for i, n in enumerate(x.shape))
@@ -166,7 +165,7 @@ class Resize(Op):
                 continue
             bounds = (0.0, 1.0)
             if crop and roi is not None:
-                bounds = (float(roi[place]), float(roi[len(resized) + place]))
+                bounds = (roi[place], roi[len(resized) + place])
             tables.append(self.table(node, axis, size, out, scale, bounds))
         return tables
 
@@ -176,7 +175,8 @@ class Resize(Op):
         coordinates = node["coordinate_transformation_mode"]
         x = source(coordinates, size, out, scale, roi)
         if coordinates == "tf_crop_and_resize":
-            outside = (x < 0) | (x > size - 1)
+            outside = ~((x >= 0) & (x <= size - 1))  # so that NaN is, too
+            x = np.where(outside, 0, x)
         else:
             outside = np.zeros(out, bool)
         if node["mode"] == "nearest":
@@ -201,9 +201,10 @@ class Resize(Op):
     def reference(
         self, node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None
     ) -> tuple[Array, ...]:
-        factors = None if scales is None else [float(v) for v in scales]
+        factors = None if scales is None else [float(v) for v in scales.reshape(-1)]
+        region = None if roi is None else [float(v) for v in roi.reshape(-1)]
         lengths = None if sizes is None else numbers(sizes)
-        tables = self.taps(node, x.shape, roi, factors, lengths)
+        tables = self.taps(node, x.shape, region, factors, lengths)
         y = x if node["mode"] == "nearest" else x.astype(np.result_type(x.dtype, np.float32))
         for taps in tables:
             lanes = np.moveaxis(y, taps.axis, -1)

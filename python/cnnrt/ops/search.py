@@ -8,7 +8,7 @@ import numpy as np
 
 from ..graph import Array, Node, TensorType
 from . import Op, register, shape_error
-from .common import ByValue, Inputs, axis_of, family, integers, operands
+from .common import ByValue, Inputs, axis_of, check_kind, family, integers, operands
 
 INT64 = np.dtype(np.int64)
 
@@ -45,6 +45,7 @@ class NonZero(ByValue):
     """The indices of the elements that are not zero, (rank, count)."""
 
     name = "non_zero"
+    arity = (1, 1)
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         return (np.argwhere(x).T.astype(INT64),)
@@ -59,9 +60,12 @@ class Unique(ByValue):
 
     name = "unique"
     attributes = {"axis": None, "sorted": 1}
+    arity = (1, 1)
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         axis = node["axis"]
+        if axis is not None:
+            axis = axis_of(node, (), axis, x.ndim)
         y, first, inverse, counts = np.unique(
             x, return_index=True, return_inverse=True, return_counts=True, axis=axis
         )
@@ -86,8 +90,9 @@ class Cumulative(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, axis = operands(node, inputs, 2, 2)
-        if axis.type.size != 1:
-            raise shape_error(node, inputs, "takes one axis")
+        check_kind(node, inputs, axis, "iu", "integers")
+        if axis.type.size != 1 or x.rank == 0:
+            raise shape_error(node, inputs, "takes one axis of x")
         if axis.value is not None:
             axis_of(node, inputs, int(axis.value.reshape(())), x.rank)
         return [x.type]
@@ -98,7 +103,7 @@ class Cumulative(Op):
         lanes = lanes[..., ::-1] if node["reverse"] else lanes
         if node["exclusive"]:
             first = np.full((*lanes.shape[:-1], 1), function.identity, x.dtype)
-            lanes = np.concatenate([first, lanes[..., :-1]], axis=-1)
+            lanes = np.concatenate([first, lanes], axis=-1)[..., : lanes.shape[-1]]
         y = function.accumulate(lanes, axis=-1, dtype=x.dtype)
         y = y[..., ::-1] if node["reverse"] else y
         return (np.moveaxis(y, -1, int(axis.reshape(()))),)

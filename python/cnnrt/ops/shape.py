@@ -6,6 +6,7 @@ Sizes, axes and repeats are inputs; the result's shape depends on them, so they 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,17 @@ import numpy as np
 from ..graph import Array, Node, TensorType
 from . import REQUIRED, Op, register, shape_error
 from .common import (
-    ByValue,
     Inputs,
     at_least,
     axes_of,
     axis_of,
     broadcast,
+    check_kind,
     choice,
     dtype_of,
     integers,
     operands,
+    value_of,
 )
 
 INT64 = np.dtype(np.int64)
@@ -285,25 +287,47 @@ class ConstantOfShape(Op):
         wanted = integers(node, inputs, shape) or []
         if min(wanted, default=0) < 0:
             raise shape_error(node, inputs, f"shape {wanted}")
-        return [TensorType(tuple(wanted), dtype_of(node, "dtype"))]
+        dtype = dtype_of(node, "dtype")
+        try:
+            np.full((), node["value"], dtype)
+        except (OverflowError, ValueError):
+            raise shape_error(node, inputs, f"{node['value']} is no {dtype}") from None
+        return [TensorType(tuple(wanted), dtype)]
 
     def reference(self, node: Node, shape: Any) -> tuple[Array, ...]:
         return (np.full(numbers(shape), node["value"], dtype_of(node, "dtype")),)
 
 
 @register
-class Range(ByValue):
-    """start, start + delta, ... up to but without limit."""
+class Range(Op):
+    """start, start + delta, ... up to but without limit: three scalars of one dtype."""
 
     name = "range"
     attributes = {"stash_type": 1}
 
+    def count(self, node: Node, inputs: Inputs, values: Sequence[Array]) -> int:
+        """The number of elements.
+
+        Raises:
+            ShapeError: there is none.
+        """
+        if any(v.size != 1 or v.dtype.kind not in "iuf" for v in values):
+            raise shape_error(node, inputs, "takes three numbers")
+        first, last, step = (v.reshape(()).item() for v in values)
+        if step == 0 or not np.isfinite([first, last, step]).all():
+            raise shape_error(node, inputs, f"from {first} to {last} by {step}")
+        return max(int(math.ceil((last - first) / step)), 0)
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        given = operands(node, inputs, 3, 3)
+        if len({x.type.dtype for x in given}) > 1:
+            raise shape_error(node, inputs, "all inputs must have the same dtype")
+        values = [value_of(node, inputs, x) for x in given]
+        return [TensorType((self.count(node, inputs, values),), given[0].type.dtype)]
+
     def reference(self, node: Node, start: Any, limit: Any, delta: Any) -> tuple[Array, ...]:
-        first, last, step = (v.reshape(()).item() for v in (start, limit, delta))
-        if step == 0:
-            raise shape_error(node, (), "delta must not be 0")
-        count = max(math.ceil((last - first) / step), 0)
-        return ((first + np.arange(count) * step).astype(start.dtype),)
+        steps = np.arange(self.count(node, (), (start, limit, delta)))
+        return ((start.reshape(()).item() + steps * delta.reshape(()).item()).astype(start.dtype),)
 
 
 @register
@@ -332,9 +356,10 @@ class Trilu(Op):
     attributes = {"upper": 1}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        x, _ = operands(node, inputs, 1, 2)
-        if x.rank < 2:
-            raise shape_error(node, inputs, "x needs at least two axes")
+        x, k = operands(node, inputs, 1, 2)
+        check_kind(node, inputs, k, "iu", "integers")
+        if x.rank < 2 or (k and k.type.size != 1):
+            raise shape_error(node, inputs, "takes x of at least two axes, and one k")
         return [x.type]
 
     def reference(self, node: Node, x: Any, k: Any = None) -> tuple[Array, ...]:

@@ -124,7 +124,9 @@ class Pad(Op):
         return result
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        x, pads, _, axes = operands(node, inputs, 2, 4)
+        x, pads, value, axes = operands(node, inputs, 2, 4)
+        if value and value.type.size != 1:
+            raise shape_error(node, inputs, "the value must be a scalar")
         choice(node, "mode", ("constant", "reflect", "edge", "wrap"))
         given, found = integers(node, inputs, pads), integers(node, inputs, axes)
         borders = self.pads(node, inputs, x.shape, given, found)
@@ -141,7 +143,7 @@ class Pad(Op):
         grow = [(max(b, 0), max(e, 0)) for b, e in borders]
         if node["mode"] != "constant":
             return (np.pad(core, grow, mode=node["mode"]),)
-        fill = 0 if value is None or value.size == 0 else value.reshape(())
+        fill = 0 if value is None else value.reshape(())
         return (np.pad(core, grow, constant_values=fill),)
 
 
@@ -188,12 +190,15 @@ class Compress(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, condition = operands(node, inputs, 2, 2)
-        count = sum(integers(node, inputs, condition, kinds="b") or [])
-        axis = node["axis"]
+        holds = integers(node, inputs, condition, kinds="b") or []
+        count, axis = sum(holds), node["axis"]
+        if axis is not None:
+            axis = axis_of(node, inputs, axis, x.rank)
+        if len(holds) > (x.type.size if axis is None else x.shape[axis]):
+            raise shape_error(node, inputs, "the condition is longer than x")
         if axis is None:
             return [TensorType((count,), x.type.dtype)]
-        axis = axis_of(node, inputs, axis, x.rank)
         return [TensorType((*x.shape[:axis], count, *x.shape[axis + 1 :]), x.type.dtype)]
 
     def reference(self, node: Node, x: Any, condition: Any) -> tuple[Array, ...]:
-        return (np.compress(condition, x, axis=node["axis"]),)
+        return (np.compress(condition.reshape(-1), x, axis=node["axis"]),)

@@ -1,0 +1,163 @@
+"""Checked reading of JSON from files that nobody vouches for: every type, every range.
+
+`at` says where a value stands, from the file inwards: "lenet5.bin: cnnrt.graph: nodes[3].inputs".
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from .errors import FormatError
+from .graph import TensorSpec
+from .ops.common import DTYPES
+
+MAX_RANK = 32
+"""Axes of a tensor: what NumPy 1 can hold."""
+MAX_ELEMENTS = 2**31 - 1
+"""Size of an axis, and of an input or output whose axes are all fixed."""
+MAX_NAME = 1000
+"""Characters of the name of a node or a tensor."""
+
+T = TypeVar("T")
+
+
+def fail(at: str, expected: str, got: Any) -> NoReturn:
+    """Raises the FormatError that `expected` should stand at `at` but `got` does."""
+    text = repr(got)
+    raise FormatError(
+        f"{at}: expected {expected}, got {text if len(text) <= 60 else text[:57] + '...'}"
+    )
+
+
+def parse_json(text: str | bytes, at: str) -> Any:
+    """A JSON document, without the NaN and the repeated keys that Python would let pass."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) != len(pairs):
+            names = [key for key, _ in pairs]
+            twice = next(key for key in names if names.count(key) > 1)
+            raise FormatError(f"{at}: the key {twice!r} occurs twice in one object")
+        return table
+
+    def no_constant(name: str) -> NoReturn:
+        raise FormatError(f"{at}: {name} is not JSON")
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:  # ValueError: also of UTF-8 and of huge integers
+        raise FormatError(f"{at}: is not valid JSON: {error}") from None
+
+
+def record(value: Any, at: str, required: str, optional: str = "") -> dict[str, Any]:
+    """An object that has all the keys `required`, and none besides but the keys `optional`."""
+    if not isinstance(value, dict):
+        fail(at, "an object", value)
+    for key in required.split():
+        if key not in value:
+            raise FormatError(f"{at}: lacks the key {key!r}")
+    known = {*required.split(), *optional.split()}
+    for key in value:
+        if key not in known:
+            raise FormatError(
+                f"{at}: has the unknown key {key!r}; known: {', '.join(sorted(known))}"
+            )
+    return value
+
+
+def mapping(value: Any, at: str, item: Callable[[Any, str], T]) -> dict[str, T]:
+    """An object of any keys, its values read by `item`."""
+    if not isinstance(value, dict):
+        fail(at, "an object", value)
+    return {key: item(entry, f"{at}[{key!r}]") for key, entry in value.items()}
+
+
+def listing(value: Any, at: str, item: Callable[[Any, str], T]) -> list[T]:
+    """A list, its items read by `item`."""
+    if not isinstance(value, list):
+        fail(at, "a list", value)
+    return [item(entry, f"{at}[{i}]") for i, entry in enumerate(value)]
+
+
+def string(value: Any, at: str) -> str:
+    if not isinstance(value, str):
+        fail(at, "a string", value)
+    return value
+
+
+def name(value: Any, at: str) -> str:
+    """A string that can name something and be shown: not empty, not endless, no control codes."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not is_text(value):
+        fail(at, f"a name of 1 to {MAX_NAME} characters, none of them a control code", value)
+    return value
+
+
+def label(value: Any, at: str) -> str:
+    """A string that can be shown, of any length."""
+    if not isinstance(value, str) or not is_text(value):
+        fail(at, "a string without control codes", value)
+    return value
+
+
+def is_text(value: str) -> bool:
+    """Whether a terminal shows a string as it is: no control codes, no halves of characters."""
+    return value.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs") for c in value)
+
+
+def name_or_absent(value: Any, at: str) -> str:
+    """A name, or the empty string that stands for an input or output left out."""
+    return "" if value == "" else name(value, at)
+
+
+def integer(value: Any, at: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        fail(at, f"an integer from {low} to {high}", value)
+    return value
+
+
+def number(value: Any, at: str) -> float:
+    """A finite number, as a float."""
+    if not isinstance(value, bool) and isinstance(value, (int, float)) and abs(value) <= 1e300:
+        return float(value)
+    fail(at, "a finite number", value)
+
+
+def choice(value: Any, at: str, options: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in options:
+        fail(at, "one of " + ", ".join(options), value)
+    return value
+
+
+def dtype(value: Any, at: str) -> np.dtype[Any]:
+    return np.dtype(choice(value, at, DTYPES))
+
+
+def dim(value: Any, at: str) -> int | str:
+    """A size, or the name of a free one."""
+    return name(value, at) if isinstance(value, str) else integer(value, at, 0, MAX_ELEMENTS)
+
+
+def check_spec(spec: TensorSpec, at: str) -> None:
+    """Checks rank and size of an input or output."""
+    elements = 1
+    for size in spec.shape:
+        elements *= size if isinstance(size, int) else 1
+    if len(spec.shape) > MAX_RANK or elements > MAX_ELEMENTS:
+        fail(at, f"at most {MAX_RANK} axes and {MAX_ELEMENTS} elements", list(spec.shape))
+
+
+def tensor_spec(value: Any, at: str) -> TensorSpec:
+    """{"name", "shape", "dtype"} of an input or output."""
+    table: Mapping[str, Any] = record(value, at, "name shape dtype")
+    spec = TensorSpec(
+        name(table["name"], f"{at}.name"),
+        tuple(listing(table["shape"], f"{at}.shape", dim)),
+        dtype(table["dtype"], f"{at}.dtype"),
+    )
+    check_spec(spec, at)
+    return spec

@@ -1,0 +1,73 @@
+"""Files: whole or not at all when written, a clear error when one cannot be read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import FormatError
+
+
+def open_model(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a model file for reading.
+
+    Raises:
+        FormatError: it does not exist, is a directory, or may not be read.
+    """
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise FormatError(f"{path}: is a directory; expected a model file") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise FormatError(f"{path}: cannot be read: {reason}") from None
+
+
+def atomic_write(path: str | os.PathLike[str], chunks: Iterable[bytes | memoryview]) -> None:
+    """Writes a file so that `path` holds either what it held before or all of `chunks`.
+
+    The bytes go to a temporary file in the same folder, reach the disk, and are then renamed; a
+    kill, a full disk or an exception from `chunks` leaves `path` as it was.
+
+    Raises:
+        OSError: the folder does not exist, is not writable or full.
+    """
+    target = Path(os.path.realpath(path))  # through links, so that they go on being links
+    if target.exists() and not target.is_file():  # a pipe, /dev/null: nothing to be renamed onto
+        with target.open("wb") as file:
+            file.writelines(chunks)
+        return
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    # os.open, not tempfile: the file gets the permissions that the umask gives any new file.
+    handle = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
+    )
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:  # an interruption too must not leave the temporary file behind
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut, where the system has a way to."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    with suppress(OSError):  # some network file systems refuse; the file itself is complete
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,40 @@
+"""The files that networks are read from: model.bin (`safetensors`) and ONNX (`onnx`)."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import FormatError
+from ..files import open_model
+from .safetensors import Document, read_model, write_model
+
+__all__ = ["Document", "read", "read_model", "write_model"]
+
+
+def read(source: str | os.PathLike[str] | bytes) -> Document:
+    """Reads a network from a file or its bytes; what kind it is, its content says.
+
+    Raises:
+        FormatError: there is no such file, it is of no kind that cnnrt reads, or is damaged.
+        UnsupportedOperator: the network needs operators that cnnrt does not have.
+        ImportError: it is an ONNX file and the package `onnx` is missing.
+    """
+    start, at = _start(source)
+    # safetensors: eight bytes of length and JSON. ONNX: first the field ir_version, of type varint.
+    if start[8:9] == b"{":
+        return read_model(source)
+    if start[:1] == b"\x08" or (at.endswith(".onnx") and start):
+        from .onnx import read_onnx  # noqa: PLC0415  (only needed here)
+
+        return Document(read_onnx(source), None, None, {})
+    if not start:
+        raise FormatError(f"{at}: is empty; expected a model")
+    raise FormatError(f"{at}: is neither a model.bin nor an ONNX file; it begins with {start!r}")
+
+
+def _start(source: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
+    """The first bytes of a file, and what errors call it."""
+    if isinstance(source, bytes):
+        return source[:16], "model"
+    with open_model(source) as file:
+        return file.read(16), str(source)

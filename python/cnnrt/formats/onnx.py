@@ -1,0 +1,422 @@
+"""ONNX -> Graph.
+
+Operators keep their meaning and get names in snake_case; older opsets are brought up to date
+(`onnx_opsets`), nodes of PyTorch's exporter are named after its modules (`onnx_names`). Needs the
+package `onnx`, which is imported only when a file is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import checks, ops
+from ..errors import FormatError, GraphError, UnsupportedOperator
+from ..files import open_model
+from ..graph import Array, Dim, Graph, Node, TensorSpec
+from . import onnx_opsets as opsets
+from .onnx_names import Names, Scopes, name_by_modules, read_scopes
+from .onnx_tensors import dtype_name, to_array
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+    from onnx.defs import OpSchema
+
+WHOLE_WORDS = (
+    *("MatMul", "TopK", "PRelu", "SwiGLU", "NaN", "CumSum", "CumProd", "ArgMax", "ArgMin"),
+    *("QLinear", "Col2Im"),
+)
+"""Parts of ONNX's names that are one word in cnnrt's."""
+
+Shape = tuple[Dim, ...]
+
+
+def snake_case(op_type: str) -> str:
+    """cnnrt's name of an ONNX operator: "BatchNormalization" is "batch_normalization"."""
+    for word in WHOLE_WORDS:
+        op_type = op_type.replace(word, word.capitalize())
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", op_type).lower()
+
+
+def read_onnx(
+    source: str | os.PathLike[str] | bytes | ModelProto, *, name: str | None = None
+) -> Graph:
+    """Reads a network from an ONNX file, its bytes, or a ModelProto.
+
+    Inputs and outputs keep their names. So do initialisers and, unless PyTorch's exporter noted
+    the modules they come from, nodes and what they make. Where a node that is named after a module
+    makes an output of another name, an `identity` makes that output.
+
+    Args:
+        source: the model. Data outside of the file must lie in its folder.
+        name: of the graph; None: that of the file, or that in the model.
+
+    Raises:
+        FormatError: there is no such file, it is not an ONNX model, or is damaged.
+        UnsupportedOperator: the model needs operators or attributes that cnnrt does not have; all
+            of them are listed.
+        ImportError: the package `onnx` is missing.
+    """
+    proto, at, folder = _parse(source)
+    if not name:
+        name = proto.graph.name if folder is None else Path(at).stem
+    return _Importer(_checked(proto, at), at, folder, name or "model").graph()
+
+
+def _parse(
+    source: str | os.PathLike[str] | bytes | ModelProto,
+) -> tuple[ModelProto, str, Path | None]:
+    """The model, what errors call it, and its folder."""
+    try:
+        import onnx  # noqa: PLC0415  (an optional dependency)
+    except ImportError as error:
+        raise ImportError(
+            "reading ONNX needs the package onnx: pip install 'cnnrt[onnx]'"
+        ) from error
+
+    if isinstance(source, onnx.ModelProto):
+        return source, "ONNX model", None
+    if isinstance(source, bytes):
+        data, at, folder = source, "ONNX model", None
+    else:
+        with open_model(source) as file:
+            data = file.read()
+        at, folder = str(source), Path(source).parent
+    try:
+        return onnx.ModelProto.FromString(data), at, folder
+    except Exception as error:  # protobuf's DecodeError, a class of a package of its own
+        raise FormatError(f"{at}: is not an ONNX model, or is cut off: {error}") from None
+
+
+def _checked(proto: ModelProto, at: str) -> ModelProto:
+    """The model if it is one at all, of an opset from 7 on.
+
+    Raises:
+        FormatError, UnsupportedOperator: see `read_onnx`.
+    """
+    graph = proto.graph
+    if not graph.output:
+        raise FormatError(f"{at}: is not an ONNX model: it has no outputs")
+    opset = _opset(proto)
+    if opset > opsets.LATEST:
+        raise FormatError(
+            f"{at}: is of opset {opset}, cnnrt knows them up to {opsets.LATEST}; export it with a "
+            "lower opset_version"
+        )
+    if graph.sparse_initializer:
+        raise UnsupportedOperator(f"{at}: has sparse initialisers, which cnnrt does not read")
+    if proto.functions:
+        names = ", ".join(sorted({f.name for f in proto.functions}))
+        raise UnsupportedOperator(
+            f"{at}: has functions of its own ({names[:200]}); onnx.inliner.inline_local_functions "
+            "replaces them by their nodes"
+        )
+    if opset >= opsets.OLDEST:
+        return proto
+    import onnx.version_converter  # noqa: PLC0415
+
+    try:
+        onnx.checker.check_model(proto)  # the converter trusts what it gets
+        return onnx.version_converter.convert_version(proto, opsets.OLDEST)
+    except Exception as error:  # both raise errors of many kinds
+        raise UnsupportedOperator(
+            f"{at}: is of opset {opset}, which onnx cannot convert to {opsets.OLDEST}: {error}"
+        ) from None
+
+
+def _opset(proto: ModelProto) -> int:
+    """The version of ONNX's own operators that the model uses."""
+    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    return max(versions, default=1 if proto.ir_version < 3 else opsets.LATEST)
+
+
+class _Importer:
+    """Reads one model; what adaptations of older opsets may ask (`onnx_opsets.Surroundings`)."""
+
+    def __init__(self, proto: ModelProto, at: str, folder: Path | None, name: str) -> None:
+        self.proto, self.at, self.folder, self.name = proto, at, folder, name
+        self.opset = _opset(proto)
+        self.constants: dict[str, Array] = {}
+        for tensor in proto.graph.initializer:
+            self._put_constant(tensor.name, self._array(tensor, f"initialiser {tensor.name!r}"))
+        self.inputs = [
+            self._spec(value) for value in proto.graph.input if value.name not in self.constants
+        ]
+        self.names = Names([*self.constants, *(spec.name for spec in self.inputs)])
+        for made in proto.graph.node:
+            for output in made.output:
+                self.names.unique(output)
+        self.problems: list[str] = []
+
+    def graph(self) -> Graph:
+        """The model as a graph.
+
+        Raises:
+            FormatError, UnsupportedOperator: see `read_onnx`.
+        """
+        nodes: list[Node] = []
+        scopes: list[Scopes | None] = []
+        for i, proto in enumerate(self.proto.graph.node):
+            at = f"{self.at}: node {i} ({proto.op_type} {proto.name!r})"
+            scope = read_scopes(proto)
+            made = self._nodes(proto, scope, at)
+            nodes += made
+            scopes += [scope] * len(made)
+        if self.problems:
+            counts = f"{len(self.problems)} of its {len(self.proto.graph.node)} nodes"
+            lines = [f"{self.at}: cnnrt does not run {counts}:", *self.problems]
+            raise UnsupportedOperator("\n  ".join(lines))
+        outputs = [self._spec(value, output=True) for value in self.proto.graph.output]
+        taken = [*self.constants, *(spec.name for spec in self.inputs)]
+        renamed = name_by_modules(nodes, scopes, taken, [spec.name for spec in outputs])
+        self._rename(nodes, renamed, outputs)
+        graph = Graph(self.inputs, outputs, nodes, self.constants, self.name)
+        for spec in graph.inputs + graph.outputs:
+            checks.check_spec(spec, f"{self.at}: {spec.name!r}")
+        try:
+            graph.sort()
+        except GraphError as error:
+            raise FormatError(f"{self.at}: {error}") from None
+        return graph
+
+    # What adaptations ask for and add.
+
+    def value(self, name: str) -> Array | None:
+        return self.constants.get(name)
+
+    def shape(self, name: str) -> Shape | None:
+        if name in self.constants:
+            return tuple(self.constants[name].shape)
+        noted = self._shapes.get(name)
+        return self._inferred_shapes.get(name) if noted is None else noted
+
+    def add_constant(self, name: str, value: Array) -> str:
+        name = self.names.unique(name)
+        self.constants[name] = value
+        return name
+
+    def add_tensor(self, name: str) -> str:
+        return self.names.unique(name)
+
+    # Nodes and their attributes.
+
+    def _nodes(self, proto: NodeProto, scope: Scopes | None, at: str) -> list[Node]:
+        """A node as the latest opset has it; none for a constant or if there is a problem."""
+        for name in (*proto.input, *proto.output):
+            checks.name_or_absent(name, at)
+        if not any(proto.output):
+            raise FormatError(f"{at}: has no outputs")
+        own = proto.domain in ("", "ai.onnx")
+        if own and proto.op_type == "Constant":
+            self._put_constant(proto.output[0], self._constant(proto, at))
+            return []
+        name = proto.name if checks.is_text(proto.name) else ""
+        node = Node(
+            snake_case(proto.op_type) if own else f"{proto.domain}.{proto.op_type}",
+            (name or next(filter(None, proto.output)))[: checks.MAX_NAME],
+            _trimmed(proto.input),
+            _trimmed(proto.output),
+        )
+        try:
+            if not own or (node.op not in ops.OPS and node.op not in opsets.ADAPTERS):
+                raise UnsupportedOperator("")
+            node.attributes = self._attributes(proto, self._schema(proto, at), at)
+            made = opsets.adapt(node, self.opset, self)
+            for one in made:
+                ops.complete(one)
+            return made
+        except UnsupportedOperator as error:
+            self.problems.append(self._problem(proto, scope, str(error)))
+            return []
+        except GraphError as error:
+            raise FormatError(f"{at}: {error}") from None
+        except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise FormatError(f"{at}: is malformed: {error}") from None
+
+    def _schema(self, proto: NodeProto, at: str) -> OpSchema:
+        """What ONNX says of an operator, after checking the numbers of inputs and outputs by it."""
+        from onnx import defs  # noqa: PLC0415  (an optional dependency)
+
+        try:
+            schema = defs.get_schema(proto.op_type, self.opset, "")
+        except defs.SchemaError:
+            raise UnsupportedOperator(f"opset {self.opset} of ONNX has no such operator") from None
+        inputs, outputs = len(proto.input), len(proto.output)
+        if not schema.min_input <= inputs <= schema.max_input or outputs > schema.max_output:
+            raise FormatError(
+                f"{at}: has {inputs} inputs and {outputs} outputs; expected {schema.min_input} to "
+                f"{schema.max_input} and up to {schema.max_output}"
+            )
+        return schema
+
+    def _attributes(self, proto: NodeProto, schema: OpSchema, at: str) -> dict[str, Any]:
+        """Attributes as Python values: tensors as numbers, numbers of dtypes as names."""
+        attributes: dict[str, Any] = {}
+        for attribute in proto.attribute:
+            name = attribute.name
+            if name in attributes:
+                raise FormatError(f"{at}: has the attribute {name!r} twice")
+            if name not in schema.attributes:
+                raise UnsupportedOperator(f"ONNX does not have the attribute {name!r}")
+            kind: Any = schema.attributes[name].type
+            if attribute.type != kind.value:
+                raise FormatError(f"{at}: the attribute {name!r} is of another type than in ONNX")
+            if proto.op_type == "ConstantOfShape" and name == "value":
+                array = self._array(attribute.t, f"node {proto.name!r}: value")
+                if array.size != 1:
+                    raise FormatError(f"{at}: its value has {array.size} elements; expected 1")
+                attributes |= {"value": array.item(), "dtype": array.dtype.name}
+            elif name == "to" or (name == "dtype" and proto.op_type != "ConstantOfShape"):
+                attributes[name] = dtype_name(attribute.i, f"attribute {name!r}")
+            else:
+                attributes[name] = _attribute_value(attribute)
+        return attributes
+
+    def _constant(self, proto: NodeProto, at: str) -> Array:
+        """The value of a Constant node, in any of the forms that it can have."""
+        if len(proto.attribute) != 1:
+            raise FormatError(f"{at}: has {len(proto.attribute)} values; expected one")
+        attribute = proto.attribute[0]
+        kinds: dict[str, Any] = {
+            "value_float": np.float32,
+            "value_floats": np.float32,
+            "value_int": np.int64,
+            "value_ints": np.int64,
+        }
+        if attribute.name == "value":
+            return self._array(attribute.t, f"constant {proto.output[0]!r}")
+        if attribute.name in kinds:
+            return np.array(_attribute_value(attribute), kinds[attribute.name])
+        raise UnsupportedOperator(
+            f"{at}: constants of the kind {attribute.name!r} are not supported"
+        )
+
+    def _array(self, tensor: TensorProto, at: str) -> Array:
+        return to_array(tensor, f"{self.at}: {at}", self.folder)
+
+    def _put_constant(self, name: str, value: Array) -> None:
+        checks.name(name, f"{self.at}: constant")
+        if name in self.constants:
+            raise FormatError(f"{self.at}: the constant {name!r} occurs twice")
+        self.constants[name] = value
+
+    # Names.
+
+    def _rename(
+        self, nodes: list[Node], renamed: dict[str, str], outputs: list[TensorSpec]
+    ) -> None:
+        """Gives tensors their new names, and the graph's outputs their own."""
+        for node in nodes:
+            node.inputs = [renamed.get(name, name) for name in node.inputs]
+            node.outputs = [renamed.get(name, name) for name in node.outputs]
+        for spec in outputs:
+            if renamed.get(spec.name, spec.name) != spec.name:
+                nodes.append(Node("identity", spec.name, [renamed[spec.name]], [spec.name]))
+
+    def _problem(self, proto: NodeProto, scope: Scopes | None, reason: str) -> str:
+        """One line about a node that cnnrt does not run."""
+        operator = f"{proto.domain}.{proto.op_type}" if proto.domain else proto.op_type
+        layer = f" of layer {scope.module!r}" if scope and scope.module else ""
+        inputs = [f"{name}: {_shape_text(self.shape(name))}" for name in proto.input if name]
+        return (
+            f"{operator} (node {proto.name or proto.output[0]!r}{layer}; "
+            f"inputs {', '.join(inputs) or 'none'}){': ' if reason else ''}{reason}"
+        )
+
+    # Shapes and types.
+
+    def _spec(self, value: ValueInfoProto, *, output: bool = False) -> TensorSpec:
+        """Name, shape and dtype of an input or output of the graph.
+
+        An output whose shape cannot be inferred either has shape ().
+        """
+        at = f"{self.at}: {'output' if output else 'input'} {value.name!r}"
+        checks.name(value.name, at)
+        if not value.type.HasField("tensor_type"):
+            raise UnsupportedOperator(f"{at}: is not a tensor")
+        code = value.type.tensor_type.elem_type
+        shape = _shape(value)
+        if shape is None and not output:
+            raise FormatError(f"{at}: has no shape; expected the number of axes to be known")
+        if shape is None:
+            shape = self.shape(value.name) or ()
+        return TensorSpec(value.name, shape, np.dtype(dtype_name(code, at)))
+
+    @cached_property
+    def _shapes(self) -> dict[str, Shape | None]:
+        """Shapes that the file notes."""
+        return _shapes(self.proto)
+
+    @cached_property
+    def _inferred_shapes(self) -> dict[str, Shape | None]:
+        """Shapes that onnx can infer; none if it fails."""
+        import onnx.shape_inference  # noqa: PLC0415
+
+        try:
+            return _shapes(onnx.shape_inference.infer_shapes(self.proto))
+        except Exception:  # of a model that may be anything; the shapes only help
+            return {}
+
+
+def _trimmed(names: Iterable[str]) -> list[str]:
+    """The names without empty ones at the end."""
+    found = list(names)
+    while found and not found[-1]:
+        found.pop()
+    return found
+
+
+def _attribute_value(attribute: AttributeProto) -> Any:
+    """The value of an attribute that is no tensor and no graph.
+
+    Raises:
+        UnsupportedOperator: it is.
+    """
+    kinds = attribute.AttributeType
+    if attribute.type == kinds.FLOAT:
+        return _decimal(attribute.f)
+    if attribute.type == kinds.INT:
+        return attribute.i
+    if attribute.type == kinds.STRING:
+        return attribute.s.decode("utf-8", "replace")
+    if attribute.type == kinds.FLOATS:
+        return [_decimal(value) for value in attribute.floats]
+    if attribute.type == kinds.INTS:
+        return list(attribute.ints)
+    if attribute.type == kinds.STRINGS:
+        return [value.decode("utf-8", "replace") for value in attribute.strings]
+    raise UnsupportedOperator(f"attribute {attribute.name!r} is no number and no text")
+
+
+def _decimal(value: float) -> float:
+    """The shortest decimal number that is this float32: 0.1 rather than 0.10000000149."""
+    return float(str(np.float32(value)))
+
+
+def _shapes(proto: ModelProto) -> dict[str, Shape | None]:
+    graph = proto.graph
+    return {value.name: _shape(value) for value in (*graph.input, *graph.value_info, *graph.output)}
+
+
+def _shape(value: ValueInfoProto) -> Shape | None:
+    """The shape of a tensor; sizes that are not known get a name from the tensor's."""
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    dims: list[Dim] = []
+    for i, dim in enumerate(value.type.tensor_type.shape.dim):
+        if dim.HasField("dim_value") and dim.dim_value > 0:
+            dims.append(dim.dim_value)
+        else:  # 0 and -1 are how some exporters say that a size is free
+            free = dim.dim_param if checks.is_text(dim.dim_param) else ""
+            dims.append(free[: checks.MAX_NAME] or f"{value.name}_{i}")
+    return tuple(dims)
+
+
+def _shape_text(shape: Shape | None) -> str:
+    return "of unknown shape" if shape is None else f"[{', '.join(map(str, shape))}]"

@@ -1,0 +1,159 @@
+"""Names for the nodes of a network that PyTorch exported: those of its modules.
+
+The exporter notes for each node the modules around it and the call it comes from, such as
+`["", "layer3", "layer3.1", "layer3.1.relu", "relu_31"]`. The node becomes "layer3.1.relu".
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from ..graph import Node
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+MAX_SCOPES = 4000
+"""Characters of the note; longer ones are not believed."""
+
+CALLS = {"native_batch_norm_legit_no_training": "batch_norm", "unsafe_view": "view"}
+"""PyTorch's inner names of calls, and those that its users know."""
+
+
+@dataclass(frozen=True)
+class Scopes:
+    """The modules around a node, outermost first, and the call that made it."""
+
+    modules: tuple[str, ...]
+    call: str
+
+    @property
+    def module(self) -> str:
+        """The innermost module; "" is the whole network."""
+        return self.modules[-1]
+
+    @property
+    def function(self) -> str:
+        """What was called: "add" for the call "add_3"."""
+        function = re.sub(r"_\d+$", "", self.call).lstrip("_") or self.call
+        return CALLS.get(function, function)
+
+
+def read_scopes(node: NodeProto) -> Scopes | None:
+    """What PyTorch's exporter noted of a node; None where another program wrote the file."""
+    for entry in node.metadata_props:
+        if entry.key != SCOPES_KEY or len(entry.value) > MAX_SCOPES:
+            continue
+        try:
+            scopes = ast.literal_eval(entry.value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return None
+        if (
+            isinstance(scopes, list)
+            and len(scopes) >= 2
+            and all(isinstance(s, str) for s in scopes)
+            and scopes[-1]
+        ):
+            return Scopes(tuple(scopes[:-1]), scopes[-1])
+    return None
+
+
+class Names:
+    """Hands out names, each once."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {"", *taken}
+        self._next: dict[str, int] = {}
+
+    def unique(self, name: str) -> str:
+        """`name`, or if that is taken `name_1`, `name_2` and so on."""
+        free, i = name, self._next.get(name, 1)
+        while free in self._taken:
+            free, i = f"{name}_{i}", i + 1
+        self._next[name] = i
+        self._taken.add(free)
+        return free
+
+
+def name_by_modules(
+    nodes: Sequence[Node],
+    scopes: Sequence[Scopes | None],
+    taken: Iterable[str],
+    outputs: Iterable[str],
+) -> dict[str, str]:
+    """Names nodes after the modules that they come from.
+
+    A module's last node carries the module's name, the nodes before it that and their operator:
+    "layer1.act.sigmoid", "layer1.act". What a module does itself, beside its submodules, is named
+    by the call: "layer3.1.add". A repetition gets a number: "layer3.1.relu_1".
+
+    Args:
+        nodes: get their new names, but go on reading and making the tensors that they did. Those
+            without scopes are left alone.
+        scopes: of each node.
+        taken: names that nodes cannot have: of inputs and constants.
+        outputs: names of the graph's outputs; only the nodes that make them can have them.
+
+    Returns:
+        New names of what the nodes make: of the first output that of the node, of others that
+        and their number.
+    """
+    outputs = set(outputs)
+    kept = [name for n, s in zip(nodes, scopes, strict=True) if s is None for name in n.outputs]
+    names = Names([*taken, *outputs, *kept])
+    renamed: dict[str, str] = {}
+    for name, call in _calls(nodes, scopes):
+        is_output = name in outputs and name == call[-1].outputs[0]
+        whole = name if is_output else names.unique(name)
+        for node in call:
+            node.name = whole if node is call[-1] else names.unique(f"{whole}.{node.op}")
+            for i, output in enumerate(node.outputs):
+                if output:
+                    renamed[output] = names.unique(f"{node.name}.{i}") if i else node.name
+    return renamed
+
+
+def _calls(
+    nodes: Sequence[Node], scopes: Sequence[Scopes | None]
+) -> Iterator[tuple[str, list[Node]]]:
+    """The nodes of each call of a module or a function, and the name of what was called."""
+    leaves = _leaves(scopes)
+    found = [(node, scope) for node, scope in zip(nodes, scopes, strict=True) if scope]
+
+    def called(pair: tuple[Node, Scopes]) -> tuple[str, str]:
+        scope = pair[1]
+        return (scope.module, "" if scope.module in leaves else scope.call)
+
+    for (module, call), group in groupby(found, called):
+        pairs = list(group)
+        if call:
+            yield ".".join(filter(None, [module, pairs[0][1].function])), [n for n, _ in pairs]
+        else:
+            yield from ((module, part) for part in _repetitions(pairs))
+
+
+def _leaves(scopes: Sequence[Scopes | None]) -> set[str]:
+    """The modules that made nodes themselves while none of their submodules did."""
+    found = [scope for scope in scopes if scope]
+    inner = {scope.module for scope in found}
+    outer = {module for scope in found for module in scope.modules[:-1]}
+    return inner - outer - {""}
+
+
+def _repetitions(pairs: list[tuple[Node, Scopes]]) -> Iterator[list[Node]]:
+    """Splits nodes of one module into its calls: where the sequence of functions repeats."""
+    calls = [list(group) for _, group in groupby(pairs, lambda pair: pair[1].call)]
+    functions = [call[0][1].function for call in calls]
+    length = next(
+        n
+        for n in range(1, len(calls) + 1)
+        if len(calls) % n == 0 and functions == functions[:n] * (len(calls) // n)
+    )
+    for i in range(0, len(calls), length):
+        yield [node for call in calls[i : i + length] for node, _ in call]

@@ -1,0 +1,108 @@
+"""Pictures: files and arrays of many kinds become PIL images of 8-bit grey or RGB."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import ImageError
+from .graph import Array
+
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif"),
+)
+"""Endings of the names of files that are taken for pictures when a folder is searched."""
+
+
+def open_image(
+    source: str | os.PathLike[str] | Image.Image | Array, mode: Literal["RGB", "L"]
+) -> Image.Image:
+    """A picture, upright and in `mode`, from a file, a PIL image or an array of uint8.
+
+    Raises:
+        ImageError: there is no such file, it is no picture, is damaged or too large; the array has
+            another dtype or shape than a picture.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _read(source, mode)
+    if isinstance(source, Image.Image):
+        return _converted(source, "image", mode)
+    if isinstance(source, np.ndarray):
+        return _converted(_from_array(source), "image", mode)
+    raise ImageError(
+        f"expected a path, a PIL image or an array of uint8, got {type(source).__name__}"
+    )
+
+
+def _read(path: str | os.PathLike[str], mode: Literal["RGB", "L"]) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if image.format == "EPS":  # Pillow would run Ghostscript on it
+                raise ImageError(f"{path}: is an EPS file; expected a picture of pixels")
+            return _converted(image, str(path), mode)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: is a directory; expected an image") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: is not an image in a format that Pillow reads") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{path}: is too large: {error}") from None
+    except Exception as error:  # Pillow's readers raise whatever the damage leads to
+        raise ImageError(f"{path}: cannot be read as an image: {error}") from None
+
+
+def _from_array(pixels: Array) -> Image.Image:
+    """A PIL image of an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8."""
+    shape = pixels.shape
+    if pixels.dtype != np.uint8 or not (
+        len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+    ):
+        raise ImageError(
+            "expected an array of uint8 and of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
+            f"got {pixels.dtype} {shape}; an array that is already normalised goes to model(x)"
+        )
+    if not pixels.size:
+        raise ImageError(f"an array of shape {shape} holds no pixels")
+    pixels = pixels[:, :, 0] if shape[2:] == (1,) else pixels
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _converted(image: Image.Image, name: str, mode: Literal["RGB", "L"]) -> Image.Image:
+    """The picture upright, in `mode`, transparent parts white."""
+    width, height = image.size
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels are more than PIL.Image.MAX_IMAGE_PIXELS = {limit}"
+        )
+    if not width or not height:
+        raise ImageError(f"{name}: holds no pixels")
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image) or image
+        if image.mode.startswith("I"):
+            image = _from_16_bits(image)
+        elif image.mode == "F":
+            raise ImageError(f"{name}: has pixels of floating point; expected 8 or 16 bits")
+        elif image.has_transparency_data:
+            opaque = Image.new("RGBA", image.size, "white")
+            opaque.alpha_composite(image.convert("RGBA"))
+            image = opaque.convert("RGB")
+        return image if image.mode == mode else image.convert(mode)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever the damage leads to
+        raise ImageError(f"{name}: cannot be read as an image: {error}") from None
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """Grey of 8 bits from grey of 16, which Pillow's own conversion would cut off at 255."""
+    values: Any = np.asarray(image).astype(np.int64)
+    return Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8))

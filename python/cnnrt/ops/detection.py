@@ -1,0 +1,125 @@
+"""What detectors add to a network: roi_align and non_max_suppression."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Node, TensorType
+from . import Op, register, shape_error
+from .common import ByValue, Inputs, at_least, check_indices, choice, operands
+
+
+@register
+class RoiAlign(Op):
+    """The mean (or maximum) of points in a grid of bins over regions (R, 4) of x (N, C, H, W).
+
+    Regions are x1, y1, x2, y2; a third input has the image of each -> (R, C, *output). With
+    `sampling_ratio` 0 a bin has about one point per pixel along each axis.
+    """
+
+    name = "roi_align"
+    attributes = {
+        "coordinate_transformation_mode": "half_pixel",
+        "mode": "avg",
+        "output_height": 1,
+        "output_width": 1,
+        "sampling_ratio": 0,
+        "spatial_scale": 1.0,
+    }
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, rois, images = operands(node, inputs, 3, 3)
+        choice(node, "mode", ("avg", "max"))
+        choice(node, "coordinate_transformation_mode", ("half_pixel", "output_half_pixel"))
+        at_least(node, "sampling_ratio", 0)
+        size = at_least(node, "output_height", 1), at_least(node, "output_width", 1)
+        if x.rank != 4 or rois.shape != (*images.shape, 4) or images.rank != 1 or 0 in x.shape[2:]:
+            raise shape_error(node, inputs, "takes an image, regions (R, 4) and images (R)")
+        check_indices(node, inputs, images, x.shape[0])
+        return [TensorType((rois.shape[0], x.shape[1], *size), x.type.dtype)]
+
+    def points(
+        self, node: Node, low: float, high: float, bins: int, size: int
+    ) -> tuple[Array, Array]:
+        """The pixels (2, points) and weights of all points along an axis from low to high."""
+        step = (high - low) / bins
+        if not math.isfinite(step):
+            low = step = 0.0
+        each = node["sampling_ratio"] or max(math.ceil(step), 0)
+        x = low + step * (np.arange(bins)[:, None] + (np.arange(each) + 0.5) / max(each, 1))
+        x = x.reshape(-1)
+        outside = ~((x >= -1) & (x <= size))  # so that NaN is, too
+        x = np.where(outside, 0, np.clip(x, 0, size - 1))
+        first = np.floor(x).astype(np.int64)
+        weight = np.stack([first + 1 - x, x - first])
+        return np.stack([first, np.minimum(first + 1, size - 1)]), np.where(outside, 0, weight)
+
+    def reference(self, node: Node, x: Any, rois: Any, images: Any) -> tuple[Array, ...]:
+        bins = node["output_height"], node["output_width"]
+        half = node["coordinate_transformation_mode"] == "half_pixel"
+        y = np.zeros((len(rois), x.shape[1], *bins), x.dtype)
+        for r, (region, image) in enumerate(zip(rois, images, strict=True)):
+            x1, y1, x2, y2 = (float(v) * node["spatial_scale"] - 0.5 * half for v in region)
+            if not half:
+                x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
+            rows, row_weight = self.points(node, y1, y2, bins[0], x.shape[2])
+            columns, column_weight = self.points(node, x1, x2, bins[1], x.shape[3])
+            corners = [
+                x[image][:, rows[i]][:, :, columns[j]] * row_weight[i][:, None] * column_weight[j]
+                for i, j in itertools.product(range(2), repeat=2)
+            ]
+            if not corners[0].size:
+                continue
+            value = sum(corners) if node["mode"] == "avg" else np.maximum.reduce(corners)
+            shape = (-1, bins[0], len(rows[0]) // bins[0], bins[1], len(columns[0]) // bins[1])
+            fold = np.mean if node["mode"] == "avg" else np.max
+            y[r] = fold(np.reshape(value, shape), axis=(2, 4))
+        return (y,)
+
+
+@register
+class NonMaxSuppression(ByValue):
+    """(image, class, box) of boxes, best first, that overlap no better one of their class by more
+    than a threshold.
+
+    Inputs boxes (N, B, 4), scores (N, classes, B), and three scalars: how many per class at most,
+    the threshold of intersection over union, and that of the score.
+    """
+
+    name = "non_max_suppression"
+    attributes = {"center_point_box": 0}
+    arity = (2, 5)
+
+    def corners(self, node: Node, boxes: Array) -> tuple[Array, Array]:
+        """The least and the greatest corner of each box, (B, 2) each."""
+        if node["center_point_box"]:
+            return boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+        return np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
+
+    def reference(self, node: Node, boxes: Any, scores: Any, *limits: Any) -> tuple[Array, ...]:
+        fit = boxes.ndim == scores.ndim == 3 and boxes.shape[2] == 4
+        if not fit or (boxes.shape[0], boxes.shape[1]) != (scores.shape[0], scores.shape[2]):
+            raise shape_error(node, (), "takes boxes (N, B, 4) and scores (N, classes, B)")
+        numbers = [None if v is None else v.reshape(()).item() for v in limits]
+        most, overlap, least = (numbers + [None] * 3)[:3]
+        chosen = []
+        for image, label in np.ndindex(*scores.shape[:2]):
+            low, high = self.corners(node, boxes[image])
+            area = np.prod(high - low, axis=1)
+            score = scores[image, label]
+            order = np.argsort(-score, kind="stable")
+            waiting = order if least is None else order[score[order] > least]
+            for _ in range(int(most or 0)):
+                if not len(waiting):
+                    break
+                best, waiting = waiting[0], waiting[1:]
+                chosen.append((image, label, best))
+                sides = np.minimum(high[best], high[waiting]) - np.maximum(low[best], low[waiting])
+                shared = np.prod(np.maximum(sides, 0), axis=1)
+                union = area[best] + area[waiting] - shared
+                waiting = waiting[~(shared > (overlap or 0.0) * union)]
+        return (np.array(chosen, np.int64).reshape(-1, 3),)

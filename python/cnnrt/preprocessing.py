@@ -1,0 +1,255 @@
+"""From a picture to the array that a network takes: resize, crop, order of channels, normalise.
+
+The arithmetic is that of torchvision's transforms on PIL images, pixel for pixel.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from . import checks
+from .errors import FormatError, ImageError
+from .graph import Array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Channels = Literal["RGB", "BGR", "L"]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+CHANNELS = ("RGB", "BGR", "L")
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+
+MAX_SIDE = 2**15
+"""Pixels of a side of the network's input."""
+MAX_PIXELS = 2**26
+"""Pixels of the network's input, and of a picture on its way there."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to a picture before a network sees it.
+
+    In this order: the picture is resized as `resize` says, its centre is cut out as `crop` says,
+    what is not of `size` by then is resized to it, and each value (0 to 255) of each channel
+    becomes `(value * scale - mean) / std`.
+
+    Attributes:
+        size: height and width of the network's input.
+        resize: the length that the shorter side gets, the other keeping the aspect ratio; or height
+            and width; None: the picture stays as it is.
+        interpolation: how pixels are resampled, as Pillow names it; smoothed when shrinking.
+        crop: "center" cuts out `size`, with black around a smaller picture; None: no crop.
+        channels: their order; "L" is grey.
+        scale: factor of the values; 1 / 255 where mean and std are fractions of 1.
+        mean: per channel, in the order of `channels`; nothing: zeros.
+        std: likewise; nothing: ones.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    size: tuple[int, int]
+    resize: int | tuple[int, int] | None = None
+    interpolation: Interpolation = "bilinear"
+    crop: Literal["center"] | None = "center"
+    channels: Channels = "RGB"
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            _normalise(self)
+        except FormatError as error:
+            raise ValueError(str(error)) from None
+
+    def __call__(self, image: str | os.PathLike[str] | Image | Array) -> Array:
+        """The network's input for one picture, float32 of shape (1, C, h, w).
+
+        Args:
+            image: a file, a PIL image, or an array of uint8 and of shape (H, W), (H, W, 1),
+                (H, W, 3) or (H, W, 4): grey, RGB or RGBA. Transparent parts count as white, and a
+                camera's note that the picture is turned (EXIF) is followed.
+
+        Raises:
+            ImageError: it is no picture, is damaged, or is too large.
+        """
+        from .images import open_image  # noqa: PLC0415  (Pillow, only once a picture comes)
+
+        picture = open_image(image, "L" if self.channels == "L" else "RGB")
+        return self._normalised(np.asarray(self._fitted(picture)))
+
+    def _fitted(self, picture: Image) -> Image:
+        """The picture resized and cropped to `size`."""
+        from PIL import Image, ImageOps  # noqa: PLC0415
+
+        method = Image.Resampling[self.interpolation.upper()]
+        width, height = picture.size
+        if self.resize is not None:
+            height, width = resized_size(height, width, self.resize)
+            picture = picture.resize((width, height), method)
+        h, w = self.size
+        if self.crop:
+            if width < w or height < h:
+                across, down = max(w - width, 0), max(h - height, 0)
+                border = (across // 2, down // 2, (across + 1) // 2, (down + 1) // 2)
+                picture = ImageOps.expand(picture, border)
+                width, height = picture.size
+            left, top = round((width - w) / 2), round((height - h) / 2)
+            picture = picture.crop((left, top, left + w, top + h))
+        return picture.resize((w, h), method)  # does nothing to a picture of this size
+
+    def _normalised(self, pixels: Array) -> Array:
+        """uint8 (h, w) or (h, w, 3), RGB -> float32 (1, C, h, w)."""
+        planes = np.atleast_3d(pixels)
+        if self.channels == "BGR":
+            planes = planes[:, :, ::-1]
+        # There are only 256 values: they are normalised in float64, and the pixels look them up.
+        values = np.arange(256)[:, None] * self.scale
+        table = ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+        return np.stack([table[planes[:, :, c], c] for c in range(len(self.mean))])[None]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, as JSON has them; `from_json` reads them."""
+        resize = list(self.resize) if isinstance(self.resize, tuple) else self.resize
+        lists = {"size": list(self.size), "mean": list(self.mean), "std": list(self.std)}
+        return {**vars(self), **lists, "resize": resize}
+
+    @classmethod
+    def from_json(cls, document: Any, at: str = "preprocessing") -> Preprocessing:
+        """The reverse of `to_json`; `at` is for the errors.
+
+        Raises:
+            FormatError: a field is missing, unknown, of the wrong type or out of range.
+        """
+        optional = "resize interpolation crop channels scale mean std"
+        table = checks.record(document, at, "size", optional)
+        try:
+            return cls(**table)
+        except ValueError as error:
+            raise FormatError(f"{at}: {error}") from None
+
+    @classmethod
+    def from_torchvision(cls, preset: Any) -> Preprocessing:
+        """What an `ImageClassification` does, as torchvision's `weights.transforms()` gives it.
+
+        Raises:
+            ValueError: the preset is of another kind.
+        """
+        try:
+            crop, resize = list(preset.crop_size), list(preset.resize_size)
+            mean, std = preset.mean, preset.std
+            method: Any = str(getattr(preset.interpolation, "value", preset.interpolation))
+        except (AttributeError, TypeError):
+            raise ValueError(f"expected an ImageClassification preset, got {preset!r}") from None
+        return cls(
+            size=(crop[0], crop[-1]),
+            resize=resize[0] if len(resize) == 1 else (resize[0], resize[1]),
+            interpolation=method.replace("nearest-exact", "nearest"),
+            scale=1 / 255,
+            mean=tuple(mean),
+            std=tuple(std),
+        )
+
+    @classmethod
+    def from_timm(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """What timm does when it evaluates a model of this `pretrained_cfg`.
+
+        Raises:
+            ValueError: the config asks for what a Preprocessing cannot say.
+        """
+        channels, h, w = config["input_size"]
+        mode = config.get("crop_mode") or "center"
+        if channels not in (1, 3) or mode not in ("center", "squash"):
+            raise ValueError(f"timm's crop mode {mode!r} with {channels} channels is not supported")
+        if mode == "center" and h != w:
+            raise ValueError(f"timm's crop of {h} x {w}, not a square, is not supported")
+        share = config.get("crop_pct") or 0.875
+        resize = math.floor(h / share), math.floor(w / share)
+        method: Any = config.get("interpolation") or "bilinear"
+        return cls(
+            size=(h, w),
+            resize=resize[0] if mode == "center" else resize,
+            interpolation="bilinear" if method == "random" else method,
+            channels="RGB" if channels == 3 else "L",
+            scale=1 / 255,
+            mean=tuple(config["mean"])[:channels],
+            std=tuple(config["std"])[:channels],
+        )
+
+
+def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width after `resize`; for an int as torchvision computes them.
+
+    Raises:
+        ImageError: the picture is so long and thin that it would become too large.
+    """
+    if not isinstance(resize, int):
+        return resize
+    short, long = sorted((height, width))
+    length = int(resize * long / short)
+    if resize * length > MAX_PIXELS:
+        raise ImageError(
+            f"a picture of {width} x {height} pixels is too long and thin: its shorter side "
+            f"resized to {resize}, it would have {resize} x {length}"
+        )
+    return (resize, length) if height <= width else (length, resize)
+
+
+def _normalise(self: Preprocessing) -> None:
+    """Brings the fields to their types, however they were given, and checks them."""
+
+    def put(field: str, value: Any) -> None:
+        object.__setattr__(self, field, value)  # the way around `frozen`
+
+    checks.choice(self.interpolation, "interpolation", INTERPOLATIONS)
+    checks.choice(self.channels, "channels", CHANNELS)
+    if self.crop is not None:
+        checks.choice(self.crop, "crop", ("center",))
+    put("size", _size(self.size, "size"))
+    if self.resize is not None:
+        resize: Any = self.resize
+        single = isinstance(resize, int)
+        put("resize", _side(resize, "resize") if single else _size(resize, "resize"))
+    put("scale", checks.number(self.scale, "scale"))
+    count = 1 if self.channels == "L" else 3
+    put("mean", _numbers(self.mean, "mean", count, 0.0))
+    put("std", _numbers(self.std, "std", count, 1.0))
+    if 0 in self.std:
+        checks.fail("std", "numbers other than 0", list(self.std))
+
+
+def _side(value: Any, at: str) -> int:
+    return checks.integer(value, at, 1, MAX_SIDE)
+
+
+def _size(value: Any, at: str) -> tuple[int, int]:
+    sides = _items(value, at)
+    if len(sides) != 2:
+        checks.fail(at, "[height, width]", value)
+    h, w = (_side(side, at) for side in sides)
+    if h * w > MAX_PIXELS:
+        checks.fail(at, f"at most {MAX_PIXELS} pixels", value)
+    return h, w
+
+
+def _numbers(value: Any, at: str, count: int, default: float) -> tuple[float, ...]:
+    numbers = tuple(checks.number(item, at) for item in _items(value, at)) or (default,) * count
+    if len(numbers) != count:
+        checks.fail(at, f"{count} numbers, one per channel", value)
+    return numbers
+
+
+def _items(value: Any, at: str) -> list[Any]:
+    """The items of a list, a tuple or an array, as Python's own numbers."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        checks.fail(at, "a list of numbers", value)
+    return [item.item() if isinstance(item, np.generic) else item for item in value]
