@@ -2,17 +2,17 @@
 // channels is a convolution of its own. The input's border is physical: no tap needs a test.
 //
 // A tile is one or two output rows x a few columns, accumulated in registers. The tiles of square
-// kernels load each vector of an input row once and multiply it by every tap that reads it, for both
-// output rows: 3x3 on 2 x 7 pixels takes 54 loads for 126 multiply-adds. Every output is the bias,
-// then its taps in the order kd, kh, kw: results do not depend on how rows are cut.
+// kernels load each vector of an input row once and multiply it by every tap that reads it, for
+// both output rows: 3x3 on 2 x 7 pixels takes 54 loads for 126 multiply-adds. Every output is the
+// bias, then its taps in the order kd, kh, kw: results do not depend on how rows are cut.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-// Columns of a tile: 7 fill 14 of 16 ymm and divide the usual widths. Two rows of them, and up to 13
-// inputs and 2 weights, need the 32 registers of AVX-512. Elsewhere inputs are read again for every
-// tap: with 16 registers a second row or kept inputs end on the stack.
+// Columns of a tile: 7 fill 14 of 16 ymm and divide the usual widths. Two rows of them, and up to
+// 13 inputs and 2 weights, need the 32 registers of AVX-512. Elsewhere inputs are read again for
+// every tap: with 16 registers a second row or kept inputs end on the stack.
 #if defined(CNNRT_ISA_AVX512)
 constexpr int kColumns = 7, kRows = 2;
 #elif defined(CNNRT_ISA_AVX2)
@@ -91,9 +91,9 @@ CNNRT_INLINE void add_row(f32x16 (&acc)[ROWS][COLUMNS], const float* x, const fl
     }
 }
 
-// KERNEL x KERNEL taps, STRIDE in both directions, dilation 1. The tap rows stay loops: unrolled they
-// are no faster, and 7x7 would take 5 KB of code; but their number must be a constant: otherwise
-// gcc's bookkeeping costs 3x3 a sixth of its speed.
+// KERNEL x KERNEL taps, STRIDE in both directions, dilation 1. The tap rows stay loops: unrolled
+// they are no faster, and 7x7 would take 5 KB of code; but their number must be a constant:
+// otherwise gcc's bookkeeping costs 3x3 a sixth of its speed.
 template <int KERNEL, int STRIDE, int ROWS, int COLUMNS>
 __attribute__((noinline)) void square_tile(const Layer& l, const float* x, const float* w,
                                            const float* bias, float* y) {

@@ -106,7 +106,8 @@ CNNRT_INLINE f32x16 power(f32x16 a, f32x16 b) {
     return load(x);
 }
 
-#define OP(value) [](f32x16 a, [[maybe_unused]] f32x16 b) __attribute__((always_inline)) { return value; }
+#define OP(value) \
+    [](f32x16 a, [[maybe_unused]] f32x16 b) __attribute__((always_inline)) { return value; }
 
 // min and max pass on a NaN of either operand: the vocabulary's return b, select keeps one in a.
 __attribute__((noinline)) void apply(Binary op, const Rectangle& r) {

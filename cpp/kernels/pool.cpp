@@ -1,11 +1,11 @@
 // Max and average pooling of blocked tensors, 1 to 3 dimensions, over windows given per output
 // position and axis. Nothing is read outside the image, so that no border is needed.
 //
-// Where the windows along the width are regular (the same 2, 3 or 5 taps, a stride of 1 or 2), a few
-// neighbouring outputs are computed at once: first down the columns, each input loaded once, then
-// across them, sharing the columns. All others go pixel by pixel through four partial results, so
-// that pooling a whole image is not a chain of dependent operations. Which way an output takes, and
-// so the order of its sum, depends on the layer's shape alone.
+// Where the windows along the width are regular (the same 2, 3 or 5 taps, a stride of 1 or 2), a
+// few neighbouring outputs are computed at once: first down the columns, each input loaded once,
+// then across them, sharing the columns. All others go pixel by pixel through four partial results,
+// so that pooling a whole image is not a chain of dependent operations. Which way an output takes,
+// and so the order of its sum, depends on the layer's shape alone.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {

@@ -3,7 +3,7 @@
 //
 // inner == 1: vectors along the axis. inner > 1: vectors of 16 neighbouring inner positions, each
 // lane a softmax of its own. A NaN makes its sum NaN and so its whole row, and so does a row of
-// nothing but -infinity, as -inf - -inf is NaN. Sums are made in an order that depends on the shape.
+// nothing but -infinity, as -inf - -inf is NaN. The order of a sum depends on the shape alone.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {

@@ -72,8 +72,9 @@ class Attention(Op):
         q = self.split(node, inputs, query.shape, "q_num_heads")
         k = self.split(node, inputs, key.shape, "kv_num_heads")
         v = self.split(node, inputs, value.shape, "kv_num_heads")
-        for x in (query, key, value):
-            check_kind(node, inputs, x, "f", "floats")
+        check_kind(node, inputs, query, "f", "floats")
+        if {x.type.dtype for x in (key, value, past_key, past_value) if x} != {query.type.dtype}:
+            raise shape_error(node, inputs, "all but the mask must have the same dtype")
         check_kind(node, inputs, mask, "bf", "truth values or floats")
         check_kind(node, inputs, valid, "iu", "integers")
         dtype_of(node, "softmax_precision", query.type.dtype)

@@ -70,12 +70,13 @@ class MaxPool(Pool):
         y = patches.max(axis=tuple(range(-rank, 0)))
         if len(node.outputs) < 2:
             return (y,)
-        best = patches.reshape(*y.shape, -1).argmax(-1)[..., None]
+        taps = math.prod(w.kernel)
+        best = patches.reshape(*y.shape, taps).argmax(-1)[..., None]
         count = math.prod(w.size)
         pixels = np.arange(count).reshape(w.size, order="F" if node["storage_order"] else "C")
-        places = w.patches(pixels[None, None], fill=-1).reshape(1, 1, *w.out, -1)
+        places = w.patches(pixels[None, None], fill=-1).reshape(1, 1, *w.out, taps)
         planes = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * rank)
-        places = np.broadcast_to(places, (*y.shape, places.shape[-1]))
+        places = np.broadcast_to(places, (*y.shape, taps))
         index = planes * count + np.take_along_axis(places, best, -1)[..., 0]
         return (y, index.astype(np.int64))
 

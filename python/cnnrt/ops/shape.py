@@ -316,7 +316,8 @@ class Range(Op):
         first, last, step = (v.reshape(()).item() for v in values)
         if step == 0 or not np.isfinite([first, last, step]).all():
             raise shape_error(node, inputs, f"from {first} to {last} by {step}")
-        return max(int(math.ceil((last - first) / step)), 0)
+        count: int = math.ceil((last - first) / step)
+        return max(count, 0)
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         given = operands(node, inputs, 3, 3)

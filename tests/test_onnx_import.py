@@ -1,0 +1,632 @@
+"""ONNX -> Graph: names, attributes, constants, older opsets, and files that are not what they say."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnrt import ops
+from cnnrt.errors import CnnrtError, FormatError, UnsupportedOperator
+from cnnrt.formats import read
+from cnnrt.graph import Graph, TensorSpec
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from cnnrt.formats.onnx import read_onnx, snake_case  # noqa: E402
+from cnnrt.formats.onnx_names import SCOPES_KEY  # noqa: E402
+
+FLOAT = TensorProto.FLOAT
+
+
+def model(
+    nodes: list[Any],
+    x: tuple[Any, ...] = (1, 4),
+    opset: int = 24,
+    constants: dict[str, Any] | None = None,
+    outputs: tuple[str, ...] = ("y",),
+) -> Any:
+    """A ModelProto of nodes from x to the outputs, which are of unknown shape."""
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", FLOAT, x)],
+        [helper.make_tensor_value_info(name, FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(np.asarray(a), name) for name, a in (constants or {}).items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def node(op: str, inputs: str, outputs: str = "y", scopes: list[str] | None = None, **rest: Any) -> Any:
+    """A node; names of inputs and outputs are separated by spaces, "-" is an absent one."""
+    names = [[n if n != "-" else "" for n in text.split()] for text in (inputs, outputs)]
+    made = helper.make_node(op, *names, **rest)
+    if scopes:
+        made.metadata_props.add(key=SCOPES_KEY, value=repr(scopes))
+    return made
+
+
+def evaluate(graph: Graph, **values: Any) -> list[Any]:
+    """The outputs of a graph, by the operators' references."""
+    known = {**graph.constants, **values}
+    for one in graph.nodes:
+        found = ops.op(one).reference(one, *(known[n] if n else None for n in one.inputs))
+        known.update(zip(one.outputs, found, strict=False))
+    return [known[spec.name] for spec in graph.outputs]
+
+
+def assert_like_onnx(proto: Any, x: Any) -> Graph:
+    """Checks a graph's result against onnx's own evaluator; returns the graph."""
+    from onnx.reference import ReferenceEvaluator
+
+    graph = read_onnx(proto)
+    (found,) = evaluate(graph, x=x)
+    (expected,) = ReferenceEvaluator(proto).run(None, {"x": x})
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+    return graph
+
+
+# Names ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("onnx_name", "name"),
+    [
+        ("Conv", "conv"),
+        ("BatchNormalization", "batch_normalization"),
+        ("LRN", "lrn"),
+        ("LSTM", "lstm"),
+        ("ReduceL1", "reduce_l1"),
+        ("ReduceLogSumExp", "reduce_log_sum_exp"),
+        ("PRelu", "prelu"),
+        ("MatMul", "matmul"),
+        ("MatMulInteger", "matmul_integer"),
+        ("TopK", "topk"),
+        ("ArgMax", "argmax"),
+        ("GatherND", "gather_nd"),
+        ("IsNaN", "is_nan"),
+        ("RMSNormalization", "rms_normalization"),
+        ("SpaceToDepth", "space_to_depth"),
+    ],
+)
+def test_snake_case(onnx_name: str, name: str) -> None:
+    assert snake_case(onnx_name) == name
+
+
+def test_every_operator_is_named_as_in_onnx() -> None:
+    known = {snake_case(s.name) for s in onnx.defs.get_all_schemas() if s.domain == ""}
+    own = {"activate", "linear", "silu", "adaptive_average_pool", "adaptive_max_pool"}
+    strangers = set(ops.OPS) - known - own
+    assert not strangers, f"neither ONNX's nor listed as cnnrt's own: {strangers}"
+
+
+def names_of(graph: Graph) -> list[str]:
+    return [one.name for one in graph.nodes]
+
+
+def test_names_of_modules() -> None:
+    graph = read_onnx(
+        model(
+            [
+                node("Relu", "x", "relu", ["", "block", "block.relu", "relu"]),
+                node("Relu", "relu", "relu_1", ["", "block", "block.relu", "relu_1"]),
+                node("Sigmoid", "relu_1", "val_7", ["", "block", "block.act", "silu"]),
+                node("Mul", "relu_1 val_7", "silu", ["", "block", "block.act", "silu"]),
+                node("Add", "silu x", "add", ["", "block", "add"]),
+                node("Add", "add x", "add_1", ["", "block", "add_1"]),
+                node("Exp", "add_1", "e", ["", "mish", "softplus"]),
+                node("Tanh", "e", "t", ["", "mish", "tanh"]),
+                node("Relu", "t", "relu_2", ["", "block", "block.relu", "relu_2"]),
+                node("Neg", "relu_2", "plain"),
+                node("Flatten", "plain", "y", ["", "flatten"]),
+            ]
+        )
+    )
+    assert names_of(graph) == [
+        "block.relu",
+        "block.relu_1",
+        "block.act.sigmoid",
+        "block.act",
+        "block.add",
+        "block.add_1",
+        "mish.exp",
+        "mish",
+        "block.relu_2",
+        "plain",
+        "flatten",
+        "y",  # an identity: the graph's output keeps its name
+    ]
+    assert graph.nodes[-1].op == "identity"
+    assert [one.outputs[0] for one in graph.nodes] == names_of(graph)
+    assert [spec.name for spec in graph.outputs] == ["y"]
+
+
+def test_an_output_that_has_its_modules_name() -> None:
+    graph = read_onnx(model([node("Relu", "x", "fc", ["", "fc", "relu"])], outputs=("fc",)))
+    assert [str(one) for one in graph.nodes] == ["fc = relu(x)"]
+
+
+def test_names_that_are_taken() -> None:
+    graph = read_onnx(
+        model(
+            [
+                node("Relu", "x", "a", ["", "x", "relu"]),  # as the input
+                node("Relu", "a", "b", ["", "y", "relu_1"]),  # as the output
+                node("Add", "b w", "c", ["", "w", "add"]),  # as a constant
+                node("Relu", "c", "w_1"),  # not from a module: stays
+                node("Relu", "w_1", "y", ["", "last", "relu_2"]),
+            ],
+            constants={"w": np.ones(4, np.float32)},
+        )
+    )
+    assert names_of(graph) == ["x_1", "y_1", "w_2", "w_1", "last", "y"]
+    np.testing.assert_array_equal(evaluate(graph, x=np.float32([[0, 1, 2, -1]])), [[[1, 2, 3, 1]]])
+
+
+def test_several_outputs_of_a_module() -> None:
+    split = node("Split", "x", "a b", ["", "chunk", "split"], num_outputs=2)
+    graph = read_onnx(model([split, node("Concat", "b a", axis=1)]))
+    assert graph.nodes[0].outputs == ["chunk", "chunk.1"]
+    assert graph.nodes[1].inputs == ["chunk.1", "chunk"]
+
+
+@pytest.mark.parametrize("scopes", ["[", "7", "['']", "[1, 2]", "['', '']", "(" * 300, "['', x]"])
+def test_scopes_that_are_none(scopes: str) -> None:
+    relu = node("Relu", "x")
+    relu.metadata_props.add(key=SCOPES_KEY, value=scopes)
+    relu.name = "own"
+    assert names_of(read_onnx(model([relu]))) == ["own"]
+
+
+def test_names_of_other_exporters() -> None:
+    relu = node("Relu", "x", "/features/relu_output")
+    relu.name = "/features/relu"
+    graph = read_onnx(model([relu, node("Relu", "/features/relu_output")]))
+    assert names_of(graph) == ["/features/relu", "y"]
+    assert graph.nodes[0].outputs == ["/features/relu_output"]
+
+
+# Inputs, outputs, constants, attributes ------------------------------------------------------------
+
+
+def test_free_sizes() -> None:
+    graph = read_onnx(model([node("Relu", "x")], x=("batch", 3, None, 0)))
+    assert graph.inputs == [TensorSpec("x", ("batch", 3, "x_2", "x_3"))]
+    assert graph.outputs[0].shape[:2] == ("batch", 3)  # inferred, for want of a note
+
+
+def test_initialisers_among_the_inputs() -> None:
+    proto = model([node("Add", "x w")], constants={"w": np.float32([1])})
+    proto.graph.input.append(helper.make_tensor_value_info("w", FLOAT, [1]))
+    assert [spec.name for spec in read_onnx(proto).inputs] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "expected"),
+    [
+        ({"value": numpy_helper.from_array(np.array([[1, 2]]))}, np.array([[1, 2]])),
+        ({"value_float": 0.5}, np.array(0.5, np.float32)),
+        ({"value_floats": [0.5, 1]}, np.array([0.5, 1], np.float32)),
+        ({"value_int": 7}, np.array(7)),
+        ({"value_ints": [7]}, np.array([7])),
+    ],
+    ids=str,
+)
+def test_constants(attribute: dict[str, Any], expected: Any) -> None:
+    graph = read_onnx(model([node("Constant", "", "c", **attribute), node("Cast", "c", to=1)]))
+    np.testing.assert_array_equal(graph.constants["c"], expected, strict=True)
+    assert [one.op for one in graph.nodes] == ["cast"]
+
+
+def test_attributes() -> None:
+    value = numpy_helper.from_array(np.array([3], np.int64))
+    graph = read_onnx(
+        model(
+            [
+                node("ConstantOfShape", "shape", "fill", value=value),
+                node("Cast", "fill", "cast", to=TensorProto.FLOAT16),
+                node("LeakyRelu", "x", "leaky", alpha=0.1),
+                node("Cast", "cast", to=FLOAT),
+            ],
+            constants={"shape": np.array([2])},
+        )
+    )
+    fill, cast, leaky, _ = graph.nodes
+    assert (fill["value"], fill["dtype"]) == (3, "int64")
+    assert cast["to"] == "float16"
+    assert leaky["alpha"] == 0.1
+
+
+def test_every_dtype_of_tensors() -> None:
+    arrays = {
+        dtype: np.array([0, 1], dtype)
+        for dtype in "bool int8 uint8 int16 int32 int64 float16 float32 float64".split()
+    }
+    proto = model([node("Relu", "x")], constants=arrays)
+    typed = helper.make_tensor("typed", TensorProto.FLOAT16, [2], np.float16([1, 2]))
+    proto.graph.initializer.append(typed)  # in a typed field, not as raw bytes
+    constants = read_onnx(proto).constants
+    for dtype, array in arrays.items():
+        np.testing.assert_array_equal(constants[dtype], array, strict=True)
+    np.testing.assert_array_equal(constants["typed"], np.float16([1, 2]), strict=True)
+
+
+# External data -------------------------------------------------------------------------------------
+
+
+def external(folder: Path, location: str, **more: str) -> Path:
+    """A model in `folder` whose weight of 4 floats is said to be at `location`."""
+    proto = model([node("Add", "x w")], constants={"w": np.float32([1, 2, 3, 4])})
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **more}.items():
+        tensor.external_data.add(key=key, value=value)
+    path = folder / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def test_external_data(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "w").write_bytes(b"1234" + np.float32([1, 2, 3, 4]).tobytes() + b"5")
+    path = external(tmp_path, "data/w", offset="4", length="16")
+    np.testing.assert_array_equal(read(path).graph.constants["w"], [1, 2, 3, 4])
+    with pytest.raises(FormatError, match="by its path"):
+        read(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["/etc/hostname", "../secret", "data/../../secret", "..\\secret", "C:\\secret", "", "link", "\0"],
+)
+def test_external_data_elsewhere(location: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "data").mkdir(parents=True)
+    (tmp_path / "secret").write_bytes(bytes(16))
+    (folder / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(FormatError, match=r"outside of the model's folder|cannot be read"):
+        read(external(folder, location))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"offset": "8"},
+        {"offset": "-1"},
+        {"length": "8"},
+        {"length": "x"},
+        {"offset": str(2**80)},
+        {"offset": "1" * 5000},
+    ],
+)
+def test_external_data_of_another_size(fields: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(bytes(16))
+    with pytest.raises(FormatError, match="external data|cannot be read|absent or shorter"):
+        read(external(tmp_path, "w", **fields))
+
+
+# Older opsets --------------------------------------------------------------------------------------
+
+IMAGE = (1, 2, 4, 4)
+X = np.random.default_rng(0).standard_normal(IMAGE).astype(np.float32)
+PART = {"l": np.array([3, 1])}
+
+OLDER: list[tuple[str, int, list[Any], dict[str, Any]]] = [
+    ("clip", 6, [node("Clip", "x", min=-0.5, max=0.25)], {}),
+    ("clip_above", 10, [node("Clip", "x", max=0.25)], {}),
+    ("dropout", 7, [node("Dropout", "x", ratio=0.3)], {}),
+    ("hardmax", 11, [node("Hardmax", "x", axis=2)], {}),
+    ("softmax", 11, [node("Softmax", "x")], {}),
+    ("softmax_last", 11, [node("Softmax", "x", axis=3)], {}),
+    ("log_softmax", 12, [node("LogSoftmax", "x", axis=-2)], {}),
+    ("pad", 10, [node("Pad", "x", pads=[0, 0, 1, 2, 0, 0, 0, 1], value=3.0)], {}),
+    ("reduce_mean", 13, [node("ReduceMean", "x", axes=[2, 3])], {}),
+    ("reduce_sum", 11, [node("ReduceSum", "x", axes=[1], keepdims=0)], {}),
+    ("reduce_l2", 17, [node("ReduceL2", "x")], {}),
+    ("slice", 9, [node("Slice", "x", starts=[1, 0], ends=[3, 9], axes=[2, 3])], {}),
+    ("slice_all", 9, [node("Slice", "x", starts=[0, 1], ends=[1, 2])], {}),
+    ("split", 11, [node("Split", "x", "a b", axis=2, split=[1, 3]), node("Relu", "b")], {}),
+    ("split_equal", 13, [node("Split", "x", "a b", axis=2), node("Sub", "a b")], {}),
+    ("split_input", 13, [node("Split", "x l", "y b", axis=2)], PART),
+    ("squeeze", 11, [node("Squeeze", "x", axes=[0])], {}),
+    ("unsqueeze", 12, [node("Unsqueeze", "x", axes=[0, 5])], {}),
+    ("topk", 9, [node("TopK", "x", "y i", axis=3, k=2)], {}),
+]
+
+
+@pytest.mark.parametrize(("opset", "nodes", "constants"), [c[1:] for c in OLDER], ids=[c[0] for c in OLDER])
+def test_older_opsets(opset: int, nodes: list[Any], constants: dict[str, Any]) -> None:
+    assert_like_onnx(model(nodes, IMAGE, opset, constants), X)
+
+
+def test_softmax_of_unknown_rank() -> None:
+    proto = model(
+        [node("Reshape", "x s", "r"), node("Softmax", "r", axis=1)], (24,), 11, {"s": np.array([2, 3, 4])}
+    )
+    proto.graph.initializer.pop()
+    proto.graph.input.append(helper.make_tensor_value_info("s", TensorProto.INT64, ["n"]))
+    graph = read_onnx(proto)
+    assert [one.op for one in graph.nodes] == ["reshape", "flatten", "softmax", "shape", "reshape"]
+    x = np.arange(24, dtype=np.float32)
+    (y,) = evaluate(graph, x=x, s=np.array([2, 3, 4]))
+    np.testing.assert_allclose(y.reshape(2, 12).sum(1), 1, rtol=1e-6)
+    assert y.shape == (2, 3, 4)
+
+
+def scales() -> dict[str, Any]:
+    return {"s": np.float32([1, 1, 2, 2])}
+
+
+@pytest.mark.parametrize(
+    ("opset", "nodes", "constants"),
+    [
+        (7, [node("Upsample", "x", scales=[1.0, 1.0, 2.0, 2.0])], {}),
+        (9, [node("Upsample", "x s", mode="linear")], scales()),
+        (10, [node("Resize", "x s")], scales()),
+    ],
+    ids=["upsample7", "upsample9", "resize10"],
+)
+def test_resize_before_opset_11(opset: int, nodes: list[Any], constants: dict[str, Any]) -> None:
+    (resize,) = read_onnx(model(nodes, IMAGE, opset, constants)).nodes
+    assert resize.op == "resize"
+    assert resize.inputs[:2] == ["x", ""]
+    assert resize["coordinate_transformation_mode"] == "asymmetric"
+    assert resize["nearest_mode"] == "floor"
+
+
+def test_resize_with_empty_inputs() -> None:
+    empty = {"roi": np.float32([]), "s": np.float32([]), "sizes": np.array([1, 2, 8, 8])}
+    (resize,) = read_onnx(model([node("Resize", "x roi s sizes")], IMAGE, 11, empty)).nodes
+    assert resize.inputs == ["x", "", "", "sizes"]
+
+
+def test_batch_normalization() -> None:
+    constants = {n: np.float32([1, 2]) for n in ("scale", "bias", "mean", "var")}
+    for opset, more in ((7, {}), (9, {"momentum": 0.5}), (15, {"training_mode": 0})):
+        batch_norm = node("BatchNormalization", "x scale bias mean var", epsilon=1e-3, **more)
+        assert_like_onnx(model([batch_norm], IMAGE, max(opset, 9), constants), X)
+    training = node("BatchNormalization", "x scale bias mean var", training_mode=1)
+    with pytest.raises(UnsupportedOperator, match="evaluation mode"):
+        read_onnx(model([training], IMAGE, 15, constants))
+
+
+def test_group_normalization_per_group() -> None:
+    constants = {"scale": np.float32([2]), "bias": np.float32([1])}
+    proto = model([node("GroupNormalization", "x scale bias", num_groups=1)], IMAGE, 18, constants)
+    (normalization,) = read_onnx(proto).nodes
+    graph = read_onnx(proto)
+    assert [graph.constants[n].tolist() for n in normalization.inputs[1:]] == [[2, 2], [1, 1]]
+
+
+def test_opsets_before_7_are_converted() -> None:
+    add = node("Add", "x b", broadcast=1, axis=1)
+    proto = model([add], IMAGE, 6, {"b": np.float32([1, 2])})
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", FLOAT, IMAGE))
+    proto.graph.input.append(helper.make_tensor_value_info("b", FLOAT, [2]))
+    (y,) = evaluate(read_onnx(proto), x=X)
+    np.testing.assert_array_equal(y, X + np.float32([1, 2]).reshape(2, 1, 1))
+
+
+# What cnnrt does not run, and what is no model -----------------------------------------------------
+
+
+def test_all_unsupported_nodes_are_listed() -> None:
+    proto = model(
+        [
+            node("Relu", "x", "a", ["", "fine", "relu"]),
+            node("Det", "a", "b", ["", "head", "head.det", "det"]),
+            node("FusedConv", "b x", "c", domain="com.microsoft"),
+            helper.make_node(
+                "If", ["c"], ["y"], then_branch=proto_graph("t"), else_branch=proto_graph("e")
+            ),
+        ],
+        x=(4, 4),
+    )
+    with pytest.raises(UnsupportedOperator) as raised:
+        read_onnx(proto)
+    lines = str(raised.value).splitlines()
+    assert lines[0].endswith("does not run 3 of its 4 nodes:")
+    assert lines[1].strip() == "Det (node 'b' of layer 'head.det'; inputs a: [4, 4])"
+    assert lines[2].strip().startswith("com.microsoft.FusedConv (node 'c'; inputs b: ")
+    assert lines[3].strip().startswith("If (node 'y'")
+
+
+def proto_graph(name: str) -> Any:
+    return helper.make_graph([], name, [], [helper.make_tensor_value_info("x", FLOAT, None)])
+
+
+def test_unsupported_attributes() -> None:
+    with pytest.raises(UnsupportedOperator, match="does not have the attribute 'speed'"):
+        read_onnx(model([node("Relu", "x", speed=9)]))
+    with pytest.raises(UnsupportedOperator, match="data type 16"):
+        read_onnx(model([node("Cast", "x", to=TensorProto.BFLOAT16)]))
+
+
+def edited(edit: Callable[[Any], Any]) -> Any:
+    proto = model([node("Add", "x w")], constants={"w": np.float32([1, 2, 3, 4])})
+    edit(proto)
+    return proto
+
+
+DAMAGE: list[tuple[str, Callable[[Any], Any]]] = [
+    ("has no outputs", lambda p: p.graph.ClearField("output")),
+    ("opset 99", lambda p: p.opset_import[0].__setattr__("version", 99)),
+    ("has the shape [-1]", lambda p: p.graph.initializer[0].dims.__setitem__(0, -1)),
+    ("does not fit its data", lambda p: p.graph.initializer[0].dims.__setitem__(0, 2**40)),
+    ("does not fit its data", lambda p: p.graph.initializer[0].ClearField("raw_data")),
+    ("occurs twice", lambda p: p.graph.initializer.append(p.graph.initializer[0])),
+    ("expected a name", lambda p: p.graph.initializer[0].__setattr__("name", "")),
+    ("has no shape", lambda p: p.graph.input[0].type.tensor_type.ClearField("shape")),
+    ("is made twice", lambda p: p.graph.node.append(p.graph.node[0])),
+    ("which nothing makes", lambda p: p.graph.node[0].input.__setitem__(0, "absent")),
+    ("nothing makes the output", lambda p: p.graph.node[0].output.__setitem__(0, "z")),
+    ("cycle", lambda p: p.graph.node[0].input.__setitem__(0, "y")),
+    ("expected 2 to 2", lambda p: p.graph.node[0].input.append("x")),
+    ("has no outputs", lambda p: p.graph.node[0].ClearField("output")),
+    ("control code", lambda p: p.graph.node[0].output.__setitem__(0, "\x1b")),
+    (
+        "at most 32 axes",
+        lambda p: p.graph.input[0].type.tensor_type.shape.dim.add(dim_value=2**62),
+    ),
+]
+
+
+@pytest.mark.parametrize(("message", "edit"), DAMAGE, ids=[m for m, _ in DAMAGE])
+def test_damaged_models(message: str, edit: Callable[[Any], Any]) -> None:
+    with pytest.raises(FormatError, match=re.escape(message)):
+        read_onnx(edited(edit))
+
+
+def test_other_things_that_cannot_be_read() -> None:
+    cases: list[tuple[str, Callable[[Any], Any]]] = [
+        ("data type 8", lambda p: p.graph.initializer[0].__setattr__("data_type", 8)),
+        ("sparse", lambda p: p.graph.sparse_initializer.add()),
+        ("functions of its own", lambda p: p.functions.add(name="f")),
+        ("not a tensor", lambda p: p.graph.input[0].type.sequence_type.SetInParent()),
+    ]
+    for message, edit in cases:
+        with pytest.raises(UnsupportedOperator, match=message):
+            read_onnx(edited(edit))
+
+
+def damaged(data: bytes) -> Iterator[bytes]:
+    """The file cut off at every length, and with bytes changed."""
+    yield from (data[:n] for n in range(len(data)))
+    generator = np.random.default_rng(0)
+    for i in range(len(data)):
+        flipped, other = data[i] ^ 1 << generator.integers(8), generator.integers(256)
+        for value in (flipped, other):
+            yield data[:i] + bytes([int(value)]) + data[i + 1 :]
+
+
+def test_any_damage_gives_an_error_or_a_graph() -> None:
+    proto = model(
+        [
+            node("Conv", "x w", "c", ["", "conv", "conv2d"], pads=[1, 1, 1, 1]),
+            node("Clip", "c", "d", min=0.0),
+            node("Softmax", "d", axis=1),
+        ],
+        IMAGE,
+        10,
+        {"w": np.ones((2, 2, 3, 3), np.float32)},
+    )
+    good = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for i, data in enumerate(damaged(proto.SerializeToString())):
+            source: Any = data
+            if i % 50 == 0:
+                source = Path(folder) / "model.onnx"
+                source.write_bytes(data)
+            try:
+                assert isinstance(read(source).graph, Graph)
+                good += 1
+            except CnnrtError:
+                pass
+    assert good
+
+
+# PyTorch's exporter --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def torch() -> Any:
+    pytest.importorskip("onnxscript")
+    return pytest.importorskip("torch")
+
+
+def exported(network: Any, *inputs: Any, **options: Any) -> Graph:
+    from cnnrt.exporting import export
+
+    data = export(network, inputs, None, **options)
+    assert data is not None
+    return read(data).graph
+
+
+def test_resnet18_is_named_by_its_modules(torch: Any) -> None:
+    from torchvision_cpu import torchvision
+
+    network = torchvision.models.resnet18(weights=None)
+    graph = exported(network, torch.zeros(1, 3, 64, 64))
+    modules = {name for name, module in network.named_modules() if not list(module.children())}
+    # A convolution is folded with its normalisation, by the exporter, and has that one's name.
+    expected = {m for m in modules if "conv" not in m and not m.endswith("downsample.0")}
+    names = set(graph.tensors())
+    assert expected <= names
+    assert {"layer3.1.relu_1", "layer3.1.add", "view"} <= names
+    assert graph.inputs == [TensorSpec("x", ("batch", 3, 64, 64))]
+    assert graph.outputs[0].shape == ("batch", 1000)
+    assert "layer4.1.conv2.weight" in graph.constants
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "efficientnet_b0"])
+def test_names_of_other_networks(torch: Any, name: str) -> None:
+    from torchvision_cpu import torchvision
+
+    network = getattr(torchvision.models, name)(weights=None)
+    graph = exported(network, torch.zeros(1, 3, 64, 64))
+    modules = dict(network.named_modules())
+    for one in graph.nodes:
+        base = re.sub(r"_\d+$", "", one.name)
+        parent = base.rpartition(".")[0]
+        assert base in modules or parent in modules or one.op == "identity", one.name
+    kinds = ("Hardswish", "Hardsigmoid", "SiLU", "ReLU")
+    activations = {n for n, module in modules.items() if type(module).__name__ in kinds}
+    assert activations <= set(graph.tensors())
+
+
+def test_export_leaves_the_module_as_it_was(torch: Any) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(), torch.nn.ReLU())
+    network.train()
+    network[2].eval()
+    graph = exported(network, torch.zeros(3, 4), input_names=["features"], output_names=["score"])
+    assert [m.training for m in network] == [True, True, False]
+    assert graph.inputs == [TensorSpec("features", ("batch", 4))]
+    assert [spec.name for spec in graph.outputs] == ["score"]
+    assert [one.op for one in graph.nodes] == ["gemm", "relu", "identity"]
+
+
+def test_export_of_a_fixed_batch(torch: Any) -> None:
+    class Fixed(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return x.reshape(2, 2, 2)
+
+    with pytest.warns(UserWarning, match="only at the batch size of the example, 2"):
+        assert exported(Fixed(), torch.zeros(2, 4)).inputs[0].shape == (2, 4)
+    linear = torch.nn.Linear(4, 4)
+    assert exported(linear, torch.zeros(2, 4), dynamic_shapes=()).inputs[0].shape == (2, 4)
+    free = ({1: "length"},)
+    assert exported(torch.nn.ReLU(), torch.zeros(2, 4), dynamic_shapes=free).inputs[0].shape == (
+        2,
+        "length",
+    )
+
+
+def test_export_takes_over_what_timm_and_torchvision_know(torch: Any) -> None:
+    from torchvision_cpu import torchvision
+
+    from cnnrt.exporting import export
+
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("resnet10t", pretrained=False)
+    data = export(network, torch.zeros(1, 3, 64, 64), None)
+    assert data is not None
+    document = read(data)
+    assert document.preprocessing is not None
+    assert document.preprocessing.size == tuple(network.pretrained_cfg["input_size"][1:])
+    assert document.labels is not None
+    assert document.labels[0].startswith("tench")
+
+    weights = torchvision.models.MobileNet_V3_Small_Weights.DEFAULT
+    data = export(torch.nn.Flatten(), torch.zeros(1, 3, 8, 8), None, weights=weights, labels=["a"])
+    assert data is not None
+    document = read(data)
+    assert document.labels == ["a"]
+    assert document.preprocessing is not None
+    assert document.preprocessing.resize == 256
