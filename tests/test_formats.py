@@ -29,7 +29,9 @@ def tiny() -> Graph:
         inputs=[TensorSpec("x", ("batch", 1, 2, 2))],
         outputs=[TensorSpec("scores", ("batch", 2))],
         nodes=[
-            Node("conv", "conv", ["x", "conv.weight", "conv.bias"], ["conv"], {"pads": [0, 0, 0, 0]}),
+            Node(
+                "conv", "conv", ["x", "conv.weight", "conv.bias"], ["conv"], {"pads": [0, 0, 0, 0]}
+            ),
             Node("clip", "clip", ["conv", "", "high"], ["clip"]),
             Node("flatten", "flatten", ["clip"], ["scores"]),
         ],
@@ -86,7 +88,7 @@ def assert_same(a: Graph, b: Graph) -> None:
         np.testing.assert_array_equal(array, b.constants[name], strict=True)
 
 
-# What is written is read back ---------------------------------------------------------------------
+# What is written is read back -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["bytes", "file"])
@@ -195,7 +197,11 @@ def test_float16() -> None:
 def test_attributes_of_every_kind() -> None:
     graph = tiny()
     size = Node(
-        "constant_of_shape", "fill", ["shape"], ["fill"], {"value": float("-inf"), "dtype": "float32"}
+        "constant_of_shape",
+        "fill",
+        ["shape"],
+        ["fill"],
+        {"value": float("-inf"), "dtype": "float32"},
     )
     resize = Node(
         "resize",
@@ -232,12 +238,14 @@ def test_what_a_file_cannot_hold_is_not_written(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-# The document that specifies the format ------------------------------------------------------------
+# The document that specifies the format ---------------------------------------------------------
 
 
 def test_the_example_in_the_documentation(tmp_path: Path) -> None:
     text = FORMAT_MD.read_text()
-    graph, others = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
+    graph, others = (
+        json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    )
     metadata = {**others, "cnnrt.graph": json.dumps(graph)}
     weight, bias = np.ones((2, 1, 2, 2), np.float32), np.array([0.5, -9], np.float32)
     header = {
@@ -262,7 +270,7 @@ def test_the_example_in_the_documentation(tmp_path: Path) -> None:
     np.testing.assert_array_equal(names["weight"], weight)
 
 
-# Damaged files -------------------------------------------------------------------------------------
+# Damaged files ----------------------------------------------------------------------------------
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
@@ -275,7 +283,10 @@ def test_what_is_no_model(tmp_path: Path) -> None:
         (tmp_path / "absent.bin", "no such file"),
         (tmp_path, "is a directory"),
         (file(b""), "is empty"),
-        (file(b"This is the story of a file.\n", "text.bin"), "neither a model.bin nor an ONNX file"),
+        (
+            file(b"This is the story of a file.\n", "text.bin"),
+            "neither a model.bin nor an ONNX file",
+        ),
         (file(b"hello\n", "short.bin"), "neither a model.bin nor an ONNX file"),
         (file(b"{}", "json.bin"), "neither a model.bin nor an ONNX file"),
         (file(b"some text", "text.onnx"), "not an ONNX model"),
@@ -343,7 +354,10 @@ GRAPH_DAMAGE: list[tuple[str, Callable[[Any], Any]]] = [
     ("list of them", lambda g: g["nodes"][0]["attributes"].update(pads=[[[1]]])),
     ("unknown key", lambda g: g["nodes"][0]["attributes"].update(pads={"float": "inf", "x": 1})),
     ("'conv.bias' is not one of the graph's", drop_bias),
-    ("constants['conv.bias']: expected one of", lambda g: g["constants"].update({"conv.bias": "f4"})),
+    (
+        "constants['conv.bias']: expected one of",
+        lambda g: g["constants"].update({"conv.bias": "f4"}),
+    ),
     ("expected int64, got float32", lambda g: g["constants"].update({"conv.bias": "int64"})),
     ("'extra' has no tensor", lambda g: g["constants"].update(extra="float32")),
 ]
@@ -436,7 +450,7 @@ def test_any_damage_gives_an_error_or_a_model() -> None:
     assert good  # changed weights, for example
 
 
-# Writing files -------------------------------------------------------------------------------------
+# Writing files ----------------------------------------------------------------------------------
 
 
 def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 // f32x16 as an array of narrower registers. The including header defines, for its register type
 // `reg` of kLanes floats: reg_load, reg_load_first (the first n lanes, zero in the others; any n),
-// reg_store, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div, reg_fma, reg_fnma, reg_min, reg_max,
-// reg_abs, reg_copysign, reg_round, reg_floor, reg_sqrt, reg_pow2 (2^n for integral n in
-// [-126, 127]), reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered, reg_select, reg_sum,
-// reg_largest and reg_transpose (kLanes x kLanes); masks are registers too.
+// reg_store, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div, reg_fma, reg_fnma, reg_min,
+// reg_max, reg_abs, reg_copysign, reg_round, reg_floor, reg_sqrt, reg_pow2 (2^n for integral n in
+// [-126, 127]), reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered, reg_select,
+// reg_sum, reg_largest and reg_transpose (kLanes x kLanes); masks are registers too.
 #pragma once
 
 namespace cnnrt::CNNRT_ISA {

@@ -1,4 +1,4 @@
-"""Lays the buffers of a plan out in one arena, so that those alive at the same time never overlap."""
+"""Lays the buffers of a plan out in one arena; those alive at the same time never overlap."""
 
 from __future__ import annotations
 

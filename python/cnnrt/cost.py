@@ -21,7 +21,7 @@ class Machine:
     tile_rows: int
     """Rows (pixels) of that tile."""
     cold: float = 40.0
-    """Bytes of weights read from DRAM: inside a network they have been evicted since the last run."""
+    """Bytes of weights read from DRAM: in a network they have been evicted since the last run."""
     warm: float = 100.0
     """Bytes from L3, where a network's weights are few enough to stay."""
     activations: float = 60.0
@@ -84,7 +84,8 @@ def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: f
     tiles = s.out_d * math.ceil(s.out_h / tile) * math.ceil(s.out_w / tile)
     m = math.ceil(s.m / 16) * 16
     macs = positions * tiles * s.c * m
-    compute = macs / machine.macs / tile_use(winograd_batch(tiles, s.c, s.m, tile), machine.tile_rows)
+    batch = winograd_batch(tiles, s.c, s.m, tile)
+    compute = macs / machine.macs / tile_use(batch, machine.tile_rows)
     # Transforms are limited by additions, loads and stores: measured 7 ns per tile and block of
     # 16 channels for the input of F(4x4), 5 for its output; F(2x2) half of that.
     scale = (126.0 / machine.macs) * (1.0 if tile == 4 else 0.5)

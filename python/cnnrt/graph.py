@@ -1,14 +1,14 @@
-"""The graph of a network: what every format is read into, every pass rewrites and a plan is made of.
+"""The graph of a network: what formats are read into, passes rewrite and a plan is made of.
 
 Operators are those of ONNX (https://onnx.ai/onnx/operators/) with their attributes, inputs and
-outputs in the same order, named in snake_case: ``Conv`` is ``conv``. `cnnrt.ops` defines each. A few
-fused operators that only the passes make are defined there too.
+outputs in the same order, named in snake_case: ``Conv`` is ``conv``. `cnnrt.ops` defines each, and
+a few fused operators that only the passes make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,7 @@ class Graph:
     def copy(self) -> Graph:
         """A graph whose nodes and tables may be changed; the constants' arrays are shared."""
         nodes = [
-            replace(n, inputs=list(n.inputs), outputs=list(n.outputs), attributes=dict(n.attributes))
+            Node(n.op, n.name, list(n.inputs), list(n.outputs), dict(n.attributes))
             for n in self.nodes
         ]
         return Graph(

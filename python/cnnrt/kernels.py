@@ -3,8 +3,8 @@
 A call makes a graph of one operator and runs it the way a network is run: same plan, same kernels.
 Weights are packed anew by every call, so this is for learning and testing, not for speed.
 
-All arrays are float32, N C H W, in and out. `activation` is the name of one of `ACTIVATIONS`, or a
-tuple (name, alpha, beta). `threads` and `isa` choose how many threads and which instruction-set tier
+All arrays are float32, N C H W, in and out. `activation` is the name of one of `ACTIVATIONS`, or
+a tuple (name, alpha, beta). `threads` and `isa` choose how many threads and which instruction-set tier
 run the kernel.
 
 Raises (all functions):
@@ -58,37 +58,6 @@ def conv2d(
     Returns:
         (N, M, out height, out width) with out = floor((in + 2 p - d (k - 1) - 1) / s) + 1.
     """
-    return _conv(
-        x,
-        weight,
-        bias,
-        stride,
-        padding,
-        dilation,
-        groups,
-        residual,
-        activation,
-        algorithm,
-        threads=threads,
-        isa=isa,
-    )
-
-
-def _conv(
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    stride: Pair,
-    padding: Pair | str,
-    dilation: Pair,
-    groups: int,
-    residual: Array | None,
-    activation: ActivationLike,
-    algorithm: str,
-    *,
-    threads: int | None,
-    isa: str | None,
-) -> Array:
     rank = np.ndim(x) - 2
     attributes: dict[str, Any] = {
         "strides": _per_axis(stride, rank),

@@ -182,8 +182,8 @@ class Model:
         """
         if self.preprocessing is None:
             raise GraphError(
-                "this model does not say how an image becomes its input: no preprocessing was given "
-                "when it was converted (cnnrt convert --size ... --mean ... --std ...)"
+                "this model does not say how an image becomes its input: no preprocessing was "
+                "given when it was converted (cnnrt convert --size ... --mean ... --std ...)"
             )
         scores = self(self.preprocessing(image))
         if isinstance(scores, dict):
@@ -233,7 +233,8 @@ class Model:
             given = [x[name] for name in self._names]
         elif len(self._names) != 1:
             raise ShapeError(
-                f"this model has {len(self._names)} inputs: give a dict with {', '.join(self._names)}"
+                f"this model has {len(self._names)} inputs; give a dict of arrays by name: "
+                f"{', '.join(self._names)}"
             )
         else:
             given = [x]

@@ -13,7 +13,7 @@ from .arena import assign_offsets
 from .cost import machine
 from .graph import Array, Graph
 from .lowering import Lowering, Packed, ReferenceStep
-from .lowering.tensors import At, Buffer, Step, ViewAt
+from .lowering.tensors import At, Buffer, Plain, Step, ViewAt
 from .passes import specialise
 
 ARENA, EXTERNAL = 1, 2
@@ -90,7 +90,7 @@ class Plan:
         """Outputs of the graph, in order; inputs are contiguous and of the planned types."""
         if not self._arrays and self.externals:
             return self._run_segments(inputs)
-        return self.core.run(inputs)  # type: ignore[no-any-return]
+        return self.core.run(inputs)
 
     def _run_segments(self, inputs: Sequence[Array]) -> list[Array]:
         arrays = [*inputs, *(np.empty(t.shape, t.dtype) for t in self.externals[len(inputs) :])]
@@ -105,7 +105,7 @@ class Plan:
 
     def _run_reference(self, step: ReferenceStep, arrays: list[Array]) -> None:
         inputs = [
-            arrays[x.buffer.external or 0].reshape(x.type.shape) if hasattr(x, "buffer") else x
+            arrays[x.buffer.external or 0].reshape(x.type.shape) if isinstance(x, Plain) else x
             for x in step.inputs
         ]
         results = ops.op(step.node).reference(step.node, *inputs)
@@ -115,7 +115,7 @@ class Plan:
 
     def time(self, inputs: Sequence[Array]) -> list[int]:
         """Nanoseconds of each kernel step in one run, with a barrier after every step."""
-        return self.core.time(inputs)  # type: ignore[no-any-return]
+        return self.core.time(inputs)
 
     def describe(self) -> list[StepInfo]:
         """The steps in order."""

@@ -1,7 +1,7 @@
 """Holds every operator against the test cases of the ONNX standard: one node each.
 
-A case runs if cnnrt has its operator and NumPy its dtypes. Then the cases are damaged at random: all
-that shape inference may raise is an error of cnnrt, and what it lets pass, the reference must
+A case runs if cnnrt has its operator and NumPy its dtypes. Then the cases are damaged at random:
+all that shape inference may raise is an error of cnnrt, and what it lets pass, the reference must
 compute in the types inferred.
 """
 
@@ -65,7 +65,7 @@ def scalar_array(value: Any) -> Any:
 
 
 def cases() -> Iterator[Any]:
-    from onnx.backend.test.case.node import collect_testcases  # noqa: PLC0415
+    from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

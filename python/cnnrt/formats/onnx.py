@@ -95,7 +95,7 @@ def _parse(
 
 
 def _checked(proto: ModelProto, at: str) -> ModelProto:
-    """The model if it is one at all, of an opset from 7 on.
+    """The model, if it is one at all and has nothing that cnnrt reads of no model.
 
     Raises:
         FormatError, UnsupportedOperator: see `read_onnx`.
@@ -112,22 +112,12 @@ def _checked(proto: ModelProto, at: str) -> ModelProto:
     if graph.sparse_initializer:
         raise UnsupportedOperator(f"{at}: has sparse initialisers, which cnnrt does not read")
     if proto.functions:
-        names = ", ".join(sorted({f.name for f in proto.functions}))
+        names = ", ".join(sorted({str(f.name) for f in proto.functions}))
         raise UnsupportedOperator(
             f"{at}: has functions of its own ({names[:200]}); onnx.inliner.inline_local_functions "
             "replaces them by their nodes"
         )
-    if opset >= opsets.OLDEST:
-        return proto
-    import onnx.version_converter  # noqa: PLC0415
-
-    try:
-        onnx.checker.check_model(proto)  # the converter trusts what it gets
-        return onnx.version_converter.convert_version(proto, opsets.OLDEST)
-    except Exception as error:  # both raise errors of many kinds
-        raise UnsupportedOperator(
-            f"{at}: is of opset {opset}, which onnx cannot convert to {opsets.OLDEST}: {error}"
-        ) from None
+    return proto
 
 
 def _opset(proto: ModelProto) -> int:
@@ -212,6 +202,9 @@ class _Importer:
             checks.name_or_absent(name, at)
         if not any(proto.output):
             raise FormatError(f"{at}: has no outputs")
+        # protobuf gives bytes where a string is not UTF-8.
+        for text in (proto.op_type, proto.domain, proto.name):
+            checks.string(text, at)
         own = proto.domain in ("", "ai.onnx")
         if own and proto.op_type == "Constant":
             self._put_constant(proto.output[0], self._constant(proto, at))
@@ -413,8 +406,9 @@ def _shape(value: ValueInfoProto) -> Shape | None:
         if dim.HasField("dim_value") and dim.dim_value > 0:
             dims.append(dim.dim_value)
         else:  # 0 and -1 are how some exporters say that a size is free
-            free = dim.dim_param if checks.is_text(dim.dim_param) else ""
-            dims.append(free[: checks.MAX_NAME] or f"{value.name}_{i}")
+            free = dim.dim_param
+            known = isinstance(free, str) and 0 < len(free) <= checks.MAX_NAME
+            dims.append(free if known and checks.is_text(free) else f"{value.name}_{i}")
     return tuple(dims)
 
 

@@ -1,6 +1,8 @@
 """Nodes of older ONNX opsets, said as the latest opset says them.
 
-Opsets from 7 on are adapted here; what changed before that is left to onnx's version converter.
+An attribute that is not adapted here and that the latest opset does not have is unknown to cnnrt's
+operator, so that the node is refused. onnx's own version converter is not used: of an Add of opset 6
+that broadcasts along axis 1 it makes one that does so along axis 0.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import numpy as np
 from ..errors import UnsupportedOperator
 from ..graph import Array, Node
 
-OLDEST, LATEST = 7, 28
-"""The opsets between which this file knows all changes of the operators that cnnrt has."""
+LATEST = 28
+"""The opset up to which this file knows all changes of the operators that cnnrt has."""
 
 MAX_CHANNELS = 2**20
 
@@ -45,6 +47,8 @@ def adapt(node: Node, opset: int, around: Surroundings) -> list[Node]:
         UnsupportedOperator: there are none.
     """
     nodes = [node]
+    if opset < 6:
+        node.attributes.pop("consumed_inputs", None)  # allowed to work in place
     for before, adapter in ADAPTERS.get(node.op, ()):
         if opset < before:
             nodes = [made for old in nodes for made in adapter(old, around)]
@@ -84,6 +88,48 @@ def _batch_normalization(node: Node, around: Surroundings) -> list[Node]:
     if not node.attributes.pop("spatial", 1):
         raise UnsupportedOperator("spatial 0, statistics per element")
     return without("momentum")(node, around)
+
+
+def _batch_normalization_6(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
+    if not node.attributes.pop("is_test", 0):
+        raise UnsupportedOperator("is_test 0; export the model in evaluation mode")
+    return [node]
+
+
+def _broadcast(node: Node, around: Surroundings) -> list[Node]:
+    """The second input's axes are those of the first from `axis` on, or the last."""
+    axis = node.attributes.pop("axis", None)
+    if not node.attributes.pop("broadcast", 0) or axis is None:
+        return [node]
+    a, b = (around.shape(name) for name in node.inputs[:2])
+    if a is None or b is None:
+        raise UnsupportedOperator(f"broadcast along axis {axis} of inputs of unknown shapes")
+    return _trailing_axes(node, around, len(a) - axis % len(a) - len(b), len(b))
+
+
+def _prelu(node: Node, around: Surroundings) -> list[Node]:
+    """One slope per channel, along axis 1."""
+    x, slope = (around.shape(name) for name in node.inputs[:2])
+    if x is None or slope is None:
+        raise UnsupportedOperator("inputs of unknown shapes")
+    many = len(slope) == 1 and slope != (1,)
+    return _trailing_axes(node, around, len(x) - 2 if many else 0, 1)
+
+
+def _trailing_axes(node: Node, around: Surroundings, count: int, rank: int) -> list[Node]:
+    """The node with `count` axes of size 1 added behind the `rank` axes of its second input."""
+    if count <= 0:
+        return [node]
+    axes = around.add_constant(f"{node.name}.axes", np.arange(rank, rank + count))
+    aligned = around.add_tensor(f"{node.name}.aligned")
+    unsqueeze = Node("unsqueeze", aligned, [node.inputs[1], axes], [aligned])
+    node.inputs[1] = aligned
+    return [unsqueeze, node]
+
+
+def _concat(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
+    node.attributes.setdefault("axis", 1)
+    return [node]
 
 
 def _split(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
@@ -164,19 +210,25 @@ def _sequence(*adapters: Adapter) -> Adapter:
     return adapter
 
 
+BROADCASTING = "add sub mul div pow and or xor equal greater less".split()
 REDUCTIONS = ("l1", "l2", "log_sum", "log_sum_exp", "max", "mean", "min", "prod", "sum_square")
 ALWAYS = LATEST + 1
 
 ADAPTERS: dict[str, Sequence[tuple[int, Adapter]]] = {
-    "batch_normalization": [(ALWAYS, _batch_normalization)],
+    **{op: [(7, _broadcast)] for op in BROADCASTING},
+    "batch_normalization": [(7, _batch_normalization_6), (ALWAYS, _batch_normalization)],
     "clip": [(11, _sequence(to_input("min", 1, np.float32), to_input("max", 2, np.float32)))],
-    "dropout": [(12, without("ratio")), (ALWAYS, without("seed"))],
+    "concat": [(4, _concat)],
+    "dropout": [(12, without("ratio", "is_test")), (ALWAYS, without("seed"))],
+    "gemm": [(7, without("broadcast"))],
     "group_normalization": [(21, _group_normalization)],
     "hardmax": [(13, _softmax)],
     "log_softmax": [(13, _softmax)],
     "pad": [(11, _sequence(to_input("pads", 1), to_input("value", 2, np.float32)))],
+    "prelu": [(7, _prelu)],
     "reduce_sum": [(13, to_input("axes", 1))],
     **{f"reduce_{kind}": [(18, to_input("axes", 1))] for kind in REDUCTIONS},
+    "reshape": [(5, to_input("shape", 1))],
     "resize": [(11, _resize), (ALWAYS, _absent_if_empty)],
     "scatter": [(ALWAYS, _renamed("scatter_elements"))],
     "slice": [

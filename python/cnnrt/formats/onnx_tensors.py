@@ -85,7 +85,7 @@ def _external(tensor: TensorProto, size: int, at: str, folder: Path | None) -> b
         FormatError: the file is outside of `folder`, absent, or too short.
     """
     fields = {entry.key: entry.value for entry in tensor.external_data}
-    location = fields.get("location", "")
+    location = str(fields.get("location", ""))  # bytes where it is not UTF-8
     if folder is None:
         raise FormatError(
             f"{at}: its data are in {location!r}; load the model by its path, not from bytes"

@@ -275,7 +275,7 @@ class Lowering:
                 h=h,
                 w=w,
                 note="zero border",
-                work=y.buffer.nbytes / 40,
+                work=(y.buffer.nbytes - y.n * y.blocks * d * h * w * BLOCK * 4) / 40,
                 **border._asdict(),
             )
             self._after_border = len(self.steps)
@@ -458,7 +458,7 @@ class Strided(NamedTuple):
 
     @staticmethod
     def of_blocked(x: Blocked, like: Blocked | None = None) -> Strided:
-        """Over the axes n, block, d, h, w, lane; axes of size 1 are broadcast to those of `like`."""
+        """Over the axes n, block, d, h, w, lane; axes of size 1 broadcast to those of `like`."""
         v = x.view()
         strides = [v.image, v.block, v.plane, v.row, BLOCK, 1]
         if like is not None:
@@ -487,12 +487,13 @@ def blocked_shape(x: Blocked) -> tuple[int, ...]:
 
 
 def merge_axes(shape: Sequence[int], *strides: Sequence[int]) -> tuple[list[int], list[list[int]]]:
-    """Drops axes of size 1 and makes one of neighbours that are contiguous in every operand."""
+    """Drops axes of size 1, and makes one of neighbours that are contiguous in every operand."""
     axes: list[tuple[int, tuple[int, ...]]] = []
     for n, *steps in zip(shape, *strides, strict=True):
         if n == 1:
             continue
-        if axes and all(outer == n * inner for outer, inner in zip(axes[-1][1], steps, strict=True)):
+        outer = axes[-1][1] if axes else None
+        if outer and all(o == n * i for o, i in zip(outer, steps, strict=True)):
             axes[-1] = (axes[-1][0] * n, tuple(steps))
         else:
             axes.append((n, tuple(steps)))

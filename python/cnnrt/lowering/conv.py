@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,17 +13,17 @@ from .. import _core
 from ..cost import ConvShape, im2col_time, winograd_batch, winograd_time
 from ..graph import Array, Node
 from ..ops.windows import Windows, resolve_windows
-from . import BLOCK, At, Blocked, Border, Lowering, Strided, blocked_shape, borders, epilogue, lowers
+from . import Lowering, Strided, blocked_shape, borders, epilogue, lowers
 from .dense import linear_step
-from .tensors import ceil_div
+from .tensors import BLOCK, At, Blocked, Border, ceil_div
 
 PLANAR_CHANNELS = 15
 """Up to this many input channels a plain input is read in place: blocking it would not pay."""
 
 ROOT_2 = math.sqrt(2.0)
 WINOGRAD_G: dict[int, Array] = {
-    # Weight transforms G of F(2x2) for the points 0, +-1, and of F(4x4) for 0, +-sqrt(1/2), +-sqrt(2);
-    # the input and output transforms that belong to them are in cpp/kernels/winograd.cpp.
+    # Weight transforms G, of F(2x2) for the points 0, +-1 and of F(4x4) for 0, +-sqrt(1/2),
+    # +-sqrt(2). The input and output transforms that belong to them: cpp/kernels/winograd.cpp.
     2: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
     4: np.array(
         [
@@ -154,7 +155,7 @@ def lower_conv(node: Node, to: Lowering) -> bool:
     return True
 
 
-def _per_axis(w: Windows, *names: str) -> dict[str, int]:
+def _per_axis(w: Windows, *names: str) -> dict[str, Any]:
     """kernel_d, kernel_h, ... from the fields of Windows."""
     fill = {"begin": 0}
     fields = {}
@@ -165,7 +166,7 @@ def _per_axis(w: Windows, *names: str) -> dict[str, int]:
     return fields
 
 
-def _planar(node: Node, to: Lowering, w: Windows, weight: Array, common: dict[str, object]) -> None:
+def _planar(node: Node, to: Lowering, w: Windows, weight: Array, common: dict[str, Any]) -> None:
     name = node.inputs[1]
     x = to.plain(node.inputs[0])
     y = to.new_blocked(node.outputs[0])
@@ -196,7 +197,7 @@ def _planar(node: Node, to: Lowering, w: Windows, weight: Array, common: dict[st
 
 
 def _depthwise(
-    node: Node, to: Lowering, w: Windows, weight: Array, common: dict[str, object]
+    node: Node, to: Lowering, w: Windows, weight: Array, common: dict[str, Any]
 ) -> None:
     x = to.blocked(node.inputs[0])
     y = to.new_blocked(node.outputs[0])
@@ -233,7 +234,7 @@ def _im2col(
     w: Windows,
     weight: Array,
     residual: Blocked | None,
-    common: dict[str, object],
+    common: dict[str, Any],
 ) -> None:
     name, group = node.inputs[1], node["group"]
     x = to.blocked(node.inputs[0])
@@ -242,7 +243,7 @@ def _im2col(
     kernel, dilation = three(w.kernel, 1), three(w.dilation, 1)
     taps = math.prod(kernel)
     flat_weight = weight.reshape(m, group_c, taps)
-    fields: dict[str, object]
+    fields: dict[str, Any]
     if group == 1:
         blocks_read = x.blocks
         panel = x.c * taps * BLOCK
@@ -315,7 +316,7 @@ def _im2col(
 
 
 def group_windows(c: int, m: int, group: int) -> tuple[list[int], int]:
-    """For each block of 16 outputs the first block of channels that it reads, and how many all read.
+    """For each block of 16 outputs the first block of channels that it reads; how many all read.
 
     The windows have one length, so that panels do; the last ones start earlier where they would
     reach beyond the tensor.
@@ -332,7 +333,7 @@ def group_windows(c: int, m: int, group: int) -> tuple[list[int], int]:
 
 
 def _winograd(
-    node: Node, to: Lowering, w: Windows, weight: Array, tile: int, common: dict[str, object]
+    node: Node, to: Lowering, w: Windows, weight: Array, tile: int, common: dict[str, Any]
 ) -> None:
     x = to.blocked(node.inputs[0])
     y = to.new_blocked(node.outputs[0])

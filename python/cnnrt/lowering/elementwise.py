@@ -10,8 +10,8 @@ from ..graph import Array, Node
 from ..ops import OPS
 from ..ops.activation import Activation
 from ..ops.elementwise import Unary
-from . import BLOCK, Blocked, Lowering, Strided, blocked_shape, lowers
-from .tensors import ceil_div
+from . import Lowering, Strided, blocked_shape, lowers
+from .tensors import BLOCK, Blocked, ceil_div
 
 BINARY = {"add", "sub", "mul", "div", "min", "max", "pow", "prelu"}
 

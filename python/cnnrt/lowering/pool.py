@@ -31,7 +31,9 @@ def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> list[Window]:
     return table
 
 
-def pool_step(node: Node, to: Lowering, mode: str, windows: list[list[Window]], dilation: tuple[int, ...]) -> None:
+def pool_step(
+    node: Node, to: Lowering, mode: str, windows: list[list[Window]], dilation: tuple[int, ...]
+) -> None:
     """Appends a pool whose windows are given for each spatial axis of x."""
     x = to.blocked(node.inputs[0])
     y = to.new_blocked(node.outputs[0])

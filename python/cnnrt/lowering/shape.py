@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from ..graph import Node
-from . import BLOCK, Lowering, lowers
-from .tensors import Plain
+from . import Lowering, lowers
+from .tensors import BLOCK, Plain
 
 
 @lowers("reshape", "flatten", "squeeze", "unsqueeze")

@@ -96,10 +96,11 @@ class Attention(Op):
             raise shape_error(node, inputs, "takes one number of valid keys per image")
         scores = (*q[:3], total)
         if mask:
-            fits(node, inputs, mask, (*scores[:3], min(mask.shape[-1:] or (total,))), "mask")
-        choice_of_mode = at_least(node, "qk_matmul_output_mode", 0)
-        if choice_of_mode > 3:
-            raise shape_error(node, inputs, f"qk_matmul_output_mode {choice_of_mode}")
+            if mask.rank == 0 or mask.shape[-1] > total:
+                raise shape_error(node, inputs, f"mask must be for at most {total} keys")
+            fits(node, inputs, mask, (*scores[:3], mask.shape[-1]), "mask")
+        if at_least(node, "qk_matmul_output_mode", 0) > 3:
+            raise shape_error(node, inputs, "qk_matmul_output_mode is beyond 3")
         out = (*q[:3], v[3]) if query.rank == 4 else (q[0], q[2], q[1] * v[3])
         shapes = [out, (*k[:2], total, k[3]), (*v[:2], total, v[3]), scores]
         return [TensorType(shape, query.type.dtype) for shape in shapes][: len(node.outputs)]

@@ -66,10 +66,7 @@ class Gemm(Op):
 
     def reference(self, node: Node, a: Any, b: Any, c: Any = None) -> tuple[Array, ...]:
         y = (a.T if node["transA"] else a) @ (b.T if node["transB"] else b)
-        if a.dtype.kind in "iu":
-            alpha, beta = int(node["alpha"]), int(node["beta"])
-        else:
-            alpha, beta = node["alpha"], node["beta"]
+        alpha, beta = node["alpha"], node["beta"]
         if alpha != 1:
             y = alpha * y
         if c is not None and beta != 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,16 @@ def check_channels(node: Node, inputs: Inputs, least_rank: int) -> None:
         raise shape_error(node, inputs, f"x needs at least {least_rank} axes")
     if any(v.shape != x.shape[1:2] for v in vectors):
         raise shape_error(node, inputs, f"all but x must have shape ({x.shape[1]},)")
+
+
+def check_filled(node: Node, inputs: Inputs, sizes: Sequence[int]) -> None:
+    """Checks that the axes over which statistics are taken are not empty.
+
+    Raises:
+        ShapeError: one is.
+    """
+    if 0 in sizes:
+        raise shape_error(node, inputs, "there are no statistics of nothing")
 
 
 def standardise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array]:
@@ -71,6 +82,7 @@ class InstanceNormalization(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, *_ = operands(node, inputs, 3, 3)
         check_channels(node, inputs, 3)
+        check_filled(node, inputs, x.shape[2:])
         return [x.type]
 
     def reference(self, node: Node, x: Any, scale: Any, bias: Any) -> tuple[Array, ...]:
@@ -92,6 +104,7 @@ class GroupNormalization(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, *_ = operands(node, inputs, 3, 3)
         check_channels(node, inputs, 2)
+        check_filled(node, inputs, x.shape[1:])
         if x.shape[1] % at_least(node, "num_groups", 1):
             raise shape_error(node, inputs, f"{node['num_groups']} groups of {x.shape[1]} channels")
         return [x.type]
@@ -117,6 +130,7 @@ class LayerNormalization(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, scale, bias = operands(node, inputs, 2, 3)
         axis = axis_of(node, inputs, node["axis"], x.rank)
+        check_filled(node, inputs, x.shape[axis:])
         fits(node, inputs, scale, x.shape, "scale")
         fits(node, inputs, bias, x.shape, "bias")
         shape = (*x.shape[:axis], *[1] * (x.rank - axis))
@@ -140,7 +154,8 @@ class RMSNormalization(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, scale = operands(node, inputs, 2, 2)
-        axis_of(node, inputs, node["axis"], x.rank)
+        axis = axis_of(node, inputs, node["axis"], x.rank)
+        check_filled(node, inputs, x.shape[axis:])
         fits(node, inputs, scale, x.shape, "scale")
         return [x.type]
 
@@ -184,7 +199,8 @@ class MeanVarianceNormalization(SameType):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         (x,) = operands(node, inputs, 1, 1)
-        axes_of(node, inputs, node["axes"], x.rank)
+        axes = axes_of(node, inputs, node["axes"], x.rank)
+        check_filled(node, inputs, [x.shape[a] for a in axes])
         return [x.type]
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,13 @@ def greatest(dtype: np.dtype[Any]) -> Any:
     return True if dtype.kind == "b" else np.iinfo(dtype).max
 
 
+def mean(x: Array, axes: Axes) -> Array:
+    """The mean, in float32 or better on the way; of nothing NaN, and no warning."""
+    count = math.prod(x.shape[a] for a in axes)
+    total = x.sum(axis=axes, keepdims=True, dtype=np.promote_types(x.dtype, np.float32))
+    return np.asarray(total / count if count else total * np.nan)
+
+
 def log_sum_exp(x: Array, axes: Axes) -> Array:
     high = x.max(axis=axes, keepdims=True, initial=lowest(x.dtype))
     high = np.where(np.isfinite(high), high, 0)
@@ -31,7 +39,7 @@ def log_sum_exp(x: Array, axes: Axes) -> Array:
 
 REDUCTIONS: dict[str, Callable[[Any, Axes], Any]] = {
     "reduce_sum": lambda x, axes: x.sum(axis=axes, keepdims=True),
-    "reduce_mean": lambda x, axes: x.mean(axis=axes, keepdims=True),
+    "reduce_mean": mean,
     "reduce_prod": lambda x, axes: x.prod(axis=axes, keepdims=True),
     "reduce_max": lambda x, axes: x.max(axis=axes, keepdims=True, initial=lowest(x.dtype)),
     "reduce_min": lambda x, axes: x.min(axis=axes, keepdims=True, initial=greatest(x.dtype)),

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from .. import ops
-from ..errors import CnnrtError, ShapeError
+from ..errors import CnnrtError, GraphError, ShapeError
 from ..graph import Array, Graph, Node, TensorType
 from ..ops import Operand
 
 MAX_FOLDED_ELEMENTS = 1 << 26
-"""Constants above this are left to be computed at run time: a small file must not make a large one."""
+"""Larger constants are left to be computed at run time: a small file must not make a large one."""
 
 BY_TYPE = {"shape", "size"}
 """Operators whose result depends on the type of their input alone."""
@@ -34,12 +34,17 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
             for name in node.inputs
         ]
         inferred = ops.op(node).infer(node, operands)
-        types.update(zip(node.outputs, inferred, strict=False))
+        if len(inferred) != len(node.outputs):
+            raise GraphError(
+                f"node {node.name!r} ({node.op}) has {len(node.outputs)} outputs; "
+                f"the operator makes {len(inferred)}"
+            )
+        types.update(zip(node.outputs, inferred, strict=True))
         values = _fold(node, operands, inferred)
         if values is None:
             kept.append(node)
             continue
-        for name, value in zip(node.outputs, values, strict=False):
+        for name, value in zip(node.outputs, values, strict=True):
             if name:
                 graph.constants[name] = value
                 types[name] = TensorType(value.shape, value.dtype)
@@ -66,6 +71,6 @@ def _fold(
         values = ops.op(node).reference(node, *inputs)
     except CnnrtError:
         raise
-    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+    except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
         raise ShapeError(f"node {node.name!r} ({node.op}) cannot be evaluated: {error}") from error
     return tuple(np.ascontiguousarray(v).reshape(np.shape(v)) for v in values)

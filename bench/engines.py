@@ -1,0 +1,303 @@
+"""The engines that are measured, each behind the same small interface.
+
+An engine is loaded once for one input shape and number of threads, and is then a function from an
+array to an array: the whole call as a Python program makes it. Options are the ones that make each
+engine fastest at float32; nothing else is tuned.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Run = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network as files, and the shape at which it will run."""
+
+    onnx: Path
+    torchscript: Path | None
+    shape: tuple[int, ...]
+
+
+class Engine(ABC):
+    """Loads networks for one inference engine."""
+
+    package: str
+    """Its name on PyPI."""
+
+    def __init__(self, option: str = "") -> None:
+        self.option = option
+
+    @classmethod
+    def version(cls) -> str | None:
+        """The installed version; None if the engine is not installed."""
+        try:
+            return version(cls.package)
+        except PackageNotFoundError:
+            return None
+
+    @abstractmethod
+    def load(self, source: Source, threads: int) -> Run:
+        """The network as a function. Raises whatever the engine raises if it cannot."""
+
+    def steps(self, x: Array, repeats: int) -> list[tuple[str, int]]:
+        """Kernel and shortest time in ns of each step, for engines that tell."""
+        raise NotImplementedError
+
+
+class Cnnrt(Engine):
+    """cnnrt; the option is the algorithm of its 3x3 convolutions."""
+
+    package = "cnnrt"
+
+    @classmethod
+    def version(cls) -> str | None:
+        found = super().version()
+        if found is None and importlib.util.find_spec("cnnrt"):  # a source tree on PYTHONPATH
+            return "0"
+        return found
+
+    def load(self, source: Source, threads: int) -> Run:
+        import cnnrt  # noqa: PLC0415
+
+        self.model = cnnrt.load(source.onnx, threads=threads, algorithm=self.option or "auto")
+        return self.model
+
+    def steps(self, x: Array, repeats: int) -> list[tuple[str, int]]:
+        plan = self.model._plan((x.shape,), tuple(spec.name for spec in self.model.outputs))
+        steps = [s for s in plan.describe() if s.kernel != "reference"]
+        times = np.min([plan.time((x,)) for _ in range(repeats)], axis=0)
+        return [(s.kernel, int(t)) for s, t in zip(steps, times, strict=True)]
+
+
+class OnnxRuntime(Engine):
+    """ONNX Runtime on its own CPU provider."""
+
+    package = "onnxruntime"
+
+    def load(self, source: Source, threads: int) -> Run:
+        import onnxruntime  # noqa: PLC0415
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        # A fixed batch size lets it fold shapes; the name is the exporter's. Unused ones are ignored.
+        options.add_free_dimension_override_by_name("batch", source.shape[0])
+        session = onnxruntime.InferenceSession(
+            str(source.onnx), options, providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+
+        def run(x: Array) -> Array:
+            y: Array = session.run(None, {name: x})[0]
+            return y
+
+        return run
+
+
+class OpenVino(Engine):
+    """OpenVINO's CPU plugin."""
+
+    package = "openvino"
+
+    def load(self, source: Source, threads: int) -> Run:
+        import openvino  # noqa: PLC0415
+
+        core = openvino.Core()
+        model = core.read_model(source.onnx)
+        model.reshape(list(source.shape))
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads,
+        }
+        request = core.compile_model(model, "CPU", options).create_infer_request()
+
+        def run(x: Array) -> Array:
+            y: Array = request.infer(x, share_inputs=True, share_outputs=True)[0]
+            return y
+
+        return run
+
+
+class Ncnn(Engine):
+    """ncnn, through pnnx. It has no batches: images run one after the other, as its users do."""
+
+    package = "ncnn"
+
+    def load(self, source: Source, threads: int) -> Run:
+        import ncnn  # noqa: PLC0415
+
+        if source.torchscript is None:
+            raise ValueError("pnnx needs TorchScript, which this network has not")
+        param, weights = self._convert(source.torchscript, (1, *source.shape[1:]))
+        net = ncnn.Net()
+        net.opt.num_threads = threads
+        for option in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
+            setattr(net.opt, f"use_{option}", False)
+        if net.load_param(str(param)) or net.load_model(str(weights)):
+            raise RuntimeError("ncnn cannot load what pnnx wrote")
+        first, last = net.input_names()[0], net.output_names()[0]
+
+        def image(x: Array) -> Array:
+            with net.create_extractor() as extractor:
+                extractor.input(first, ncnn.Mat(x))
+                failed, y = extractor.extract(last)
+                if failed:
+                    raise RuntimeError(f"ncnn returned {failed}")
+                return np.array(y)
+
+        def run(x: Array) -> Array:
+            if len(x) == 1:
+                return image(x[0])[None]
+            return np.stack([image(one) for one in x])
+
+        return run
+
+    @staticmethod
+    def _convert(torchscript: Path, shape: tuple[int, ...]) -> tuple[Path, Path]:
+        """ncnn's two files beside the TorchScript file."""
+        folder = torchscript.with_name("ncnn")
+        param, weights = folder / "model.ncnn.param", folder / "model.ncnn.bin"
+        if not (folder / "done").exists():
+            folder.mkdir(exist_ok=True)
+            names = ["pnnxparam", "pnnxbin", "pnnxpy", "pnnxonnx", "ncnnpy"]
+            subprocess.run(
+                [
+                    _pnnx(),
+                    str(torchscript),
+                    f"inputshape=[{','.join(map(str, shape))}]",
+                    "fp16=0",
+                    f"ncnnparam={param}",
+                    f"ncnnbin={weights}",
+                    *(f"{name}={folder / name}" for name in names),
+                ],
+                check=True,
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                timeout=600,
+            )
+            for name in names:  # as large as the weights, and not needed
+                (folder / name).unlink(missing_ok=True)
+            if not param.exists() or not weights.exists():
+                raise RuntimeError("pnnx wrote no ncnn model")
+            (folder / "done").touch()
+        return param, weights
+
+
+def _pnnx() -> str:
+    """The converter: the program in the package pnnx (importing that would import torch)."""
+    spec = importlib.util.find_spec("pnnx")
+    inside = Path(spec.origin).with_name("pnnx") if spec and spec.origin else None
+    found = str(inside) if inside and inside.exists() else shutil.which("pnnx")
+    if not found:
+        raise FileNotFoundError("pnnx is not installed (pip install --no-deps pnnx)")
+    return found
+
+
+class Torch(Engine):
+    """PyTorch: frozen TorchScript."""
+
+    package = "torch"
+
+    def load(self, source: Source, threads: int) -> Run:
+        import torch  # noqa: PLC0415
+
+        if source.torchscript is None:
+            raise ValueError("the network has no TorchScript")
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(False)
+        module = torch.jit.freeze(torch.jit.load(str(source.torchscript)).eval())
+        module = torch.jit.optimize_for_inference(module)
+
+        def run(x: Array) -> Array:
+            y: Array = module(torch.from_numpy(x)).numpy()
+            return y
+
+        return run
+
+
+class Mnn(Engine):
+    """MNN at high precision, which is float32."""
+
+    package = "MNN"
+
+    def load(self, source: Source, threads: int) -> Run:
+        import MNN  # noqa: PLC0415
+
+        model = self._convert(source.onnx)
+        interpreter = MNN.Interpreter(str(model))
+        session = interpreter.createSession(
+            {"backend": "CPU", "precision": "high", "numThread": threads}
+        )
+        given = interpreter.getSessionInput(session)
+        interpreter.resizeTensor(given, source.shape)
+        interpreter.resizeSession(session)
+        result = interpreter.getSessionOutput(session)
+        shape = tuple(result.getShape())
+        kind, layout = MNN.Halide_Type_Float, MNN.Tensor_DimensionType_Caffe
+
+        def run(x: Array) -> Array:
+            given.copyFrom(MNN.Tensor(x.shape, kind, x, layout))
+            interpreter.runSession(session)
+            y = np.empty(shape, np.float32)
+            host = MNN.Tensor(shape, kind, y, layout)
+            result.copyToHostTensor(host)
+            return np.asarray(host.getNumpyData()).reshape(shape)
+
+        return run
+
+    @staticmethod
+    def _convert(onnx: Path) -> Path:
+        # Not through MNN.tools: importing it runs `pip install` and contacts a logging service.
+        from _tools import mnnconvert  # noqa: PLC0415  (a top-level module of the package MNN)
+
+        target = onnx.with_suffix(".mnn")
+        if not target.exists():
+            part = target.with_suffix(f".mnn{os.getpid()}")
+            words = ["mnnconvert", "-f", "ONNX", "--modelFile", str(onnx)]
+            mnnconvert([*words, "--MNNModel", str(part), "--bizCode", "bench"])
+            if not part.exists():
+                raise RuntimeError("MNN cannot convert the network")
+            part.replace(target)
+        return target
+
+
+ENGINES: dict[str, type[Engine]] = {
+    "cnnrt": Cnnrt,
+    "onnxruntime": OnnxRuntime,
+    "openvino": OpenVino,
+    "ncnn": Ncnn,
+    "torch": Torch,
+    "mnn": Mnn,
+}
+
+
+def engine(name: str) -> Engine:
+    """The engine of a name, which may have an option: "cnnrt:winograd4".
+
+    Raises:
+        KeyError: there is no such engine.
+    """
+    base, _, option = name.partition(":")
+    return ENGINES[base](option)
+
+
+def versions() -> dict[str, str | None]:
+    """The installed version of every engine."""
+    return {name: kind.version() for name, kind in ENGINES.items()}

@@ -1,0 +1,153 @@
+// What this machine can do at most: multiply-adds, bytes read, and barriers between two threads.
+// Compiled by machine.py for the CPU it runs on; plain vectors of the compiler, no intrinsics.
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+inline void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// Each thread announces itself on a line of its own and waits for the others' (as cpp/team.cpp).
+struct alignas(64) Line {
+    std::atomic<uint32_t> phase{0};
+};
+
+void wait(Line* lines, int thread, int threads) {
+    const uint32_t phase = lines[thread].phase.load(std::memory_order_relaxed) + 1;
+    lines[thread].phase.store(phase, std::memory_order_release);
+    for (int i = 0; i < threads; ++i)
+        while (i != thread &&
+               static_cast<int32_t>(lines[i].phase.load(std::memory_order_acquire) - phase) < 0)
+            pause();
+}
+
+// Runs body(thread) on all threads between two barriers, `repeats` times; the shortest, in seconds.
+template <class F>
+double shortest(int threads, int repeats, F body) {
+    std::unique_ptr<Line[]> lines(new Line[threads]);
+    double best = 1e30;
+    auto work = [&](int thread) {
+        for (int r = 0; r < repeats; ++r) {
+            wait(lines.get(), thread, threads);
+            const auto start = Clock::now();
+            body(thread);
+            wait(lines.get(), thread, threads);
+            const double s = seconds_since(start);
+            if (thread == 0 && s < best) best = s;
+        }
+    };
+    std::vector<std::thread> others;
+    for (int t = 1; t < threads; ++t) others.emplace_back(work, t);
+    work(0);
+    for (auto& t : others) t.join();
+    return best;
+}
+
+constexpr int kChains = 12;  // independent sums: enough for 2 FMAs a cycle at a latency of 4 or 5
+
+typedef float Vec128 __attribute__((vector_size(16)));
+typedef float Vec256 __attribute__((vector_size(32)));
+typedef float Vec512 __attribute__((vector_size(64)));
+
+template <class Vec>
+double fma_gflops(int threads, int repeats) {
+    constexpr int64_t kSteps = 400000;
+    static volatile float factor = 0.999f, addend = 0.001f;
+    std::vector<float> sink(threads * 16);
+    const double s = shortest(threads, repeats, [&](int thread) {
+        const Vec a = Vec{} + factor, b = Vec{} + addend;
+        Vec x[kChains];
+        // All different, or the compiler computes equal chains once.
+        for (int j = 0; j < kChains; ++j) x[j] = b * static_cast<float>(j + 1);
+        for (int64_t i = 0; i < kSteps; ++i) {
+#pragma GCC unroll 16
+            for (int j = 0; j < kChains; ++j) x[j] = x[j] * a + b;
+        }
+        for (int j = 1; j < kChains; ++j) x[0] += x[j];
+        sink[thread * 16] = x[0][0];
+    });
+    return 2.0 * kSteps * kChains * (sizeof(Vec) / 4) * threads / s / 1e9;
+}
+
+}  // namespace
+
+extern "C" {
+
+// The widest vectors of this CPU, in bits.
+int vector_bits() {
+#if defined(__AVX512F__)
+    return 512;
+#elif defined(__AVX2__)
+    return 256;
+#else
+    return 128;
+#endif
+}
+
+// GFLOP/s of multiply-adds in registers, all threads together.
+double fma_peak(int bits, int threads, int repeats) {
+    if (bits == 512) return fma_gflops<Vec512>(threads, repeats);
+    if (bits == 256) return fma_gflops<Vec256>(threads, repeats);
+    return fma_gflops<Vec128>(threads, repeats);
+}
+
+// GB/s of reading a buffer of `bytes` per thread again and again, all threads together.
+double read_bandwidth(int64_t bytes, int threads, int repeats) {
+    using Vec = Vec512;
+    const int64_t n = bytes / 64 / 8 * 8;
+    const int64_t passes = bytes < (64 << 20) ? (64 << 20) / bytes : 1;
+    std::vector<Vec*> data(threads);
+    for (auto& p : data) {
+        p = static_cast<Vec*>(std::aligned_alloc(4096, (n * 64 + 4095) / 4096 * 4096));
+        if (!p) return 0;
+        for (int64_t i = 0; i < n; ++i) p[i] = Vec{} + 1.0f;
+    }
+    std::vector<float> sink(threads * 16);
+    const double s = shortest(threads, repeats, [&](int thread) {
+        const Vec* p = data[thread];
+        Vec x[8] = {};
+        for (int64_t r = 0; r < passes; ++r)
+            for (int64_t i = 0; i < n; i += 8) {
+#pragma GCC unroll 8
+                for (int j = 0; j < 8; ++j) x[j] += p[i + j];
+            }
+        for (int j = 1; j < 8; ++j) x[0] += x[j];
+        sink[thread * 16] = x[0][0];
+    });
+    for (auto* p : data) std::free(p);
+    return static_cast<double>(n) * 64 * passes * threads / s / 1e9;
+}
+
+// Nanoseconds of a barrier between two threads: one mean of 500 barriers per batch.
+void barrier_times(double* ns, int batches) {
+    constexpr int kBarriers = 500;
+    Line lines[2];
+    std::thread other([&] {
+        for (int i = 0; i < (batches + 1) * kBarriers; ++i) wait(lines, 1, 2);
+    });
+    for (int b = -1; b < batches; ++b) {  // the first batch waits for the other thread to start
+        const auto start = Clock::now();
+        for (int i = 0; i < kBarriers; ++i) wait(lines, 0, 2);
+        if (b >= 0) ns[b] = seconds_since(start) * 1e9 / kBarriers;
+    }
+    other.join();
+}
+
+}  // extern "C"

@@ -1,0 +1,223 @@
+"""Whole networks on cnnrt and its peers, side by side.
+
+    python bench/models.py [--networks a,b] [--engines a,b] [--threads 1,2] [--batch 1,8]
+                           [--seconds S] [--rounds R] [--out results.json] [--plot file.png]
+
+Every row is a race of its own: one process per engine, all loaded first, each output checked
+against PyTorch's, then timed in turns. The table has the shortest and (the median) run in ms; the
+ratio is best peer / cnnrt, more than 1 where cnnrt is faster. See README.md for how to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import networks
+import report
+from engines import ENGINES, Source
+from machine import cache_folder
+from race import Race, race
+
+PROMISED = 1e-4
+"""The relative error that cnnrt promises; above it a time is marked with '!'."""
+
+
+def main() -> None:
+    """The command line."""
+    args = arguments()
+    cache = cache_folder(args.cache)
+    out = args.out or report.default_out(cache, "models")
+    result = report.header(
+        {k: getattr(args, k) for k in ("engines", "threads", "batch", "seconds", "rounds")}
+    )
+    result["rows"] = []
+    missing = [n for n in args.engines if result["versions"][n.partition(":")[0]] is None]
+    if missing:
+        report.note(f"not installed: {', '.join(missing)}")
+    print_head(args.engines)
+    for name in args.networks:
+        for batch in args.batch:
+            for threads in args.threads:
+                row = measure(name, batch, threads, args, cache)
+                result["rows"].append(row)
+                report.save(out, {**result, "summary": summary(result["rows"])})
+    print_summary(result["rows"])
+    print(f"written: {out}")
+    if args.plot:
+        plot(result["rows"], args.plot)
+
+
+def arguments() -> argparse.Namespace:
+    """The options, checked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", type=words, default=list(networks.NETWORKS))
+    parser.add_argument("--engines", type=words, default=list(ENGINES))
+    parser.add_argument("--threads", type=numbers, default=[1, 2])
+    parser.add_argument("--batch", type=numbers, default=[1])
+    parser.add_argument("--seconds", type=float, default=4.0, help="per engine and row")
+    parser.add_argument("--rounds", type=int, default=8, help="turns into which they are split")
+    parser.add_argument("--cache", help="folder for exported networks")
+    parser.add_argument("--out", type=Path, help="result file; default: in the cache folder")
+    parser.add_argument("--plot", type=Path, help="bar chart of the ratios (needs matplotlib)")
+    args = parser.parse_args()
+    for name in args.networks:
+        if name not in networks.NETWORKS:
+            parser.error(f"unknown network {name!r}; known: {', '.join(networks.NETWORKS)}")
+    for name in args.engines:
+        if name.partition(":")[0] not in ENGINES:
+            parser.error(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
+    if min(args.threads + args.batch + [args.rounds]) < 1 or args.seconds <= 0:
+        parser.error("threads, batch, rounds and seconds are positive")
+    return args
+
+
+def words(text: str) -> list[str]:
+    """Words with commas between."""
+    return [w.strip() for w in text.split(",") if w.strip()]
+
+
+def numbers(text: str) -> list[int]:
+    """Numbers with commas between."""
+    return [int(w) for w in words(text)]
+
+
+def measure(
+    name: str, batch: int, threads: int, args: argparse.Namespace, cache: Path
+) -> dict[str, Any]:
+    """One row: measured, printed, and as JSON."""
+    row: dict[str, Any] = {"name": name, "threads": threads, "batch": batch}
+    # In a process of its own, so that PyTorch is not in this one.
+    failed = report.run_tool("networks.py", name, "--batch", str(batch), "--cache", str(cache))
+    if failed:
+        report.note(f"{name}: cannot be prepared: {failed}")
+        return {**row, "failed": failed, "engines": {}, "ratio": None}
+    files = networks.prepare(name, batch, cache)
+    shape = (batch, *networks.NETWORKS[name].shape)
+    where = f"{name}, threads {threads}, batch {batch}"
+    done = race(
+        args.engines,
+        Source(files.onnx, files.torchscript, shape),
+        threads,
+        files.input,
+        files.reference,
+        seconds=args.seconds,
+        rounds=args.rounds,
+        barrier=report.measure_barrier(cache),
+        say=lambda text: report.note(f"  {where}: {text}"),
+    )
+    ratios = report.ratios(done)
+    print_row(row, done, ratios)
+    return {**row, **done.json(), **ratios}
+
+
+# ------------------------------------------------------------------------------------------------
+# Table
+
+
+def print_head(engines: list[str]) -> None:
+    """The head of the table."""
+    columns = "".join(f" {n:>18}" for n in engines)
+    print(f"{'network':<20} thr  bn{columns}  {'best peer':<12} ratio (median)  barrier ns")
+
+
+def print_row(row: dict[str, Any], done: Race, ratios: dict[str, Any]) -> None:
+    """One row of the table."""
+    rounds = done.rounds()
+    cells = []
+    for entry in done.entries.values():
+        if entry.failed or not entry.minima:
+            cells.append("-")
+            continue
+        mark = "!" if entry.error > PROMISED else ""
+        shortest, median = entry.min(rounds), entry.median(rounds)
+        cells.append(f"{report.milliseconds(shortest)}{mark} ({report.milliseconds(median)})")
+    ratio = f"{report.number(ratios['ratio'])} ({report.number(ratios['ratio_median'])})"
+    print(
+        f"{row['name']:<20} {row['threads']:>3} {row['batch']:>3}"
+        + "".join(f" {c:>18}" for c in cells)
+        + f"  {ratios['best_peer'] or '-':<12} {ratio:<15} {report.barrier_text(done.barriers)}",
+        flush=True,
+    )
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Geometric means of the ratios, by threads and batch, and over all rows."""
+    kinds = sorted({(r["threads"], r["batch"]) for r in rows})
+    groups = [(t, b, [r for r in rows if (r["threads"], r["batch"]) == (t, b)]) for t, b in kinds]
+    if len(kinds) > 1:
+        groups.append((None, None, rows))
+    return [
+        {
+            "threads": threads,
+            "batch": batch,
+            "rows": len([r for r in group if r.get("ratio")]),
+            "of": len(group),
+            "ratio": report.geometric_mean(r["ratio"] for r in group if r.get("ratio")),
+            "ratio_median": report.geometric_mean(
+                r["ratio_median"] for r in group if r.get("ratio")
+            ),
+        }
+        for threads, batch, group in groups
+    ]
+
+
+def print_summary(rows: list[dict[str, Any]]) -> None:
+    """The geometric means, and what '!' and '-' mean where they occur."""
+    for group in summary(rows):
+        which = (
+            "all rows"
+            if group["threads"] is None
+            else f"threads {group['threads']}, batch {group['batch']}"
+        )
+        print(
+            f"geometric mean best peer / cnnrt, {which}: {report.number(group['ratio'])} "
+            f"(medians {report.number(group['ratio_median'])}); "
+            f"{group['rows']} of {group['of']} rows"
+        )
+    for row in rows:
+        for engine, entry in row["engines"].items():
+            if "failed" in entry:
+                where = f"{row['name']}, threads {row['threads']}, batch {row['batch']}"
+                print(f"- {where}: {engine}: {entry['failed']}")
+    if any(e.get("error", 0) > PROMISED for r in rows for e in r["engines"].values()):
+        print(f"! relative error above {PROMISED:g}")
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """A bar per network and number of threads: best peer / cnnrt."""
+    try:
+        import matplotlib  # noqa: PLC0415
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt  # noqa: PLC0415
+    except ImportError:
+        sys.exit("no plot: matplotlib is not installed")
+    rows = [r for r in rows if r.get("ratio")]
+    names = list(dict.fromkeys(r["name"] for r in rows))
+    kinds = sorted({(r["batch"], r["threads"]) for r in rows})
+    if not rows:
+        sys.exit("no plot: no row has a ratio")
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.32 * len(names)))
+    height = 0.8 / len(kinds)
+    for k, (batch, threads) in enumerate(kinds):
+        chosen = {r["name"]: r["ratio"] for r in rows if (r["batch"], r["threads"]) == (batch, threads)}
+        places = [i + (k - (len(kinds) - 1) / 2) * height for i, n in enumerate(names) if n in chosen]
+        label = f"{threads} thread{'s' * (threads > 1)}" + (f", batch {batch}" if batch > 1 else "")
+        bars = axes.barh(places, [chosen[n] for n in names if n in chosen], height, label=label)
+        axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=2)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("time of the fastest peer / time of cnnrt (more than 1: cnnrt is faster)")
+    axes.margins(x=0.1)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""The networks that are measured, and a cache of them as ONNX files with inputs and references.
+
+    python bench/networks.py [NAME ...] [--batch 1,8] [--cache DIR]     # prepares them; none: lists
+
+Architectures are torchvision's, with seeded random weights and batch norm calibrated on random
+images, so that every layer has an effect on the output and nothing overflows or dies out. The
+reference is what PyTorch computes in float64. Prepared once; a folder per network holds
+
+    model.onnx           with a free batch size; or model_b8.onnx for each size if it cannot be free
+    model.pt             TorchScript, for the engines that take it (torch; ncnn through pnnx)
+    input_b8.npy  reference_b8.npy
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from machine import cache_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+REVISION = 1
+"""To be raised when a change here makes the cached files wrong."""
+
+CALIBRATION = 4
+"""Images on which batch norm is calibrated."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One row of the table."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...] = (3, 224, 224)
+    """Of one input, without the batch."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The files of a network at one batch size."""
+
+    onnx: Path
+    torchscript: Path | None
+    input: Path
+    reference: Path
+
+
+def _torchvision(name: str, **options: Any) -> Callable[[], nn.Module]:
+    """Builds a classification or video network of torchvision."""
+
+    def build() -> nn.Module:
+        models = _import_torchvision().models
+        module: nn.Module = getattr(models.video if name == "r3d_18" else models, name)(
+            weights=None, **options
+        )
+        return module
+
+    return build
+
+
+def _import_torchvision() -> Any:
+    """torchvision, also on a CPU build of PyTorch: tests/torchvision_cpu.py."""
+    tests = str(Path(__file__).resolve().parent.parent / "tests")
+    if tests not in sys.path:
+        sys.path.append(tests)
+    from torchvision_cpu import torchvision  # noqa: PLC0415
+
+    return torchvision
+
+
+def _deeplab() -> nn.Module:
+    """DeepLab v3 on MobileNet v3, giving its one tensor rather than a dict."""
+    import torch  # noqa: PLC0415
+
+    class OnlyOut(torch.nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.inner(x)["out"]
+            return result
+
+    build = _import_torchvision().models.segmentation.deeplabv3_mobilenet_v3_large
+    return OnlyOut(build(weights=None, weights_backbone=None, num_classes=21))
+
+
+def _lenet5() -> nn.Module:
+    """LeNet-5 as in examples/lenet5.py."""
+    from torch import nn  # noqa: PLC0415
+
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, 10),
+    )
+
+
+_NO_AUX = {"aux_logits": False, "init_weights": True}
+
+NETWORKS = {
+    n.name: n
+    for n in [
+        Network("lenet5", _lenet5, (1, 28, 28)),
+        Network("alexnet", _torchvision("alexnet")),
+        Network("vgg16", _torchvision("vgg16")),
+        Network("resnet18", _torchvision("resnet18")),
+        Network("resnet50", _torchvision("resnet50")),
+        Network("resnet152", _torchvision("resnet152")),
+        Network("r3d_18", _torchvision("r3d_18"), (3, 16, 112, 112)),
+        Network("googlenet", _torchvision("googlenet", **_NO_AUX)),
+        Network("inception_v3", _torchvision("inception_v3", **_NO_AUX), (3, 299, 299)),
+        Network("densenet121", _torchvision("densenet121")),
+        Network("squeezenet1_1", _torchvision("squeezenet1_1")),
+        Network("mobilenet_v2", _torchvision("mobilenet_v2")),
+        Network("mobilenet_v3_small", _torchvision("mobilenet_v3_small")),
+        Network("efficientnet_b0", _torchvision("efficientnet_b0")),
+        Network("mnasnet1_0", _torchvision("mnasnet1_0")),
+        Network("shufflenet_v2_x1_0", _torchvision("shufflenet_v2_x1_0")),
+        Network("regnet_y_400mf", _torchvision("regnet_y_400mf")),
+        Network("convnext_tiny", _torchvision("convnext_tiny")),
+        Network("vit_b_16", _torchvision("vit_b_16")),
+        Network("deeplabv3_mobilenet", _deeplab, (3, 256, 256)),
+    ]
+}
+
+
+def prepare(name: str, batch: int, cache: Path) -> Prepared:
+    """The files of a network at a batch size, made if they are not there yet."""
+    folder = cache / "networks" / f"{name}-{_key()}"
+    files = find(folder, batch)
+    if files is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _make(NETWORKS[name], batch, folder)
+        files = find(folder, batch)
+        assert files is not None
+    return files
+
+
+def find(folder: Path, batch: int) -> Prepared | None:
+    """The prepared files at a batch size, if all are there."""
+    free, fixed = folder / "model.onnx", folder / f"model_b{batch}.onnx"
+    script = folder / "model.pt"
+    files = Prepared(
+        free if free.exists() else fixed,
+        script if script.exists() else None,
+        folder / f"input_b{batch}.npy",
+        folder / f"reference_b{batch}.npy",
+    )
+    done = files.onnx.exists() and files.input.exists() and files.reference.exists()
+    return files if done else None
+
+
+def _key() -> str:
+    """What the files depend on."""
+    versions = []
+    for package in ("torch", "torchvision"):
+        try:
+            versions.append(version(package).split("+")[0])
+        except PackageNotFoundError:
+            versions.append("none")
+    return "-".join([str(REVISION), *versions])
+
+
+def _make(network: Network, batch: int, folder: Path) -> None:
+    import torch  # noqa: PLC0415
+
+    module = _build(network)
+    x = _images(network, batch)
+    if not (folder / "model.onnx").exists():
+        _export(module, network, batch, folder)
+    if not (folder / "model.pt").exists():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                torch.jit.trace(module, _images(network, 1)).save(str(folder / "model.pt"))
+            except (RuntimeError, TypeError) as error:
+                print(f"{network.name}: no TorchScript: {error}", file=sys.stderr)
+    np.save(folder / f"input_b{batch}.npy", x.numpy())
+    with torch.no_grad():
+        module.double()
+        reference = torch.cat([module(image[None].double()) for image in x])
+    assert bool(torch.isfinite(reference).all()), f"{network.name}: the reference is not finite"
+    np.save(folder / f"reference_b{batch}.npy", reference.numpy())  # last: all is there
+
+
+def _images(network: Network, batch: int, first: int = 0) -> Tensor:
+    """Seeded images; the first ones do not depend on how many are asked for."""
+    import torch  # noqa: PLC0415
+
+    arrays = [
+        np.random.default_rng(1000 + first + i).standard_normal(network.shape, np.float32)
+        for i in range(batch)
+    ]
+    return torch.from_numpy(np.stack(arrays))
+
+
+def _build(network: Network) -> nn.Module:
+    """The module with random weights of which all matter, in evaluation mode."""
+    import torch  # noqa: PLC0415
+    from torch import nn  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    module = network.build().eval()
+    batch_norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = batch_norms + [m for m in module.modules() if isinstance(m, nn.LayerNorm)]
+    with torch.no_grad():
+        for layer in module.modules():
+            if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)):
+                continue
+            # Without norms PyTorch's defaults let the signal die out; some heads are initialised
+            # with zeros.
+            if not norms or not layer.weight.any():
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None and not layer.bias.any():
+                layer.bias.normal_(0, 0.05)
+        for norm in norms:
+            norm.weight.uniform_(0.7, 1.3)
+            norm.bias.normal_(0, 0.2)
+        for name, parameter in module.named_parameters():
+            if name.endswith("layer_scale"):  # ConvNeXt: 1e-6 would hide what its blocks compute
+                parameter.uniform_(0.2, 1.0)
+            elif not parameter.any():  # such as ViT's class token
+                parameter.normal_(0, 0.1)
+        if batch_norms:
+            for norm in batch_norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the mean over all that is seen
+                norm.train()
+            module(_images(network, CALIBRATION, first=1000))
+    return module.eval()
+
+
+def _export(module: nn.Module, network: Network, batch: int, folder: Path) -> None:
+    """Writes model.onnx with a free batch size, or else model_b<batch>.onnx."""
+    import torch  # noqa: PLC0415
+
+    def write(example: Tensor, shapes: Any, path: Path) -> None:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                dynamic_shapes=shapes,
+                input_names=["input"],
+                output_names=["output"],
+            )
+            assert program is not None
+            program.save(str(path.with_suffix(".part")), external_data=False)
+            path.with_suffix(".part").replace(path)
+
+    try:
+        # A size of 1 in the example would be taken for one that is always 1.
+        write(_images(network, 2), ({0: torch.export.Dim("batch")},), folder / "model.onnx")
+    except Exception as error:  # the exporter's errors have no common base
+        print(f"{network.name}: no free batch size: {str(error)[:300]}", file=sys.stderr)
+        write(_images(network, batch), None, folder / f"model_b{batch}.onnx")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--batch", default="1", help="batch sizes, with commas")
+    parser.add_argument("--cache", help="folder for the files")
+    args = parser.parse_args()
+    for name in args.names or NETWORKS:
+        if not args.names:
+            print(f"{name:<20} {'x'.join(map(str, NETWORKS[name].shape))}")
+            continue
+        if name not in NETWORKS:
+            parser.error(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
+        for batch in map(int, args.batch.split(",")):
+            files = prepare(name, batch, cache_folder(args.cache))
+            print(f"{name}: {files.onnx.name}, batch {batch}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,334 @@
+"""Runs engines side by side: one process each, taking turns.
+
+As a program it is one such process: it takes JSON commands from its standard input, one a line, and
+answers each with a line of JSON. Between commands it is asleep, blocked on the pipe.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from engines import Array, Engine, Run, Source, engine
+
+PAUSE = 0.06
+"""Seconds between turns: onnxruntime's threads spin for about 20 ms after its last run."""
+
+WARM_UP = 0.2
+"""The part of a turn that is not timed; at least one run."""
+
+HOPELESS = 4.0
+"""An engine this many times slower than the best in the first round runs in no other round."""
+
+WRONG = 1e-2
+"""Relative error above which an engine does not compute the network."""
+
+STATE = 1.6
+"""Rounds whose barrier differs from the median by more than this factor are not in the summary."""
+
+
+@dataclass
+class Entry:
+    """What was measured of one engine; times in ms."""
+
+    failed: str = ""
+    error: float = 0.0
+    """Largest difference from the reference over the largest value of the reference."""
+    load_s: float = 0.0
+    """Seconds to load, with any conversion that was not cached, and run once."""
+    minima: dict[int, float] = field(default_factory=dict)
+    """By round."""
+    medians: dict[int, float] = field(default_factory=dict)
+    runs: int = 0
+    steps: list[tuple[str, int]] = field(default_factory=list)
+
+    def min(self, rounds: Sequence[int]) -> float | None:
+        """The shortest run in these rounds (or in all, if it ran in none of these)."""
+        values = [self.minima[r] for r in rounds if r in self.minima] or [*self.minima.values()]
+        return min(values, default=None)
+
+    def median(self, rounds: Sequence[int]) -> float | None:
+        """The median of these rounds' medians."""
+        values = [self.medians[r] for r in rounds if r in self.medians] or [*self.medians.values()]
+        return statistics.median(values) if values else None
+
+
+@dataclass
+class Race:
+    """Engines side by side on one network."""
+
+    entries: dict[str, Entry]
+    barriers: list[float]
+    """Nanoseconds of a barrier between two threads before each round; empty if not measured."""
+
+    def rounds(self) -> list[int]:
+        """The rounds in which the machine was in its usual state."""
+        count = max((len(e.minima) for e in self.entries.values()), default=0)
+        if not self.barriers:
+            return list(range(count))
+        usual = statistics.median_low(self.barriers)
+        return [r for r, b in enumerate(self.barriers) if usual / STATE < b < usual * STATE]
+
+    def json(self) -> dict[str, Any]:
+        """For the result file."""
+        rounds = self.rounds()
+        engines: dict[str, Any] = {}
+        for name, e in self.entries.items():
+            if e.failed:
+                engines[name] = {"failed": e.failed}
+                if e.error:
+                    engines[name]["error"] = e.error
+                continue
+            engines[name] = {
+                "min_ms": e.min(rounds),
+                "median_ms": e.median(rounds),
+                "error": e.error,
+                "load_s": round(e.load_s, 3),
+                "runs": e.runs,
+                "rounds_ms": [round(t, 6) for t in e.minima.values()],
+            }
+            if e.steps:
+                engines[name]["steps_ns"] = e.steps
+        return {"barrier_ns": self.barriers, "usual_rounds": rounds, "engines": engines}
+
+
+def race(
+    names: Sequence[str],
+    source: Source,
+    threads: int,
+    inputs: Path,
+    reference: Path,
+    *,
+    seconds: float,
+    rounds: int,
+    barrier: Callable[[], dict[str, float] | None],
+    steps: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> Race:
+    """Loads all engines, checks their outputs, and lets them run in turns.
+
+    Args:
+        seconds: how long each engine runs in all.
+        rounds: in how many turns.
+        barrier: measures the time of one between two threads.
+        steps: engines whose steps are timed too, at the end.
+    """
+    entries = {name: Entry() for name in names}
+    workers: dict[str, Worker] = {}
+    try:
+        for name in names:
+            try:
+                workers[name] = Worker(name, threads)
+                loaded = workers[name].ask("load", source=source, input=inputs, ref=reference)
+                entries[name].error, entries[name].load_s = loaded["error"], loaded["seconds"]
+                say(f"{name}: max relative error {loaded['error']:.1e}")
+                if not loaded["error"] < WRONG:
+                    raise WorkerError(f"wrong result: relative error {loaded['error']:.2g}")
+            except WorkerError as error:
+                entries[name].failed = str(error)
+                say(f"{name}: {error}")
+                if name in workers:
+                    workers.pop(name).close()
+        barriers = _turns(workers, entries, threads, seconds, rounds, barrier)
+        for name in steps:
+            if name in workers and not entries[name].failed:
+                try:
+                    entries[name].steps = workers[name].ask("steps")["steps"]
+                except WorkerError as error:
+                    say(f"{name}: no times of steps: {error}")
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return Race(entries, barriers)
+
+
+def _turns(
+    workers: dict[str, Worker],
+    entries: dict[str, Entry],
+    threads: int,
+    seconds: float,
+    rounds: int,
+    barrier: Callable[[], dict[str, float] | None],
+) -> list[float]:
+    """The timed rounds; returns the barrier times."""
+    barriers: list[float] = []
+    running = list(workers)
+    for r in range(rounds):
+        if threads > 1:
+            time.sleep(PAUSE)
+            measured = barrier()
+            if measured:
+                barriers.append(measured["median"])
+        start = r % max(1, len(running))  # nobody always follows the same engine
+        for name in running[start:] + running[:start]:
+            time.sleep(PAUSE)
+            try:
+                turn = workers[name].ask("turn", seconds=seconds / rounds)
+            except WorkerError as error:
+                entries[name].failed = str(error)
+                running.remove(name)
+                continue
+            entries[name].minima[r] = turn["min"] / 1e6
+            entries[name].medians[r] = turn["median"] / 1e6
+            entries[name].runs += turn["runs"]
+        if r == 0 and running:
+            best = min(entries[n].minima[0] for n in running)
+            running = [
+                n for n in running if n.startswith("cnnrt") or entries[n].minima[0] < HOPELESS * best
+            ]
+    return barriers
+
+
+class WorkerError(Exception):
+    """An engine cannot do what it was asked."""
+
+
+class Worker:
+    """A process with one engine."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (closed below)
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, name, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )
+
+    def ask(self, command: str, timeout: float = 900, **values: Any) -> dict[str, Any]:
+        """Sends a command and waits for its answer.
+
+        Raises:
+            WorkerError: the engine failed, or its process ended.
+        """
+        assert self.process.stdin and self.process.stdout
+        timer = threading.Timer(timeout, self.process.kill)
+        timer.start()
+        try:
+            self.process.stdin.write(json.dumps({"do": command, **values}, default=_plain) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        finally:
+            timer.cancel()
+        if not line:
+            raise WorkerError(self._last_words())
+        answer: dict[str, Any] = json.loads(line)
+        if "failed" in answer:
+            raise WorkerError(answer["failed"])
+        return answer
+
+    def _last_words(self) -> str:
+        code = self.process.wait()
+        self.log.seek(0)
+        lines = [line.strip() for line in self.log.read().splitlines() if line.strip()]
+        return f"the process ended with {code}: {lines[-1][:200] if lines else 'no message'}"
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
+
+def _plain(value: Any) -> Any:
+    """Paths and sources as JSON."""
+    if isinstance(value, Source):
+        return {"onnx": value.onnx, "torchscript": value.torchscript, "shape": value.shape}
+    return str(value)
+
+
+# ------------------------------------------------------------------------------------------------
+# In the process of an engine
+
+
+def load(subject: Engine, command: dict[str, Any], threads: int) -> tuple[Run, Array, dict[str, Any]]:
+    """Loads the network and compares its output with the reference."""
+    given = command["source"]
+    script = given["torchscript"]
+    source = Source(Path(given["onnx"]), Path(script) if script else None, tuple(given["shape"]))
+    x = np.ascontiguousarray(np.load(command["input"]))
+    reference = np.load(command["ref"])
+    start = time.perf_counter()
+    run = subject.load(source, threads)
+    y = np.asarray(run(x))
+    seconds = time.perf_counter() - start
+    if y.size != reference.size:
+        raise ValueError(f"the output has shape {y.shape}, not {reference.shape}")
+    difference = np.abs(y.astype(np.float64).reshape(reference.shape) - reference).max()
+    error = float(difference / np.abs(reference).max())
+    return run, x, {"error": error if np.isfinite(error) else 1e30, "seconds": seconds}
+
+
+def turn(run: Run, x: Array, seconds: float) -> dict[str, Any]:
+    """Runs for some time; the shortest and the median run in ns."""
+    clock = time.perf_counter_ns
+    end = clock() + int(seconds * WARM_UP * 1e9)
+    run(x)
+    while clock() < end:
+        run(x)
+    times: list[int] = []
+    end = clock() + int(seconds * (1 - WARM_UP) * 1e9)
+    now = clock()
+    while now < end or len(times) < 2:
+        run(x)
+        then, now = now, clock()
+        times.append(now - then)
+    return {"min": min(times), "median": statistics.median(times), "runs": len(times)}
+
+
+def main() -> None:
+    """One engine, obeying commands."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is not an answer
+    name, threads = sys.argv[1], int(sys.argv[2])
+    subject = engine(name)
+    run: Run | None = None
+    x: Array = np.empty(0)
+    for line in sys.stdin:
+        command = json.loads(line)
+        answer: dict[str, Any]
+        try:
+            if command["do"] == "load":
+                if subject.version() is None:
+                    raise ModuleNotFoundError(f"{subject.package} is not installed")
+                run, x, answer = load(subject, command, threads)
+                gc.collect()
+                gc.disable()
+            elif command["do"] == "turn":
+                assert run is not None
+                answer = turn(run, x, command["seconds"])
+            else:
+                answer = {"steps": subject.steps(x, repeats=50)}
+        except Exception as error:  # whatever an engine raises is the answer
+            words = " ".join(str(error).split()) or "no message"
+            answer = {"failed": f"{type(error).__name__}: {words[:300]}"}
+        print(json.dumps(answer), file=out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Calling a model: inputs, outputs, errors, threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cnnrt
+from cnnrt.graph import Graph, Node, TensorSpec
+
+LENET = Path(__file__).parent.parent / "examples" / "lenet5.bin"
+
+
+@pytest.fixture(scope="module")
+def lenet() -> cnnrt.Model:
+    return cnnrt.load(LENET)
+
+
+def digits(n: int) -> np.ndarray:
+    return np.random.default_rng(n).standard_normal((n, 1, 28, 28), dtype=np.float32)
+
+
+def test_inputs_and_outputs(lenet: cnnrt.Model) -> None:
+    (x,), (y,) = lenet.inputs, lenet.outputs
+    assert x.shape[1:] == (1, 28, 28)
+    assert y.shape[1:] == (10,)
+    assert x.dtype == y.dtype == np.float32
+    by_name = lenet({x.name: digits(2)})
+    assert np.array_equal(by_name, lenet(digits(2)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_any_batch_and_any_place_in_it(lenet: cnnrt.Model, n: int) -> None:
+    x = digits(n)
+    y = lenet(x)
+    assert y.shape == (n, 10)
+    for i in range(n):
+        assert np.array_equal(lenet(x[i : i + 1]), y[i : i + 1])
+
+
+def test_arrays_that_are_not_as_the_kernels_want_them(lenet: cnnrt.Model) -> None:
+    x = digits(2)
+    want = lenet(x)
+    assert np.array_equal(lenet(x.astype(np.float64)), want)
+    assert np.array_equal(lenet(np.asfortranarray(x)), want)
+    assert np.array_equal(lenet(x.astype(">f4")), want)
+    assert np.array_equal(lenet(x.tolist()), want)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    assert np.array_equal(lenet(read_only), want)
+    wide = np.zeros((2, 1, 28, 56), np.float32)
+    wide[..., ::2] = x
+    assert np.array_equal(lenet(wide[..., ::2]), want)
+
+
+def test_wrong_inputs_say_what_is_taken_and_what_came(lenet: cnnrt.Model) -> None:
+    name = lenet.inputs[0].name
+    with pytest.raises(cnnrt.ShapeError, match=rf"{name}.*28, 28.*\(1, 3, 28, 28\)"):
+        lenet(np.zeros((1, 3, 28, 28), np.float32))
+    with pytest.raises(cnnrt.ShapeError, match="complex"):
+        lenet(digits(1).astype(np.complex64))
+    with pytest.raises(cnnrt.ShapeError, match="unknown"):
+        lenet({"nobody": digits(1)})
+
+
+def test_several_outputs_come_by_name() -> None:
+    nodes = [Node("relu", "r", ["x"], ["r"]), Node("sigmoid", "s", ["x"], ["s"])]
+    graph = Graph(
+        [TensorSpec("x", (2, 3))], [TensorSpec("r", (2, 3)), TensorSpec("s", (2, 3))], nodes, {}
+    )
+    x = np.float32([[-1, 0, 1], [2, 3, 4]])
+    y = cnnrt.Model(graph)(x)
+    assert list(y) == ["r", "s"]
+    assert np.array_equal(y["r"], np.maximum(x, 0))
+
+
+def test_an_output_may_be_an_input_or_be_asked_for_twice() -> None:
+    graph = Graph(
+        [TensorSpec("x", (2, 3))], [TensorSpec("x", (2, 3))], [Node("relu", "r", ["x"], ["r"])], {}
+    )
+    x = np.float32([[-1, 0, 1], [2, 3, 4]])
+    assert np.array_equal(cnnrt.Model(graph)(x), x)
+    assert np.array_equal(cnnrt.Model(graph).run(x, outputs=["r"]), np.maximum(x, 0))
+
+
+def test_results_stay_when_the_model_runs_again(lenet: cnnrt.Model) -> None:
+    first = lenet(digits(1))
+    copy = first.copy()
+    lenet(digits(1) * 2)
+    assert np.array_equal(first, copy)
+
+
+def test_many_python_threads_share_one_model() -> None:
+    model = cnnrt.load(LENET, threads=2)
+    inputs = [digits(n % 5 + 1) for n in range(64)]
+    want = [model(x) for x in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(model, inputs))
+    assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+def test_classify_gives_the_likeliest_first(lenet: cnnrt.Model) -> None:
+    for digit in range(10):
+        best = lenet.classify(LENET.parent / "digits" / f"{digit}.png", top=3)
+        assert best[0].label == str(digit) and best[0].index == digit
+        assert len(best) == 3
+        assert best[0].probability >= best[1].probability >= best[2].probability
+
+
+def test_describe_names_every_step(lenet: cnnrt.Model) -> None:
+    text = lenet.describe()
+    assert text.count("conv_planar") == 1
+    assert text.count("linear") >= 3
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="algorithm"):
+        cnnrt.load(LENET, algorithm="fastest")
+    with pytest.raises(ValueError, match="threads"):
+        cnnrt.load(LENET, threads=0)
+    with pytest.raises(ValueError, match="at least 1"):
+        cnnrt.set_num_threads(0)
+
+
+def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert cnnrt.get_num_threads() == 3
+    cnnrt.set_num_threads(2)
+    try:
+        assert cnnrt.get_num_threads() == 2
+        assert cnnrt.load(LENET).threads == 2
+    finally:
+        cnnrt.set_num_threads(None)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert cnnrt.get_num_threads() >= 1
+
+
+def test_an_unknown_tier_is_refused() -> None:
+    code = "import cnnrt, sys; cnnrt.load(sys.argv[1])"
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(LENET)],
+        env={"CNNRT_ISA": "vax", "PATH": "", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "CNNRT_ISA='vax'" in result.stderr
+
+
+def test_the_public_names_exist() -> None:
+    assert sorted(cnnrt.__all__) == cnnrt.__all__
+    assert all(hasattr(cnnrt, name) for name in cnnrt.__all__)
