@@ -258,7 +258,7 @@ class Mnn(Engine):
             y = np.empty(shape, np.float32)
             host = MNN.Tensor(shape, kind, y, layout)
             result.copyToHostTensor(host)
-            return np.asarray(host.getNumpyData()).reshape(shape)
+            return np.array(host.getNumpyData()).reshape(shape)  # a copy: the data is host's
 
         return run
 

@@ -18,6 +18,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,23 @@ def limits(cache: Path, threads: list[int]) -> dict[str, Any]:
         str(n): {"gflops": peaks(cache, n), "gbytes_per_s": bandwidths(cache, n)} for n in threads
     }
     return {"threads": by_threads, "barrier_ns": barrier(cache)}
+
+
+def busy(seconds: float = 0.1) -> float | None:
+    """The part of all CPUs in use while this waits, 0 to 1; None where the system does not say."""
+
+    def ticks() -> tuple[int, int]:
+        values = [int(v) for v in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        return sum(values), values[3] + values[4]  # all; idle and waiting for disks
+
+    try:
+        total, idle = ticks()
+        time.sleep(seconds)
+        total_after, idle_after = ticks()
+    except (OSError, ValueError, IndexError):
+        return None
+    passed = total_after - total
+    return round(1 - (idle_after - idle) / passed, 3) if passed > 0 else None
 
 
 def cpu_name() -> str:

@@ -120,7 +120,7 @@ def measure(
 def print_head(engines: list[str]) -> None:
     """The head of the table."""
     columns = "".join(f" {n:>18}" for n in engines)
-    print(f"{'network':<20} thr  bn{columns}  {'best peer':<12} ratio (median)  barrier ns")
+    print(f"{'network':<20} thr  bn{columns}  {'best peer':<12} ratio (median)  others  barrier ns")
 
 
 def print_row(row: dict[str, Any], done: Race, ratios: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ def print_row(row: dict[str, Any], done: Race, ratios: dict[str, Any]) -> None:
     print(
         f"{row['name']:<20} {row['threads']:>3} {row['batch']:>3}"
         + "".join(f" {c:>18}" for c in cells)
-        + f"  {ratios['best_peer'] or '-':<12} {ratio:<15} {report.barrier_text(done.barriers)}",
+        + f"  {ratios['best_peer'] or '-':<12} {ratio:<14} {report.others_text(done.others):>7}  {report.barrier_text(done.barriers)}",
         flush=True,
     )
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 from engines import Array, Engine, Run, Source, engine
 
@@ -30,7 +31,7 @@ WARM_UP = 0.2
 """The part of a turn that is not timed; at least one run."""
 
 HOPELESS = 4.0
-"""An engine this many times slower than the best in the first round runs in no other round."""
+"""An engine this many times slower than the best in both of the first rounds runs in no other."""
 
 WRONG = 1e-2
 """Relative error above which an engine does not compute the network."""
@@ -72,6 +73,8 @@ class Race:
     entries: dict[str, Entry]
     barriers: list[float]
     """Nanoseconds of a barrier between two threads before each round; empty if not measured."""
+    others: list[float]
+    """Before each round, the part of all CPUs that other programs used."""
 
     def rounds(self) -> list[int]:
         """The rounds in which the machine was in its usual state."""
@@ -101,7 +104,12 @@ class Race:
             }
             if e.steps:
                 engines[name]["steps_ns"] = e.steps
-        return {"barrier_ns": self.barriers, "usual_rounds": rounds, "engines": engines}
+        return {
+            "barrier_ns": self.barriers,
+            "others": self.others,
+            "usual_rounds": rounds,
+            "engines": engines,
+        }
 
 
 def race(
@@ -141,7 +149,7 @@ def race(
                 say(f"{name}: {error}")
                 if name in workers:
                     workers.pop(name).close()
-        barriers = _turns(workers, entries, threads, seconds, rounds, barrier)
+        barriers, others = _turns(workers, entries, threads, seconds, rounds, barrier)
         for name in steps:
             if name in workers and not entries[name].failed:
                 try:
@@ -151,7 +159,7 @@ def race(
     finally:
         for worker in workers.values():
             worker.close()
-    return Race(entries, barriers)
+    return Race(entries, barriers, others)
 
 
 def _turns(
@@ -161,13 +169,17 @@ def _turns(
     seconds: float,
     rounds: int,
     barrier: Callable[[], dict[str, float] | None],
-) -> list[float]:
-    """The timed rounds; returns the barrier times."""
+) -> tuple[list[float], list[float]]:
+    """The timed rounds; returns the barrier times, and what other programs used of the CPUs."""
     barriers: list[float] = []
+    others: list[float] = []
     running = list(workers)
     for r in range(rounds):
+        time.sleep(PAUSE)
+        busy = machine.busy()
+        if busy is not None:
+            others.append(busy)
         if threads > 1:
-            time.sleep(PAUSE)
             measured = barrier()
             if measured:
                 barriers.append(measured["median"])
@@ -183,12 +195,11 @@ def _turns(
             entries[name].minima[r] = turn["min"] / 1e6
             entries[name].medians[r] = turn["median"] / 1e6
             entries[name].runs += turn["runs"]
-        if r == 0 and running:
-            best = min(entries[n].minima[0] for n in running)
-            running = [
-                n for n in running if n.startswith("cnnrt") or entries[n].minima[0] < HOPELESS * best
-            ]
-    return barriers
+        if r == 1:
+            least = {n: min(entries[n].minima.values()) for n in running}
+            limit = HOPELESS * min(least.values(), default=0)
+            running = [n for n in running if n.startswith("cnnrt") or least[n] < limit]
+    return barriers, others
 
 
 class WorkerError(Exception):
@@ -294,7 +305,7 @@ def turn(run: Run, x: Array, seconds: float) -> dict[str, Any]:
     times: list[int] = []
     end = clock() + int(seconds * (1 - WARM_UP) * 1e9)
     now = clock()
-    while now < end or len(times) < 2:
+    while now < end or not times:
         run(x)
         then, now = now, clock()
         times.append(now - then)

@@ -124,6 +124,11 @@ def barrier_text(barriers: Sequence[float]) -> str:
     return f"{usual:.0f}" if high < 1.6 * low else f"{usual:.0f} ~{low:.0f}-{high:.0f}"
 
 
+def others_text(others: Sequence[float]) -> str:
+    """The mean part of the CPUs that other programs used."""
+    return f"{sum(others) / len(others):.0%}" if others else "-"
+
+
 def measure_barrier(cache: Path) -> Any:
     """A function for `race`; None at every call where there is no compiler."""
     return lambda: machine.barrier(cache)

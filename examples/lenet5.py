@@ -15,11 +15,12 @@ on one core, it gets 99.5 % of the 10,000 test digits right.
 import argparse
 from pathlib import Path
 
-import cnnrt
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+import cnnrt
 
 MEAN, STD = 33.32, 78.57  # of all the pixels (0..255) of the training set
 

@@ -11,6 +11,7 @@ import pytest
 from checks import Random
 from cnnrt import _core
 
+
 def tiers() -> list[str]:
     """The tiers to test: all that this machine has, or the one that CNNRT_ISA names."""
     forced = os.environ.get("CNNRT_ISA")

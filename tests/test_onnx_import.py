@@ -649,9 +649,8 @@ def test_export_of_a_fixed_batch(torch: Any) -> None:
 
 
 def test_export_takes_over_what_timm_and_torchvision_know(torch: Any) -> None:
-    from torchvision_cpu import torchvision
-
     from cnnrt.exporting import export
+    from torchvision_cpu import torchvision
 
     timm = pytest.importorskip("timm")
     network = timm.create_model("resnet10t", pretrained=False)

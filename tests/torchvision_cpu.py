@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import torch
 
-_library = torch.library.Library("torchvision", "DEF")  # the declarations live as long as it does
+_library = torch.library.Library(
+    "torchvision", "FRAGMENT"
+)  # the declarations live as long as it does
 for _operator in ("nms", "qnms"):
     try:
         _library.define(f"{_operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -1,41 +1,12 @@
-// Applies an activation of activations.def to a run of stored floats.
+// Applying an activation of activations.def to a run of stored floats.
 #pragma once
 
 #include "../simd/math.h"
 #include "args.h"
 
 namespace cnnrt::CNNRT_ISA {
-namespace {
 
-template <class F>
-CNNRT_INLINE void transform_run(float* p, int64_t n, F f) {
-    int64_t i = 0;
-    // Two vectors at a time: the functions are chains of dependent operations, and the second fills
-    // the gaps of the first.
-    for (; i + 32 <= n; i += 32) {
-        const f32x16 u = f(load(p + i)), v = f(load(p + i + 16));
-        store(p + i, u);
-        store(p + i + 16, v);
-    }
-    for (; i + 16 <= n; i += 16) store(p + i, f(load(p + i)));
-    if (i < n) {
-        const int rest = static_cast<int>(n - i);
-        store_partial(p + i, rest, f(load_partial(p + i, rest)));
-    }
-}
+// p[0..n) = activation(p[0..n)). In activation.cpp, once per tier.
+void activate(const Epilogue& e, float* p, int64_t n);
 
-// p[0..n) = activation(p[0..n)).
-__attribute__((noinline, unused)) void activate(const Epilogue& e, float* p, int64_t n) {
-    [[maybe_unused]] const f32x16 a = broadcast(e.alpha), b = broadcast(e.beta);
-    switch (e.activation) {
-#define ACTIVATION(name, value)                                    \
-    case Activation::name:                                         \
-        transform_run(p, n, [=](f32x16 x) { return value; }); \
-        break;
-#include "activations.def"
-#undef ACTIVATION
-    }
-}
-
-}  // namespace
 }  // namespace cnnrt::CNNRT_ISA

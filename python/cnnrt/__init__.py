@@ -1,11 +1,11 @@
 """cnnrt, the convolutional-network runtime for CPUs.
 
-    import cnnrt
+import cnnrt
 
-    model = cnnrt.load("model.bin")
-    y = model(x)                             # NumPy in, NumPy out
-    model.classify("photo.png", top=5)       # labels and probabilities
-    model.run(x, outputs=["layer3.1.relu"])  # any inner tensor
+model = cnnrt.load("model.bin")
+y = model(x)                             # NumPy in, NumPy out
+model.classify("photo.png", top=5)       # labels and probabilities
+model.run(x, outputs=["layer3.1.relu"])  # any inner tensor
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A call makes a graph of one operator and runs it the way a network is run: same 
 Weights are packed anew by every call, so this is for learning and testing, not for speed.
 
 All arrays are float32, N C H W, in and out. `activation` is the name of one of `ACTIVATIONS`, or
-a tuple (name, alpha, beta). `threads` and `isa` choose how many threads and which instruction-set tier
-run the kernel.
+a tuple (name, alpha, beta). `threads` and `isa` choose how many threads and which
+instruction-set tier run the kernel.
 
 Raises (all functions):
     ShapeError: the arrays do not fit each other or the arguments.
@@ -174,9 +174,7 @@ def activate(
     return _activate(np.asarray(x, np.float32), chosen, threads=threads, isa=isa)
 
 
-def _activate(
-    x: Array, activation: Activation, *, threads: int | None, isa: str | None
-) -> Array:
+def _activate(x: Array, activation: Activation, *, threads: int | None, isa: str | None) -> Array:
     attributes = {"activation": activation}
     return _run("activate", ["x"], {"x": x}, attributes, threads=threads, isa=isa)
 
@@ -201,9 +199,7 @@ def _run(
         inputs=[TensorSpec(k, v.shape) for k, v in arrays.items()],
         outputs=[TensorSpec("y", ())],
         nodes=[node],
-        constants={
-            k: np.ascontiguousarray(v, np.float32) for k, v in (constants or {}).items()
-        },
+        constants={k: np.ascontiguousarray(v, np.float32) for k, v in (constants or {}).items()},
         name=op,
     )
     model = Model(graph, threads=threads, algorithm=algorithm, isa=isa)

@@ -238,9 +238,7 @@ class Model:
             )
         else:
             given = [x]
-        return [
-            as_input(spec, value) for spec, value in zip(self.graph.inputs, given, strict=True)
-        ]
+        return [as_input(spec, value) for spec, value in zip(self.graph.inputs, given, strict=True)]
 
     def _plan_ahead(self) -> None:
         """Packs the weights now, if the sizes of one image are known: the first run then takes no

@@ -69,7 +69,7 @@ class Plan:
         self.core.finish(arena, _specs(self._inputs), _specs(self._arrays), threads)
 
     def _add_steps(self, threads: int) -> list[ReferenceStep | tuple[int, int]]:
-        """Gives the kernel steps to the core; returns the stretches of them, and what is between."""
+        """Gives the kernel steps to the core; returns their stretches, and what lies between."""
         segments: list[ReferenceStep | tuple[int, int]] = []
         first = 0
         for step in self.steps:

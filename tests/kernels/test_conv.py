@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
 from checks import (
     WINOGRAD_TOLERANCE,
     activation,
@@ -14,7 +15,6 @@ from checks import (
     exact_tolerance,
     reference,
 )
-
 from cnnrt import kernels
 
 
@@ -212,7 +212,8 @@ def test_one_and_three_dimensions(rank: int, isa: str, threads: int) -> None:
 
 def test_the_result_does_not_depend_on_threads_or_batch(isa: str) -> None:
     rng = np.random.default_rng(1)
-    for case in (Case(5, 20, 13, 13, 40, 3, 1, 1), Case(5, 33, 1, 1, 50, 1), Case(5, 3, 9, 9, 8, 3)):
+    cases = Case(5, 20, 13, 13, 40, 3, 1, 1), Case(5, 33, 1, 1, 50, 1), Case(5, 3, 9, 9, 8, 3)
+    for case in cases:
         x = rng.standard_normal((case.n, case.c, case.h, case.w), dtype=np.float32)
         weight = rng.standard_normal((case.m, case.c, case.k, case.k), dtype=np.float32)
         for algorithm in ("im2col", "winograd4") if case.k == 3 else ("auto",):

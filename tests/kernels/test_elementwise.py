@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checks import Random, activation, assert_close, reference
 
+from checks import Random, activation, assert_close, reference
 from cnnrt import kernels
 
 PARAMETERS = {
@@ -55,7 +55,9 @@ def test_nan_and_infinity_pass_as_in_the_reference(name: str, isa: str) -> None:
         ((100_003,), (100_003,)),
     ],
 )
-def test_add(a: tuple[int, ...], b: tuple[int, ...], isa: str, threads: int, random: Random) -> None:
+def test_add(
+    a: tuple[int, ...], b: tuple[int, ...], isa: str, threads: int, random: Random
+) -> None:
     x, y = random(*a), random(*b)
     got = kernels.add(x, y, threads=threads, isa=isa)
     assert np.array_equal(got, x + y)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checks import Random, assert_close, exact_tolerance, reference
 
+from checks import Random, assert_close, exact_tolerance, reference
 from cnnrt import kernels
 
 

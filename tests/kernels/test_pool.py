@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checks import Random, assert_close, reference
 
+from checks import Random, assert_close, reference
 from cnnrt import kernels
 
 
 @pytest.mark.parametrize("size", [(7, 7), (8, 15), (14, 29), (5, 3)])
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1), (1, 1, 0), (5, 3, 2)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1), (1, 1, 0), (5, 3, 2)]
+)
 @pytest.mark.parametrize("ceil_mode", [False, True])
 def test_max_and_average(
     size: tuple[int, int], kernel: int, stride: int, padding: int, ceil_mode: bool,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torchvision_cpu
 from torch import nn
+
+import torchvision_cpu
 
 SIZES = {"course_rgb": (3, 32, 32), "course_digits": (1, 28, 28), "lenet5": (1, 28, 28)}
 """Input (C, H, W) of those that do not take 3 x 224 x 224."""

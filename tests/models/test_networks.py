@@ -9,9 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch's wheel is declared for Python 3.11 only")
 
-from architectures import build, size_of  # noqa: E402
-
 import cnnrt  # noqa: E402
+from architectures import build, size_of  # noqa: E402
 
 NETWORKS = [
     "lenet5",

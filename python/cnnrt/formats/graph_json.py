@@ -114,8 +114,6 @@ def _node_from_json(value: Any, at: str) -> Node:
         raise FormatError(f"{at}: {error}") from None
     except CnnrtError as error:
         raise type(error)(f"{at}: {error}") from None
-    for key, default in ops.op(node).attributes.items():
-        _check_kind(node.attributes[key], default, f"{at}.attributes[{key!r}]")
     return node
 
 
@@ -132,20 +130,6 @@ def _attribute_from_json(value: Any, at: str, depth: int = 0) -> Any:
     if isinstance(value, float):
         return checks.number(value, at)
     return checks.fail(at, "a number, a string or a list of them", value)
-
-
-def _check_kind(value: Any, default: Any, at: str) -> None:
-    """Checks that an attribute is of the kind that its operator's default shows."""
-    if default is ops.REQUIRED or default is None or value == default:
-        return
-    if isinstance(default, str) and not isinstance(value, str):
-        checks.fail(at, "a string", value)
-    if isinstance(default, (list, tuple)) and not isinstance(value, list):
-        checks.fail(at, "a list", value)
-    if isinstance(default, float) and not isinstance(value, (int, float)):
-        checks.fail(at, "a number", value)
-    if isinstance(default, int) and not isinstance(value, int):
-        checks.fail(at, "an integer", value)
 
 
 def _check_order(graph: Graph, constants: dict[str, np.dtype[Any]], at: str) -> None:

@@ -1,8 +1,8 @@
 """Nodes of older ONNX opsets, said as the latest opset says them.
 
 An attribute that is not adapted here and that the latest opset does not have is unknown to cnnrt's
-operator, so that the node is refused. onnx's own version converter is not used: of an Add of opset 6
-that broadcasts along axis 1 it makes one that does so along axis 0.
+operator, so that the node is refused. onnx's own version converter is not used: of an Add of opset
+6 that broadcasts along axis 1 it makes one that does so along axis 0.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _sequence(*adapters: Adapter) -> Adapter:
     return adapter
 
 
-BROADCASTING = "add sub mul div pow and or xor equal greater less".split()
+BROADCASTING = ["add", "sub", "mul", "div", "pow", "and", "or", "xor", "equal", "greater", "less"]
 REDUCTIONS = ("l1", "l2", "log_sum", "log_sum_exp", "max", "mean", "min", "prod", "sum_square")
 ALWAYS = LATEST + 1
 

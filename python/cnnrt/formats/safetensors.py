@@ -205,6 +205,7 @@ def _check_header(source: str | os.PathLike[str] | bytes, at: str) -> Mapping[st
     for name, entry in table.items():
         place = f"{at}: tensor {name!r}"
         fields = checks.record(entry, place, "dtype shape data_offsets")
+        checks.choice(fields["dtype"], f"{place}: dtype", tuple(DTYPES.values()))
         offsets = checks.listing(fields["data_offsets"], place, _size)
         shape = checks.listing(fields["shape"], place, _size)
         if len(offsets) != 2 or len(shape) > checks.MAX_RANK:
@@ -261,7 +262,8 @@ def _tensors(source: str | os.PathLike[str] | bytes, at: str) -> Iterator[tuple[
             for name in file.keys():  # noqa: SIM118  (not a dict)
                 yield name, file.get_tensor(name)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(f"{at}: its tensors cannot be read: {error}") from None
+        reason = " ".join(str(error).split())  # it may quote line breaks of the file
+        raise FormatError(f"{at}: its tensors cannot be read: {reason}") from None
 
 
 def _json(metadata: Mapping[str, str], key: str, at: str) -> Any:

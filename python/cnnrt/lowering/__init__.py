@@ -316,9 +316,7 @@ class Lowering:
         if self._uses.get(name, 0) != 1 or name in self._outputs:
             return False
         homes = [h[name] for h in (self._plain, self._blocked) if name in h]
-        return all(
-            home.buffer.in_arena and self._sole(home.buffer) for home in homes
-        )
+        return all(home.buffer.in_arena and self._sole(home.buffer) for home in homes)
 
     def _sole(self, buffer: Buffer) -> bool:
         owners = {
@@ -326,9 +324,7 @@ class Lowering:
         }
         return sum(self._uses.get(n, 0) for n in owners) == 1
 
-    def step(
-        self, kernel: str, *, note: str = "", work: float = 0.0, **fields: Any
-    ) -> None:
+    def step(self, kernel: str, *, note: str = "", work: float = 0.0, **fields: Any) -> None:
         """Appends a kernel call; `work` is its estimated time on one thread in nanoseconds."""
         number = len(self.steps)
         for value in fields.values():

@@ -196,9 +196,7 @@ def _planar(node: Node, to: Lowering, w: Windows, weight: Array, common: dict[st
     )
 
 
-def _depthwise(
-    node: Node, to: Lowering, w: Windows, weight: Array, common: dict[str, Any]
-) -> None:
+def _depthwise(node: Node, to: Lowering, w: Windows, weight: Array, common: dict[str, Any]) -> None:
     x = to.blocked(node.inputs[0])
     y = to.new_blocked(node.outputs[0])
     packed = to.packed.get(
@@ -260,7 +258,8 @@ def _im2col(
         window, blocks_read = group_windows(x.c, m, group)
         panel = blocks_read * BLOCK * taps * BLOCK
         packed = to.packed.get(
-            weight, (name, group, "grouped"),
+            weight,
+            (name, group, "grouped"),
             lambda: _core.pack_conv_grouped(flat_weight, group, window, blocks_read, to.threads),
         )
         # A window that ends in the tensor's last block reads only the channels that exist there.

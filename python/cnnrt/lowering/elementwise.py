@@ -15,9 +15,7 @@ from .tensors import BLOCK, Blocked, ceil_div
 
 BINARY = {"add", "sub", "mul", "div", "min", "max", "pow", "prelu"}
 
-UNARY = sorted(
-    name for name, op in OPS.items() if isinstance(op, Unary) and name != "identity"
-)
+UNARY = sorted(name for name, op in OPS.items() if isinstance(op, Unary) and name != "identity")
 
 
 def lower_activation(node: Node, to: Lowering, activation: Activation) -> None:
@@ -108,9 +106,7 @@ def lower_binary(node: Node, to: Lowering) -> bool:
             to.alias_blocked(y, target)
         else:
             target = to.new_blocked(y)
-        a, b = (
-            Strided.of_blocked(t, first) if isinstance(t, Blocked) else t for t in operands
-        )
+        a, b = (Strided.of_blocked(t, first) if isinstance(t, Blocked) else t for t in operands)
         shape, out = blocked_shape(target), Strided.of_blocked(target)
     else:
         plains = [to.plain(name) for name in node.inputs]
@@ -157,5 +153,3 @@ def _constant_operand(name: str, to: Lowering, rank: int, channels: int) -> Stri
     padded = np.zeros(ceil_div(channels, BLOCK) * BLOCK, np.float32)
     padded[:channels] = value.reshape(-1)
     return Strided(to.constant_memory(name, "channels", padded), [0, BLOCK, 0, 0, 0, 1])
-
-

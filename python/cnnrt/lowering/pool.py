@@ -101,8 +101,7 @@ def lower_adaptive_pool(node: Node, to: Lowering) -> bool:
     op = OPS[node.op]
     assert isinstance(op, Adaptive)
     windows = [
-        [(b, e, e - b) for b, e in op.bounds(n, o)]
-        for n, o in zip(spatial, out, strict=True)
+        [(b, e, e - b) for b, e in op.bounds(n, o)] for n, o in zip(spatial, out, strict=True)
     ]
     mode = "max" if node.op == "adaptive_max_pool" else "average"
     pool_step(node, to, mode, windows, (1,) * len(spatial))

@@ -26,11 +26,16 @@ def _gemm(graph: Graph, node: Node) -> None:
         return
     if bias_name:
         bias = graph.constants.get(bias_name)
-        if bias is None or bias.size not in (1, columns) or (bias.ndim and bias.shape[-1] != bias.size):
+        if (
+            bias is None
+            or bias.size not in (1, columns)
+            or bias.shape[-1:] not in ((), (bias.size,))
+        ):
             return
         if bias.shape != (columns,):
             name = f"{bias_name}.row"
-            graph.constants[name] = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), (columns,)))
+            row = np.broadcast_to(bias.reshape(-1), (columns,))
+            graph.constants[name] = np.ascontiguousarray(row)
             bias_name = name
     _set(graph, node, transposed=bool(node["transB"]), bias=bias_name)
 

@@ -19,7 +19,7 @@ def rewrite(graph: Graph) -> None:
         for rule in RULES.get(node.op, []):
             if rule(node, context):
                 break
-    graph.nodes = [n for original in graph.nodes for n in context.replaced.get(id(original), [original])]
+    graph.nodes = [n for old in graph.nodes for n in context.replaced.get(id(old), [old])]
 
 
 class _Context:

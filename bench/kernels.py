@@ -1,0 +1,370 @@
+"""Single layers of real networks: how close cnnrt's kernels come to the machine, and to its peers.
+
+    python bench/kernels.py [--layers TEXT,...] [--threads 1,2] [--engines onnxruntime,openvino]
+                            [--seconds S] [--rounds R] [--list] [--out kernels.json]
+
+A layer is an ONNX model of one operator. For cnnrt the table has the kernel alone (without the
+reordering of plain arrays, which a network does once at its ends) for each algorithm that fits, as
+a part of the FMA peak and of the memory bandwidth that machine.py measures here and now; GFLOP/s
+count the operations of the direct algorithm, so Winograd may pass the peak. Whole calls, with the
+reordering, are what is compared with other engines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+import report
+from engines import ENGINES, Array, Source
+from models import numbers, words
+from numpy.lib.stride_tricks import sliding_window_view
+from race import Race, race
+
+OUTSIDE = {"reorder"}
+"""Kernels of a single-operator plan that are not the operator."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator on one image of c channels of h x w pixels (rows of c numbers if linear)."""
+
+    group: str
+    op: str
+    c: int
+    m: int
+    h: int
+    w: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+
+    @property
+    def name(self) -> str:
+        """What it is, in one word; `--layers` selects by parts of it."""
+        if self.op == "linear":
+            return f"{self.group}/linear-{self.h}x{self.c}x{self.m}"
+        kind = {"conv": "conv", "max_pool": "maxpool", "global_pool": "globalpool"}[self.op]
+        if self.groups > 1:
+            kind = "dw" if self.groups == self.c else f"g{self.groups}conv"
+        text = f"{self.group}/{kind}{self.kernel}x{self.kernel}" if self.op != "global_pool" else (
+            f"{self.group}/{kind}"
+        )
+        channels = f"{self.c}-{self.m}" if self.c != self.m else f"{self.c}"
+        return f"{text}-{channels}@{self.h}" + (f"s{self.stride}" if self.stride > 1 else "")
+
+    @property
+    def pad(self) -> int:
+        return (self.kernel - 1) // 2
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.h, self.c) if self.op == "linear" else (1, self.c, self.h, self.w)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        if self.op == "linear":
+            return (self.h, self.m)
+        if self.op == "global_pool":
+            return (1, self.m, 1, 1)
+        sizes = [(n + 2 * self.pad - self.kernel) // self.stride + 1 for n in (self.h, self.w)]
+        return (1, self.m, *sizes)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...] | None:
+        if self.op == "linear":
+            return (self.m, self.c)
+        if self.op == "conv":
+            return (self.m, self.c // self.groups, self.kernel, self.kernel)
+        return None
+
+    @property
+    def flops(self) -> float:
+        """Of the direct algorithm: two per multiply-add; none are counted for pools."""
+        if self.weight_shape is None:
+            return 0.0
+        return 2.0 * math.prod(self.output_shape) * math.prod(self.weight_shape[1:])
+
+    @property
+    def bytes(self) -> float:
+        """Input, weights and output, each once."""
+        sizes = [self.input_shape, self.output_shape, self.weight_shape or (0,)]
+        return 4.0 * sum(math.prod(s) for s in sizes)
+
+    @property
+    def algorithms(self) -> list[str]:
+        """What can be asked of cnnrt for it, beside its own choice."""
+        if self.op == "conv" and self.kernel == 3 and self.stride == self.groups == 1:
+            return ["im2col", "winograd2", "winograd4"]
+        return []
+
+
+def _conv(
+    group: str, c: int, m: int, size: int, kernel: int = 1, stride: int = 1, groups: int = 1
+) -> Layer:
+    return Layer(group, "conv", c, m, size, size, kernel, stride, groups)
+
+
+LAYERS = [
+    *(_conv("resnet", c, c, s, 3) for c, s in [(64, 56), (128, 28), (256, 14), (512, 7)]),
+    *(_conv("resnet", c, 2 * c, s, 3, 2) for c, s in [(64, 56), (128, 28), (256, 14)]),
+    *(_conv("vgg", c, c, s, 3) for c, s in [(64, 224), (128, 112), (256, 56), (512, 28), (512, 14)]),
+    *(_conv("resnet50", c, 4 * c, s) for c, s in [(64, 56), (128, 28), (256, 14), (512, 7)]),
+    *(_conv("resnet50", 4 * c, c, s) for c, s in [(64, 56), (128, 28), (256, 14), (512, 7)]),
+    _conv("resnet50", 256, 512, 56, stride=2),
+    *(
+        _conv("mobilenet_v2", c, m, s)
+        for c, m, s in [(16, 96, 112), (24, 144, 56), (144, 24, 56), (192, 64, 28), (384, 64, 14)]
+    ),
+    *(_conv("mobilenet_v2", c, m, s) for c, m, s in [(96, 576, 14), (960, 160, 7), (320, 1280, 7)]),
+    *(
+        _conv("mobilenet_v2", c, c, s, 3, stride, c)
+        for c, s, stride in [
+            (32, 112, 1), (96, 112, 2), (144, 56, 1), (192, 28, 1), (384, 14, 1), (960, 7, 1)
+        ]
+    ),
+    *(
+        _conv("efficientnet_b0", c, c, s, 5, stride, c)
+        for c, s, stride in [(144, 56, 2), (240, 28, 1), (672, 14, 1), (1152, 7, 1)]
+    ),
+    *(_conv("convnext", c, c, s, 7, 1, c) for c, s in [(96, 56), (192, 28), (384, 14), (768, 7)]),
+    _conv("replknet", 128, 128, 56, 31, 1, 128),
+    *(_conv("regnet", c, c, s, 3, 1, c // 8) for c, s in [(48, 56), (104, 28), (208, 14), (440, 7)]),
+    _conv("resnext50", 128, 128, 56, 3, 1, 32),
+    _conv("first/resnet", 3, 64, 224, 7, 2),
+    _conv("first/vgg", 3, 64, 224, 3),
+    _conv("first/mobilenet_v2", 3, 32, 224, 3, 2),
+    _conv("first/lenet5", 1, 6, 28, 5),
+    _conv("inception", 64, 96, 35, 5),
+    Layer("vgg", "linear", 4096, 4096, 1, 1),
+    Layer("vgg", "linear", 25088, 4096, 1, 1),
+    Layer("resnet50", "linear", 2048, 1000, 1, 1),
+    Layer("vit", "linear", 768, 3072, 197, 1),
+    Layer("vit", "linear", 3072, 768, 197, 1),
+    Layer("vit", "linear", 768, 768, 197, 1),
+    Layer("resnet", "max_pool", 64, 64, 112, 112, 3, 2),
+    Layer("vgg", "max_pool", 64, 64, 224, 224, 2, 2),
+    Layer("googlenet", "max_pool", 480, 480, 14, 14, 3, 1),
+    Layer("resnet50", "global_pool", 2048, 2048, 7, 7),
+]
+"""Layers of the networks, by what they exercise."""
+
+
+# ------------------------------------------------------------------------------------------------
+# A layer as an ONNX file, with an input and what must come out
+
+
+def prepare(layer: Layer, cache: Path) -> tuple[Source, Path, Path]:
+    """The model, its input and its reference, made if they are not there yet."""
+    key = hashlib.sha256(json.dumps(asdict(layer)).encode()).hexdigest()[:8]
+    folder = cache / "layers" / f"{layer.name.replace('/', '_')}-{key}"
+    paths = [folder / name for name in ("model.onnx", "input.npy", "reference.npy")]
+    if not paths[2].exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(0)
+        x = random.standard_normal(layer.input_shape, np.float32)
+        weights: list[Array] = []
+        if layer.weight_shape:
+            w = random.standard_normal(layer.weight_shape, np.float32)
+            weights = [w / np.float32(math.sqrt(math.prod(layer.weight_shape[1:])))]
+            weights.append(random.standard_normal(layer.m, np.float32))
+        paths[0].write_bytes(to_onnx(layer, weights))
+        np.save(paths[1], x)
+        np.save(paths[2], reference(layer, x, weights))
+    return Source(paths[0], None, layer.input_shape), paths[1], paths[2]
+
+
+def to_onnx(layer: Layer, weights: list[Array]) -> bytes:
+    """A model of one operator."""
+    import onnx  # noqa: PLC0415
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+
+    windows = {
+        "kernel_shape": [layer.kernel] * 2,
+        "strides": [layer.stride] * 2,
+        "pads": [layer.pad] * 4,
+    }
+    kind, attributes = {
+        "conv": ("Conv", {**windows, "group": layer.groups}),
+        "linear": ("Gemm", {"transB": 1}),
+        "max_pool": ("MaxPool", windows),
+        "global_pool": ("GlobalAveragePool", {}),
+    }[layer.op]
+    names = ["weight", "bias"][: len(weights)]
+    graph = helper.make_graph(
+        [helper.make_node(kind, ["input", *names], ["output"], name="layer", **attributes)],
+        "layer",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, layer.input_shape)],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, layer.output_shape)],
+        [numpy_helper.from_array(w, n) for w, n in zip(weights, names, strict=True)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def reference(layer: Layer, x: Array, weights: list[Array]) -> Array:
+    """What must come out, in float64."""
+    x = x.astype(np.float64)
+    if layer.op == "linear":
+        return np.asarray(x @ weights[0].T.astype(np.float64) + weights[1])
+    if layer.op == "global_pool":
+        return np.asarray(x.mean((2, 3), keepdims=True))
+    p, k, s = layer.pad, layer.kernel, layer.stride
+    border = -np.inf if layer.op == "max_pool" else 0.0
+    padded = np.pad(x[0], ((0, 0), (p, p), (p, p)), constant_values=border)
+    patches = sliding_window_view(padded, (k, k), (1, 2))[:, ::s, ::s]  # c, h, w, kh, kw
+    if layer.op == "max_pool":
+        return np.asarray(patches.max((3, 4))[None])
+    h, w = patches.shape[1:3]
+    y = np.zeros((layer.m, h, w))
+    per = layer.c // layer.groups
+    filters = weights[0].astype(np.float64).reshape(layer.groups, -1, per, k, k)
+    outputs = y.reshape(layer.groups, -1, h * w)
+    for i in range(k):  # one tap at a time keeps the memory small
+        for j in range(k):
+            pixels = np.ascontiguousarray(patches[..., i, j]).reshape(layer.groups, per, h * w)
+            outputs += filters[..., i, j] @ pixels
+    return np.asarray((y + weights[1][:, None, None])[None])
+
+
+# ------------------------------------------------------------------------------------------------
+# Measuring and printing
+
+
+def measure(
+    layer: Layer, threads: int, args: argparse.Namespace, cache: Path, limits: dict[str, Any]
+) -> dict[str, Any]:
+    """The rows of one layer: measured, printed, and as JSON."""
+    row: dict[str, Any] = {"name": layer.name, "threads": threads, "batch": 1}
+    own = ["cnnrt", *(f"cnnrt:{a}" for a in layer.algorithms)]
+    source, inputs, expected = prepare(layer, cache)
+    done = race(
+        own + args.engines,
+        source,
+        threads,
+        inputs,
+        expected,
+        seconds=args.seconds,
+        rounds=args.rounds,
+        barrier=report.measure_barrier(cache),
+        steps=own,
+    )
+    ratios = report.ratios(done)
+    result = {**row, "flops": layer.flops, "bytes": layer.bytes, **done.json(), **ratios}
+    for name in own:
+        if done.entries[name].steps:
+            result["engines"][name].update(speed(layer, done.entries[name].steps, limits))
+    print_rows(layer, threads, done, result)
+    return result
+
+
+def speed(layer: Layer, steps: list[tuple[str, int]], limits: dict[str, Any]) -> dict[str, float]:
+    """Time of the kernel, and how much of the machine it uses."""
+    inside = [t for kernel, t in steps if kernel not in OUTSIDE]
+    ns = max(1, sum(inside or (t for _, t in steps)))
+    gflops, gbytes = layer.flops / ns, layer.bytes / ns
+    peak = peak_of_tier(limits["gflops"])
+    # Runs follow each other, so the data are where they fit.
+    level = next((k for k in ("l2", "l3") if layer.bytes <= machine.LEVELS[k] * 2), "dram")
+    bandwidth = limits["gbytes_per_s"][level]
+    bound = max(layer.flops / peak, layer.bytes / bandwidth)
+    return {
+        "kernel_us": ns / 1e3,
+        "gflops": gflops,
+        "of_peak": gflops / peak,
+        "of_bandwidth": gbytes / bandwidth,
+        "of_roofline": bound / ns,
+    }
+
+
+def peak_of_tier(gflops: dict[str, float]) -> float:
+    """The FMA peak of the tier that cnnrt uses."""
+    bits = {"avx2": "256", "portable": "128"}.get(os.environ.get("CNNRT_ISA", ""), "")
+    return gflops.get(bits) or max(gflops.values())
+
+
+def print_rows(layer: Layer, threads: int, done: Race, result: dict[str, Any]) -> None:
+    """A line per engine and algorithm."""
+    rounds = done.rounds()
+    for name, entry in done.entries.items():
+        start = f"{layer.name:<38} {threads:>3} {name:<16}"
+        if entry.failed:
+            print(f"{start} - {entry.failed}")
+            continue
+        r = result["engines"][name]
+        call = (entry.min(rounds) or 0) * 1e3
+        kernel = "".join(
+            [
+                f"{r['kernel_us']:>10.1f}",
+                f"{r['gflops']:>9.1f}",
+                f"{r['of_peak']:>7.0%}",
+                f"{r['of_bandwidth']:>8.0%}",
+                f"{r['of_roofline']:>8.0%}",
+            ]
+            if "kernel_us" in r
+            else [" " * 42]
+        )
+        ratio = report.number(result["ratio"]) if name == "cnnrt" else ""
+        barrier = report.barrier_text(done.barriers) if name == "cnnrt" else ""
+        print(
+            f"{start}{kernel} {call:>10.1f}  {entry.error:.0e} {ratio:>6}  {barrier}".rstrip(),
+            flush=True,
+        )
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", type=words, default=[], help="parts of names, with commas")
+    parser.add_argument("--engines", type=words, default=[], help="peers, such as onnxruntime")
+    parser.add_argument("--threads", type=numbers, default=[1])
+    parser.add_argument("--seconds", type=float, default=0.5, help="per engine and layer")
+    parser.add_argument("--rounds", type=int, default=4, help="turns into which they are split")
+    parser.add_argument("--cache", help="folder for models and compiled code")
+    parser.add_argument("--list", action="store_true", help="prints the layers' names")
+    parser.add_argument("--out", type=Path, help="result file; default: in the cache folder")
+    args = parser.parse_args()
+    layers = [x for x in LAYERS if not args.layers or any(t in x.name for t in args.layers)]
+    if args.list:
+        print("\n".join(layer.name for layer in layers))
+        return
+    for name in args.engines:
+        if name.partition(":")[0] not in ENGINES:
+            parser.error(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
+    cache = machine.cache_folder(args.cache)
+    out = args.out or report.default_out(cache, "kernels")
+    try:
+        limits = machine.limits(cache, args.threads)
+    except RuntimeError as error:
+        parser.exit(1, f"{error}\n")
+    result = report.header({k: getattr(args, k) for k in ("engines", "seconds", "rounds")})
+    result.update(limits=limits, rows=[])
+    for threads, found in limits["threads"].items():
+        print(f"{threads} thread(s): {found['gflops']} GFLOP/s by bits, {found['gbytes_per_s']} GB/s")
+    print(
+        f"{'layer':<38} thr {'engine':<16} {'kernel us':>9}  GFLOP/s  peak  memory roofline"
+        "    call us  error  ratio  barrier ns"
+    )
+    for layer in layers:
+        for threads in args.threads:
+            row = measure(layer, threads, args, cache, limits["threads"][str(threads)])
+            result["rows"].append(row)
+            report.save(out, result)
+    mean = report.geometric_mean(r["ratio"] for r in result["rows"] if r["ratio"])
+    if mean:
+        print(f"geometric mean best peer / cnnrt (whole calls): {mean:.2f}")
+    print(f"written: {out}")
+
+
+if __name__ == "__main__":
+    main()
