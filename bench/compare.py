@@ -5,7 +5,8 @@
 The machine is shared, and faster at one time than at another. So where the files have peers in
 common, times are first divided by how much the peers of the same row changed (their geometric
 mean). The noise of a time is how far the median of the rounds' minima lies above the least of
-them; a row moved if it changed by more than the noise of all the times that went into it.
+them; a row moved if it changed by more than the noise of all the times that went into it. Rows
+whose barrier between two threads took another time (CPUs near or far) are not compared.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from typing import Any
 FLOOR = 0.02
 """Changes below this part are never reported."""
 
+STATE = 1.6
+"""Barrier times that differ by a larger factor are of different states of the machine."""
+
 Key = tuple[str, int, int]
 
 
@@ -36,6 +40,8 @@ class Change:
     peers: float
     """How the peers of the row changed: the time of B over that of A; 1 if there are none."""
     noise: float
+    same_state: bool
+    """Whether the barriers between two threads took about as long."""
 
     @property
     def change(self) -> float:
@@ -44,7 +50,8 @@ class Change:
 
     @property
     def moved(self) -> bool:
-        return abs(math.log1p(self.change)) > max(FLOOR, self.noise)
+        """Whether it changed beyond the noise, and the two times can be compared at all."""
+        return self.same_state and abs(math.log1p(self.change)) > max(FLOOR, self.noise)
 
 
 def noise(entry: dict[str, Any]) -> float:
@@ -61,6 +68,16 @@ def rows(result: dict[str, Any]) -> dict[Key, dict[str, Any]]:
         }
         for r in result["rows"]
     }
+
+
+def same_state(a: dict[str, Any], b: dict[str, Any], key: Key) -> bool:
+    """Whether the two CPUs were about as far from each other in both files' rows."""
+    usual = []
+    for result in (a, b):
+        for r in result["rows"]:
+            if (r["name"], r["threads"], r["batch"]) == key and r.get("barrier_ns"):
+                usual.append(statistics.median(r["barrier_ns"]))
+    return len(usual) < 2 or max(usual) < STATE * min(usual)
 
 
 def changes(a: dict[str, Any], b: dict[str, Any], subject: str) -> list[Change]:
@@ -85,6 +102,7 @@ def changes(a: dict[str, Any], b: dict[str, Any], subject: str) -> list[Change]:
                     new["min_ms"],
                     peer_change,
                     math.hypot(noise(old), noise(new), spread),
+                    same_state(a, b, key),
                 )
             )
     return sorted(found, key=lambda c: (-c.change, c.key, c.engine))
@@ -100,15 +118,13 @@ def lost(a: dict[str, Any], b: dict[str, Any], subject: str) -> list[Key]:
 
 def print_changes(shown: list[Change]) -> None:
     """The table."""
-    print(
-        f"{'row':<38} thr  bn {'engine':<16} {'A ms':>9} {'B ms':>9}   peers  change   noise"
-    )
+    print(f"{'row':<38} thr  bn {'engine':<16} {'A ms':>9} {'B ms':>9}   peers  change   noise")
     for c in shown:
         name, threads, batch = c.key
         print(
             f"{name:<38} {threads:>3} {batch:>3} {c.engine:<16} {c.before:>9.4f} {c.after:>9.4f}"
             f" {c.peers - 1:>+7.1%} {c.change:>+7.1%} {math.expm1(c.noise):>7.1%}"
-            + ("" if c.moved else "  within noise")
+            + ("" if c.moved else "  within noise" if c.same_state else "  another barrier")
         )
 
 

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,8 +56,8 @@ class Engine(ABC):
     def load(self, source: Source, threads: int) -> Run:
         """The network as a function. Raises whatever the engine raises if it cannot."""
 
-    def steps(self, x: Array, repeats: int) -> list[tuple[str, int]]:
-        """Kernel and shortest time in ns of each step, for engines that tell."""
+    def steps(self, x: Array, seconds: float) -> list[tuple[str, int]]:
+        """Kernel and shortest time in ns of each step in some seconds, for engines that tell."""
         raise NotImplementedError
 
 
@@ -78,10 +79,14 @@ class Cnnrt(Engine):
         self.model = cnnrt.load(source.onnx, threads=threads, algorithm=self.option or "auto")
         return self.model
 
-    def steps(self, x: Array, repeats: int) -> list[tuple[str, int]]:
+    def steps(self, x: Array, seconds: float) -> list[tuple[str, int]]:
         plan = self.model._plan((x.shape,), tuple(spec.name for spec in self.model.outputs))
         steps = [s for s in plan.describe() if s.kernel != "reference"]
-        times = np.min([plan.time((x,)) for _ in range(repeats)], axis=0)
+        plan.time((x,))
+        times = np.array(plan.time((x,)))
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            times = np.minimum(times, plan.time((x,)))
         return [(s.kernel, int(t)) for s, t in zip(steps, times, strict=True)]
 
 
@@ -96,7 +101,7 @@ class OnnxRuntime(Engine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        # A fixed batch size lets it fold shapes; the name is the exporter's. Unused ones are ignored.
+        # A known batch size lets it fold shapes; without a free axis of this name nothing happens.
         options.add_free_dimension_override_by_name("batch", source.shape[0])
         session = onnxruntime.InferenceSession(
             str(source.onnx), options, providers=["CPUExecutionProvider"]
@@ -222,7 +227,7 @@ class Torch(Engine):
             raise ValueError("the network has no TorchScript")
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
-        module = torch.jit.freeze(torch.jit.load(str(source.torchscript)).eval())
+        module = torch.jit.freeze(torch.jit.load(str(source.torchscript)).eval())  # type: ignore[no-untyped-call]
         module = torch.jit.optimize_for_inference(module)
 
         def run(x: Array) -> Array:

@@ -25,7 +25,6 @@ import machine
 import numpy as np
 import report
 from engines import ENGINES, Array, Source
-from models import numbers, words
 from numpy.lib.stride_tricks import sliding_window_view
 from race import Race, race
 
@@ -52,14 +51,14 @@ class Layer:
         """What it is, in one word; `--layers` selects by parts of it."""
         if self.op == "linear":
             return f"{self.group}/linear-{self.h}x{self.c}x{self.m}"
-        kind = {"conv": "conv", "max_pool": "maxpool", "global_pool": "globalpool"}[self.op]
+        if self.op == "global_pool":
+            return f"{self.group}/globalpool-{self.c}@{self.h}"
+        kind = "maxpool" if self.op == "max_pool" else "conv"
         if self.groups > 1:
-            kind = "dw" if self.groups == self.c else f"g{self.groups}conv"
-        text = f"{self.group}/{kind}{self.kernel}x{self.kernel}" if self.op != "global_pool" else (
-            f"{self.group}/{kind}"
-        )
+            kind = "depthwise" if self.groups == self.c else f"{self.groups}-group-conv"
         channels = f"{self.c}-{self.m}" if self.c != self.m else f"{self.c}"
-        return f"{text}-{channels}@{self.h}" + (f"s{self.stride}" if self.stride > 1 else "")
+        stride = f"s{self.stride}" if self.stride > 1 else ""
+        return f"{self.group}/{kind}{self.kernel}x{self.kernel}-{channels}@{self.h}{stride}"
 
     @property
     def pad(self) -> int:
@@ -116,7 +115,10 @@ def _conv(
 LAYERS = [
     *(_conv("resnet", c, c, s, 3) for c, s in [(64, 56), (128, 28), (256, 14), (512, 7)]),
     *(_conv("resnet", c, 2 * c, s, 3, 2) for c, s in [(64, 56), (128, 28), (256, 14)]),
-    *(_conv("vgg", c, c, s, 3) for c, s in [(64, 224), (128, 112), (256, 56), (512, 28), (512, 14)]),
+    *(
+        _conv("vgg", c, c, s, 3)
+        for c, s in [(64, 224), (128, 112), (256, 56), (512, 28), (512, 14)]
+    ),
     *(_conv("resnet50", c, 4 * c, s) for c, s in [(64, 56), (128, 28), (256, 14), (512, 7)]),
     *(_conv("resnet50", 4 * c, c, s) for c, s in [(64, 56), (128, 28), (256, 14), (512, 7)]),
     _conv("resnet50", 256, 512, 56, stride=2),
@@ -128,7 +130,12 @@ LAYERS = [
     *(
         _conv("mobilenet_v2", c, c, s, 3, stride, c)
         for c, s, stride in [
-            (32, 112, 1), (96, 112, 2), (144, 56, 1), (192, 28, 1), (384, 14, 1), (960, 7, 1)
+            (32, 112, 1),
+            (96, 112, 2),
+            (144, 56, 1),
+            (192, 28, 1),
+            (384, 14, 1),
+            (960, 7, 1),
         ]
     ),
     *(
@@ -137,7 +144,10 @@ LAYERS = [
     ),
     *(_conv("convnext", c, c, s, 7, 1, c) for c, s in [(96, 56), (192, 28), (384, 14), (768, 7)]),
     _conv("replknet", 128, 128, 56, 31, 1, 128),
-    *(_conv("regnet", c, c, s, 3, 1, c // 8) for c, s in [(48, 56), (104, 28), (208, 14), (440, 7)]),
+    *(
+        _conv("regnet", c, c, s, 3, 1, c // 8)
+        for c, s in [(48, 56), (104, 28), (208, 14), (440, 7)]
+    ),
     _conv("resnext50", 128, 128, 56, 3, 1, 32),
     _conv("first/resnet", 3, 64, 224, 7, 2),
     _conv("first/vgg", 3, 64, 224, 3),
@@ -187,17 +197,18 @@ def to_onnx(layer: Layer, weights: list[Array]) -> bytes:
     import onnx  # noqa: PLC0415
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 
-    windows = {
+    windows: dict[str, Any] = {
         "kernel_shape": [layer.kernel] * 2,
         "strides": [layer.stride] * 2,
         "pads": [layer.pad] * 4,
     }
-    kind, attributes = {
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
         "conv": ("Conv", {**windows, "group": layer.groups}),
         "linear": ("Gemm", {"transB": 1}),
         "max_pool": ("MaxPool", windows),
         "global_pool": ("GlobalAveragePool", {}),
-    }[layer.op]
+    }
+    kind, attributes = kinds[layer.op]
     names = ["weight", "bias"][: len(weights)]
     graph = helper.make_graph(
         [helper.make_node(kind, ["input", *names], ["output"], name="layer", **attributes)],
@@ -242,9 +253,11 @@ def reference(layer: Layer, x: Array, weights: list[Array]) -> Array:
 
 
 def measure(
-    layer: Layer, threads: int, args: argparse.Namespace, cache: Path, limits: dict[str, Any]
+    layer: Layer, threads: int, args: argparse.Namespace, cache: Path, bandwidths: dict[str, float]
 ) -> dict[str, Any]:
     """The rows of one layer: measured, printed, and as JSON."""
+    # The clock changes with time and load: the peak is measured beside the layer.
+    peak = peak_of_tier(cache, threads)
     row: dict[str, Any] = {"name": layer.name, "threads": threads, "batch": 1}
     own = ["cnnrt", *(f"cnnrt:{a}" for a in layer.algorithms)]
     source, inputs, expected = prepare(layer, cache)
@@ -259,24 +272,33 @@ def measure(
         barrier=report.measure_barrier(cache),
         steps=own,
     )
+    peak = max(peak, peak_of_tier(cache, threads))
     ratios = report.ratios(done)
-    result = {**row, "flops": layer.flops, "bytes": layer.bytes, **done.json(), **ratios}
+    result = {
+        **row,
+        "flops": layer.flops,
+        "bytes": layer.bytes,
+        "peak": peak,
+        **done.json(),
+        **ratios,
+    }
     for name in own:
         if done.entries[name].steps:
-            result["engines"][name].update(speed(layer, done.entries[name].steps, limits))
+            result["engines"][name].update(speed(layer, done.entries[name].steps, peak, bandwidths))
     print_rows(layer, threads, done, result)
     return result
 
 
-def speed(layer: Layer, steps: list[tuple[str, int]], limits: dict[str, Any]) -> dict[str, float]:
+def speed(
+    layer: Layer, steps: list[tuple[str, int]], peak: float, bandwidths: dict[str, float]
+) -> dict[str, float]:
     """Time of the kernel, and how much of the machine it uses."""
     inside = [t for kernel, t in steps if kernel not in OUTSIDE]
     ns = max(1, sum(inside or (t for _, t in steps)))
     gflops, gbytes = layer.flops / ns, layer.bytes / ns
-    peak = peak_of_tier(limits["gflops"])
     # Runs follow each other, so the data are where they fit.
     level = next((k for k in ("l2", "l3") if layer.bytes <= machine.LEVELS[k] * 2), "dram")
-    bandwidth = limits["gbytes_per_s"][level]
+    bandwidth = bandwidths[level]
     bound = max(layer.flops / peak, layer.bytes / bandwidth)
     return {
         "kernel_us": ns / 1e3,
@@ -287,8 +309,9 @@ def speed(layer: Layer, steps: list[tuple[str, int]], limits: dict[str, Any]) ->
     }
 
 
-def peak_of_tier(gflops: dict[str, float]) -> float:
-    """The FMA peak of the tier that cnnrt uses."""
+def peak_of_tier(cache: Path, threads: int) -> float:
+    """The FMA peak now, in GFLOP/s, of the tier that cnnrt uses."""
+    gflops = machine.peaks(cache, threads)
     bits = {"avx2": "256", "portable": "128"}.get(os.environ.get("CNNRT_ISA", ""), "")
     return gflops.get(bits) or max(gflops.values())
 
@@ -325,9 +348,13 @@ def print_rows(layer: Layer, threads: int, done: Race, result: dict[str, Any]) -
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--layers", type=words, default=[], help="parts of names, with commas")
-    parser.add_argument("--engines", type=words, default=[], help="peers, such as onnxruntime")
-    parser.add_argument("--threads", type=numbers, default=[1])
+    parser.add_argument(
+        "--layers", type=report.words, default=[], help="parts of names, with commas"
+    )
+    parser.add_argument(
+        "--engines", type=report.words, default=[], help="peers, such as onnxruntime"
+    )
+    parser.add_argument("--threads", type=report.numbers, default=[1])
     parser.add_argument("--seconds", type=float, default=0.5, help="per engine and layer")
     parser.add_argument("--rounds", type=int, default=4, help="turns into which they are split")
     parser.add_argument("--cache", help="folder for models and compiled code")
@@ -350,14 +377,15 @@ def main() -> None:
     result = report.header({k: getattr(args, k) for k in ("engines", "seconds", "rounds")})
     result.update(limits=limits, rows=[])
     for threads, found in limits["threads"].items():
-        print(f"{threads} thread(s): {found['gflops']} GFLOP/s by bits, {found['gbytes_per_s']} GB/s")
+        print(f"threads {threads}: GFLOP/s by bits {found['gflops']}, GB/s {found['gbytes_per_s']}")
     print(
         f"{'layer':<38} thr {'engine':<16} {'kernel us':>9}  GFLOP/s  peak  memory roofline"
         "    call us  error  ratio  barrier ns"
     )
     for layer in layers:
         for threads in args.threads:
-            row = measure(layer, threads, args, cache, limits["threads"][str(threads)])
+            bandwidths = limits["threads"][str(threads)]["gbytes_per_s"]
+            row = measure(layer, threads, args, cache, bandwidths)
             result["rows"].append(row)
             report.save(out, result)
     mean = report.geometric_mean(r["ratio"] for r in result["rows"] if r["ratio"])

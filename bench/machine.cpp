@@ -8,6 +8,10 @@
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -117,6 +121,9 @@ double read_bandwidth(int64_t bytes, int threads, int repeats) {
     for (auto& p : data) {
         p = static_cast<Vec*>(std::aligned_alloc(4096, (n * 64 + 4095) / 4096 * 4096));
         if (!p) return 0;
+#if defined(__linux__)
+        madvise(p, n * 64, MADV_HUGEPAGE);
+#endif
         for (int64_t i = 0; i < n; ++i) p[i] = Vec{} + 1.0f;
     }
     std::vector<float> sink(threads * 16);

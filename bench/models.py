@@ -53,10 +53,10 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The options, checked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", type=words, default=list(networks.NETWORKS))
-    parser.add_argument("--engines", type=words, default=list(ENGINES))
-    parser.add_argument("--threads", type=numbers, default=[1, 2])
-    parser.add_argument("--batch", type=numbers, default=[1])
+    parser.add_argument("--networks", type=report.words, default=list(networks.NETWORKS))
+    parser.add_argument("--engines", type=report.words, default=list(ENGINES))
+    parser.add_argument("--threads", type=report.numbers, default=[1, 2])
+    parser.add_argument("--batch", type=report.numbers, default=[1])
     parser.add_argument("--seconds", type=float, default=4.0, help="per engine and row")
     parser.add_argument("--rounds", type=int, default=8, help="turns into which they are split")
     parser.add_argument("--cache", help="folder for exported networks")
@@ -72,16 +72,6 @@ def arguments() -> argparse.Namespace:
     if min(args.threads + args.batch + [args.rounds]) < 1 or args.seconds <= 0:
         parser.error("threads, batch, rounds and seconds are positive")
     return args
-
-
-def words(text: str) -> list[str]:
-    """Words with commas between."""
-    return [w.strip() for w in text.split(",") if w.strip()]
-
-
-def numbers(text: str) -> list[int]:
-    """Numbers with commas between."""
-    return [int(w) for w in words(text)]
 
 
 def measure(
@@ -135,10 +125,11 @@ def print_row(row: dict[str, Any], done: Race, ratios: dict[str, Any]) -> None:
         shortest, median = entry.min(rounds), entry.median(rounds)
         cells.append(f"{report.milliseconds(shortest)}{mark} ({report.milliseconds(median)})")
     ratio = f"{report.number(ratios['ratio'])} ({report.number(ratios['ratio_median'])})"
+    others, barrier = report.others_text(done.others), report.barrier_text(done.barriers)
     print(
         f"{row['name']:<20} {row['threads']:>3} {row['batch']:>3}"
         + "".join(f" {c:>18}" for c in cells)
-        + f"  {ratios['best_peer'] or '-':<12} {ratio:<14} {report.others_text(done.others):>7}  {report.barrier_text(done.barriers)}",
+        + f"  {ratios['best_peer'] or '-':<12} {ratio:<14} {others:>7}  {barrier}",
         flush=True,
     )
 
@@ -203,8 +194,12 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 1.2 + 0.32 * len(names)))
     height = 0.8 / len(kinds)
     for k, (batch, threads) in enumerate(kinds):
-        chosen = {r["name"]: r["ratio"] for r in rows if (r["batch"], r["threads"]) == (batch, threads)}
-        places = [i + (k - (len(kinds) - 1) / 2) * height for i, n in enumerate(names) if n in chosen]
+        chosen = {
+            r["name"]: r["ratio"] for r in rows if (r["batch"], r["threads"]) == (batch, threads)
+        }
+        places = [
+            i + (k - (len(kinds) - 1) / 2) * height for i, n in enumerate(names) if n in chosen
+        ]
         label = f"{threads} thread{'s' * (threads > 1)}" + (f", batch {batch}" if batch > 1 else "")
         bars = axes.barh(places, [chosen[n] for n in names if n in chosen], height, label=label)
         axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=2)

@@ -192,7 +192,8 @@ def _make(network: Network, batch: int, folder: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                torch.jit.trace(module, _images(network, 1)).save(str(folder / "model.pt"))
+                traced: Any = torch.jit.trace(module, _images(network, 1))  # type: ignore[no-untyped-call]
+                traced.save(str(folder / "model.pt"))
             except (RuntimeError, TypeError) as error:
                 print(f"{network.name}: no TorchScript: {error}", file=sys.stderr)
     np.save(folder / f"input_b{batch}.npy", x.numpy())

@@ -6,6 +6,7 @@ answers each with a line of JSON. Between commands it is asleep, blocked on the 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -54,6 +55,12 @@ class Entry:
     medians: dict[int, float] = field(default_factory=dict)
     runs: int = 0
     steps: list[tuple[str, int]] = field(default_factory=list)
+    """Kernel and shortest time in ns of each step."""
+
+    def shorten_steps(self, timed: list[tuple[str, int]]) -> None:
+        """Takes the times of steps that are shorter than those before."""
+        before = self.steps or timed
+        self.steps = [(k, min(t, old)) for (k, t), (_, old) in zip(timed, before, strict=True)]
 
     def min(self, rounds: Sequence[int]) -> float | None:
         """The shortest run in these rounds (or in all, if it ran in none of these)."""
@@ -131,7 +138,7 @@ def race(
         seconds: how long each engine runs in all.
         rounds: in how many turns.
         barrier: measures the time of one between two threads.
-        steps: engines whose steps are timed too, at the end.
+        steps: engines whose steps are timed too, after each turn and for as long.
     """
     entries = {name: Entry() for name in names}
     workers: dict[str, Worker] = {}
@@ -149,13 +156,7 @@ def race(
                 say(f"{name}: {error}")
                 if name in workers:
                     workers.pop(name).close()
-        barriers, others = _turns(workers, entries, threads, seconds, rounds, barrier)
-        for name in steps:
-            if name in workers and not entries[name].failed:
-                try:
-                    entries[name].steps = workers[name].ask("steps")["steps"]
-                except WorkerError as error:
-                    say(f"{name}: no times of steps: {error}")
+        barriers, others = _turns(workers, entries, threads, seconds, rounds, barrier, steps)
     finally:
         for worker in workers.values():
             worker.close()
@@ -169,6 +170,7 @@ def _turns(
     seconds: float,
     rounds: int,
     barrier: Callable[[], dict[str, float] | None],
+    steps: Sequence[str],
 ) -> tuple[list[float], list[float]]:
     """The timed rounds; returns the barrier times, and what other programs used of the CPUs."""
     barriers: list[float] = []
@@ -188,6 +190,9 @@ def _turns(
             time.sleep(PAUSE)
             try:
                 turn = workers[name].ask("turn", seconds=seconds / rounds)
+                if name in steps:
+                    timed = workers[name].ask("steps", seconds=seconds / rounds)["steps"]
+                    entries[name].shorten_steps(timed)
             except WorkerError as error:
                 entries[name].failed = str(error)
                 running.remove(name)
@@ -253,10 +258,8 @@ class Worker:
     def close(self) -> None:
         """Ends the process."""
         assert self.process.stdin and self.process.stdout
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -277,7 +280,9 @@ def _plain(value: Any) -> Any:
 # In the process of an engine
 
 
-def load(subject: Engine, command: dict[str, Any], threads: int) -> tuple[Run, Array, dict[str, Any]]:
+def load(
+    subject: Engine, command: dict[str, Any], threads: int
+) -> tuple[Run, Array, dict[str, Any]]:
     """Loads the network and compares its output with the reference."""
     given = command["source"]
     script = given["torchscript"]
@@ -334,7 +339,7 @@ def main() -> None:
                 assert run is not None
                 answer = turn(run, x, command["seconds"])
             else:
-                answer = {"steps": subject.steps(x, repeats=50)}
+                answer = {"steps": subject.steps(x, command["seconds"])}
         except Exception as error:  # whatever an engine raises is the answer
             words = " ".join(str(error).split()) or "no message"
             answer = {"failed": f"{type(error).__name__}: {words[:300]}"}

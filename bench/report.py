@@ -78,7 +78,7 @@ def default_out(cache: Path, kind: str) -> Path:
 
 
 def ratios(race: Race, subject: str = "cnnrt") -> dict[str, Any]:
-    """The best peer, and how many times as long as the subject it takes: by minima, and by medians."""
+    """The best peer, and how many times as long as the subject it takes (minima; medians)."""
     rounds = race.rounds()
     own = race.entries.get(subject)
     peers = {n: e for n, e in race.entries.items() if not n.startswith("cnnrt") and e.minima}
@@ -95,6 +95,16 @@ def ratios(race: Race, subject: str = "cnnrt") -> dict[str, Any]:
         "ratio": least / (own.min(rounds) or math.inf),
         "ratio_median": median / (own.median(rounds) or math.inf),
     }
+
+
+def words(text: str) -> list[str]:
+    """Words with commas between."""
+    return [w.strip() for w in text.split(",") if w.strip()]
+
+
+def numbers(text: str) -> list[int]:
+    """Numbers with commas between."""
+    return [int(w) for w in words(text)]
 
 
 def geometric_mean(values: Iterable[float]) -> float | None:

@@ -29,6 +29,7 @@ constexpr Names<static_cast<size_t>(Activation::affine) + 1> kActivations = {
 };
 constexpr Names<9> kBinaries = {"first", "add", "sub", "mul", "div", "min", "max", "pow", "prelu"};
 constexpr Names<2> kPools = {"max", "average"};
+constexpr Names<7> kReductions = {"sum", "mean", "max", "min", "l1", "l2", "sum_square"};
 constexpr Names<2> kOrders = {"rows", "channels"};
 
 template <class E, size_t N>
@@ -58,6 +59,7 @@ struct Reader {
 
     static void read(const py::object& v, int32_t& field) { field = v.cast<int32_t>(); }
     static void read(const py::object& v, int64_t& field) { field = v.cast<int64_t>(); }
+    static void read(const py::object& v, float& field) { field = v.cast<float>(); }
     static void read(const py::object& v, int64_t (&field)[kMaxDims]) {
         const auto list = v.cast<std::vector<int64_t>>();
         if (list.size() > kMaxDims) throw py::value_error("more than 8 axes");
@@ -92,17 +94,20 @@ struct Reader {
         field.alpha = t[1].cast<float>();
         field.beta = t[2].cast<float>();
     }
-    static void read(const py::object& v, Order& field) { field = named<Order>(kOrders, v, "order"); }
+    static void read(const py::object& v, Order& field) {
+        field = named<Order>(kOrders, v, "order");
+    }
     static void read(const py::object& v, Pool& field) { field = named<Pool>(kPools, v, "pool"); }
+    static void read(const py::object& v, Reduction& field) {
+        field = named<Reduction>(kReductions, v, "reduction");
+    }
     static void read(const py::object& v, Binary& field) {
         field = named<Binary>(kBinaries, v, "operation");
     }
 };
 
-#define CNNRT_VISIT_ARGS(Args, ...)                   \
-    void visit(Reader& reader, Args& args) {          \
-        CNNRT_FIELDS(reader, args, __VA_ARGS__)       \
-    }
+#define CNNRT_VISIT_ARGS(Args, ...) \
+    void visit(Reader& reader, Args& args) { CNNRT_FIELDS(reader, args, __VA_ARGS__) }
 CNNRT_ALL_ARGS(CNNRT_VISIT_ARGS)
 
 template <class Args>
@@ -119,7 +124,7 @@ void add_with(Plan& plan, int kernel, const py::dict& values, bool serial, bool 
 void add_step(Plan& plan, const std::string& kernel, const py::dict& values, bool serial,
               bool independent) {
     int index = 0;
-#define KERNEL(name, Args)                                                              \
+#define KERNEL(name, Args)                                                                \
     if (kernel == #name) return add_with<Args>(plan, index, values, serial, independent); \
     ++index;
 #include "kernels/kernels.def"
@@ -251,7 +256,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         .def(py::init([](const py::buffer& source) {
                  const py::buffer_info info = source.request();
                  need(PyBuffer_IsContiguous(info.view(), 'C'), "the source is not contiguous");
-                 auto memory = std::make_unique<Memory>(static_cast<size_t>(info.size * info.itemsize));
+                 auto memory =
+                     std::make_unique<Memory>(static_cast<size_t>(info.size * info.itemsize));
                  std::memcpy(memory->data(), info.ptr, memory->bytes());
                  return memory;
              }),
@@ -306,7 +312,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         "pack_winograd",
         [](const Floats& w, const py::array_t<double, py::array::c_style | py::array::forcecast>& g,
            int threads) {
-            need(w.ndim() == 4 && w.shape(2) == 3 && w.shape(3) == 3, "weight must be [m, c, 3, 3]");
+            need(w.ndim() == 4 && w.shape(2) == 3 && w.shape(3) == 3,
+                 "weight must be [m, c, 3, 3]");
             need(g.ndim() == 2 && g.shape(0) <= 8 && g.shape(1) == 3, "G must be [size, 3]");
             const int64_t size = g.shape(0);
             auto to = floats(size * size * blocks(w.shape(0)) * 16 * w.shape(1));
@@ -358,10 +365,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
             "workspace"_a, "arrays"_a, "first"_a, "last"_a)
         .def("time", &BoundPlan::time, "inputs"_a)
         .def("trim", [](BoundPlan& self) { self.plan.trim(); })
-        .def("tasks", [](const BoundPlan& self, size_t i) {
-            need(i < self.plan.size(), "no such step");
-            return self.plan.step(i).tasks;
-        })
+        .def("tasks",
+             [](const BoundPlan& self, size_t i) {
+                 need(i < self.plan.size(), "no such step");
+                 return self.plan.step(i).tasks;
+             })
         .def("__len__", [](const BoundPlan& self) { return self.plan.size(); })
         .def_property_readonly("isa", [](const BoundPlan& self) { return self.plan.tier().name; })
         .def_property_readonly("threads", [](const BoundPlan& self) { return self.plan.threads(); })

@@ -43,15 +43,17 @@ struct Run final : Region {
 
 void Plan::add(int kernel, const void* args, bool serial, bool independent) {
     const Kernel& k = tier_.kernels[kernel];
-    Step s{&k, std::make_unique<std::byte[]>(k.args_bytes), k.tasks(args), serial, independent, false};
+    Step s{&k,   std::make_unique<std::byte[]>(k.args_bytes), k.tasks(args), serial, independent,
+           false};
     std::memcpy(s.args.get(), args, k.args_bytes);
     scratch_bytes_ = std::max(scratch_bytes_, (k.scratch(args) + 127) / 64 * 64);
     if (s.tasks <= 1) s.serial = true;
-    // Thread 0 needs no barrier between steps that it does alone.
-    s.wait = !independent && (unsynced_shared_ || (unsynced_ && !s.serial));
-    if (s.wait) unsynced_shared_ = false;
-    unsynced_ = true;
-    unsynced_shared_ = unsynced_shared_ || !s.serial;
+    // Thread 0 needs no barrier between steps that it does alone. A step that is independent of the
+    // one before it still needs all that came before that one.
+    const Unsynced pending = independent ? before_last_ : unsynced_;
+    s.wait = pending.shared || (pending.any && !s.serial);
+    before_last_ = s.wait ? Unsynced{} : unsynced_;
+    unsynced_ = {true, before_last_.shared || !s.serial};
     steps_.push_back(std::move(s));
 }
 

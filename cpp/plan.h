@@ -1,8 +1,8 @@
 // A plan: the flat list of steps that an inference is, and its execution.
 //
 // Python builds it once per input shape; run() then touches no Python object, allocates nothing and
-// takes no lock but the arena pool's. The same steps can be run in part (for profiling, or around an
-// operator that has no kernel).
+// takes no lock but the arena pool's. The same steps can be run in part (for profiling, or around
+// an operator that has no kernel).
 #pragma once
 
 #include <memory>
@@ -19,12 +19,12 @@ struct Step {
     std::unique_ptr<std::byte[]> args;
     int64_t tasks;
     bool serial;       // too small to share: thread 0 alone
-    bool independent;  // needs nothing of the step before it: no barrier between the two
+    bool independent;  // needs nothing of the step before it, only of those before that
     bool wait;         // a barrier comes before it (derived)
 };
 
-// What one run needs besides the caller's arrays: the arena, each thread's scratch memory, and where
-// the memory spaces begin (constants, arena, externals).
+// What one run needs besides the caller's arrays: the arena, each thread's scratch memory, and
+// where the memory spaces begin (constants, arena, externals).
 struct Workspace {
     Memory arena;
     Memory scratch;
@@ -40,7 +40,8 @@ public:
     void set_memory(int64_t arena_bytes, int threads);
 
     // Runs steps [first, last) with the external spaces that the workspace names. Given a table of
-    // nanoseconds, one entry per step, also takes the time of each, with a barrier after every step.
+    // nanoseconds, one entry per step, also takes the time of each, with a barrier after every
+    // step.
     void run(const Workspace& workspace, size_t first, size_t last,
              int64_t* nanoseconds = nullptr) const;
 
@@ -61,7 +62,10 @@ private:
     std::vector<Step> steps_;
     int64_t arena_bytes_ = 0, scratch_bytes_ = 0;
     int threads_ = 1;
-    bool unsynced_ = false, unsynced_shared_ = false;  // since the last barrier: any step, a shared one
+    struct Unsynced {
+        bool any = false, shared = false;
+    };
+    Unsynced unsynced_, before_last_;  // steps since the last barrier: all, and all but the last
     std::mutex pool_lock_;
     std::vector<std::unique_ptr<Workspace>> pool_;
 };

@@ -53,8 +53,8 @@ struct Job {
 };
 
 struct alignas(64) Worker {
-    std::atomic<bool> taken{true};      // by a region, or not started yet
-    std::atomic<int32_t> assigned{0};   // counts the jobs given to it
+    std::atomic<bool> taken{true};     // by a region, or not started yet
+    std::atomic<int32_t> assigned{0};  // counts the jobs given to it
     Job* job = nullptr;
     int thread = 0;
 
@@ -136,7 +136,8 @@ void Barrier::wait(int thread) {
     for (int i = 0; i < threads_; ++i) {
         if (i == thread) continue;
         spin_until([&] {
-            return static_cast<int32_t>(lines_[i].phase.load(std::memory_order_acquire) - phase) >= 0;
+            return static_cast<int32_t>(lines_[i].phase.load(std::memory_order_acquire) - phase) >=
+                   0;
         });
     }
 }

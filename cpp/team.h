@@ -24,7 +24,8 @@ constexpr int kMaxThreads = 256;
 class Barrier {
 public:
     explicit Barrier(int threads) : threads_(threads), lines_(reinterpret_cast<Line*>(storage_)) {
-        for (int i = 0; i < threads; ++i) new (lines_ + i) Line;  // only as many as there are threads
+        for (int i = 0; i < threads; ++i)
+            new (lines_ + i) Line;  // only as many as there are threads
     }
     Barrier(const Barrier&) = delete;
     Barrier& operator=(const Barrier&) = delete;

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lenet5 import LeNet5, mnist
 
 import cnnrt
+from lenet5 import LeNet5, mnist
 
 
 def main() -> None:

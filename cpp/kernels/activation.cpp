@@ -26,11 +26,11 @@ CNNRT_INLINE void transform_run(float* p, int64_t n, F f) {
 
 void activate(const Epilogue& e, float* p, int64_t n) {
     [[maybe_unused]] const f32x16 a = broadcast(e.alpha), b = broadcast(e.beta);
-    // Inlined by force: GCC leaves the longer ones out of line otherwise, and on AVX2 they then take
-    // three times as long, their vectors going through memory.
+    // Inlined by force: GCC leaves the longer ones out of line otherwise, and on AVX2 they then
+    // take three times as long, their vectors going through memory.
     switch (e.activation) {
-#define ACTIVATION(name, value)                                                                \
-    case Activation::name:                                                                     \
+#define ACTIVATION(name, value)                                                              \
+    case Activation::name:                                                                   \
         transform_run(p, n, [=](f32x16 x) __attribute__((always_inline)) { return value; }); \
         break;
 #include "activations.def"

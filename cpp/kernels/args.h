@@ -40,7 +40,8 @@ struct Context {
     char* scratch;
     template <class T = float>
     T* at(Ref r) const {
-        return r ? reinterpret_cast<T*>(spaces[r.space] + static_cast<uintptr_t>(r.offset)) : nullptr;
+        return r ? reinterpret_cast<T*>(spaces[r.space] + static_cast<uintptr_t>(r.offset))
+                 : nullptr;
     }
 };
 
@@ -64,12 +65,12 @@ enum Order : int32_t { kRowsFirst = 0, kChannelsFirst = 1 };
 struct ConvArgs {
     View x;  // at tap 0 of output pixel 0: inside the border, or planar for `planar`
     View y, residual;
-    Ref weight, bias;            // bias: blocks * 16 floats
-    Ref offsets;                 // int32 per tap
-    Ref windows;                 // grouped only: per block, int32 pairs (offset into x, depth of last taps)
-    int64_t panel = 0;           // floats from one block's weights to the next
-    int32_t taps = 0;            // taps that read 16 channels
-    int32_t last_taps = 0;       // then taps that read only last_depth channels
+    Ref weight, bias;   // bias: blocks * 16 floats
+    Ref offsets;        // int32 per tap
+    Ref windows;        // grouped only: per block, int32 pairs (offset into x, depth of last taps)
+    int64_t panel = 0;  // floats from one block's weights to the next
+    int32_t taps = 0;   // taps that read 16 channels
+    int32_t last_taps = 0;  // then taps that read only last_depth channels
     int32_t last_depth = 0;
     int32_t n = 0, out_d = 0, out_h = 0, out_w = 0, blocks = 0;
     int64_t step_d = 0, step_h = 0;  // floats of x per output plane and row
@@ -98,8 +99,8 @@ struct ConvPlanarArgs {
 // with the transformed input in the arena, so that the threads can share it and split the weights.
 struct WinogradArgs {
     View x, y, residual;
-    Ref weight, bias;  // weight: [tile position][block][c][16]
-    Ref transformed;   // the halves only: [batch][position][c block][batch tiles][16]
+    Ref weight, bias;             // weight: [tile position][block][c][16]
+    Ref transformed;              // the halves only: [batch][position][c block][batch tiles][16]
     int32_t tile = 0, batch = 0;  // tiles that are transformed and multiplied together
     int32_t n = 0, c = 0, in_h = 0, in_w = 0, out_h = 0, out_w = 0, blocks = 0;
     int32_t pad_h = 0, pad_w = 0;
@@ -183,25 +184,74 @@ struct SoftmaxArgs {
     int32_t log = 0;
 };
 
+// Rows of `axis` floats standardised, then scaled and shifted elementwise; not centred: divided by
+// their root mean square. A row is read and written in sixteens `block` floats apart: 16 of a plain
+// row, the stride of a block of a blocked pixel. Rows lie along up to kMaxDims strided axes.
+struct LayerNormArgs {
+    Ref x, y, scale, bias;  // scale, bias: `axis` floats, or absent
+    int64_t axis = 0, x_block = 16, y_block = 16;
+    int32_t dims = 0, centred = 1;
+    int64_t shape[kMaxDims] = {}, x_stride[kMaxDims] = {}, y_stride[kMaxDims] = {};
+    float epsilon = 0;
+};
+
+enum class Reduction : int32_t { sum, mean, max, min, l1, l2, sum_square };
+
+// Over the middle axis of plain [outer, axis, inner].
+struct ReduceArgs {
+    Ref x, y;
+    Reduction op = Reduction::sum;
+    int64_t outer = 0, axis = 0, inner = 0;
+};
+
+// y = a b for plain y[batch, rows, columns], the batch being up to kMaxDims axes of given shape. The
+// rows of a[rows, depth] are contiguous; b[depth, columns] is so along one of its axes.
+struct MatmulArgs {
+    Ref a, b, y;
+    int64_t rows = 0, depth = 0, columns = 0;
+    int64_t a_row = 0, b_row = 0, b_column = 1;
+    int32_t dims = 0;
+    int64_t shape[kMaxDims] = {}, a_stride[kMaxDims] = {}, b_stride[kMaxDims] = {};
+};
+
+// y = softmax(scale q k^T + mask) v for q[n, heads, rows, depth], k[n, heads / group, tokens, depth],
+// v[n, heads / group, tokens, columns]. The four strides of each are free, but the last of q and y is
+// 1, and so is one of the last two of k and v; the last of mask is 1 or 0.
+struct AttentionArgs {
+    Ref q, k, v, mask, y;
+    int32_t n = 0, heads = 0, group = 1;
+    int64_t rows = 0, tokens = 0, depth = 0, columns = 0;
+    int64_t q_stride[kMaxDims] = {}, k_stride[kMaxDims] = {}, v_stride[kMaxDims] = {},
+            mask_stride[kMaxDims] = {}, y_stride[kMaxDims] = {};
+    float scale = 1;
+};
+
 // The fields by name, for the binding.
-#define CNNRT_ALL_ARGS(X)                                                                          \
-    X(ConvArgs, x, y, residual, weight, bias, offsets, windows, panel, taps, last_taps,            \
-      last_depth, n, out_d, out_h, out_w, blocks, step_d, step_h, step_w, flat, order, epilogue)   \
-    X(ConvPlanarArgs, x, weight, bias, y, residual, panel, n, c, in_d, in_h, in_w, out_d, out_h,   \
-      out_w, blocks, kernel_d, kernel_h, kernel_w, stride_d, stride_h, stride_w, pad_d, pad_h,     \
-      pad_w, dilation_d, dilation_h, dilation_w, epilogue)                                         \
-    X(WinogradArgs, x, y, residual, weight, bias, transformed, tile, batch, n, c, in_h, in_w,      \
-      out_h, out_w, blocks, pad_h, pad_w, epilogue)                                                \
-    X(DepthwiseArgs, x, y, weight, bias, n, blocks, out_d, out_h, out_w, kernel_d, kernel_h,       \
-      kernel_w, stride_d, stride_h, stride_w, dilation_d, dilation_h, dilation_w, epilogue)        \
-    X(LinearArgs, x, y, residual, weight, bias, rows, depth, columns, x_row, y_row, residual_row,  \
-      order, epilogue)                                                                             \
-    X(PoolArgs, x, y, windows_d, windows_h, windows_w, dilation_d, dilation_h, dilation_w, n,      \
-      blocks, out_d, out_h, out_w, mode, epilogue)                                                 \
-    X(ElementwiseArgs, a, b, y, op, dims, shape, a_stride, b_stride, y_stride, epilogue)           \
-    X(CopyArgs, x, y, dims, element, shape, x_stride, y_stride)                                    \
-    X(ReorderArgs, plain, blocked, image, channel, n, c, d, h, w, to_blocked)                      \
-    X(BorderArgs, y, n, blocks, d, h, w, front, back, top, bottom, left, right)                    \
-    X(SoftmaxArgs, x, y, outer, axis, inner, log)
+#define CNNRT_ALL_ARGS(X)                                                                         \
+    X(ConvArgs, x, y, residual, weight, bias, offsets, windows, panel, taps, last_taps,           \
+      last_depth, n, out_d, out_h, out_w, blocks, step_d, step_h, step_w, flat, order, epilogue)  \
+    X(ConvPlanarArgs, x, weight, bias, y, residual, panel, n, c, in_d, in_h, in_w, out_d, out_h,  \
+      out_w, blocks, kernel_d, kernel_h, kernel_w, stride_d, stride_h, stride_w, pad_d, pad_h,    \
+      pad_w, dilation_d, dilation_h, dilation_w, epilogue)                                        \
+    X(WinogradArgs, x, y, residual, weight, bias, transformed, tile, batch, n, c, in_h, in_w,     \
+      out_h, out_w, blocks, pad_h, pad_w, epilogue)                                               \
+    X(DepthwiseArgs, x, y, weight, bias, n, blocks, out_d, out_h, out_w, kernel_d, kernel_h,      \
+      kernel_w, stride_d, stride_h, stride_w, dilation_d, dilation_h, dilation_w, epilogue)       \
+    X(LinearArgs, x, y, residual, weight, bias, rows, depth, columns, x_row, y_row, residual_row, \
+      order, epilogue)                                                                            \
+    X(PoolArgs, x, y, windows_d, windows_h, windows_w, dilation_d, dilation_h, dilation_w, n,     \
+      blocks, out_d, out_h, out_w, mode, epilogue)                                                \
+    X(ElementwiseArgs, a, b, y, op, dims, shape, a_stride, b_stride, y_stride, epilogue)          \
+    X(CopyArgs, x, y, dims, element, shape, x_stride, y_stride)                                   \
+    X(ReorderArgs, plain, blocked, image, channel, n, c, d, h, w, to_blocked)                     \
+    X(BorderArgs, y, n, blocks, d, h, w, front, back, top, bottom, left, right)                   \
+    X(SoftmaxArgs, x, y, outer, axis, inner, log)                                                 \
+    X(LayerNormArgs, x, y, scale, bias, axis, x_block, y_block, dims, centred, shape, x_stride,   \
+      y_stride, epsilon)                                                                          \
+    X(ReduceArgs, x, y, op, outer, axis, inner)                                                   \
+    X(MatmulArgs, a, b, y, rows, depth, columns, a_row, b_row, b_column, dims, shape, a_stride,   \
+      b_stride)                                                                                   \
+    X(AttentionArgs, q, k, v, mask, y, n, heads, group, rows, tokens, depth, columns, q_stride,   \
+      k_stride, v_stride, mask_stride, y_stride, scale)
 
 }  // namespace cnnrt

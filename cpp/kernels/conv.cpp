@@ -179,8 +179,9 @@ void conv(const ConvArgs& g, const Context& context, int64_t begin, int64_t end)
     t.residual_split = g.residual.row;
     t.next_lines = 0;
     t.epilogue = g.epilogue;
-    for_each_rectangle(g.order, begin, end, s.units, s.groups,
-                       [&](int64_t u0, int64_t u1, int64_t o0, int64_t o1) { r.run(u0, u1, o0, o1); });
+    for_each_rectangle(
+        g.order, begin, end, s.units, s.groups,
+        [&](int64_t u0, int64_t u1, int64_t o0, int64_t o1) { r.run(u0, u1, o0, o1); });
 }
 
 int64_t conv_tasks(const ConvArgs& g) {

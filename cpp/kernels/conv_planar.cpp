@@ -59,9 +59,15 @@ void conv_planar(const ConvPlanarArgs& g, const Context& context, int64_t begin,
     const TileFunction *whole, *single;
     int most = kTileRows;
     switch (g.stride_w) {
-        case 1: whole = kStride1.of_rows, single = kStride1Single.of_rows; break;
-        case 2: whole = kStride2.of_rows, single = kStride2Single.of_rows; break;
-        case 4: whole = kStride4.of_rows, single = kStride4Single.of_rows; break;
+        case 1:
+            whole = kStride1.of_rows, single = kStride1Single.of_rows;
+            break;
+        case 2:
+            whole = kStride2.of_rows, single = kStride2Single.of_rows;
+            break;
+        case 4:
+            whole = kStride4.of_rows, single = kStride4Single.of_rows;
+            break;
         default:
             whole = kStrideAny.of_rows, single = kStrideAnySingle.of_rows, most = kAnyRows;
     }
@@ -88,12 +94,12 @@ void conv_planar(const ConvPlanarArgs& g, const Context& context, int64_t begin,
                     const int64_t id = d * g.stride_d + kd * g.dilation_d - g.pad_d;
                     const int64_t ih = h * g.stride_h + kh * g.dilation_h - g.pad_h;
                     const bool inside = id >= 0 && id < g.in_d && ih >= 0 && ih < g.in_h;
-                    const float* from =
-                        x + n * image + ((c * g.in_d + id) * g.in_h + ih) * g.in_w;
+                    const float* from = x + n * image + ((c * g.in_d + id) * g.in_h + ih) * g.in_w;
                     copy_row(inside ? from : x, inside ? g.in_w : 0, g.pad_w, row, length);
                 }
         const int64_t at = n * g.y.image + d * g.y.plane + h * g.y.row;
-        const int64_t at_residual = n * g.residual.image + d * g.residual.plane + h * g.residual.row;
+        const int64_t at_residual =
+            n * g.residual.image + d * g.residual.plane + h * g.residual.row;
         for (int64_t block = 0; block < g.blocks; block += kTileBlocks) {
             const TileFunction* table = g.blocks - block >= kTileBlocks ? whole : single;
             t.b = weight + block * g.panel;

@@ -167,10 +167,14 @@ void copy(const CopyArgs& args, const Context& context, int64_t begin, int64_t e
     begin *= cut.per_task;
     end = smaller(cut.pieces, end * cut.per_task);
     switch (args.element) {
-    case 1: return copy_pieces<1>(cut, x, y, begin, end);
-    case 2: return copy_pieces<2>(cut, x, y, begin, end);
-    case 4: return copy_pieces<4>(cut, x, y, begin, end);
-    case 8: return copy_pieces<8>(cut, x, y, begin, end);
+        case 1:
+            return copy_pieces<1>(cut, x, y, begin, end);
+        case 2:
+            return copy_pieces<2>(cut, x, y, begin, end);
+        case 4:
+            return copy_pieces<4>(cut, x, y, begin, end);
+        case 8:
+            return copy_pieces<8>(cut, x, y, begin, end);
     }
 }
 

@@ -174,16 +174,23 @@ constexpr Tiles k3x1 = make_tiles<3, 1>(), k3x2 = make_tiles<3, 2>(), k5x1 = mak
 
 const Tiles& tiles_for([[maybe_unused]] const DepthwiseArgs& a) {
 #if defined(CNNRT_ISA_AVX512)
-    const bool square = a.kernel_d == 1 && a.kernel_h == a.kernel_w &&
-                        a.stride_h == a.stride_w && a.dilation_h == 1 && a.dilation_w == 1;
+    const bool square = a.kernel_d == 1 && a.kernel_h == a.kernel_w && a.stride_h == a.stride_w &&
+                        a.dilation_h == 1 && a.dilation_w == 1;
     switch (square ? a.kernel_w * 10 + a.stride_w : 0) {
-    case 31: return k3x1;
-    case 32: return k3x2;
-    case 51: return k5x1;
-    case 52: return k5x2;
-    case 71: return k7x1;
-    case 72: return k7x2;
-    default: break;
+        case 31:
+            return k3x1;
+        case 32:
+            return k3x2;
+        case 51:
+            return k5x1;
+        case 52:
+            return k5x2;
+        case 71:
+            return k7x1;
+        case 72:
+            return k7x2;
+        default:
+            break;
     }
 #endif
     return kAny;
@@ -204,7 +211,9 @@ void depthwise(const DepthwiseArgs& args, const Context& context, int64_t begin,
                   .kernel_w = args.kernel_w,
                   .tap = args.dilation_w * 16,
                   .step = args.stride_w * 16,
-                  .low = clip ? e.alpha : relu ? 0.0f : -__builtin_inff(),
+                  .low = clip   ? e.alpha
+                         : relu ? 0.0f
+                                : -__builtin_inff(),
                   .high = clip ? e.beta : __builtin_inff()};
     const int64_t taps = int64_t{args.kernel_d} * args.kernel_h * args.kernel_w;
     const float *x0 = context.at(args.x.at), *w0 = context.at(args.weight);
@@ -226,8 +235,8 @@ void depthwise(const DepthwiseArgs& args, const Context& context, int64_t begin,
             const int64_t n = plane / args.out_d, d = plane % args.out_d;
             i += stop - band;
             for (int64_t o = o0; o < o1; ++o) {
-                const float* x = x0 + n * args.x.image + o * args.x.block +
-                                 d * args.stride_d * args.x.plane;
+                const float* x =
+                    x0 + n * args.x.image + o * args.x.block + d * args.stride_d * args.x.plane;
                 float* y = y0 + n * args.y.image + o * args.y.block + d * args.y.plane;
                 const float* w = w0 + o * taps * 16;
                 for (int64_t h = h0; h < h1;) {

@@ -112,15 +112,24 @@ CNNRT_INLINE f32x16 power(f32x16 a, f32x16 b) {
 // min and max pass on a NaN of either operand: the vocabulary's return b, select keeps one in a.
 __attribute__((noinline)) void apply(Binary op, const Rectangle& r) {
     switch (op) {
-    case Binary::first: return fill(r, OP(a));
-    case Binary::add: return fill(r, OP(add(a, b)));
-    case Binary::sub: return fill(r, OP(sub(a, b)));
-    case Binary::mul: return fill(r, OP(mul(a, b)));
-    case Binary::div: return fill(r, OP(div(a, b)));
-    case Binary::min: return fill(r, OP(select(is_nan(a), a, min(a, b))));
-    case Binary::max: return fill(r, OP(select(is_nan(a), a, max(a, b))));
-    case Binary::pow: return fill(r, OP(power(a, b)));
-    case Binary::prelu: return fill(r, OP(select(less(a, zero()), mul(a, b), a)));
+        case Binary::first:
+            return fill(r, OP(a));
+        case Binary::add:
+            return fill(r, OP(add(a, b)));
+        case Binary::sub:
+            return fill(r, OP(sub(a, b)));
+        case Binary::mul:
+            return fill(r, OP(mul(a, b)));
+        case Binary::div:
+            return fill(r, OP(div(a, b)));
+        case Binary::min:
+            return fill(r, OP(select(is_nan(a), a, min(a, b))));
+        case Binary::max:
+            return fill(r, OP(select(is_nan(a), a, max(a, b))));
+        case Binary::pow:
+            return fill(r, OP(power(a, b)));
+        case Binary::prelu:
+            return fill(r, OP(select(less(a, zero()), mul(a, b), a)));
     }
 }
 
@@ -152,8 +161,8 @@ void apply(const ElementwiseArgs& args, Rectangle r) {
 // How the index space is cut: pieces of the rectangle of the two innermost axes (whole rows, or
 // parts of one row), as many to a task as make a chunk.
 struct Cut {
-    int64_t outer = 1, rows = 1, columns = 1;        // extents
-    int64_t piece_rows = 1, piece_columns = 1;       // of a piece
+    int64_t outer = 1, rows = 1, columns = 1;   // extents
+    int64_t piece_rows = 1, piece_columns = 1;  // of a piece
     int64_t row_pieces = 1, column_pieces = 1;
     int64_t pieces = 0, per_task = 1;
 

@@ -7,9 +7,9 @@
 
 namespace cnnrt::CNNRT_ISA {
 
-#define KERNEL(name, Args)                                                     \
+#define KERNEL(name, Args)                                                           \
     void name(const Args& args, const Context& context, int64_t begin, int64_t end); \
-    int64_t name##_tasks(const Args& args);                                    \
+    int64_t name##_tasks(const Args& args);                                          \
     int64_t name##_scratch(const Args& args);
 #include "kernels.def"
 #undef KERNEL

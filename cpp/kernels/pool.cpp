@@ -26,10 +26,10 @@ CNNRT_INLINE int taps_of(const Window& w, int dilation) {
 // The rows of taps that all outputs of one output row read, from the image's column 0 on.
 struct Rows {
     const float* x;
-    int planes, rows;               // taps along depth and height
-    int64_t plane_step, row_step;   // floats from a tap to the next
-    float count;                    // what an average divides by along these axes
-    float low, high;                // the epilogue's limits; infinite where it has none
+    int planes, rows;              // taps along depth and height
+    int64_t plane_step, row_step;  // floats from a tap to the next
+    float count;                   // what an average divides by along these axes
+    float low, high;               // the epilogue's limits; infinite where it has none
 };
 
 template <Pool MODE>
@@ -41,8 +41,7 @@ CNNRT_INLINE f32x16 join(f32x16 a, f32x16 x) {
 
 template <Pool MODE>
 CNNRT_INLINE void finish(const Rows& r, float* y, f32x16 v, int count) {
-    if constexpr (MODE == Pool::average)
-        v = div(v, broadcast(r.count * static_cast<float>(count)));
+    if constexpr (MODE == Pool::average) v = div(v, broadcast(r.count * static_cast<float>(count)));
     store(y, min(broadcast(r.high), max(broadcast(r.low), v)));
 }
 
@@ -122,12 +121,23 @@ Regular find_regular(const Window* w, int n, int dilation) {
     if (stride < 1 || stride > 2) return {};
     Regular r;
     switch (taps * 10 + stride) {
-    case 21: r.run = pool_run<MODE, 2, 1>; break;
-    case 22: r.run = pool_run<MODE, 2, 2>; break;
-    case 31: r.run = pool_run<MODE, 3, 1>; break;
-    case 32: r.run = pool_run<MODE, 3, 2>; break;
-    case 51: r.run = pool_run<MODE, 5, 1>; break;
-    default: return {};
+        case 21:
+            r.run = pool_run<MODE, 2, 1>;
+            break;
+        case 22:
+            r.run = pool_run<MODE, 2, 2>;
+            break;
+        case 31:
+            r.run = pool_run<MODE, 3, 1>;
+            break;
+        case 32:
+            r.run = pool_run<MODE, 3, 2>;
+            break;
+        case 51:
+            r.run = pool_run<MODE, 5, 1>;
+            break;
+        default:
+            return {};
     }
     const auto alike = [&](int i) {
         return w[i].begin == w[middle].begin + (i - middle) * stride &&
@@ -173,20 +183,21 @@ void pool_bands(const PoolArgs& args, const Context& context, int64_t begin, int
                                  .plane_step = args.dilation_d * args.x.plane,
                                  .row_step = args.dilation_h * args.x.row,
                                  .count = static_cast<float>(wd.count) * wh.count,
-                                 .low = clip ? e.alpha : relu ? 0.0f : -__builtin_inff(),
+                                 .low = clip   ? e.alpha
+                                        : relu ? 0.0f
+                                               : -__builtin_inff(),
                                  .high = clip ? e.beta : __builtin_inff()};
                     const bool fast = regular.run && r.planes > 0 && r.rows > 0;
                     const int first = fast ? regular.first : args.out_w;
                     const int last = fast ? regular.last : args.out_w;
-                    float* row = y + n * args.y.image + o * args.y.block + d * args.y.plane +
-                                 h * args.y.row;
+                    float* row =
+                        y + n * args.y.image + o * args.y.block + d * args.y.plane + h * args.y.row;
                     for (int w = 0; w < first; ++w)
                         pool_pixel<MODE>(r, windows_w[w], args.dilation_w, row + w * 16);
                     if (fast) regular.run(r, windows_w, first, last, row);
                     for (int w = last; w < args.out_w; ++w)
                         pool_pixel<MODE>(r, windows_w[w], args.dilation_w, row + w * 16);
-                    if (e.activation > Activation::clip)
-                        activate(e, row, int64_t{args.out_w} * 16);
+                    if (e.activation > Activation::clip) activate(e, row, int64_t{args.out_w} * 16);
                 }
         }
     });

@@ -43,13 +43,11 @@ void softmax_row(const float* x, float* y, int64_t n, bool log_of) {
     if (log_of) {
         const f32x16 l = log(broadcast(total));
         for (int64_t i = 0; i < whole; i += 16) store(y + i, sub(sub(load(x + i), m), l));
-        if (rest)
-            store_partial(y + whole, rest, sub(sub(load_partial(x + whole, rest), m), l));
+        if (rest) store_partial(y + whole, rest, sub(sub(load_partial(x + whole, rest), m), l));
     } else {
         const f32x16 scale = broadcast(1.0f / total);
         for (int64_t i = 0; i < whole; i += 16) store(y + i, mul(load(y + i), scale));
-        if (rest)
-            store_partial(y + whole, rest, mul(load_partial(y + whole, rest), scale));
+        if (rest) store_partial(y + whole, rest, mul(load_partial(y + whole, rest), scale));
     }
 }
 

@@ -19,7 +19,7 @@ int64_t measure(const void* args) {
 
 extern const Kernel kTable[kKernels];
 const Kernel kTable[kKernels] = {
-#define KERNEL(name, Args)                                                  \
+#define KERNEL(name, Args)                                              \
     {#name, sizeof(Args), run<Args, name>, measure<Args, name##_tasks>, \
      measure<Args, name##_scratch>},
 #include "kernels.def"

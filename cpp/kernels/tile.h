@@ -1,5 +1,6 @@
 // The register tile, the only matrix multiplication of the project: ROWS pixels x BLOCKS blocks of
-// 16 channels, accumulated in registers over a list of taps, then bias, residual, activation, store.
+// 16 channels, accumulated in registers over a list of taps, then bias, residual, activation,
+// store.
 //
 //   y[m][o] = activation(bias[o] + residual[m][o] + sum over taps i, depth k
 //                        a[offsets[i] + m * step + k] * b[o][i][k])
@@ -16,9 +17,9 @@ namespace cnnrt::CNNRT_ISA {
 namespace {
 
 struct Tile {
-    const float* a;          // row 0, tap offset 0
-    int64_t a_step;          // floats between rows, where STEP is 0
-    const int32_t* offsets;  // per tap
+    const float* a;                   // row 0, tap offset 0
+    int64_t a_step;                   // floats between rows, where STEP is 0
+    const int32_t* offsets;           // per tap
     int taps, last_taps, last_depth;  // `taps` of depth 16, then `last_taps` of depth `last_depth`
     const float* b;
     int64_t b_block;  // floats between the weights of two blocks
@@ -55,8 +56,8 @@ CNNRT_INLINE void accumulate(f32x16 (&acc)[ROWS][BLOCKS], const Tile& t, const i
             b += 16;
 #pragma GCC unroll 32
             for (int m = 0; m < ROWS; ++m) {
-                const f32x16 x = broadcast(SPLIT && m >= SPLIT ? a2[(m - SPLIT) * step + k]
-                                                               : a[m * step + k]);
+                const f32x16 x =
+                    broadcast(SPLIT && m >= SPLIT ? a2[(m - SPLIT) * step + k] : a[m * step + k]);
 #pragma GCC unroll 4
                 for (int o = 0; o < BLOCKS; ++o) acc[m][o] = fma(x, w[o], acc[m][o]);
             }

@@ -1,8 +1,8 @@
 // 3x3 convolution at stride 1 by Winograd's minimal filtering F(m x m, 3 x 3), m = 2 or 4
 // (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015).
 //
-// Tiles of (m+2)^2 input pixels go through V = B^T d B, one vector of 16 channels at a time; each of
-// the (m+2)^2 positions is then a matrix product over the channels (the register tile of tile.h,
+// Tiles of (m+2)^2 input pixels go through V = B^T d B, one vector of 16 channels at a time; each
+// of the (m+2)^2 positions is then a matrix product over the channels (the register tile of tile.h,
 // over `batch` tiles at once), and y = A^T M A gives m x m outputs. The weights come transformed,
 // U = G g G^T, computed in double precision by the planner.
 //
@@ -206,14 +206,16 @@ struct Winograd {
         for (int64_t o = o0; o < o1; ++o) {
             const int64_t block = o * kTileBlocks;
             const int blocks = static_cast<int>(smaller<int64_t>(kTileBlocks, g.blocks - block));
-            const TileFunction* table = blocks == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
+            const TileFunction* table =
+                blocks == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
             for (int e = 0; e < A * A; ++e) {
                 t.b = weight + (static_cast<int64_t>(e) * g.blocks + block) * panel;
                 // The panels of the next position, spread over the tiles that use these.
                 t.next_lines = 0;
                 if (prefetch && e + 1 < A * A) {
                     t.next = t.b + g.blocks * panel;
-                    t.next_lines = static_cast<int>(ceil_div(g.c, taps * ceil_div(count, kTileRows)));
+                    t.next_lines =
+                        static_cast<int>(ceil_div(g.c, taps * ceil_div(count, kTileRows)));
                 }
                 const float* a = v + e * plane;
                 float* to = m + e * out_plane;
@@ -233,13 +235,11 @@ struct Winograd {
                                                       (block + k) * g.residual.block +
                                                       h * g.residual.row + w * 16
                                                 : nullptr;
-                    transform_output<M>(m + k * t.y_block + i * 16, out_plane, b, add,
-                                        g.residual.row,
-                                        y + n * g.y.image + (block + k) * g.y.block + h * g.y.row +
-                                            w * 16,
-                                        g.y.row, static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
-                                        static_cast<int>(smaller<int64_t>(M, g.out_w - w)),
-                                        g.epilogue);
+                    transform_output<M>(
+                        m + k * t.y_block + i * 16, out_plane, b, add, g.residual.row,
+                        y + n * g.y.image + (block + k) * g.y.block + h * g.y.row + w * 16, g.y.row,
+                        static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
+                        static_cast<int>(smaller<int64_t>(M, g.out_w - w)), g.epilogue);
                 }
             }
         }
@@ -319,15 +319,14 @@ void winograd_output(const WinogradArgs& g, const Context& context, int64_t begi
     float* m = reinterpret_cast<float*>(context.scratch + offsets_bytes(s));
     with_tile(g, context, [&](const auto& w) {
         // Groups are the outer axis: a thread reads only its own weights.
-        for_each_rectangle(begin, end, s.batches,
-                           [&](int64_t o0, int64_t o1, int64_t b0, int64_t b1) {
-                               for (int64_t b = b0; b < b1; ++b) {
-                                   const int64_t t0 = b * g.batch;
-                                   w.output(t0, smaller<int64_t>(g.batch, s.tiles - t0), o0, o1,
-                                            transformed + b * positions(g) * v_plane(g, s), m,
-                                            offsets);
-                               }
-                           });
+        for_each_rectangle(
+            begin, end, s.batches, [&](int64_t o0, int64_t o1, int64_t b0, int64_t b1) {
+                for (int64_t b = b0; b < b1; ++b) {
+                    const int64_t t0 = b * g.batch;
+                    w.output(t0, smaller<int64_t>(g.batch, s.tiles - t0), o0, o1,
+                             transformed + b * positions(g) * v_plane(g, s), m, offsets);
+                }
+            });
     });
 }
 

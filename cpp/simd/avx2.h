@@ -45,8 +45,7 @@ CNNRT_INLINE reg reg_exponent(reg a) {
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(bits, _mm256_set1_epi32(127)));
 }
 CNNRT_INLINE reg reg_mantissa(reg a) {
-    const __m256i low =
-        _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x007fffff));
+    const __m256i low = _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x007fffff));
     return _mm256_castsi256_ps(_mm256_or_si256(low, _mm256_set1_epi32(0x3f800000)));
 }
 CNNRT_INLINE reg reg_less(reg a, reg b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }

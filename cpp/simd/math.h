@@ -1,6 +1,6 @@
-// Elementary functions on f32x16. The polynomials were fitted at Chebyshev nodes in double precision
-// over the reduced range; the error bounds given were measured against double precision, on every
-// tier. NaN passes through all of them.
+// Elementary functions on f32x16. The polynomials were fitted at Chebyshev nodes in double
+// precision over the reduced range; the error bounds given were measured against double precision,
+// on every tier. NaN passes through all of them.
 #pragma once
 
 #include "vec.h"
@@ -62,9 +62,7 @@ CNNRT_INLINE f32x16 sigmoid(f32x16 x) {
 }
 
 // x / (1 + e^-x).
-CNNRT_INLINE f32x16 silu(f32x16 x) {
-    return div(x, add(broadcast(1.0f), exp(sub(zero(), x))));
-}
+CNNRT_INLINE f32x16 silu(f32x16 x) { return div(x, add(broadcast(1.0f), exp(sub(zero(), x)))); }
 
 // Within 1.4 ulp: an odd polynomial below 0.625, 1 - 2 / (e^2x + 1) above.
 CNNRT_INLINE f32x16 tanh(f32x16 x) {

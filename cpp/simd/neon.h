@@ -25,7 +25,8 @@ CNNRT_INLINE reg reg_mul(reg a, reg b) { return vmulq_f32(a, b); }
 CNNRT_INLINE reg reg_div(reg a, reg b) { return vdivq_f32(a, b); }
 CNNRT_INLINE reg reg_fma(reg a, reg b, reg c) { return vfmaq_f32(c, a, b); }
 CNNRT_INLINE reg reg_fnma(reg a, reg b, reg c) { return vfmsq_f32(c, a, b); }
-// The machine's own min and max return NaN where either is; the vocabulary wants the second operand.
+// The machine's own min and max return NaN where either is; the vocabulary wants the second
+// operand.
 CNNRT_INLINE reg reg_min(reg a, reg b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 CNNRT_INLINE reg reg_max(reg a, reg b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 CNNRT_INLINE reg reg_abs(reg a) { return vabsq_f32(a); }

@@ -1,5 +1,5 @@
-// Four-lane registers from the compiler's own vector types: SSE2 on any x86-64, plain code elsewhere;
-// split.h makes f32x16 of four. No fused multiply-add: a * b + c rounds twice here.
+// Four-lane registers from the compiler's own vector types: SSE2 on any x86-64, plain code
+// elsewhere; split.h makes f32x16 of four. No fused multiply-add: a * b + c rounds twice here.
 #pragma once
 
 #include <cmath>
@@ -57,9 +57,7 @@ CNNRT_INLINE reg reg_pow2(reg n) {
 CNNRT_INLINE reg reg_exponent(reg a) {
     return __builtin_convertvector((as_bits(a) >> 23) - 127, reg);
 }
-CNNRT_INLINE reg reg_mantissa(reg a) {
-    return as_float((as_bits(a) & 0x007fffff) | 0x3f800000);
-}
+CNNRT_INLINE reg reg_mantissa(reg a) { return as_float((as_bits(a) & 0x007fffff) | 0x3f800000); }
 CNNRT_INLINE reg reg_less(reg a, reg b) { return as_float(a < b); }
 CNNRT_INLINE reg reg_equal(reg a, reg b) { return as_float(a == b); }
 CNNRT_INLINE reg reg_unordered(reg a) { return as_float(a != a); }

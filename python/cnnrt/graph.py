@@ -7,6 +7,7 @@ a few fused operators that only the passes make.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -171,18 +172,26 @@ class Graph:
                     raise GraphError(
                         f"node {node.name!r} ({node.op}) reads {name!r}, which nothing makes"
                     )
-        waiting, done = list(self.nodes), []
-        while waiting:
-            rest = []
-            for node in waiting:
-                if all(name in ready for name in node.inputs):
-                    done.append(node)
-                    ready.update(node.outputs)
-                else:
-                    rest.append(node)
-            if len(rest) == len(waiting):
-                raise GraphError(f"the graph has a cycle through node {rest[0].name!r}")
-            waiting = rest
+        # Of the nodes whose inputs are all made, the one that stands first comes next.
+        missing = [len(set(node.inputs) - ready) for node in self.nodes]
+        readers: dict[str, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            for name in set(node.inputs) - ready:
+                readers.setdefault(name, []).append(i)
+        heap = [i for i, count in enumerate(missing) if count == 0]
+        done = []
+        while heap:
+            node = self.nodes[heapq.heappop(heap)]
+            done.append(node)
+            ready.update(node.outputs)
+            for output in node.outputs:
+                for i in readers.get(output, []):
+                    missing[i] -= 1
+                    if missing[i] == 0:
+                        heapq.heappush(heap, i)
+        if len(done) < len(self.nodes):
+            stuck = next(n for n, count in zip(self.nodes, missing, strict=True) if count)
+            raise GraphError(f"the graph has a cycle through node {stuck.name!r}")
         self.nodes = done
         for spec in self.outputs:
             if spec.name not in ready:

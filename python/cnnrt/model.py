@@ -188,12 +188,15 @@ class Model:
         scores = self(self.preprocessing(image))
         if isinstance(scores, dict):
             scores = scores[self._default_outputs[0]]
+        return self.classes(scores, top)
+
+    def classes(self, scores: Array, top: int = 5) -> list[Classification]:
+        """The `top` likeliest classes by the network's scores (or probabilities) for one image."""
         p = probabilities(scores.reshape(-1))
-        order = np.argsort(-p, kind="stable")[:top]
+        order = [int(i) for i in np.argsort(-p, kind="stable")[:top]]
         labels = self.labels or []
         return [
-            Classification(labels[i] if i < len(labels) else str(i), int(i), float(p[i]))
-            for i in order
+            Classification(labels[i] if i < len(labels) else str(i), i, float(p[i])) for i in order
         ]
 
     def describe(self, x: Inputs | None = None) -> str:

@@ -21,7 +21,7 @@ from .errors import GraphError, ImageError
 from .files import atomic_write
 from .graph import Array
 from .images import SUFFIXES
-from .model import Classification, Model, load, probabilities
+from .model import Classification, Model, load
 
 SHOW_PROGRESS = 5
 """Images from which on a progress bar is worth its line."""
@@ -186,15 +186,8 @@ def _result(model: Model, file: Path, top: int) -> Result:
     outputs = y if isinstance(y, dict) else {model.outputs[0].name: y}
     classes = None
     if model.labels:
-        classes = _classes(next(iter(outputs.values())), model.labels, top)
+        classes = model.classes(next(iter(outputs.values())), top)
     return Result(os.fspath(file), milliseconds, outputs, classes)
-
-
-def _classes(scores: Array, labels: Sequence[str], top: int) -> list[Classification]:
-    """The likeliest classes, likeliest first."""
-    p = probabilities(scores.reshape(-1))
-    order = [int(i) for i in np.argsort(-p, kind="stable")[:top]]
-    return [Classification(labels[i] if i < len(labels) else str(i), i, float(p[i])) for i in order]
 
 
 def _summary(y: Array) -> dict[str, Any]:

@@ -64,7 +64,20 @@ def _lenet5() -> nn.Module:
     )
 
 
-OWN = {"course_rgb": _course_rgb, "course_digits": _course_digits, "lenet5": _lenet5}
+def _efficientnet_lite0() -> nn.Module:
+    """The pretrained network of the example."""
+    from efficientnet_lite0 import efficientnet_lite0
+
+    return efficientnet_lite0()
+
+
+OWN = {
+    "course_rgb": _course_rgb,
+    "course_digits": _course_digits,
+    "lenet5": _lenet5,
+    "efficientnet_lite0": _efficientnet_lite0,
+}
+PRETRAINED = {"efficientnet_lite0"}
 
 
 def size_of(name: str) -> tuple[int, int, int]:
@@ -80,6 +93,8 @@ def build(name: str) -> nn.Module:
     """
     torch.manual_seed(0)
     module = OWN[name]() if name in OWN else torchvision_cpu.torchvision.models.get_model(name)
+    if name in PRETRAINED:
+        return module
     module.train()
     for part in module.modules():
         if isinstance(part, nn.Dropout):

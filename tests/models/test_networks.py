@@ -21,6 +21,7 @@ NETWORKS = [
     "mobilenet_v2",
     "mobilenet_v3_small",
     "vgg11",
+    "efficientnet_lite0",
 ]
 
 

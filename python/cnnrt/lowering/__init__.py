@@ -29,6 +29,7 @@ from ..cost import Machine
 from ..errors import GraphError, ShapeError
 from ..graph import Array, Graph, Node, TensorType
 from ..ops.activation import Activation
+from .concat import concat_places
 from .tensors import BLOCK, At, Blocked, Border, Buffer, Plain, Step, ViewAt, ceil_div, dtype_bytes
 
 LowerFunction = Callable[[Node, "Lowering"], bool]
@@ -117,6 +118,8 @@ class Lowering:
         self._plain: dict[str, Plain] = {}
         self._blocked: dict[str, Blocked] = {}
         self._border: dict[str, Border] = {}
+        self._places: dict[str, tuple[str, int]] = {}
+        self._wholes: dict[str, Blocked] = {}
         self._uses: dict[str, int] = {}
         self._outputs = {spec.name: None for spec in graph.outputs}
         self._node = ""
@@ -141,6 +144,11 @@ class Lowering:
             if node.op in BORDERS:
                 for name, border in BORDERS[node.op](node, self).items():
                     self._border[name] = self._border.get(name, Border()).union(border)
+        self._places = concat_places(self.graph)
+        for part, (whole, _) in self._places.items():
+            # The parts of a concatenation share its memory, and so one border.
+            border = self._border.get(part, Border()).union(self._border.get(whole, Border()))
+            self._border[whole] = border
         for node in self.graph.nodes:
             self._node = node.name
             lower = LOWERINGS.get(node.op)
@@ -258,12 +266,26 @@ class Lowering:
         self._plain[name] = plain
         return plain
 
-    def new_blocked(self, name: str, like: TensorType | None = None) -> Blocked:
-        """Room for the output `name` of the present node, blocked; its border is zeroed."""
-        type_ = like or self.type(name)
+    def new_blocked(self, name: str) -> Blocked:
+        """Room for the output `name` of the present node, blocked; its border is zeroed.
+
+        What is concatenated later is made in its place in the whole.
+        """
+        if name in self._places:
+            whole, first = self._places[name]
+            parent = self._wholes.get(whole)
+            if parent is None:
+                parent = self._wholes[whole] = self._allocate_blocked(whole)
+            y = parent.part(self.type(name), first)
+        else:
+            y = self._allocate_blocked(name)
+        self._blocked[name] = y
+        return y
+
+    def _allocate_blocked(self, name: str) -> Blocked:
+        type_ = self.type(name)
         border = self._border.get(name, Border())
         y = Blocked(self.new_buffer(Blocked.nbytes(type_, border)), type_, border)
-        self._blocked[name] = y
         if border != Border():
             d, h, w = y.spatial
             self.step(
@@ -293,9 +315,13 @@ class Lowering:
         """Makes the output `name` of the present node another name of existing memory."""
         self._plain[name] = plain
 
-    def is_output(self, name: str) -> bool:
-        """Whether a tensor is one that the caller gets."""
-        return name in self._outputs
+    def may_overwrite(self, x: str, y: str, tensor: Blocked | None = None) -> bool:
+        """Whether the output y of the present node may take the memory of its input x.
+
+        `tensor` is x, where it lies blocked.
+        """
+        free = y not in self._outputs and y not in self._places and self.dies(x)
+        return free and (tensor is None or self.fits_border(y, tensor))
 
     def fits_border(self, name: str, tensor: Blocked) -> bool:
         """Whether `tensor` has the border that the readers of `name` need."""

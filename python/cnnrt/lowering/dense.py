@@ -11,9 +11,7 @@ from ..graph import Array, Node
 from . import Lowering, epilogue, lowers
 
 
-def linear_step(
-    node: Node, to: Lowering, weight: Array, key: str, note: str, columns: int
-) -> None:
+def linear_step(node: Node, to: Lowering, weight: Array, key: str, note: str, columns: int) -> None:
     """y = x weight^T + bias, with weight (columns, depth); x and y by their last axes."""
     residual = node.inputs[3] if len(node.inputs) > 3 else ""
     depth = weight.shape[1]

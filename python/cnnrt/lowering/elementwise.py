@@ -23,7 +23,7 @@ def lower_activation(node: Node, to: Lowering, activation: Activation) -> None:
     x, y = node.inputs[0], node.outputs[0]
     if to.is_blocked(x):
         source = to.blocked(x)
-        if to.dies(x) and to.fits_border(y, source) and not to.is_output(y):
+        if to.may_overwrite(x, y, source):
             target = source
             to.alias_blocked(y, target)
         else:
@@ -35,7 +35,7 @@ def lower_activation(node: Node, to: Lowering, activation: Activation) -> None:
         )
     else:
         plain = to.plain(x)
-        if to.dies(x) and not to.is_output(y):
+        if to.may_overwrite(x, y):
             to.alias(y, plain)
             out_plain = plain
         else:
@@ -97,9 +97,7 @@ def lower_binary(node: Node, to: Lowering) -> bool:
             for t, name in zip(operands, node.inputs, strict=True)
             if isinstance(t, Blocked)
             and t.type.shape == type_.shape
-            and to.dies(name)
-            and to.fits_border(y, t)
-            and not to.is_output(y)
+            and to.may_overwrite(name, y, t)
         ]
         if reusable:
             target = reusable[0]

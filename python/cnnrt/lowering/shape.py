@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import accumulate
 
 from ..graph import Node
 from . import Lowering, lowers
+from .concat import in_whole_blocks
 from .tensors import BLOCK, Plain
 
 
@@ -62,9 +65,8 @@ def lower_concat(node: Node, to: Lowering) -> bool:
     type_ = to.type(node.outputs[0])
     axis = node["axis"] % type_.rank
     names = [n for n in node.inputs if 0 not in to.type(n).shape]
-    aligned = all(to.type(n).shape[1] % BLOCK == 0 for n in names[:-1]) if axis == 1 else False
-    if aligned and 3 <= type_.rank <= 5 and any(to.is_blocked(n) for n in names):
-        _concat_blocks(node, to, names)
+    if in_whole_blocks(to.graph, node) and any(to.is_blocked(n) for n in names):
+        _concat_blocks(node, to)
         return True
     y = to.new_plain(node.outputs[0])
     outer, inner = math.prod(type_.shape[:axis]), math.prod(type_.shape[axis + 1 :])
@@ -80,21 +82,33 @@ def lower_concat(node: Node, to: Lowering) -> bool:
     return True
 
 
-def _concat_blocks(node: Node, to: Lowering, names: list[str]) -> None:
-    """Channels that fill whole blocks: the blocks are copied."""
+def _concat_blocks(node: Node, to: Lowering) -> None:
+    """Channels that fill whole blocks: nothing to do for those made in their place already."""
+    parts = [to.blocked(name) for name in node.inputs]
+    firsts = list(accumulate((p.blocks for p in parts), initial=parts[0].first_block))[:-1]
+    joined = replace(parts[0], type=to.type(node.outputs[0]))
+    follow = (
+        p.buffer is joined.buffer and p.first_block == first
+        for p, first in zip(parts, firsts, strict=True)
+    )
+    if all(follow) and to.fits_border(node.outputs[0], joined):
+        to.alias_blocked(node.outputs[0], joined)
+        return
     y = to.new_blocked(node.outputs[0])
     first = 0
-    for name in names:
-        x = to.blocked(name)
-        source, target = x.view(), y.view()
+    for x in parts:
+        target_part = y.part(x.type, first)
+        first += x.blocks
+        if x.buffer is y.buffer and x.first_block == target_part.first_block:
+            continue
+        source, target = x.view(), target_part.view()
         d, h, w = x.spatial
         to.copy_strided(
             source.at,
-            target.at._replace(offset=target.at.offset + first * y.block * 4),
+            target.at,
             (x.n, x.blocks, d, h, w * BLOCK),
             (source.image, source.block, source.plane, source.row, 1),
             (target.image, target.block, target.plane, target.row, 1),
             4,
             "concat of whole blocks",
         )
-        first += x.blocks

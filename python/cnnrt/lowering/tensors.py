@@ -146,6 +146,11 @@ class Blocked:
         """Whether the pixels of a block follow each other without gaps."""
         return self.border == Border()
 
+    def part(self, type_: TensorType, first_block: int) -> Blocked:
+        """The channels of a tensor of this type from a block on, in the same memory."""
+        first = self.first_block + first_block
+        return Blocked(self.buffer, type_, self.border, first, self.parent_blocks or self.blocks)
+
     def view(self, d: int = 0, h: int = 0, w: int = 0) -> ViewAt:
         """The tensor seen from pixel (d, h, w); negative positions lie in the border."""
         b = self.border

@@ -44,7 +44,7 @@ class _Context:
         node.op, node.inputs, node.attributes = op, inputs, dict(attributes)
         ops.complete(node)
 
-    def split(self, node: Node, value: Array, name: str) -> str:
+    def new_constant(self, node: Node, name: str, value: Array) -> str:
         """A new constant of this node."""
         full = f"{node.name}.{name}"
         self.graph.constants[full] = value
@@ -149,23 +149,20 @@ def _spatial_mean(node: Node, c: _Context) -> bool:
 
 
 def _normalise(node: Node, c: _Context) -> bool:
-    """Batch normalisation that no convolution could take: a product and a sum per channel."""
+    """Batch normalisation that no convolution could take: one of its own, 1x1 and depthwise."""
     statistics = [c.graph.constants.get(name) for name in node.inputs[1:5]]
     if any(s is None for s in statistics):
         return False
     factor, shift = scale_and_shift([s for s in statistics if s is not None], node["epsilon"])
     x = c.graph.types[node.inputs[0]]
-    column = (-1, *[1] * (x.rank - 2))
-    scaled = f"{node.outputs[0]}.scaled"
-    c.graph.types[scaled] = x
+    if x.rank < 3:
+        return False
+    weight = factor.astype(np.float32).reshape(-1, *[1] * (x.rank - 1))
     names = [
-        c.split(node, v.astype(np.float32).reshape(column), what)
-        for v, what in ((factor, "factor"), (shift, "shift"))
+        c.new_constant(node, "factor", weight),
+        c.new_constant(node, "shift", shift.astype(np.float32)),
     ]
-    c.replaced[id(node)] = [
-        Node("mul", f"{node.name}.factor", [node.inputs[0], names[0]], [scaled]),
-        Node("add", node.name, [scaled, names[1]], list(node.outputs)),
-    ]
+    c.become(node, "conv", [node.inputs[0], *names], group=x.shape[1])
     return True
 
 

@@ -1,0 +1,138 @@
+// Reduction over the middle axis of plain [outer, axis, inner].
+//
+// inner == 1: vectors along the axis, several side by side, then over their lanes. inner > 1:
+// vectors of 16 neighbouring inner positions, each lane a reduction of its own. The order of a sum
+// depends on the shape alone. A NaN makes the maximum and the minimum NaN, as in NumPy.
+#include "kernel.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+constexpr int64_t kChunk = 16384;  // elements read by one task, about
+constexpr int kSide = 4;           // results side by side: each waits for its last operation
+
+struct Sum {
+    static f32x16 start() { return zero(); }
+    static f32x16 step(f32x16 r, f32x16 x) { return add(r, x); }
+    static f32x16 join(f32x16 a, f32x16 b) { return add(a, b); }
+};
+struct SumOfAbsolutes : Sum {
+    static f32x16 step(f32x16 r, f32x16 x) { return add(r, abs(x)); }
+};
+struct SumOfSquares : Sum {
+    static f32x16 step(f32x16 r, f32x16 x) { return fma(x, x, r); }
+};
+struct Largest {
+    static f32x16 start() { return broadcast(-__builtin_inff()); }
+    // max and min return their second operand where either is NaN: r stays NaN once it is.
+    static f32x16 step(f32x16 r, f32x16 x) { return select(is_nan(x), x, max(x, r)); }
+    static f32x16 join(f32x16 a, f32x16 b) { return step(a, b); }
+};
+struct Smallest {
+    static f32x16 start() { return broadcast(__builtin_inff()); }
+    static f32x16 step(f32x16 r, f32x16 x) { return select(is_nan(x), x, min(x, r)); }
+    static f32x16 join(f32x16 a, f32x16 b) { return step(a, b); }
+};
+
+// Calls f with the rule of the reduction.
+template <class F>
+CNNRT_INLINE void with_rule(Reduction op, F f) {
+    switch (op) {
+        case Reduction::sum:
+        case Reduction::mean:
+            return f(Sum{});
+        case Reduction::max:
+            return f(Largest{});
+        case Reduction::min:
+            return f(Smallest{});
+        case Reduction::l1:
+            return f(SumOfAbsolutes{});
+        case Reduction::l2:
+        case Reduction::sum_square:
+            return f(SumOfSquares{});
+    }
+}
+
+CNNRT_INLINE f32x16 finish(const ReduceArgs& a, f32x16 r) {
+    if (a.op == Reduction::mean) return div(r, broadcast(static_cast<float>(a.axis)));
+    return a.op == Reduction::l2 ? sqrt(r) : r;
+}
+
+// The 16 lanes of r, joined pairwise.
+template <class Rule>
+CNNRT_INLINE f32x16 across(f32x16 r) {
+    float lanes[32];
+    for (int n = 8; n >= 1; n /= 2) {
+        store(lanes, r);
+        store(lanes + 16, r);
+        r = Rule::join(r, load(lanes + n));
+    }
+    return r;
+}
+
+// One row of n contiguous floats.
+template <class Rule>
+CNNRT_INLINE f32x16 reduce_row(const float* x, int64_t n) {
+    f32x16 r[kSide];
+#pragma GCC unroll 4
+    for (int j = 0; j < kSide; ++j) r[j] = Rule::start();
+    int64_t i = 0;
+    for (; i + 16 * kSide <= n; i += 16 * kSide) {
+#pragma GCC unroll 4
+        for (int j = 0; j < kSide; ++j) r[j] = Rule::step(r[j], load(x + i + 16 * j));
+    }
+    for (; i + 16 <= n; i += 16) r[0] = Rule::step(r[0], load(x + i));
+    if (i < n) {
+        static constexpr float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        const int rest = static_cast<int>(n - i);
+        const mask16 inside = less(load(kLane), broadcast(static_cast<float>(rest)));
+        r[1] = select(inside, Rule::step(r[1], load_partial(x + i, rest)), r[1]);
+    }
+    return across<Rule>(Rule::join(Rule::join(r[0], r[1]), Rule::join(r[2], r[3])));
+}
+
+// `lanes` neighbouring columns of n floats, `step` apart.
+template <class Rule>
+CNNRT_INLINE f32x16 reduce_columns(const float* x, int64_t n, int64_t step, int lanes) {
+    f32x16 r = Rule::start();
+    if (lanes == 16)
+        for (int64_t i = 0; i < n; ++i) r = Rule::step(r, load(x + i * step));
+    else
+        for (int64_t i = 0; i < n; ++i) r = Rule::step(r, load_partial(x + i * step, lanes));
+    return r;
+}
+
+// Units of work: results, or where inner > 1 vectors of them.
+CNNRT_INLINE int64_t per_outer(const ReduceArgs& a) { return ceil_div(a.inner, 16); }
+CNNRT_INLINE int64_t units(const ReduceArgs& a) { return a.outer * per_outer(a); }
+CNNRT_INLINE int64_t units_per_task(const ReduceArgs& a) {
+    const int64_t size = larger<int64_t>(1, a.axis) * (a.inner == 1 ? 1 : 16);
+    return larger<int64_t>(1, kChunk / size);
+}
+
+}  // namespace
+
+void reduce(const ReduceArgs& args, const Context& context, int64_t begin, int64_t end) {
+    const float* x = context.at(args.x);
+    float* y = context.at(args.y);
+    const int64_t first = begin * units_per_task(args);
+    const int64_t stop = smaller(units(args), end * units_per_task(args));
+    with_rule(args.op, [&](auto rule) {
+        using Rule = decltype(rule);
+        for (int64_t unit = first; unit < stop; ++unit) {
+            const int64_t outer = unit / per_outer(args), i = unit % per_outer(args) * 16;
+            const float* from = x + outer * args.axis * args.inner + i;
+            const int lanes = static_cast<int>(smaller<int64_t>(16, args.inner - i));
+            const f32x16 r = args.inner == 1
+                                 ? reduce_row<Rule>(from, args.axis)
+                                 : reduce_columns<Rule>(from, args.axis, args.inner, lanes);
+            store_partial(y + outer * args.inner + i, lanes, finish(args, r));
+        }
+    });
+}
+
+int64_t reduce_tasks(const ReduceArgs& args) { return ceil_div(units(args), units_per_task(args)); }
+
+int64_t reduce_scratch(const ReduceArgs&) { return 0; }
+
+}  // namespace cnnrt::CNNRT_ISA

@@ -1,0 +1,40 @@
+"""Which tensors are made in their place in a concatenation, so that nothing is copied.
+
+A tensor whose channels begin at a whole block of the result can be written there by whatever makes
+it. DenseNet concatenates the same tensors over and over, each time with one more: they all go into
+the last, longest concatenation, and the shorter ones are its beginnings.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Graph, Node
+from .tensors import BLOCK
+
+
+def in_whole_blocks(graph: Graph, node: Node) -> bool:
+    """Whether a concat node joins channels, and each input begins at a whole block."""
+    type_ = graph.types[node.outputs[0]]
+    if not 3 <= type_.rank <= 5 or type_.dtype != np.float32 or node["axis"] % type_.rank != 1:
+        return False
+    if any(0 in graph.types[name].shape for name in node.inputs):
+        return False
+    return all(graph.types[name].shape[1] % BLOCK == 0 for name in node.inputs[:-1])
+
+
+def concat_places(graph: Graph) -> dict[str, tuple[str, int]]:
+    """For each tensor that has a place in a concatenation: the result and its first block there."""
+    made = {output for node in graph.nodes for output in node.outputs}
+    kept = {spec.name for spec in graph.outputs}
+    places: dict[str, tuple[str, int]] = {}
+    for node in reversed(graph.nodes):  # the longest of a chain comes last
+        if node.op != "concat" or not in_whole_blocks(graph, node):
+            continue
+        # A concatenation may itself be part of another.
+        whole, block = places.get(node.outputs[0], (node.outputs[0], 0))
+        for name in node.inputs:
+            if name in made and name not in kept and node.inputs.count(name) == 1:
+                places.setdefault(name, (whole, block))
+            block += graph.types[name].shape[1] // BLOCK
+    return places
