@@ -160,6 +160,14 @@ def test_patterns_become_the_operator_they_mean() -> None:
     check(graph)
 
 
+def test_silu_written_as_a_product_goes_into_the_convolution() -> None:
+    b = Builder(1, 8, 6, 6)
+    conv = b.conv("x", 8, 16)
+    graph = b.graph(b("mul", conv, b("sigmoid", conv)))
+    assert fused(graph) == ["conv"]
+    check(graph)
+
+
 def test_spatial_mean_is_global_pooling() -> None:
     for keepdims in (0, 1):
         b = Builder(2, 20, 6, 5)

@@ -25,6 +25,7 @@ ONCE: list[Callable[[Graph], None]] = [
 
 PER_SHAPE: list[Callable[[Graph], None]] = [
     rewrite,  # patterns of several operators into the one they mean
+    eliminate,  # the parts of those patterns: they are readers no more
     fuse_epilogue,  # residual additions and activations into what makes their input
     eliminate,
 ]
