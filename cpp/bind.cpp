@@ -312,12 +312,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         "pack_winograd",
         [](const Floats& w, const py::array_t<double, py::array::c_style | py::array::forcecast>& g,
            int threads) {
-            need(w.ndim() == 4 && w.shape(2) == 3 && w.shape(3) == 3,
-                 "weight must be [m, c, 3, 3]");
+            need(w.ndim() == 5 && w.shape(3) == 3 && w.shape(4) == 3,
+                 "weight must be [m, c, d, 3, 3]");
             need(g.ndim() == 2 && g.shape(0) <= 8 && g.shape(1) == 3, "G must be [size, 3]");
             const int64_t size = g.shape(0);
-            auto to = floats(size * size * blocks(w.shape(0)) * 16 * w.shape(1));
-            pack_winograd(w.data(), w.shape(0), w.shape(1), g.data(), size, data(*to), threads);
+            auto to = floats(size * size * blocks(w.shape(0)) * 16 * w.shape(1) * w.shape(2));
+            pack_winograd(w.data(), w.shape(0), w.shape(1), w.shape(2), g.data(), size, data(*to),
+                          threads);
             return to;
         },
         "weight"_a, "g"_a, "threads"_a = 1);

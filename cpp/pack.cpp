@@ -72,26 +72,28 @@ void pack_depthwise(const float* weight, int64_t c, int64_t taps, float* to) {
                 to[o] = block * 16 + o < c ? weight[(block * 16 + o) * taps + t] : 0.0f;
 }
 
-void pack_winograd(const float* weight, int64_t m, int64_t c, const double* g, int64_t size,
-                   float* to, int threads) {
+void pack_winograd(const float* weight, int64_t m, int64_t c, int64_t d, const double* g,
+                   int64_t size, float* to, int threads) {
     const int64_t blocks = (m + 15) / 16;
     for_all(blocks, threads, [=](int64_t block) {
-        for (int64_t k = 0; k < c; ++k)
-            for (int64_t o = 0; o < 16; ++o) {
-                const int64_t out = block * 16 + o;
-                double half[8][3];
-                const float* w = weight + (out * c + k) * 9;
-                for (int64_t i = 0; i < size; ++i)
-                    for (int64_t j = 0; j < 3; ++j)
-                        half[i][j] = out < m ? g[i * 3] * w[j] + g[i * 3 + 1] * w[3 + j] +
-                                                   g[i * 3 + 2] * w[6 + j]
-                                             : 0.0;
-                for (int64_t i = 0; i < size; ++i)
-                    for (int64_t j = 0; j < size; ++j)
-                        to[(((i * size + j) * blocks + block) * c + k) * 16 + o] =
-                            static_cast<float>(half[i][0] * g[j * 3] + half[i][1] * g[j * 3 + 1] +
-                                               half[i][2] * g[j * 3 + 2]);
-            }
+        for (int64_t depth = 0; depth < d; ++depth)
+            for (int64_t k = 0; k < c; ++k)
+                for (int64_t o = 0; o < 16; ++o) {
+                    const int64_t out = block * 16 + o;
+                    double half[8][3] = {};
+                    const float* w = weight + ((out * c + k) * d + depth) * 9;
+                    for (int64_t i = 0; i < size && out < m; ++i)
+                        for (int64_t j = 0; j < 3; ++j)
+                            half[i][j] = g[i * 3] * w[j] + g[i * 3 + 1] * w[3 + j] +
+                                         g[i * 3 + 2] * w[6 + j];
+                    for (int64_t i = 0; i < size; ++i)
+                        for (int64_t j = 0; j < size; ++j) {
+                            const int64_t plane = (i * size + j) * blocks + block;
+                            to[((plane * d + depth) * c + k) * 16 + o] = static_cast<float>(
+                                half[i][0] * g[j * 3] + half[i][1] * g[j * 3 + 1] +
+                                half[i][2] * g[j * 3 + 2]);
+                        }
+                }
     });
 }
 

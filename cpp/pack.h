@@ -20,8 +20,8 @@ void pack_planar(const float* weight, int64_t m, int64_t c, int64_t taps, float*
 // weight [c][taps] -> to [c / 16][taps][16].
 void pack_depthwise(const float* weight, int64_t c, int64_t taps, float* to);
 
-// weight [m][c][3][3], G [size][3] in double -> to [size * size][m / 16][c][16] = G g G^T.
-void pack_winograd(const float* weight, int64_t m, int64_t c, const double* g, int64_t size,
-                   float* to, int threads);
+// weight [m][c][d][3][3], G [size][3] in double -> to [size * size][m / 16][d][c][16] = G g G^T.
+void pack_winograd(const float* weight, int64_t m, int64_t c, int64_t d, const double* g,
+                   int64_t size, float* to, int threads);
 
 }  // namespace cnnrt

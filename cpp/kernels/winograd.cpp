@@ -81,10 +81,10 @@ CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
 // Planes of V and M are padded by one line: at strides of a multiple of 2 KB the (m+2)^2 stores of
 // a transform fall into the same L1 sets, and it takes twice as long.
 CNNRT_INLINE int64_t v_plane(const WinogradArgs& g, const Geometry& s) {
-    return s.c_blocks * g.batch * 16 + 16;
+    return s.c_blocks * g.in_d * g.batch * 16 + 16;
 }
 CNNRT_INLINE int64_t m_plane(const WinogradArgs& g) {
-    return static_cast<int64_t>(g.batch) * 16 * kTileBlocks + 16;
+    return static_cast<int64_t>(g.out_d) * g.batch * 16 * kTileBlocks + 16;
 }
 
 // One tile of one channel block: V[position] = B^T d B, planes `plane` floats apart. rows[i] points
@@ -168,93 +168,113 @@ struct Winograd {
           residual(context.at(args.residual.at)),
           y(context.at(args.y.at)) {}
 
-    // V of tiles [t0, t0 + count) for channel blocks [c0, c1).
+    // V of tiles [t0, t0 + count), at all depths, for channel blocks [c0, c1).
     void input(int64_t t0, int64_t count, int64_t c0, int64_t c1, float* v) const {
         const int64_t plane = v_plane(g, s);
         alignas(64) static constexpr float zeros[A * 16] = {};
         for (int64_t c = c0; c < c1; ++c)
-            for (int64_t i = 0; i < count; ++i) {
-                const int64_t t = t0 + i, n = t / s.per_image, r = t % s.per_image;
-                const int64_t h = r / s.across * M - g.pad_h, w = r % s.across * M - g.pad_w;
-                const float* base = x + n * g.x.image + c * g.x.block + w * 16;
-                const float* rows[A];
-                for (int k = 0; k < A; ++k)
-                    rows[k] = h + k >= 0 && h + k < g.in_h ? base + (h + k) * g.x.row : zeros;
-                const int first = static_cast<int>(larger<int64_t>(0, -w));
-                const int last = static_cast<int>(smaller<int64_t>(A, g.in_w - w));
-                transform_input<M>(rows, first, last, v + (c * g.batch + i) * 16, plane);
-            }
+            for (int64_t d = 0; d < g.in_d; ++d)
+                for (int64_t i = 0; i < count; ++i) {
+                    const int64_t t = t0 + i, n = t / s.per_image, r = t % s.per_image;
+                    const int64_t h = r / s.across * M - g.pad_h, w = r % s.across * M - g.pad_w;
+                    const float* base =
+                        x + n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
+                    const float* rows[A];
+                    for (int k = 0; k < A; ++k)
+                        rows[k] = h + k >= 0 && h + k < g.in_h ? base + (h + k) * g.x.row : zeros;
+                    const int first = static_cast<int>(larger<int64_t>(0, -w));
+                    const int last = static_cast<int>(smaller<int64_t>(A, g.in_w - w));
+                    float* to = v + ((c * g.in_d + d) * count + i) * 16;
+                    transform_input<M>(rows, first, last, to, plane);
+                }
     }
 
-    // Products and output of tiles [t0, t0 + count) for groups [o0, o1), from their V.
+    // Products and output of tiles [t0, t0 + count) for groups [o0, o1), from their V. `offsets` has
+    // room for kernel_d * c_blocks.
     void output(int64_t t0, int64_t count, int64_t o0, int64_t o1, const float* v, float* m,
-                const int32_t* offsets) const {
+                int32_t* offsets) const {
         const int64_t plane = v_plane(g, s), out_plane = m_plane(g);
-        const int64_t panel = static_cast<int64_t>(g.c) * 16;
-        const int taps = static_cast<int>(s.c_blocks);
+        const int64_t panel = static_cast<int64_t>(g.kernel_d) * g.c * 16;
+        for (int64_t k = 0; k < g.kernel_d; ++k)
+            for (int64_t c = 0; c < s.c_blocks; ++c)
+                offsets[k * s.c_blocks + c] = static_cast<int32_t>((c * g.in_d + k) * count * 16);
         const bool prefetch = A * A * panel * g.blocks * 4 > 400 * 1024;
         Tile t{};
-        t.offsets = offsets;
-        t.taps = g.c / 16;
         t.last_taps = g.c % 16 ? 1 : 0;
         t.last_depth = g.c % 16;
         t.b_block = panel;
         t.bias = kZeros;
         t.y_row = 16;
-        t.y_block = static_cast<int64_t>(g.batch) * 16;
+        t.y_block = static_cast<int64_t>(g.out_d) * count * 16;
         t.lanes = 16;
+        const int64_t tiles_of_rows = ceil_div(g.out_d * count, kTileRows);
         for (int64_t o = o0; o < o1; ++o) {
             const int64_t block = o * kTileBlocks;
             const int blocks = static_cast<int>(smaller<int64_t>(kTileBlocks, g.blocks - block));
             const TileFunction* table =
                 blocks == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
             for (int e = 0; e < A * A; ++e) {
-                t.b = weight + (static_cast<int64_t>(e) * g.blocks + block) * panel;
+                const float* b = weight + (static_cast<int64_t>(e) * g.blocks + block) * panel;
                 // The panels of the next position, spread over the tiles that use these.
                 t.next_lines = 0;
                 if (prefetch && e + 1 < A * A) {
-                    t.next = t.b + g.blocks * panel;
-                    t.next_lines =
-                        static_cast<int>(ceil_div(g.c, taps * ceil_div(count, kTileRows)));
+                    t.next = b + g.blocks * panel;
+                    t.next_lines = static_cast<int>(
+                        ceil_div(panel / 16, s.c_blocks * g.kernel_d * tiles_of_rows));
                 }
-                const float* a = v + e * plane;
-                float* to = m + e * out_plane;
-                for_each_tile(count, kTileRows, [&](int64_t first, int rows) {
-                    t.a = a + first * 16;
-                    t.y = to + first * 16;
-                    table[rows](t);
-                    t.next += static_cast<int64_t>(t.next_lines) * taps * 16;
-                });
+                // Depths whose windows lie inside go together, those cut off at the ends alone.
+                for (int64_t d0 = 0, d1; d0 < g.out_d; d0 = d1) {
+                    const int64_t k0 = first_tap(d0), k1 = last_tap(d0);
+                    d1 = d0 + 1;
+                    while (d1 < g.out_d && first_tap(d1) == k0 && last_tap(d1) == k1) ++d1;
+                    t.offsets = offsets + k0 * s.c_blocks;
+                    t.taps = static_cast<int>((k1 - k0) * s.c_blocks - t.last_taps);
+                    t.b = b + k0 * g.c * 16;
+                    const float* a = v + e * plane + (d0 - g.pad_d) * count * 16;
+                    float* to = m + e * out_plane + d0 * count * 16;
+                    for_each_tile((d1 - d0) * count, kTileRows, [&](int64_t first, int rows) {
+                        t.a = a + first * 16;
+                        t.y = to + first * 16;
+                        table[rows](t);
+                        t.next += static_cast<int64_t>(t.next_lines) * (t.taps + t.last_taps) * 16;
+                    });
+                }
             }
             for (int k = 0; k < blocks; ++k) {
                 const f32x16 b = load(bias + (block + k) * 16);
-                for (int64_t i = 0; i < count; ++i) {
-                    const int64_t tile = t0 + i, n = tile / s.per_image, r = tile % s.per_image;
+                for (int64_t j = 0; j < g.out_d * count; ++j) {
+                    const int64_t d = j / count, tile = t0 + j % count;
+                    const int64_t n = tile / s.per_image, r = tile % s.per_image;
                     const int64_t h = r / s.across * M, w = r % s.across * M;
-                    const float* add = residual ? residual + n * g.residual.image +
-                                                      (block + k) * g.residual.block +
-                                                      h * g.residual.row + w * 16
-                                                : nullptr;
-                    transform_output<M>(
-                        m + k * t.y_block + i * 16, out_plane, b, add, g.residual.row,
-                        y + n * g.y.image + (block + k) * g.y.block + h * g.y.row + w * 16, g.y.row,
-                        static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
-                        static_cast<int>(smaller<int64_t>(M, g.out_w - w)), g.epilogue);
+                    const float* add =
+                        residual ? residual + n * g.residual.image + (block + k) * g.residual.block +
+                                       d * g.residual.plane + h * g.residual.row + w * 16
+                                 : nullptr;
+                    float* to = y + n * g.y.image + (block + k) * g.y.block + d * g.y.plane +
+                                h * g.y.row + w * 16;
+                    transform_output<M>(m + k * t.y_block + j * 16, out_plane, b, add,
+                                        g.residual.row, to, g.y.row,
+                                        static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
+                                        static_cast<int>(smaller<int64_t>(M, g.out_w - w)),
+                                        g.epilogue);
                 }
             }
         }
     }
+
+    // The taps of the depth axis that lie inside the image at output depth d.
+    int64_t first_tap(int64_t d) const { return larger<int64_t>(0, g.pad_d - d); }
+    int64_t last_tap(int64_t d) const {
+        return larger(first_tap(d), smaller<int64_t>(g.kernel_d, g.in_d + g.pad_d - d));
+    }
 };
 
-// Scratch: the offsets of the channel blocks inside V, then M, then (whole kernel only) V.
-CNNRT_INLINE int64_t offsets_bytes(const Geometry& s) { return ceil_div(s.c_blocks * 4, 64) * 64; }
+// Scratch: the offsets of the taps inside V, then M, then (whole kernel only) V.
+CNNRT_INLINE int64_t offsets_bytes(const WinogradArgs& g, const Geometry& s) {
+    return ceil_div(g.kernel_d * s.c_blocks * 4, 64) * 64;
+}
 CNNRT_INLINE int64_t positions(const WinogradArgs& g) {
     return static_cast<int64_t>(g.tile + 2) * (g.tile + 2);
-}
-CNNRT_INLINE const int32_t* make_offsets(const WinogradArgs& g, const Geometry& s, char* scratch) {
-    int32_t* offsets = reinterpret_cast<int32_t*>(scratch);
-    for (int64_t c = 0; c < s.c_blocks; ++c) offsets[c] = static_cast<int32_t>(c * g.batch * 16);
-    return offsets;
 }
 
 // Calls f with the transform of args.tile.
@@ -270,8 +290,8 @@ CNNRT_INLINE void with_tile(const WinogradArgs& g, const Context& context, F f) 
 
 void winograd(const WinogradArgs& g, const Context& context, int64_t begin, int64_t end) {
     const Geometry s = geometry_of(g);
-    const int32_t* offsets = make_offsets(g, s, context.scratch);
-    float* m = reinterpret_cast<float*>(context.scratch + offsets_bytes(s));
+    int32_t* offsets = reinterpret_cast<int32_t*>(context.scratch);
+    float* m = reinterpret_cast<float*>(context.scratch + offsets_bytes(g, s));
     float* v = m + positions(g) * m_plane(g);
     with_tile(g, context, [&](const auto& w) {
         // A task is a tile, not a batch: the threads' shares come out even, and each is cut into
@@ -287,7 +307,7 @@ int64_t winograd_tasks(const WinogradArgs& g) { return geometry_of(g).tiles; }
 
 int64_t winograd_scratch(const WinogradArgs& g) {
     const Geometry s = geometry_of(g);
-    return offsets_bytes(s) + positions(g) * (m_plane(g) + v_plane(g, s)) * 4;
+    return offsets_bytes(g, s) + positions(g) * (m_plane(g) + v_plane(g, s)) * 4;
 }
 
 void winograd_input(const WinogradArgs& g, const Context& context, int64_t begin, int64_t end) {
@@ -315,8 +335,8 @@ int64_t winograd_input_scratch(const WinogradArgs&) { return 0; }
 void winograd_output(const WinogradArgs& g, const Context& context, int64_t begin, int64_t end) {
     const Geometry s = geometry_of(g);
     const float* transformed = context.at(g.transformed);
-    const int32_t* offsets = make_offsets(g, s, context.scratch);
-    float* m = reinterpret_cast<float*>(context.scratch + offsets_bytes(s));
+    int32_t* offsets = reinterpret_cast<int32_t*>(context.scratch);
+    float* m = reinterpret_cast<float*>(context.scratch + offsets_bytes(g, s));
     with_tile(g, context, [&](const auto& w) {
         // Groups are the outer axis: a thread reads only its own weights.
         for_each_rectangle(
@@ -336,7 +356,7 @@ int64_t winograd_output_tasks(const WinogradArgs& g) {
 }
 
 int64_t winograd_output_scratch(const WinogradArgs& g) {
-    return offsets_bytes(geometry_of(g)) + positions(g) * m_plane(g) * 4;
+    return offsets_bytes(g, geometry_of(g)) + positions(g) * m_plane(g) * 4;
 }
 
 }  // namespace cnnrt::CNNRT_ISA

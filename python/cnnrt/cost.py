@@ -56,6 +56,7 @@ class ConvShape:
     out_h: int
     out_w: int
     out_d: int = 1
+    kernel_d: int = 1
 
 
 def tile_use(rows: int, tile_rows: int) -> float:
@@ -81,26 +82,29 @@ def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> floa
 def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: float) -> float:
     """Nanoseconds of a 3x3 convolution by F(tile x tile, 3x3)."""
     positions = (tile + 2) ** 2
-    tiles = s.out_d * math.ceil(s.out_h / tile) * math.ceil(s.out_w / tile)
+    tiles = math.ceil(s.out_h / tile) * math.ceil(s.out_w / tile)
     m = math.ceil(s.m / 16) * 16
-    macs = positions * tiles * s.c * m
-    batch = winograd_batch(tiles, s.c, s.m, tile)
-    compute = macs / machine.macs / tile_use(batch, machine.tile_rows)
+    macs = positions * tiles * s.out_d * s.c * s.kernel_d * m
+    rows = winograd_batch(tiles, s, tile) * s.out_d
+    compute = macs / machine.macs / tile_use(rows, machine.tile_rows)
     # Transforms are limited by additions, loads and stores: measured 7 ns per tile and block of
     # 16 channels for the input of F(4x4), 5 for its output; F(2x2) half of that.
     scale = (126.0 / machine.macs) * (1.0 if tile == 4 else 0.5)
     blocks_in, blocks_out = math.ceil(s.c / 16), m // 16
-    transforms = tiles * (7.0 * blocks_in + 5.0 * blocks_out) * scale
-    traffic = positions * s.c * m * 4 / weight_bandwidth
+    transforms = tiles * s.out_d * (7.0 * blocks_in + 5.0 * blocks_out) * scale
+    traffic = positions * s.c * s.kernel_d * m * 4 / weight_bandwidth
     return machine.seconds_overlapped(compute, traffic) + transforms
 
 
-def winograd_batch(tiles: int, c: int, m: int, tile: int) -> int:
-    """Tiles that are multiplied together: 14 rows keep V in L2; where the transformed weights do
-    not stay in cache either, as many as make one pass over them."""
-    weights = (tile + 2) ** 2 * c * m * 4
+def winograd_batch(tiles: int, s: ConvShape, tile: int) -> int:
+    """Tiles (each at all depths) that are multiplied together.
+
+    14 rows keep the transformed input in L2; where the transformed weights do not stay in cache
+    either, as many as make one pass over them. With depth, about 32 rows.
+    """
+    weights = (tile + 2) ** 2 * s.c * s.kernel_d * s.m * 4
     if weights > 16 << 20:
-        return min(tiles, 49)
-    if tiles <= 16:
-        return tiles
-    return 14
+        return min(tiles, 49 if s.out_d == 1 else 16)
+    if s.out_d > 1:
+        return min(tiles, max(1, 32 // s.out_d))
+    return tiles if tiles <= 16 else 14

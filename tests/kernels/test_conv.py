@@ -210,6 +210,26 @@ def test_one_and_three_dimensions(rank: int, isa: str, threads: int) -> None:
         assert_close(got, want, exact_tolerance(c * 3**rank), (rank, c, stride))
 
 
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 7, 16])
+def test_winograd_over_the_last_two_of_three_axes(
+    algorithm: str, depth: int, isa: str, threads: int
+) -> None:
+    rng = np.random.default_rng(depth)
+    for c, m, h, w, kernel_d in ((16, 20, 9, 10, 3), (32, 32, 4, 5, 1), (16, 16, 6, 6, 2)):
+        x = rng.standard_normal((2, c, depth, h, w), dtype=np.float32)
+        weight = rng.standard_normal((m, c, kernel_d, 3, 3), dtype=np.float32)
+        bias = rng.standard_normal(m, dtype=np.float32)
+        pad = kernel_d // 2
+        if depth + 2 * pad < kernel_d:
+            continue
+        want = reference("conv", x, weight, bias, pads=[pad, 1, 1] * 2)
+        got = kernels.conv2d(
+            x, weight, bias, padding=[pad, 1, 1], algorithm=algorithm, threads=threads, isa=isa
+        )
+        assert_close(got, want, WINOGRAD_TOLERANCE[algorithm], (c, m, kernel_d))
+
+
 def test_the_result_does_not_depend_on_threads_or_batch(isa: str) -> None:
     rng = np.random.default_rng(1)
     cases = Case(5, 20, 13, 13, 40, 3, 1, 1), Case(5, 33, 1, 1, 50, 1), Case(5, 3, 9, 9, 8, 3)

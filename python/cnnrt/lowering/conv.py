@@ -76,9 +76,8 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
         return None
     w = windows_of(node, to)
     group, (m, c) = node["group"], weight.shape[:2]
-    _, out_h, out_w = three(w.out, 1)
     taps = math.prod(w.kernel)
-    shape = ConvShape(c, m, taps, out_h, out_w, three(w.out, 1)[0])
+    shape = conv_shape(w, c, m)
     bandwidth = to.machine.cold if to.weights_are_cold else to.machine.warm
     if group == x[1] and c == 1 and m == group:
         time = m * taps * math.prod(w.out) / (0.6 * to.machine.macs)
@@ -92,11 +91,10 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
     if x[1] <= PLANAR_CHANNELS and to.is_input(node.inputs[0]):
         return Choice("planar", f"{x[1]} input channels, read in place", im2col)
     fits = (
-        len(w.kernel) == 2
-        and w.kernel == (3, 3)
-        and w.stride == (1, 1)
-        and w.dilation == (1, 1)
+        w.kernel[-2:] == (3, 3)
+        and set(w.stride) == set(w.dilation) == {1}
         and max(*w.begin, *w.end) <= 2
+        and (len(w.kernel) == 2 or c % BLOCK == 0)
     )
     times = {"im2col": im2col}
     if fits:
@@ -108,6 +106,12 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
     best = min(allowed, key=lambda k: allowed[k])
     reason = ", ".join(f"{k} {v / 1e3:.0f} us" for k, v in times.items())
     return Choice(best, reason, times[best])
+
+
+def conv_shape(w: Windows, c: int, m: int) -> ConvShape:
+    """What the cost model needs to know of a convolution from c to m channels."""
+    out_d, out_h, out_w = three(w.out, 1)
+    return ConvShape(c, m, math.prod(w.kernel), out_h, out_w, out_d, three(w.kernel, 1)[0])
 
 
 @borders("conv")
@@ -336,14 +340,18 @@ def _winograd(
 ) -> None:
     x = to.blocked(node.inputs[0])
     y = to.new_blocked(node.outputs[0])
+    kernel_d = three(w.kernel, 1)[0]
     packed = to.packed.get(
         weight,
         (node.inputs[1], f"winograd{tile}"),
-        lambda: _core.pack_winograd(weight, WINOGRAD_G[tile], to.threads),
+        lambda: _core.pack_winograd(
+            weight.reshape(*weight.shape[:2], kernel_d, 3, 3), WINOGRAD_G[tile], to.threads
+        ),
     )
-    (_, in_h, in_w), (_, out_h, out_w) = x.spatial, y.spatial
+    (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, y.spatial
+    pad_d, pad_h, pad_w = three(w.begin, 0)
     tiles = ceil_div(out_h, tile) * ceil_div(out_w, tile)
-    batch = winograd_batch(tiles, x.c, y.c, tile)
+    batch = winograd_batch(tiles, conv_shape(w, x.c, y.c), tile)
     fields = {
         "x": x.view(),
         "y": y.view(),
@@ -352,23 +360,27 @@ def _winograd(
         "batch": batch,
         "n": y.n,
         "c": x.c,
+        "in_d": in_d,
         "in_h": in_h,
         "in_w": in_w,
+        "out_d": out_d,
         "out_h": out_h,
         "out_w": out_w,
         "blocks": y.blocks,
-        "pad_h": w.begin[0],
-        "pad_w": w.begin[1],
+        "kernel_d": kernel_d,
+        "pad_d": pad_d,
+        "pad_h": pad_h,
+        "pad_w": pad_w,
         **common,
     }
     positions = (tile + 2) ** 2
-    weight_bytes = positions * x.c * y.blocks * BLOCK * 4
+    weight_bytes = positions * kernel_d * x.c * y.blocks * BLOCK * 4
     # Each thread would read all the weights; sharing the transformed input lets each read its part.
     if to.threads == 1 or weight_bytes <= 8 << 20:
         to.step("winograd", **fields)
         return
     batches = ceil_div(y.n * tiles, batch)
-    plane = x.blocks * batch * BLOCK + BLOCK
+    plane = x.blocks * in_d * batch * BLOCK + BLOCK
     transformed = At(to.new_buffer(batches * positions * plane * 4), 0)
     common_work = {k: v for k, v in fields.items() if k not in ("work", "residual")}
     to.step("winograd_input", transformed=transformed, work=1e4, **common_work)
