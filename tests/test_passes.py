@@ -84,6 +84,18 @@ def check(graph: Graph, tolerance: float = 1e-5) -> None:
                 assert np.array_equal(value, first.setdefault(name, value)), (name, threads)
 
 
+def test_identities_go_and_asked_for_names_stay() -> None:
+    b = Builder(1, 8, 6, 6)
+    x = b("identity", b("relu", b("identity", "x")))
+    y = b("identity", b("identity", x))
+    z = b("sigmoid", y)
+    graph = b.graph(x, y, b("identity", z), b("identity", z))
+    assert fused(graph).count("relu") == fused(graph).count("sigmoid") == 1
+    assert len(fused(graph)) <= 4
+    check(graph)
+    assert fused(b.graph(y)) == ["relu"]
+
+
 def test_norm_is_folded_into_the_convolution_before_it() -> None:
     b = Builder(1, 8, 6, 6)
     graph = b.graph(b("relu", b.norm(b.conv("x", 8, 16), 16)))

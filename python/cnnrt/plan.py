@@ -24,6 +24,10 @@ SERIAL_BELOW = 2000.0
 caches do not hold the input, would take as long."""
 
 
+SERIAL_NETWORK_BELOW = 30000.0
+"""The same for a whole network: waking another thread costs a part of this."""
+
+
 @dataclass(frozen=True)
 class StepInfo:
     """One step of a plan, for `Model.describe` and profiles."""
@@ -72,6 +76,8 @@ class Plan:
         """Gives the kernel steps to the core; returns their stretches, and what lies between."""
         segments: list[ReferenceStep | tuple[int, int]] = []
         first = 0
+        total = sum(step.work for step in self.steps if isinstance(step, Step))
+        alone = threads == 1 or total < SERIAL_NETWORK_BELOW
         for step in self.steps:
             if isinstance(step, ReferenceStep):
                 if len(self.core) > first:
@@ -79,7 +85,7 @@ class Plan:
                 segments.append(step)
                 first = len(self.core)
                 continue
-            serial = threads == 1 or step.work < SERIAL_BELOW
+            serial = alone or step.work < SERIAL_BELOW
             fields = {name: _resolve(value) for name, value in step.fields.items()}
             self.core.add(step.kernel, fields, serial, step.independent)
         if len(self.core) > first:

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from ..graph import Graph
+from ..graph import Graph, Node
 
 NO_OPS = {"identity", "dropout"}
 
 
 def eliminate(graph: Graph) -> None:
-    """Drops identities whose name nobody asked for, dead nodes and unread constants."""
+    """Drops identities, dead nodes and unread constants.
+
+    Of the two names of an identity the one that was asked for stays.
+    """
     outputs = {spec.name for spec in graph.outputs}
+    producers = graph.producers()
     renamed: dict[str, str] = {}
     kept = []
     for node in graph.nodes:
         node.inputs = [renamed.get(name, name) for name in node.inputs]
-        extra = any(node.outputs[1:])
-        if node.op in NO_OPS and not extra and node.outputs[0] not in outputs:
-            renamed[node.outputs[0]] = node.inputs[0]
+        if node.op not in NO_OPS or any(node.outputs[1:]):
+            kept.append(node)
+            continue
+        x, y = node.inputs[0], node.outputs[0]
+        if y not in outputs:
+            renamed[y] = x
+        elif x in producers and x not in outputs and x not in renamed.values():
+            _rename(kept, x, y)
+            renamed[x] = y
+            producers[y] = producers[x]
         else:
             kept.append(node)
+    graph.nodes = _alive(kept, outputs)
+    read = outputs | {name for node in graph.nodes for name in node.inputs}
+    graph.constants = {k: v for k, v in graph.constants.items() if k in read}
+
+
+def _rename(nodes: list[Node], old: str, new: str) -> None:
+    for node in nodes:
+        node.inputs = [new if name == old else name for name in node.inputs]
+        node.outputs = [new if name == old else name for name in node.outputs]
+
+
+def _alive(nodes: list[Node], outputs: set[str]) -> list[Node]:
+    """The nodes that the outputs need."""
     needed = set(outputs)
     alive = []
-    for node in reversed(kept):
+    for node in reversed(nodes):
         if any(name in needed for name in node.outputs):
-            needed.update(filter(None, node.inputs))
+            needed.update(node.inputs)
             alive.append(node)
-    graph.nodes = alive[::-1]
-    graph.constants = {k: v for k, v in graph.constants.items() if k in needed}
+    return alive[::-1]
