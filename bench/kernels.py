@@ -270,6 +270,7 @@ def measure(
         seconds=args.seconds,
         rounds=args.rounds,
         barrier=report.measure_barrier(cache),
+        patience=args.patience,
         steps=own,
     )
     peak = max(peak, peak_of_tier(cache, threads))
@@ -357,6 +358,13 @@ def main() -> None:
     parser.add_argument("--threads", type=report.numbers, default=[1])
     parser.add_argument("--seconds", type=float, default=0.5, help="per engine and layer")
     parser.add_argument("--rounds", type=int, default=4, help="turns into which they are split")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="per row, to wait for other programs to be quiet before a round",
+    )
     parser.add_argument("--cache", help="folder for models and compiled code")
     parser.add_argument("--list", action="store_true", help="prints the layers' names")
     parser.add_argument("--out", type=Path, help="result file; default: in the cache folder")

@@ -15,11 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import networks
 import report
 from engines import ENGINES, Source
 from machine import cache_folder
 from race import Race, race
+
+import networks
 
 PROMISED = 1e-4
 """The relative error that cnnrt promises; above it a time is marked with '!'."""
@@ -59,6 +60,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=report.numbers, default=[1])
     parser.add_argument("--seconds", type=float, default=4.0, help="per engine and row")
     parser.add_argument("--rounds", type=int, default=8, help="turns into which they are split")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="per row, to wait for other programs to be quiet before a round",
+    )
     parser.add_argument("--cache", help="folder for exported networks")
     parser.add_argument("--out", type=Path, help="result file; default: in the cache folder")
     parser.add_argument("--plot", type=Path, help="bar chart of the ratios (needs matplotlib)")
@@ -96,6 +104,7 @@ def measure(
         seconds=args.seconds,
         rounds=args.rounds,
         barrier=report.measure_barrier(cache),
+        patience=args.patience,
         say=lambda text: report.note(f"  {where}: {text}"),
     )
     ratios = report.ratios(done)
@@ -169,6 +178,8 @@ def print_summary(rows: list[dict[str, Any]]) -> None:
             f"{group['rows']} of {group['of']} rows"
         )
     for row in rows:
+        if "failed" in row:
+            print(f"- {row['name']}, batch {row['batch']}: cannot be prepared: {row['failed']}")
         for engine, entry in row["engines"].items():
             if "failed" in entry:
                 where = f"{row['name']}, threads {row['threads']}, batch {row['batch']}"

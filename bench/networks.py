@@ -192,10 +192,13 @@ def _make(network: Network, batch: int, folder: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                traced: Any = torch.jit.trace(module, _images(network, 1))  # type: ignore[no-untyped-call]
+                # Unchecked: ViT traces differently the second time. Engines check the output.
+                traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
+                    module, _images(network, 1), check_trace=False
+                )
                 traced.save(str(folder / "model.pt"))
-            except (RuntimeError, TypeError) as error:
-                print(f"{network.name}: no TorchScript: {error}", file=sys.stderr)
+            except Exception as error:  # then torch and ncnn are left out
+                print(f"{network.name}: no TorchScript: {str(error)[:300]}", file=sys.stderr)
     np.save(folder / f"input_b{batch}.npy", x.numpy())
     with torch.no_grad():
         module.double()

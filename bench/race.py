@@ -37,6 +37,9 @@ HOPELESS = 4.0
 WRONG = 1e-2
 """Relative error above which an engine does not compute the network."""
 
+QUIET = 0.1
+"""The part of all CPUs that other programs may use when a round begins."""
+
 STATE = 1.6
 """Rounds whose barrier differs from the median by more than this factor are not in the summary."""
 
@@ -130,6 +133,7 @@ def race(
     rounds: int,
     barrier: Callable[[], dict[str, float] | None],
     steps: Sequence[str] = (),
+    patience: float = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Race:
     """Loads all engines, checks their outputs, and lets them run in turns.
@@ -139,6 +143,7 @@ def race(
         rounds: in how many turns.
         barrier: measures the time of one between two threads.
         steps: engines whose steps are timed too, after each turn and for as long.
+        patience: seconds that may be spent, in all, on waiting for other programs to be quiet.
     """
     entries = {name: Entry() for name in names}
     workers: dict[str, Worker] = {}
@@ -156,7 +161,9 @@ def race(
                 say(f"{name}: {error}")
                 if name in workers:
                     workers.pop(name).close()
-        barriers, others = _turns(workers, entries, threads, seconds, rounds, barrier, steps)
+        barriers, others = _turns(
+            workers, entries, threads, seconds, rounds, barrier, steps, patience
+        )
     finally:
         for worker in workers.values():
             worker.close()
@@ -171,14 +178,19 @@ def _turns(
     rounds: int,
     barrier: Callable[[], dict[str, float] | None],
     steps: Sequence[str],
+    patience: float,
 ) -> tuple[list[float], list[float]]:
     """The timed rounds; returns the barrier times, and what other programs used of the CPUs."""
     barriers: list[float] = []
     others: list[float] = []
     running = list(workers)
+    give_up = time.monotonic() + patience
     for r in range(rounds):
         time.sleep(PAUSE)
         busy = machine.busy()
+        while busy is not None and busy > QUIET and time.monotonic() < give_up:
+            time.sleep(0.5)
+            busy = machine.busy()
         if busy is not None:
             others.append(busy)
         if threads > 1:

@@ -157,5 +157,6 @@ def run_tool(name: str, *words: str) -> str:
     )
     if done.returncode == 0:
         return ""
-    lines = done.stderr.strip().splitlines()
-    return lines[-1][:300] if lines else f"it ended with {done.returncode}"
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    raised = [line for line in lines if line.partition(":")[0].endswith(("Error", "Exception"))]
+    return [f"it ended with {done.returncode}", *lines, *raised][-1][:300]

@@ -163,20 +163,21 @@ struct BoundPlan {
         Lease& operator=(const Lease&) = delete;
     };
 
-    void bind_inputs(Workspace& w, const py::sequence& given) const {
-        if (given.size() != inputs.size()) throw py::value_error("wrong number of inputs");
+    // Points the external spaces at arrays, the first `count` of inputs and outputs.
+    void bind_arrays(Workspace& w, const py::sequence& given, size_t count) const {
+        if (given.size() != count) throw py::value_error("wrong number of arrays");
         w.spaces.clear();
         w.spaces.push_back(0);
         w.spaces.push_back(reinterpret_cast<uintptr_t>(w.arena.data()));
-        for (size_t i = 0; i < inputs.size(); ++i) {
+        for (size_t i = 0; i < count; ++i) {
             const auto a = py::reinterpret_borrow<py::array>(py::object(given[i]));
-            const Array& want = inputs[i];
+            const Array& want = i < inputs.size() ? inputs[i] : outputs[i - inputs.size()];
             if (!py::isinstance<py::array>(a) || !(a.flags() & py::array::c_style) ||
                 a.ndim() != static_cast<py::ssize_t>(want.shape.size()) ||
                 !std::equal(want.shape.begin(), want.shape.end(), a.shape()) ||
                 a.dtype().num() != want.dtype.num() || a.dtype().byteorder() == '>')
-                throw py::type_error("input " + std::to_string(i) +
-                                     " is not a contiguous array of the planned shape and dtype");
+                throw py::type_error("array " + std::to_string(i) +
+                                     " is not contiguous, or not of the planned shape and dtype");
             w.spaces.push_back(reinterpret_cast<uintptr_t>(a.data()));
         }
     }
@@ -192,20 +193,11 @@ struct BoundPlan {
 
     py::list run(const py::sequence& given) {
         Lease lease(plan);
-        bind_inputs(*lease.workspace, given);
+        bind_arrays(*lease.workspace, given, inputs.size());
         py::list results = bind_outputs(*lease.workspace);
         const py::gil_scoped_release release;
         plan.run(*lease.workspace, 0, plan.size());
         return results;
-    }
-    std::vector<int64_t> time(const py::sequence& given) {
-        Lease lease(plan);
-        bind_inputs(*lease.workspace, given);
-        const py::list results = bind_outputs(*lease.workspace);
-        std::vector<int64_t> nanoseconds(plan.size());
-        const py::gil_scoped_release release;
-        plan.run(*lease.workspace, 0, plan.size(), nanoseconds.data());
-        return nanoseconds;
     }
 };
 
@@ -356,15 +348,16 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         .def(
             "run_steps",
             [](BoundPlan& self, HeldWorkspace& held, const py::sequence& arrays, size_t first,
-               size_t last) {
+               size_t last, bool timed) {
                 need(held.owner.get() == &self, "the workspace of another plan");
-                need(last <= self.plan.size(), "no such step");
-                self.bind_inputs(*held.workspace, arrays);
+                need(first <= last && last <= self.plan.size(), "no such step");
+                self.bind_arrays(*held.workspace, arrays, self.inputs.size() + self.outputs.size());
+                std::vector<int64_t> nanoseconds(timed ? last - first : 0);
                 const py::gil_scoped_release release;
-                self.plan.run(*held.workspace, first, last);
+                self.plan.run(*held.workspace, first, last, timed ? nanoseconds.data() : nullptr);
+                return nanoseconds;
             },
-            "workspace"_a, "arrays"_a, "first"_a, "last"_a)
-        .def("time", &BoundPlan::time, "inputs"_a)
+            "workspace"_a, "arrays"_a, "first"_a, "last"_a, "timed"_a = false)
         .def("trim", [](BoundPlan& self) { self.plan.trim(); })
         .def("tasks",
              [](const BoundPlan& self, size_t i) {

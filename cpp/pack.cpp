@@ -84,8 +84,8 @@ void pack_winograd(const float* weight, int64_t m, int64_t c, int64_t d, const d
                     const float* w = weight + ((out * c + k) * d + depth) * 9;
                     for (int64_t i = 0; i < size && out < m; ++i)
                         for (int64_t j = 0; j < 3; ++j)
-                            half[i][j] = g[i * 3] * w[j] + g[i * 3 + 1] * w[3 + j] +
-                                         g[i * 3 + 2] * w[6 + j];
+                            half[i][j] =
+                                g[i * 3] * w[j] + g[i * 3 + 1] * w[3 + j] + g[i * 3 + 2] * w[6 + j];
                     for (int64_t i = 0; i < size; ++i)
                         for (int64_t j = 0; j < size; ++j) {
                             const int64_t plane = (i * size + j) * blocks + block;

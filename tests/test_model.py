@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,24 @@ def test_many_python_threads_share_one_model() -> None:
     with ThreadPoolExecutor(8) as pool:
         got = list(pool.map(model, inputs))
     assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_runs_on_several_threads() -> None:
+    script = (
+        "import cnnrt, numpy as np, os, signal, sys\n"
+        "from cnnrt import kernels\n"
+        "x = np.ones((1, 64, 56, 56), np.float32); w = np.ones((64, 64, 3, 3), np.float32)\n"
+        "y = kernels.conv2d(x, w, padding=1, threads=2)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    signal.alarm(20)\n"
+        "    same = np.array_equal(kernels.conv2d(x, w, padding=1, threads=2), y)\n"
+        "    os._exit(0 if same else 3)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_classify_gives_the_likeliest_first(lenet: cnnrt.Model) -> None:

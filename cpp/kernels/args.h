@@ -95,9 +95,10 @@ struct ConvPlanarArgs {
 };
 
 // 3x3 or k x 3x3, stride 1: Winograd F(tile x tile, 3 x 3) on the last two axes, tile = 2 or 4; a
-// third axis goes as it is. Reads no border: pads by itself. Where kernel_d > 1, c is a multiple of 16.
-// `winograd` does it all per batch of tiles; `winograd_input` and `winograd_output` are its halves
-// with the transformed input in the arena, so that the threads can share it and split the weights.
+// third axis goes as it is. Reads no border: pads by itself. Where kernel_d > 1, c is a multiple
+// of 16. `winograd` does it all per batch of tiles; `winograd_input` and `winograd_output` are its
+// halves with the transformed input in the arena, so that the threads can share it and split the
+// weights.
 struct WinogradArgs {
     View x, y, residual;
     Ref weight, bias;             // weight: [tile position][block][kernel_d][c][16]
@@ -206,8 +207,8 @@ struct ReduceArgs {
     int64_t outer = 0, axis = 0, inner = 0;
 };
 
-// y = a b for plain y[batch, rows, columns], the batch being up to kMaxDims axes of given shape. The
-// rows of a[rows, depth] are contiguous; b[depth, columns] is so along one of its axes.
+// y = a b for plain y[batch, rows, columns], the batch being up to kMaxDims axes of given shape.
+// The rows of a[rows, depth] are contiguous; b[depth, columns] is so along one of its axes.
 struct MatmulArgs {
     Ref a, b, y;
     int64_t rows = 0, depth = 0, columns = 0;
@@ -216,9 +217,9 @@ struct MatmulArgs {
     int64_t shape[kMaxDims] = {}, a_stride[kMaxDims] = {}, b_stride[kMaxDims] = {};
 };
 
-// y = softmax(scale q k^T + mask) v for q[n, heads, rows, depth], k[n, heads / group, tokens, depth],
-// v[n, heads / group, tokens, columns]. The four strides of each are free, but the last of q and y is
-// 1, and so is one of the last two of k and v; the last of mask is 1 or 0.
+// y = softmax(scale q k^T + mask) v for q[n, heads, rows, depth], k[n, heads / group, tokens,
+// depth], v[n, heads / group, tokens, columns]. The four strides of each are free, but the last of
+// q and y is 1, and so is one of the last two of k and v; the last of mask is 1 or 0.
 struct AttentionArgs {
     Ref q, k, v, mask, y;
     int32_t n = 0, heads = 0, group = 1;
@@ -228,6 +229,15 @@ struct AttentionArgs {
     float scale = 1;
 };
 
+// y = weighted sums of x along the axes d, h, w: per output position `taps` indices and weights.
+struct ResizeArgs {
+    View x, y;
+    Ref index_d, index_h, index_w;     // int32
+    Ref weight_d, weight_h, weight_w;  // float
+    int32_t taps_d = 0, taps_h = 0, taps_w = 0;
+    int32_t n = 0, blocks = 0, in_w = 0, out_d = 0, out_h = 0, out_w = 0;
+};
+
 // The fields by name, for the binding.
 #define CNNRT_ALL_ARGS(X)                                                                         \
     X(ConvArgs, x, y, residual, weight, bias, offsets, windows, panel, taps, last_taps,           \
@@ -235,8 +245,8 @@ struct AttentionArgs {
     X(ConvPlanarArgs, x, weight, bias, y, residual, panel, n, c, in_d, in_h, in_w, out_d, out_h,  \
       out_w, blocks, kernel_d, kernel_h, kernel_w, stride_d, stride_h, stride_w, pad_d, pad_h,    \
       pad_w, dilation_d, dilation_h, dilation_w, epilogue)                                        \
-    X(WinogradArgs, x, y, residual, weight, bias, transformed, tile, batch, n, c, in_d, in_h, in_w,  \
-      out_d, out_h, out_w, blocks, kernel_d, pad_d, pad_h, pad_w, epilogue)                                               \
+    X(WinogradArgs, x, y, residual, weight, bias, transformed, tile, batch, n, c, in_d, in_h,     \
+      in_w, out_d, out_h, out_w, blocks, kernel_d, pad_d, pad_h, pad_w, epilogue)                 \
     X(DepthwiseArgs, x, y, weight, bias, n, blocks, out_d, out_h, out_w, kernel_d, kernel_h,      \
       kernel_w, stride_d, stride_h, stride_w, dilation_d, dilation_h, dilation_w, epilogue)       \
     X(LinearArgs, x, y, residual, weight, bias, rows, depth, columns, x_row, y_row, residual_row, \
@@ -247,6 +257,8 @@ struct AttentionArgs {
     X(CopyArgs, x, y, dims, element, shape, x_stride, y_stride)                                   \
     X(ReorderArgs, plain, blocked, image, channel, n, c, d, h, w, to_blocked)                     \
     X(BorderArgs, y, n, blocks, d, h, w, front, back, top, bottom, left, right)                   \
+    X(ResizeArgs, x, y, index_d, index_h, index_w, weight_d, weight_h, weight_w, taps_d, taps_h,  \
+      taps_w, n, blocks, in_w, out_d, out_h, out_w)                                               \
     X(SoftmaxArgs, x, y, outer, axis, inner, log)                                                 \
     X(LayerNormArgs, x, y, scale, bias, axis, x_block, y_block, dims, centred, shape, x_stride,   \
       y_stride, epsilon)                                                                          \

@@ -177,8 +177,7 @@ struct Winograd {
                 for (int64_t i = 0; i < count; ++i) {
                     const int64_t t = t0 + i, n = t / s.per_image, r = t % s.per_image;
                     const int64_t h = r / s.across * M - g.pad_h, w = r % s.across * M - g.pad_w;
-                    const float* base =
-                        x + n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
+                    const float* base = x + n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
                     const float* rows[A];
                     for (int k = 0; k < A; ++k)
                         rows[k] = h + k >= 0 && h + k < g.in_h ? base + (h + k) * g.x.row : zeros;
@@ -189,8 +188,8 @@ struct Winograd {
                 }
     }
 
-    // Products and output of tiles [t0, t0 + count) for groups [o0, o1), from their V. `offsets` has
-    // room for kernel_d * c_blocks.
+    // Products and output of tiles [t0, t0 + count) for groups [o0, o1), from their V. `offsets`
+    // has room for kernel_d * c_blocks.
     void output(int64_t t0, int64_t count, int64_t o0, int64_t o1, const float* v, float* m,
                 int32_t* offsets) const {
         const int64_t plane = v_plane(g, s), out_plane = m_plane(g);
@@ -246,17 +245,17 @@ struct Winograd {
                     const int64_t d = j / count, tile = t0 + j % count;
                     const int64_t n = tile / s.per_image, r = tile % s.per_image;
                     const int64_t h = r / s.across * M, w = r % s.across * M;
-                    const float* add =
-                        residual ? residual + n * g.residual.image + (block + k) * g.residual.block +
-                                       d * g.residual.plane + h * g.residual.row + w * 16
-                                 : nullptr;
+                    const float* add = residual
+                                           ? residual + n * g.residual.image +
+                                                 (block + k) * g.residual.block +
+                                                 d * g.residual.plane + h * g.residual.row + w * 16
+                                           : nullptr;
                     float* to = y + n * g.y.image + (block + k) * g.y.block + d * g.y.plane +
                                 h * g.y.row + w * 16;
-                    transform_output<M>(m + k * t.y_block + j * 16, out_plane, b, add,
-                                        g.residual.row, to, g.y.row,
-                                        static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
-                                        static_cast<int>(smaller<int64_t>(M, g.out_w - w)),
-                                        g.epilogue);
+                    transform_output<M>(
+                        m + k * t.y_block + j * 16, out_plane, b, add, g.residual.row, to, g.y.row,
+                        static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
+                        static_cast<int>(smaller<int64_t>(M, g.out_w - w)), g.epilogue);
                 }
             }
         }

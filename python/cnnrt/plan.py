@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,11 +67,8 @@ class Plan:
         arena = assign_offsets(lowering.buffers)
         self._segments = self._add_steps(threads)
         n = len(self.graph.inputs)
-        self._inputs = self.externals[:n]
-        self._arrays = self.externals[n:]
-        if len(self._segments) > 1 or any(isinstance(s, ReferenceStep) for s in self._segments):
-            self._inputs, self._arrays = self.externals, []
-        self.core.finish(arena, _specs(self._inputs), _specs(self._arrays), threads)
+        self.core.finish(arena, _specs(self.externals[:n]), _specs(self.externals[n:]), threads)
+        self._whole = self._segments == [(0, len(self.core))]
 
     def _add_steps(self, threads: int) -> list[ReferenceStep | tuple[int, int]]:
         """Gives the kernel steps to the core; returns their stretches, and what lies between."""
@@ -94,34 +92,30 @@ class Plan:
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Outputs of the graph, in order; inputs are contiguous and of the planned types."""
-        if not self._arrays and self.externals:
-            return self._run_segments(inputs)
-        return self.core.run(inputs)
-
-    def _run_segments(self, inputs: Sequence[Array]) -> list[Array]:
-        arrays = [*inputs, *(np.empty(t.shape, t.dtype) for t in self.externals[len(inputs) :])]
-        workspace = self.core.workspace()
-        for segment in self._segments:
-            if isinstance(segment, ReferenceStep):
-                self._run_reference(segment, arrays)
-            else:
-                self.core.run_steps(workspace, arrays, *segment)
-        first = len(self.graph.inputs)
-        return arrays[first : first + len(self.graph.outputs)]
-
-    def _run_reference(self, step: ReferenceStep, arrays: list[Array]) -> None:
-        inputs = [
-            arrays[x.buffer.external or 0].reshape(x.type.shape) if isinstance(x, Plain) else x
-            for x in step.inputs
-        ]
-        results = ops.op(step.node).reference(step.node, *inputs)
-        for target, value in zip(step.outputs, results, strict=False):
-            assert target.buffer.external is not None
-            arrays[target.buffer.external][...] = value
+        if self._whole:
+            return self.core.run(inputs)
+        return self._run_segments(inputs)[0]
 
     def time(self, inputs: Sequence[Array]) -> list[int]:
-        """Nanoseconds of each kernel step in one run, with a barrier after every step."""
-        return self.core.time(inputs)
+        """Nanoseconds of each step in one run, with a barrier after every one."""
+        return self._run_segments(inputs, timed=True)[1]
+
+    def _run_segments(
+        self, inputs: Sequence[Array], *, timed: bool = False
+    ) -> tuple[list[Array], list[int]]:
+        """Outputs and, if asked for, nanoseconds of each step."""
+        n = len(self.graph.inputs)
+        arrays = [*inputs, *(np.empty(t.shape, t.dtype) for t in self.externals[n:])]
+        workspace = self.core.workspace()
+        nanoseconds: list[int] = []
+        for segment in self._segments:
+            if isinstance(segment, ReferenceStep):
+                start = time.perf_counter_ns()
+                _run_reference(segment, arrays)
+                nanoseconds.append(time.perf_counter_ns() - start)
+            else:
+                nanoseconds += self.core.run_steps(workspace, arrays, *segment, timed=timed)
+        return arrays[n : n + len(self.graph.outputs)], nanoseconds
 
     def describe(self) -> list[StepInfo]:
         """The steps in order."""
@@ -131,6 +125,18 @@ class Plan:
             else StepInfo(s.node.name, "reference", f"{s.node.op} in NumPy: no kernel", 0.0)
             for s in self.steps
         ]
+
+
+def _run_reference(step: ReferenceStep, arrays: list[Array]) -> None:
+    """Runs an operator by its NumPy reference on the arrays that Python sees."""
+    inputs = [
+        arrays[x.buffer.external or 0].reshape(x.type.shape) if isinstance(x, Plain) else x
+        for x in step.inputs
+    ]
+    results = ops.op(step.node).reference(step.node, *inputs)
+    for target, value in zip(step.outputs, results, strict=True):
+        assert target.buffer.external is not None
+        arrays[target.buffer.external][...] = value
 
 
 def _specs(types: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:

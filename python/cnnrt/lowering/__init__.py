@@ -30,6 +30,7 @@ from ..errors import GraphError, ShapeError
 from ..graph import Array, Graph, Node, TensorType
 from ..ops.activation import Activation
 from .concat import concat_places
+from .strides import is_row_major
 from .tensors import BLOCK, At, Blocked, Border, Buffer, Plain, Step, ViewAt, ceil_div, dtype_bytes
 
 LowerFunction = Callable[[Node, "Lowering"], bool]
@@ -117,6 +118,8 @@ class Lowering:
         """What a lowering has decided about a node, kept between border and step."""
         self._plain: dict[str, Plain] = {}
         self._blocked: dict[str, Blocked] = {}
+        self._views: dict[str, Strided] = {}
+        """Tensors that are part of another's memory, by strides; copied once somebody must."""
         self._border: dict[str, Border] = {}
         self._places: dict[str, tuple[str, int]] = {}
         self._wholes: dict[str, Blocked] = {}
@@ -219,6 +222,8 @@ class Lowering:
         """A tensor [N, C, *spatial] blocked, with the border that its readers declared."""
         if name in self._blocked:
             return self._blocked[name]
+        if self._channels_last(name):
+            return self._from_channels_last(name)
         plain = self.plain(name)
         type_ = plain.type
         n, c, *spatial = type_.shape
@@ -237,6 +242,12 @@ class Lowering:
             return self._plain[name]
         if name in self.graph.constants:
             return self._constant_plain(name)
+        if name in self._views:
+            view = self._views.pop(name)
+            y = self.new_plain(name)
+            item = y.type.dtype.itemsize
+            self.copy_strided(view.at, y.at, y.type.shape, view.strides, y.strides(), item)
+            return y
         x = self._blocked[name]
         if (
             math.prod(x.spatial) == 1
@@ -252,8 +263,49 @@ class Lowering:
         self._reorder(y, x, to_blocked=False)
         return y
 
+    def strided(self, name: str) -> Strided:
+        """A tensor as it lies, row-major or a view of another."""
+        if name in self._views:
+            return self._views[name]
+        plain = self.plain(name)
+        return Strided(plain.at, plain.strides())
+
+    def row_strided(self, name: str) -> Strided:
+        """A tensor as it lies if its last axis is contiguous, or else row-major."""
+        view = self.strided(name)
+        if self.type(name).shape[-1:] != (1,) and tuple(view.strides[-1:]) != (1,):
+            plain = self.plain(name)
+            return Strided(plain.at, plain.strides())
+        return view
+
+    def alias_strided(self, name: str, view: Strided) -> None:
+        """Makes the output `name` of the present node a view of existing memory."""
+        type_ = self.type(name)
+        if is_row_major(type_.shape, view.strides):
+            self._plain[name] = Plain(view.at.buffer, type_, view.at.offset)
+        else:
+            self._views[name] = view
+
+    def _channels_last(self, name: str) -> bool:
+        """Whether a tensor is a view whose channels follow each other, in whole blocks."""
+        view = self._views.get(name)
+        shape = self.type(name).shape
+        return view is not None and view.strides[1] == 1 and shape[1] % BLOCK == 0
+
+    def _from_channels_last(self, name: str) -> Blocked:
+        view = self._views[name]
+        n, _, *spatial = view.strides
+        y = self.new_blocked(name)
+        d, h, w = ([0, 0, *spatial])[-3:]
+        at = Strided.of_blocked(y)
+        strides = (n, BLOCK, d, h, w, 1)
+        self.copy_strided(
+            view.at, at.at, blocked_shape(y), strides, at.strides, 4, "channels last to blocked"
+        )
+        return y
+
     def _constant_plain(self, name: str) -> Plain:
-        value = np.ascontiguousarray(self.graph.constants[name])
+        value = self.graph.constants[name]
         memory = self.constant_memory(name, "plain", value)
         return Plain(Buffer(value.nbytes, memory=memory), TensorType(value.shape, value.dtype))
 
@@ -342,12 +394,14 @@ class Lowering:
         if self._uses.get(name, 0) != 1 or name in self._outputs:
             return False
         homes = [h[name] for h in (self._plain, self._blocked) if name in h]
+        if name in self._views:
+            return False
         return all(home.buffer.in_arena and self._sole(home.buffer) for home in homes)
 
     def _sole(self, buffer: Buffer) -> bool:
         owners = {
             n for h in (self._plain, self._blocked) for n, t in h.items() if t.buffer is buffer
-        }
+        } | {n for n, view in self._views.items() if view.at.buffer is buffer}
         return sum(self._uses.get(n, 0) for n in owners) == 1
 
     def step(self, kernel: str, *, note: str = "", work: float = 0.0, **fields: Any) -> None:
@@ -495,12 +549,12 @@ class Strided(NamedTuple):
     @staticmethod
     def of_plain(x: Plain, shape: Sequence[int]) -> Strided:
         """Over the axes of `shape`, to which x is broadcast."""
-        missing = len(shape) - len(x.type.shape)
-        strides = [0] * missing + list(x.strides())
-        for axis, size in enumerate(x.type.shape):
-            if size == 1:
-                strides[missing + axis] = 0
-        return Strided(x.at, strides)
+        return Strided(x.at, x.strides()).broadcast(x.type.shape, shape)
+
+    def broadcast(self, own: Sequence[int], shape: Sequence[int]) -> Strided:
+        """Over the axes of `shape`, to which this one, of the shape `own`, is broadcast."""
+        strides = [0 if n == 1 else s for n, s in zip(own, self.strides, strict=True)]
+        return Strided(self.at, [0] * (len(shape) - len(own)) + strides)
 
 
 def blocked_shape(x: Blocked) -> tuple[int, ...]:

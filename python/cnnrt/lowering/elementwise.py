@@ -107,10 +107,9 @@ def lower_binary(node: Node, to: Lowering) -> bool:
         a, b = (Strided.of_blocked(t, first) if isinstance(t, Blocked) else t for t in operands)
         shape, out = blocked_shape(target), Strided.of_blocked(target)
     else:
-        plains = [to.plain(name) for name in node.inputs]
-        out_plain = to.new_plain(y)
         shape = type_.shape
-        a, b = (Strided.of_plain(p, shape) for p in plains)
+        a, b = (to.row_strided(n).broadcast(to.type(n).shape, shape) for n in node.inputs)
+        out_plain = to.new_plain(y)
         out = Strided.of_plain(out_plain, shape)
     to.elementwise(node.op, shape, a, b, out, node.attributes.get("activation"))
     return True

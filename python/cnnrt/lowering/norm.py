@@ -1,11 +1,18 @@
-"""Softmax."""
+"""Softmax, and normalisation by statistics of the input."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+
+from .. import _core
 from ..graph import Node
-from . import Lowering, lowers
+from . import Lowering, Strided, blocked_shape, lowers, merge_axes
+from .strides import row_major
+from .tensors import BLOCK
 
 
 @lowers("softmax", "log_softmax")
@@ -28,3 +35,105 @@ def lower_softmax(node: Node, to: Lowering) -> bool:
         work=x.type.size * 0.5,
     )
     return True
+
+
+@lowers("layer_normalization", "rms_normalization")
+def lower_layer_norm(node: Node, to: Lowering) -> bool:
+    """Rows of the last axes, wherever their axes before lie."""
+    name, y_name = node.inputs[0], node.outputs[0]
+    shape = to.type(name).shape
+    axis = node["axis"] % len(shape)
+    weights = [_row(n, shape[axis:], to) for n in node.inputs[1:3]]
+    if any(w is None for w in weights) or any(node.outputs[1:]) or 0 in shape:
+        return False
+    view = to.strided(name)
+    if list(view.strides[axis:]) != list(row_major(shape[axis:])):
+        x = to.plain(name)
+        view = Strided(x.at, x.strides())
+    y = to.new_plain(y_name)
+    centred = node.op == "layer_normalization"
+    _layer_norm(
+        node,
+        to,
+        shape[:axis],
+        Strided(view.at, view.strides[:axis]),
+        Strided(y.at, y.strides()[:axis]),
+        math.prod(shape[axis:]),
+        (BLOCK, BLOCK),
+        [*weights, None][:2],
+        centred,
+    )
+    return True
+
+
+def _row(name: str, shape: Sequence[int], to: Lowering) -> Any:
+    """Scale or bias for every element of a row; None if it must be computed to that."""
+    value = to.constant(name) if name else None
+    if not name:
+        return _core.Memory(np.zeros(math.prod(shape), np.float32))
+    if value is None:
+        return to.plain(name).at if to.type(name).shape == tuple(shape) else None
+    return to.constant_memory(name, f"row of {shape}", np.broadcast_to(value, shape))
+
+
+@lowers("channel_normalization")
+def lower_channel_norm(node: Node, to: Lowering) -> bool:
+    """Rows are the channels of a pixel, in place where nobody else needs x."""
+    name, y_name = node.inputs[0], node.outputs[0]
+    type_ = to.type(name)
+    if not 3 <= type_.rank <= 5 or any(to.constant(n) is None for n in node.inputs[1:]):
+        return False
+    x = to.blocked(name)
+    if to.may_overwrite(name, y_name, x):
+        to.alias_blocked(y_name, x)
+        y = x
+    else:
+        y = to.new_blocked(y_name)
+    n, block, d, h, w, _ = Strided.of_blocked(x).strides
+    y_n, y_block, y_d, y_h, y_w, _ = Strided.of_blocked(y).strides
+    _layer_norm(
+        node,
+        to,
+        (x.n, *blocked_shape(x)[2:5]),
+        Strided(x.view().at, (n, d, h, w)),
+        Strided(y.view().at, (y_n, y_d, y_h, y_w)),
+        type_.shape[1],
+        (block, y_block),
+        [_row(i, type_.shape[1:2], to) for i in node.inputs[1:]],
+        centred=True,
+    )
+    return True
+
+
+def _layer_norm(
+    node: Node,
+    to: Lowering,
+    rows: Sequence[int],
+    x: Strided,
+    y: Strided,
+    axis: int,
+    blocks: tuple[int, int],
+    weights: Sequence[Any],
+    centred: bool,
+) -> None:
+    """One step: rows of `axis` elements, of which x and y hold sixteens `blocks` floats apart."""
+    shape, (x_strides, y_strides) = merge_axes(rows, x.strides, y.strides)
+    scale, bias = weights
+    to.step(
+        "layer_norm",
+        x=x.at,
+        y=y.at,
+        scale=scale,
+        bias=bias,
+        axis=axis,
+        x_block=blocks[0],
+        y_block=blocks[1],
+        dims=len(shape),
+        centred=int(centred),
+        shape=shape,
+        x_stride=x_strides,
+        y_stride=y_strides,
+        epsilon=node["epsilon"],
+        note="layer norm",
+        work=math.prod(rows) * axis * 8 / to.machine.activations,
+    )

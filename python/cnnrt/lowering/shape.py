@@ -1,21 +1,30 @@
-"""Operators that move or rename data: aliases where nothing moves, strided copies elsewhere."""
+"""Operators that move or rename data: views of what is there, strided copies where none reach."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
 from ..graph import Node
-from . import Lowering, lowers
+from . import Lowering, Strided, lowers
 from .concat import in_whole_blocks
-from .tensors import BLOCK, Plain
+from .strides import reshaped, row_major
+from .tensors import BLOCK, At
+
+MAX_DIMS = 8
+"""Axes of a strided kernel (kMaxDims in cpp/kernels/args.h)."""
 
 
 @lowers("reshape", "flatten", "squeeze", "unsqueeze")
 def lower_reshape(node: Node, to: Lowering) -> bool:
-    x = to.plain(node.inputs[0])
-    to.alias(node.outputs[0], x.reshaped(to.type(node.outputs[0]).shape))
+    name, shape = node.inputs[0], to.type(node.outputs[0]).shape
+    x = to.strided(name)
+    strides = reshaped(to.type(name).shape, x.strides, shape)
+    if strides is None:
+        to.alias(node.outputs[0], to.plain(name).reshaped(shape))
+    else:
+        to.alias_strided(node.outputs[0], Strided(x.at, strides))
     return True
 
 
@@ -34,30 +43,76 @@ def lower_identity(node: Node, to: Lowering) -> bool:
 
 @lowers("transpose")
 def lower_transpose(node: Node, to: Lowering) -> bool:
-    x = to.plain(node.inputs[0])
-    if x.type.rank > 8:
+    type_ = to.type(node.inputs[0])
+    if type_.rank > MAX_DIMS:
         return False
-    perm = node["perm"] or list(range(x.type.rank))[::-1]
-    y = to.new_plain(node.outputs[0])
-    strides = x.strides()
-    to.copy_strided(
-        x.at, y.at, y.type.shape, [strides[p] for p in perm], y.strides(), 4, "transpose"
-    )
+    perm = node["perm"] or list(range(type_.rank))[::-1]
+    to_last = list(perm) == [0, *range(2, type_.rank), 1]
+    if to_last and to.is_blocked(node.inputs[0]) and type_.shape[1] % BLOCK == 0:
+        _to_channels_last(node, to)
+        return True
+    x = to.strided(node.inputs[0])
+    to.alias_strided(node.outputs[0], Strided(x.at, [x.strides[p] for p in perm]))
     return True
+
+
+def _to_channels_last(node: Node, to: Lowering) -> None:
+    """[N][C / 16][D][H][W][16] -> (N, ..., W, C): whole blocks, of 16 channels each, are copied."""
+    x = to.blocked(node.inputs[0])
+    y = to.new_plain(node.outputs[0])
+    n, blocks, d, h, w, lane = Strided.of_blocked(x).strides
+    shape = (x.n, *x.spatial, x.blocks, BLOCK)
+    to.copy_strided(
+        x.view().at, y.at, shape, (n, d, h, w, blocks, lane), row_major(shape), 4, "channels last"
+    )
 
 
 @lowers("expand")
 def lower_expand(node: Node, to: Lowering) -> bool:
-    x = to.plain(node.inputs[0])
-    y = to.new_plain(node.outputs[0])
-    if y.type.rank > 8:
+    x, type_ = to.strided(node.inputs[0]), to.type(node.outputs[0])
+    if type_.rank > MAX_DIMS:
         return False
-    missing = y.type.rank - x.type.rank
-    strides = [0] * missing + [
-        0 if n == 1 else s for n, s in zip(x.type.shape, x.strides(), strict=True)
-    ]
-    to.copy_strided(x.at, y.at, y.type.shape, strides, y.strides(), 4, "expand")
+    to.alias_strided(node.outputs[0], x.broadcast(to.type(node.inputs[0]).shape, type_.shape))
     return True
+
+
+@lowers("tile")
+def lower_tile(node: Node, to: Lowering) -> bool:
+    """Axes (n t) of the result are read as (t, n), the stride along t being 0."""
+    x, shape = to.strided(node.inputs[0]), to.type(node.inputs[0]).shape
+    y_type = to.type(node.outputs[0])
+    if 2 * len(shape) > MAX_DIMS:
+        return False
+    pairs = [(m // max(n, 1), n) for m, n in zip(y_type.shape, shape, strict=True)]
+    split = [size for pair in pairs for size in pair]
+    strides = [s for stride in x.strides for s in (0, stride)]
+    _copy_reordered(to, Strided(x.at, strides), split, node.outputs[0], "tile")
+    return True
+
+
+@lowers("depth_to_space", "space_to_depth")
+def lower_blocks(node: Node, to: Lowering) -> bool:
+    """Both are a reshape to six axes, a permutation of them, and a reshape back."""
+    b, (n, c, h, w) = node["blocksize"], to.type(node.inputs[0]).shape
+    x = to.plain(node.inputs[0])
+    if node.op == "depth_to_space":
+        c //= b * b
+        first = node["mode"] == "DCR"
+        split = (n, b, b, c, h, w) if first else (n, c, b, b, h, w)
+        perm = (0, 3, 4, 1, 5, 2) if first else (0, 1, 4, 2, 5, 3)
+    else:
+        split = (n, c, h // b, b, w // b, b)
+        perm = (0, 3, 5, 1, 2, 4) if node["mode"] == "DCR" else (0, 1, 3, 5, 2, 4)
+    strides = row_major(split)
+    view = Strided(x.at, [strides[p] for p in perm])
+    _copy_reordered(to, view, [split[p] for p in perm], node.outputs[0], node.op)
+    return True
+
+
+def _copy_reordered(to: Lowering, x: Strided, shape: Sequence[int], output: str, note: str) -> None:
+    """The elements of x, over `shape`, in row-major order: the output of the present node."""
+    y = to.new_plain(output)
+    to.copy_strided(x.at, y.at, shape, x.strides, row_major(shape), 4, note)
 
 
 @lowers("concat")
@@ -68,17 +123,16 @@ def lower_concat(node: Node, to: Lowering) -> bool:
     if in_whole_blocks(to.graph, node) and any(to.is_blocked(n) for n in names):
         _concat_blocks(node, to)
         return True
+    if type_.rank > MAX_DIMS:
+        return False
     y = to.new_plain(node.outputs[0])
-    outer, inner = math.prod(type_.shape[:axis]), math.prod(type_.shape[axis + 1 :])
-    offset = 0
+    strides = y.strides()
+    offset = y.offset
     for name in names:
-        x = to.plain(name)
-        run = x.type.shape[axis] * inner
-        target = Plain(y.buffer, x.type, y.offset + offset * 4).at
-        to.copy_strided(
-            x.at, target, (outer, run), (run, 1), (type_.shape[axis] * inner, 1), 4, "concat"
-        )
-        offset += run
+        x, shape = to.strided(name), to.type(name).shape
+        target = At(y.buffer, offset)
+        to.copy_strided(x.at, target, shape, x.strides, strides, 4, "concat")
+        offset += shape[axis] * strides[axis] * 4
     return True
 
 

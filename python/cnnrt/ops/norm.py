@@ -146,6 +146,29 @@ class LayerNormalization(Op):
 
 
 @register
+class ChannelNormalization(Op):
+    """Each pixel standardised over its channels, then scaled and shifted per channel.
+
+    Of cnnrt's own: what the passes make of a layer_normalization between two transposes.
+    Shapes: x (N, C, ...), scale (C), bias (C).
+    """
+
+    name = "channel_normalization"
+    attributes = {"epsilon": 1e-5}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, *_ = operands(node, inputs, 3, 3)
+        check_channels(node, inputs, 2)
+        check_filled(node, inputs, x.shape[1:2])
+        return [x.type]
+
+    def reference(self, node: Node, x: Any, scale: Any, bias: Any) -> tuple[Array, ...]:
+        y, *_ = standardise(x, (1,), node["epsilon"])
+        y = y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
+        return (y.astype(x.dtype, copy=False),)
+
+
+@register
 class RMSNormalization(Op):
     """x divided by its root mean square over the axes from `axis` on, then scaled elementwise."""
 

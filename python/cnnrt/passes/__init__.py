@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..graph import Graph
+from .channels_first import channels_first
 from .eliminate import eliminate
+from .fold_affine import fold_affine
 from .fold_norm import fold_norm
+from .fuse_attention import fuse_attention
 from .fuse_epilogue import fuse_epilogue
 from .infer import infer
 from .linearise import linearise
@@ -20,12 +23,16 @@ ONCE: list[Callable[[Graph], None]] = [
     eliminate,  # what does nothing at inference, and what nobody reads
     fold_norm,  # batch normalisation into the convolution or layer before it
     linearise,  # gemm and matmul by a constant into linear
+    channels_first,  # what is done channels last between two transposes
+    eliminate,
+    fold_affine,  # bias and scale per channel into the layer before them
     eliminate,
 ]
 
 PER_SHAPE: list[Callable[[Graph], None]] = [
     rewrite,  # patterns of several operators into the one they mean
     eliminate,  # the parts of those patterns: they are readers no more
+    fuse_attention,  # products around a softmax into attention
     fuse_epilogue,  # residual additions and activations into what makes their input
     eliminate,
 ]

@@ -1,0 +1,62 @@
+"""Reductions over axes: each run of neighbouring axes is one step on [outer, axis, inner]."""
+
+from __future__ import annotations
+
+import math
+
+from ..graph import Node
+from ..ops import OPS
+from ..ops.reduce import Reduce
+from . import Lowering, lowers
+from .slices import integers
+from .tensors import At
+
+ONE_RUN = {"l1", "l2", "sum_square"}
+"""Reductions that are not what a second one of their kind would need."""
+
+
+@lowers(*(f"reduce_{name}" for name in ("sum", "mean", "max", "min", *sorted(ONE_RUN))))
+def lower_reduce(node: Node, to: Lowering) -> bool:
+    if len(node.inputs) > 1 and node.inputs[1] and to.constant(node.inputs[1]) is None:
+        return False
+    op = OPS[node.op]
+    assert isinstance(op, Reduce)
+    kind = node.op.removeprefix("reduce_")
+    shape = list(to.type(node.inputs[0]).shape)
+    axes = sorted(op.axes(node, (), integers(node, to, 1), len(shape)))
+    runs = _runs(axes)
+    if 0 in shape or not runs or (kind in ONE_RUN and len(runs) > 1):
+        return False
+    x = to.plain(node.inputs[0])
+    y = to.new_plain(node.outputs[0])
+    at = x.at
+    for i, (first, stop) in enumerate(reversed(runs)):
+        outer, axis = math.prod(shape[:first]), math.prod(shape[first:stop])
+        inner = math.prod(shape[stop:])
+        shape[first:stop] = [1] * (stop - first)
+        last = i + 1 == len(runs)
+        target = y.at if last else At(to.new_buffer(outer * inner * 4), 0)
+        to.step(
+            "reduce",
+            x=at,
+            y=target,
+            op=kind,
+            outer=outer,
+            axis=axis,
+            inner=inner,
+            note=f"{kind} over {axis}",
+            work=outer * axis * inner * 4 / to.machine.activations,
+        )
+        at = target
+    return True
+
+
+def _runs(axes: list[int]) -> list[tuple[int, int]]:
+    """Sorted axes as ranges (first, stop) of neighbours."""
+    runs: list[tuple[int, int]] = []
+    for axis in axes:
+        if runs and runs[-1][1] == axis:
+            runs[-1] = (runs[-1][0], axis + 1)
+        else:
+            runs.append((axis, axis + 1))
+    return runs

@@ -1,0 +1,221 @@
+"""Operators that cut tensors apart or add borders: views where one reaches, else copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .. import _core
+from ..graph import Node
+from ..ops import OPS
+from ..ops.slices import Pad, Slice, Split
+from . import Lowering, Strided, lowers
+from .shape import MAX_DIMS
+from .strides import row_major
+from .tensors import BLOCK, At, Plain
+
+MOST_RUNS = 64
+"""Runs of consecutive indices that gather copies one by one; more are left to the reference."""
+
+
+def integers(node: Node, to: Lowering, index: int) -> list[int] | None:
+    """A constant input as integers; None if it is absent."""
+    value = to.constant(node.inputs[index]) if len(node.inputs) > index else None
+    return None if value is None else [int(v) for v in value.reshape(-1)]
+
+
+def _cut(to: Lowering, x: str, y: str, starts: Sequence[int], steps: Sequence[int]) -> None:
+    """Makes y the view of x that begins at `starts` and goes by `steps`."""
+    view = to.strided(x)
+    offset = sum(i * s for i, s in zip(starts, view.strides, strict=True))
+    strides = [i * s for i, s in zip(steps, view.strides, strict=True)]
+    to.alias_strided(y, Strided(view.at._replace(offset=view.at.offset + offset * 4), strides))
+
+
+def _cut_blocks(to: Lowering, x: str, y: str, first: int) -> bool:
+    """Makes y a slice of the blocks of x from channel `first` on, if channels and borders allow."""
+    source, type_ = to.blocked(x), to.type(y)
+    end = first + type_.shape[1]
+    if first % BLOCK or (end % BLOCK and end != source.c) or not to.fits_border(y, source):
+        return False
+    to.alias_blocked(y, source.part(type_, first // BLOCK))
+    return True
+
+
+def _is_constant(name: str, to: Lowering) -> bool:
+    """Whether a tensor is a constant or a view of one, whose memory has no parts."""
+    if to.constant(name) is not None:
+        return True
+    return not to.is_blocked(name) and to.strided(name).at.buffer.memory is not None
+
+
+@lowers("split")
+def lower_split(node: Node, to: Lowering) -> bool:
+    x = node.inputs[0]
+    type_ = to.type(x)
+    if _is_constant(x, to):
+        return False
+    axis = node["axis"] % type_.rank
+    op = OPS["split"]
+    assert isinstance(op, Split)
+    sizes = op.sizes(node, (), type_.shape[axis], integers(node, to, 1))
+    start = 0
+    for name, size in zip(node.outputs, sizes, strict=True):
+        if name and not (to.is_blocked(x) and axis == 1 and _cut_blocks(to, x, name, start)):
+            starts = [start if i == axis else 0 for i in range(type_.rank)]
+            _cut(to, x, name, starts, [1] * type_.rank)
+        start += size
+    return True
+
+
+@lowers("slice")
+def lower_slice(node: Node, to: Lowering) -> bool:
+    x = node.inputs[0]
+    shape = to.type(x).shape
+    if _is_constant(x, to) or any(name and to.constant(name) is None for name in node.inputs[1:]):
+        return False
+    op = OPS["slice"]
+    assert isinstance(op, Slice)
+    cuts = op.slices(node, (), shape, [integers(node, to, i) for i in range(1, 5)])
+    ranges = [range(n)[c] for c, n in zip(cuts, shape, strict=True)]
+    of_channels = all(
+        axis == 1 or r == range(n) for axis, (r, n) in enumerate(zip(ranges, shape, strict=True))
+    )
+    if (
+        to.is_blocked(x)
+        and of_channels
+        and ranges[1].step == 1
+        and len(ranges[1])
+        and _cut_blocks(to, x, node.outputs[0], ranges[1].start)
+    ):
+        return True
+    _cut(to, x, node.outputs[0], [r.start for r in ranges], [r.step for r in ranges])
+    return True
+
+
+@lowers("gather")
+def lower_gather(node: Node, to: Lowering) -> bool:
+    x, y = node.inputs[0], node.outputs[0]
+    type_, value = to.type(x), to.constant(node.inputs[1])
+    if value is None or value.size == 0 or 0 in type_.shape or _is_constant(x, to):
+        return False
+    axis = node["axis"] % type_.rank
+    indices = [int(i) % type_.shape[axis] for i in value.reshape(-1)]
+    runs = _runs(indices)
+    if value.ndim <= 1 and len(runs) == 1:
+        (run,) = runs
+        view = to.strided(x)
+        strides = list(view.strides)
+        at = view.at._replace(offset=view.at.offset + run.start * strides[axis] * 4)
+        strides[axis : axis + 1] = [run.step * strides[axis]] * value.ndim
+        to.alias_strided(y, Strided(at, strides))
+        return True
+    if len(runs) > MOST_RUNS or type_.rank > MAX_DIMS:
+        return False
+    view = to.strided(x)
+    target = to.new_plain(y)
+    flat = (*type_.shape[:axis], len(indices), *type_.shape[axis + 1 :])
+    strides = list(row_major(flat))
+    done = 0
+    for run in runs:
+        source = view.at._replace(offset=view.at.offset + run.start * view.strides[axis] * 4)
+        to.copy_strided(
+            source,
+            At(target.buffer, target.offset + done * strides[axis] * 4),
+            (*flat[:axis], len(run), *flat[axis + 1 :]),
+            [s * run.step if i == axis else s for i, s in enumerate(view.strides)],
+            strides,
+            4,
+            "gather",
+        )
+        done += len(run)
+    return True
+
+
+def _runs(indices: Sequence[int]) -> list[range]:
+    """The indices as the fewest arithmetic progressions that a walk through them finds."""
+    runs: list[range] = []
+    i = 0
+    while i < len(indices):
+        step = indices[i + 1] - indices[i] if i + 1 < len(indices) else 1
+        stop = i + 1
+        while stop < len(indices) and step and indices[stop] - indices[stop - 1] == step:
+            stop += 1
+        runs.append(range(indices[i], indices[i] + (stop - i) * (step or 1), step or 1))
+        i = stop
+    return runs
+
+
+@lowers("pad")
+def lower_pad(node: Node, to: Lowering) -> bool:
+    """The borders are copies: of a constant, or axis by axis of what is already in place."""
+    x, shape = node.inputs[0], to.type(node.inputs[0]).shape
+    named = [name for name in node.inputs[1:] if name]
+    if any(to.constant(name) is None for name in named) or len(shape) > MAX_DIMS:
+        return False
+    if _is_constant(x, to):
+        return False
+    op = OPS["pad"]
+    assert isinstance(op, Pad)
+    borders = op.pads(node, (), shape, integers(node, to, 1), integers(node, to, 3))
+    view, mode = to.strided(x), node["mode"]
+    core = [n + min(b, 0) + min(e, 0) for n, (b, e) in zip(shape, borders, strict=True)]
+    for n, (b, e) in zip(core, borders, strict=True):
+        if mode != "constant" and max(b, e) > (n - 1 if mode == "reflect" else n):
+            return False
+    y = to.new_plain(node.outputs[0])
+    strides = y.strides()
+    if mode == "constant" and core != list(y.type.shape):
+        given = to.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+        fill = _core.Memory(np.full(1, 0 if given is None else given.reshape(()), np.float32))
+        to.copy_strided(fill, y.at, (y.type.size,), (0,), (1,), 4, "pad")
+    if 0 in core:
+        return True
+    skipped = sum(max(-b, 0) * s for (b, _), s in zip(borders, view.strides, strict=True))
+    inside = sum(max(b, 0) * s for (b, _), s in zip(borders, strides, strict=True))
+    source = view.at._replace(offset=view.at.offset + skipped * 4)
+    to.copy_strided(
+        source, At(y.buffer, y.offset + inside * 4), core, view.strides, strides, 4, "pad"
+    )
+    if mode != "constant":
+        _mirror(to, y, core, borders, mode)
+    return True
+
+
+def _mirror(
+    to: Lowering, y: Plain, core: Sequence[int], borders: Sequence[tuple[int, int]], mode: str
+) -> None:
+    """Fills the borders of y from its middle, one axis after the other."""
+    strides = y.strides()
+    start = [max(b, 0) for b, _ in borders]
+    extent = list(core)
+    for axis, (before, after) in enumerate(borders):
+        s, first, n = strides[axis], start[axis], core[axis]
+        begin, end = max(before, 0), max(after, 0)
+        # Per border: where it lies, how wide it is, where its first element comes from, the step.
+        source = {
+            "edge": ((first, 0), (first + n - 1, 0)),
+            "reflect": ((first + begin, -1), (first + n - 2, -1)),
+            "wrap": ((first + n - begin, 1), (first, 1)),
+        }[mode]
+        base = sum(i * t for a, (i, t) in enumerate(zip(start, strides, strict=True)) if a != axis)
+        for place, width, (from_, step) in (
+            (0, begin, source[0]),
+            (first + n, end, source[1]),
+        ):
+            if width == 0:
+                continue
+            shape = [width if a == axis else m for a, m in enumerate(extent)]
+            x_strides = [step * s if a == axis else t for a, t in enumerate(strides)]
+            to.copy_strided(
+                At(y.buffer, y.offset + (base + from_ * s) * 4),
+                At(y.buffer, y.offset + (base + place * s) * 4),
+                shape,
+                x_strides,
+                strides,
+                4,
+                f"pad, {mode}",
+            )
+        start[axis] = 0
+        extent[axis] = begin + n + end

@@ -1,0 +1,83 @@
+"""A product or a sum with constants, one per channel, after a convolution or layer becomes its own.
+
+Bias additions as exporters write them after a matmul, and layer scales. The weights are multiplied
+in double precision and rounded once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Array, Graph, Node
+
+FOLDED = {"add", "sub", "mul", "div"}
+
+
+def fold_affine(graph: Graph) -> None:
+    """Folds every such operator whose other input only it reads."""
+    producers, consumers = graph.producers(), graph.consumers()
+    outputs = {spec.name for spec in graph.outputs}
+    folded = set()
+    for node in graph.nodes:
+        if node.op not in FOLDED or len(node.inputs) != 2:
+            continue
+        x, value_name = node.inputs
+        if x in graph.constants and node.op in ("add", "mul"):
+            x, value_name = value_name, x
+        value, layer = graph.constants.get(value_name), producers.get(x)
+        if (
+            value is None
+            or layer is None
+            or layer.op not in ("conv", "linear")
+            or any(name and name not in graph.constants for name in layer.inputs[1:])
+            or layer.attributes.get("activation") is not None
+            or len(consumers[x]) != 1
+            or x in outputs
+        ):
+            continue
+        per_channel = _per_channel(value, layer, graph.constants[layer.inputs[1]])
+        if per_channel is None:
+            continue
+        _fold(graph, layer, node, per_channel)
+        layer.outputs[0] = node.outputs[0]
+        producers[node.outputs[0]] = layer
+        folded.add(id(node))
+    graph.nodes = [n for n in graph.nodes if id(n) not in folded]
+
+
+def _per_channel(value: Array, layer: Node, weight: Array) -> Array | None:
+    """The constant as one value per output channel, in double precision; None if it is not that."""
+    trailing = weight.ndim - 2 if layer.op == "conv" else 0
+    channels = weight.shape[0]
+    shape = value.shape
+    if value.dtype != np.float32 or value.ndim > 2 + trailing:
+        return None
+    if value.size == 1 and value.ndim <= 1 + trailing:
+        return np.full(channels, value.reshape(()), np.float64)
+    position = value.ndim - 1 - trailing
+    # A leading axis of 1 adds none to a convolution's result, but might to a layer's.
+    if position < 0 or value.size != channels or shape[position] != channels:
+        return None
+    if layer.op == "linear" and value.ndim != 1:
+        return None
+    return value.reshape(-1).astype(np.float64)
+
+
+def _fold(graph: Graph, layer: Node, node: Node, value: Array) -> None:
+    bias_name = layer.inputs[2] if len(layer.inputs) > 2 else ""
+    weight = graph.constants[layer.inputs[1]]
+    bias = np.zeros(weight.shape[0])
+    if bias_name:
+        bias = graph.constants[bias_name].astype(np.float64)
+    weight_name = layer.inputs[1]
+    if node.op in ("mul", "div"):
+        factor = value if node.op == "mul" else 1 / value
+        bias = bias * factor
+        weight_name = f"{weight_name}*{node.name}"
+        column = factor.reshape(-1, *[1] * (weight.ndim - 1))
+        graph.constants[weight_name] = (weight * column).astype(np.float32)
+    else:
+        bias = bias + value if node.op == "add" else bias - value
+    new_bias = f"{node.name}.bias"
+    graph.constants[new_bias] = bias.astype(np.float32)
+    layer.inputs[1:3] = [weight_name, new_bias]

@@ -1,0 +1,67 @@
+"""Resizing by every mode, in one to three dimensions, against the float64 reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from checks import Random, assert_close, reference
+from cnnrt import Model, ops
+from cnnrt.graph import Graph, Node, TensorSpec
+
+
+def resize(x: np.ndarray, sizes: np.ndarray, isa: str, threads: int, **attributes: Any) -> Model:
+    node = Node("resize", "resize", ["x", "", "", "sizes"], ["y"], attributes)
+    ops.complete(node)
+    graph = Graph([TensorSpec("x", x.shape)], [TensorSpec("y", ())], [node], {"sizes": sizes})
+    return Model(graph, isa=isa, threads=threads)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize(
+    "coordinates", ["half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"]
+)
+def test_modes(mode: str, coordinates: str, isa: str, threads: int, random: Random) -> None:
+    attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
+    for shape, size in (
+        ((2, 20, 5, 7), (9, 14)),
+        ((1, 16, 8, 8), (3, 20)),
+        ((1, 3, 4, 4), (1, 1)),
+        ((2, 17, 9), (20,)),
+        ((1, 16, 3, 4, 5), (6, 4, 9)),
+    ):
+        x, sizes = random(*shape), np.array([*shape[:2], *size])
+        model = resize(x, sizes, isa, threads, **attributes)
+        assert "no kernel" not in model.describe()
+        want = reference("resize", x, None, None, sizes.astype(np.float64), **attributes)
+        assert_close(model(x), want, 2e-6, (shape, size))
+
+
+def test_antialias(isa: str, random: Random) -> None:
+    x, sizes = random(1, 16, 32, 30), np.array([1, 16, 7, 9])
+    for mode in ("linear", "cubic"):
+        want = reference("resize", x, None, None, sizes.astype(np.float64), mode=mode, antialias=1)
+        assert_close(resize(x, sizes, isa, 2, mode=mode, antialias=1)(x), want, 2e-6)
+
+
+def test_what_reaches_outside_runs_by_its_reference(random: Random) -> None:
+    x = random(1, 4, 5, 5)
+    node = Node(
+        "resize",
+        "resize",
+        ["x", "roi", "", "sizes"],
+        ["y"],
+        {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"},
+    )
+    ops.complete(node)
+    constants = {
+        "roi": np.float32([0, 0, -0.2, 0, 1, 1, 1.1, 1]),
+        "sizes": np.array([1, 4, 6, 7]),
+    }
+    graph = Graph([TensorSpec("x", x.shape)], [TensorSpec("y", ())], [node], constants)
+    model = Model(graph)
+    assert "no kernel" in model.describe()
+    (want,) = ops.op(node).reference(node, x, constants["roi"], None, constants["sizes"])
+    assert_close(model(x), want, 1e-6)

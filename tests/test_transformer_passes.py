@@ -1,0 +1,159 @@
+"""The passes that turn what exporters write for transformers and ConvNeXt into few operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from checks import Random, assert_close
+from cnnrt.graph import Array, Graph
+from cnnrt.passes import prepare, specialise
+from networks import by_kernels, by_reference, network
+
+
+def operators(graph: Graph) -> list[str]:
+    shapes: dict[str, Any] = {spec.name: spec.shape for spec in graph.inputs}
+    done = specialise(prepare(graph, [spec.name for spec in graph.outputs]), shapes)
+    return [node.op for node in done.nodes]
+
+
+def same(graph: Graph, inputs: dict[str, Array]) -> None:
+    for got, want in zip(by_kernels(graph, inputs), by_reference(graph, inputs), strict=True):
+        assert_close(got, want, 3e-6)
+
+
+def attention(random: Random, *scores: Any, **more: Any) -> tuple[Graph, dict[str, Array]]:
+    """Projections of 3 heads apart, `scores` from q, kt to s, and the heads together again."""
+    inputs = {"x": random(2, 10, 24)}
+    constants = {
+        "qkv": np.float32(0.2) * random(24, 72),
+        "cut": np.array([2, 10, 3, 3, 8], np.int64),
+        "joined": np.array([2, 10, 24], np.int64),
+        **{f"i{i}": np.int64(i) for i in range(3)},
+        **more,
+    }
+    graph = network(
+        inputs,
+        constants,
+        ("p", "matmul", "x qkv"),
+        ("c", "reshape", "p cut"),
+        ("t", "transpose", "c", {"perm": [2, 0, 3, 1, 4]}),
+        *[(name, "gather", f"t i{i}") for i, name in enumerate("qkv")],
+        ("kt", "transpose", "k", {"perm": [0, 1, 3, 2]}),
+        *scores,
+        ("w", "softmax", "s"),
+        ("a", "matmul", "w v"),
+        ("h", "transpose", "a", {"perm": [0, 2, 1, 3]}),
+        ("y", "reshape", "h joined"),
+    )
+    return graph, inputs
+
+
+SCORES = {
+    "plain": [("s", "matmul", "q kt")],
+    "scaled": [("m", "matmul", "q kt"), ("s", "div", "m factor")],
+    "both": [("u", "mul", "q factor"), ("r", "mul", "kt factor"), ("s", "matmul", "u r")],
+    "masked": [("m", "matmul", "q kt"), ("n", "mul", "m factor"), ("s", "add", "n mask")],
+    "mask first": [("u", "mul", "factor q"), ("m", "matmul", "u kt"), ("s", "add", "mask m")],
+}
+
+
+@pytest.mark.parametrize("kind", SCORES)
+def test_attention(kind: str, random: Random) -> None:
+    graph, inputs = attention(random, *SCORES[kind], factor=np.float32(0.4), mask=random(3, 1, 10))
+    assert "attention" in operators(graph)
+    assert not {"softmax", "matmul", "mul"} & set(operators(graph))
+    same(graph, inputs)
+
+
+def test_attention_is_left_where_its_scores_are_asked_for(random: Random) -> None:
+    graph, inputs = attention(random, *SCORES["plain"])
+    wanted = network({}, {}, outputs=["y", "s"])
+    graph.outputs = wanted.outputs
+    assert "attention" not in operators(graph)
+    same(graph, inputs)
+
+
+def convnext_block(random: Random) -> tuple[Graph, dict[str, Array]]:
+    inputs = {"x": random(2, 24, 6, 5)}
+    constants = {
+        "dw": random(24, 1, 3, 3),
+        "scale": random(24),
+        "bias": random(24),
+        "up": random(24, 96),
+        "up_bias": random(96),
+        "down": random(96, 24),
+        "down_bias": random(24),
+        "layer_scale": random(24, 1, 1),
+    }
+    graph = network(
+        inputs,
+        constants,
+        ("d", "conv", "x dw", {"group": 24, "pads": [1, 1, 1, 1]}),
+        ("t", "transpose", "d", {"perm": [0, 2, 3, 1]}),
+        ("n", "layer_normalization", "t scale bias"),
+        ("u", "matmul", "n up"),
+        ("v", "add", "u up_bias"),
+        ("g", "gelu", "v"),
+        ("e", "matmul", "g down"),
+        ("f", "add", "e down_bias"),
+        ("b", "transpose", "f", {"perm": [0, 3, 1, 2]}),
+        ("m", "mul", "layer_scale b"),
+        ("y", "add", "m x"),
+    )
+    return graph, inputs
+
+
+def test_convnext_block(random: Random) -> None:
+    graph, inputs = convnext_block(random)
+    assert operators(graph) == ["conv", "channel_normalization", "conv", "conv"]
+    (got,), (want,) = by_kernels(graph, inputs), by_reference(graph, inputs)
+    assert_close(got, want, 3e-6)
+
+
+def test_channels_last_stays_where_it_is_asked_for(random: Random) -> None:
+    graph, inputs = convnext_block(random)
+    graph.outputs += network({}, {}, outputs=["g"]).outputs
+    assert "channel_normalization" not in operators(graph)
+    same(graph, inputs)
+
+
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [("add", (12, 1, 1)), ("mul", (1, 12, 1, 1)), ("mul", ()), ("sub", (1,)), ("div", (12, 1, 1))],
+)
+def test_constants_per_channel_fold(op: str, shape: tuple[int, ...], random: Random) -> None:
+    inputs = {"x": random(2, 5, 6, 6)}
+    c = np.asarray(random(*shape)) + np.float32(4)
+    graph = network(
+        inputs,
+        {"w": random(12, 5, 3, 3), "b": random(12), "c": c},
+        ("a", "conv", "x w b"),
+        ("y", op, "a c"),
+    )
+    assert operators(graph) == ["conv"]
+    same(graph, inputs)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (12, 4, 4), (1, 1, 1, 4), (2, 1, 1, 1)])
+def test_other_constants_do_not_fold(shape: tuple[int, ...], random: Random) -> None:
+    inputs = {"x": random(2, 5, 6, 6)}
+    graph = network(
+        inputs,
+        {"w": random(12, 5, 3, 3), "c": random(*shape)},
+        ("a", "conv", "x w"),
+        ("y", "mul", "a c"),
+    )
+    assert operators(graph) == ["conv", "mul"]
+    same(graph, inputs)
+
+
+def test_a_constant_minus_a_layer_does_not_fold(random: Random) -> None:
+    inputs = {"x": random(3, 5)}
+    for op in ("sub", "div"):
+        graph = network(
+            inputs, {"w": random(5, 6), "c": random(6)}, ("a", "matmul", "x w"), ("y", op, "c a")
+        )
+        assert operators(graph) == ["linear", op]
