@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import cnnrt
+from cnnrt import ops
 from cnnrt.graph import Graph, Node, TensorSpec
 
 LENET = Path(__file__).parent.parent / "examples" / "lenet5.bin"
@@ -144,6 +146,30 @@ def test_unknown_settings_are_refused() -> None:
         cnnrt.load(LENET, threads=0)
     with pytest.raises(ValueError, match="at least 1"):
         cnnrt.set_num_threads(0)
+
+
+def test_tuning_chooses_and_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNRT_CACHE", str(tmp_path))
+    rng = np.random.default_rng(0)
+    nodes = [
+        Node("conv", name, [x, name + ".w"], [name], {"pads": [1] * 4})
+        for name, x in (("first", "x"), ("second", "first"))
+    ]
+    for node in nodes:
+        ops.complete(node)
+    weights = {n.inputs[1]: rng.standard_normal((32, 32, 3, 3), dtype=np.float32) for n in nodes}
+    graph = Graph([TensorSpec("x", (1, 32, 14, 14))], [TensorSpec("second", ())], nodes, weights)
+    x = rng.standard_normal((1, 32, 14, 14), dtype=np.float32)
+    want = cnnrt.Model(graph, algorithm="im2col")(x)
+    model = cnnrt.Model(graph, algorithm={"first": "winograd2"})
+    assert set(model.tune()) == {"second"}, "what the caller chose is not tuned"
+    assert np.abs(model(x) - want).max() <= 1e-5 * np.abs(want).max()
+    (file,) = tmp_path.iterdir()
+    (key,) = json.loads(file.read_text())  # both layers have one shape
+    file.write_text(json.dumps({key: "winograd4"}))
+    assert cnnrt.Model(graph).tune() == {"first": "winograd4", "second": "winograd4"}
+    file.write_text("not JSON")
+    assert set(cnnrt.Model(graph).tune()) == {"first", "second"}
 
 
 def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:

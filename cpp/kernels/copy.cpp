@@ -65,7 +65,12 @@ struct Cut {
         int at_run = innermost([](const Axis& c) { return c.y == 1; });
         if (at_run < 0) at_run = last;
         int at_cross = innermost([](const Axis& c) { return c.x == 1; });
-        if (at_cross < 0 || at_cross == at_run) at_cross = at_run == last ? last - 1 : last;
+        if (at_cross < 0 || at_cross == at_run) {
+            // Runs are copied whole; the longest other axis leaves the fewest pieces.
+            at_cross = at_run == last ? last - 1 : last;
+            for (int i = 0; i < dims; ++i)
+                if (i != at_run && axes[i].size > axes[at_cross].size) at_cross = i;
+        }
         if (at_run >= 0) run = axes[at_run];
         if (at_cross >= 0) cross = axes[at_cross];
         for (int i = 0; i < dims; ++i)

@@ -1,8 +1,9 @@
 // Reduction over the middle axis of plain [outer, axis, inner].
 //
 // inner == 1: vectors along the axis, several side by side, then over their lanes. inner > 1:
-// vectors of 16 neighbouring inner positions, each lane a reduction of its own. The order of a sum
-// depends on the shape alone. A NaN makes the maximum and the minimum NaN, as in NumPy.
+// strips of inner positions that L1 holds, to which row after row is joined: of a large tensor, a
+// narrow strip would read but a line of each page. The order of a sum depends on the shape alone. A
+// NaN makes the maximum and the minimum NaN, as in NumPy.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -10,6 +11,7 @@ namespace {
 
 constexpr int64_t kChunk = 16384;  // elements read by one task, about
 constexpr int kSide = 4;           // results side by side: each waits for its last operation
+constexpr int64_t kStrip = 512;    // inner positions reduced together
 
 struct Sum {
     static f32x16 start() { return zero(); }
@@ -91,22 +93,28 @@ CNNRT_INLINE f32x16 reduce_row(const float* x, int64_t n) {
     return across<Rule>(Rule::join(Rule::join(r[0], r[1]), Rule::join(r[2], r[3])));
 }
 
-// `lanes` neighbouring columns of n floats, `step` apart.
+// y[i] = the reduction of column i of `columns`, `inner` floats from row to row.
 template <class Rule>
-CNNRT_INLINE f32x16 reduce_columns(const float* x, int64_t n, int64_t step, int lanes) {
-    f32x16 r = Rule::start();
-    if (lanes == 16)
-        for (int64_t i = 0; i < n; ++i) r = Rule::step(r, load(x + i * step));
-    else
-        for (int64_t i = 0; i < n; ++i) r = Rule::step(r, load_partial(x + i * step, lanes));
-    return r;
+void reduce_columns(const ReduceArgs& a, const float* x, float* y, int64_t columns) {
+    const int64_t whole = columns / 16 * 16;
+    const int rest = static_cast<int>(columns - whole);
+    float strip[kStrip];
+    for (int64_t j = 0; j < columns; j += 16) store(strip + j, Rule::start());
+    for (int64_t i = 0; i < a.axis; ++i, x += a.inner) {
+        for (int64_t j = 0; j < whole; j += 16)
+            store(strip + j, Rule::step(load(strip + j), load(x + j)));
+        if (rest)
+            store(strip + whole, Rule::step(load(strip + whole), load_partial(x + whole, rest)));
+    }
+    for (int64_t j = 0; j < whole; j += 16) store(y + j, finish(a, load(strip + j)));
+    if (rest) store_partial(y + whole, rest, finish(a, load(strip + whole)));
 }
 
-// Units of work: results, or where inner > 1 vectors of them.
-CNNRT_INLINE int64_t per_outer(const ReduceArgs& a) { return ceil_div(a.inner, 16); }
+// Units of work: results, or where inner > 1 strips of them.
+CNNRT_INLINE int64_t per_outer(const ReduceArgs& a) { return ceil_div(a.inner, kStrip); }
 CNNRT_INLINE int64_t units(const ReduceArgs& a) { return a.outer * per_outer(a); }
 CNNRT_INLINE int64_t units_per_task(const ReduceArgs& a) {
-    const int64_t size = larger<int64_t>(1, a.axis) * (a.inner == 1 ? 1 : 16);
+    const int64_t size = larger<int64_t>(1, a.axis) * smaller(a.inner, kStrip);
     return larger<int64_t>(1, kChunk / size);
 }
 
@@ -120,13 +128,13 @@ void reduce(const ReduceArgs& args, const Context& context, int64_t begin, int64
     with_rule(args.op, [&](auto rule) {
         using Rule = decltype(rule);
         for (int64_t unit = first; unit < stop; ++unit) {
-            const int64_t outer = unit / per_outer(args), i = unit % per_outer(args) * 16;
+            const int64_t outer = unit / per_outer(args), i = unit % per_outer(args) * kStrip;
             const float* from = x + outer * args.axis * args.inner + i;
-            const int lanes = static_cast<int>(smaller<int64_t>(16, args.inner - i));
-            const f32x16 r = args.inner == 1
-                                 ? reduce_row<Rule>(from, args.axis)
-                                 : reduce_columns<Rule>(from, args.axis, args.inner, lanes);
-            store_partial(y + outer * args.inner + i, lanes, finish(args, r));
+            float* to = y + outer * args.inner + i;
+            if (args.inner == 1)
+                store_partial(to, 1, finish(args, reduce_row<Rule>(from, args.axis)));
+            else
+                reduce_columns<Rule>(args, from, to, smaller(kStrip, args.inner - i));
         }
     });
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, formats
+from . import _core, formats, tuning
 from .errors import GraphError, ShapeError
 from .graph import Array, Graph, TensorSpec
 from .lowering import Packed
@@ -57,6 +57,7 @@ def load(
     *,
     threads: int | None = None,
     algorithm: str | Mapping[str, str] = "auto",
+    tune: bool = False,
 ) -> Model:
     """Loads a network from model.bin or an ONNX file, given by path or as bytes.
 
@@ -65,19 +66,24 @@ def load(
         threads: how many to use; None: `cnnrt.get_num_threads()`.
         algorithm: how 3x3 convolutions are done: "auto", "im2col" (exact), "winograd2" or
             "winograd4"; or a dict of these by node name.
+        tune: times these ways now, inside the network, and takes the fastest for each layer that
+            `algorithm` does not name; see `Model.tune`.
 
     Raises:
         FormatError: the file is missing, damaged or of another kind.
         UnsupportedOperator: the network needs operators that cnnrt does not have.
     """
     content = formats.read(source)
-    return Model(
+    model = Model(
         content.graph,
         preprocessing=content.preprocessing,
         labels=content.labels,
         threads=threads,
         algorithm=algorithm,
     )
+    if tune:
+        model.tune()
+    return model
 
 
 class Model:
@@ -221,7 +227,49 @@ class Model:
             for r in rows
         )
 
+    def tune(self, x: Inputs | None = None) -> dict[str, str]:
+        """Times each way of doing the 3x3 convolutions inside this network and keeps the fastest.
+
+        The results are cached on disk by CPU and layer shape (`CNNRT_CACHE`, or the user's cache
+        folder), so that tuning the same layers again takes no time.
+
+        Args:
+            x: an input of the size to be tuned for; None: the size that the model states.
+
+        Returns:
+            The algorithm chosen for each convolution that the caller left to "auto", by name.
+        """
+        if x is None:
+            arrays = [
+                np.zeros([d if isinstance(d, int) else 1 for d in spec.shape], spec.dtype)
+                for spec in self.graph.inputs
+            ]
+        else:
+            arrays = self._arrays(x)
+        found = {
+            name: algorithm
+            for name, algorithm in tuning.tune(self, arrays).items()
+            if self._algorithm_of(name) == "auto"
+        }
+        with self._lock:
+            self._algorithms |= found
+            self._plans.clear()
+            self._last = None
+        self._plan_ahead()
+        return found
+
+    def variant(self, algorithm: str) -> Model:
+        """The same network on one thread, with all convolutions done by one algorithm."""
+        return Model(self.graph, threads=1, algorithm=algorithm, isa=self.isa)
+
+    def plan_for(self, arrays: Sequence[Array]) -> Plan:
+        """The plan that inputs of these shapes run by."""
+        return self._plan(tuple(a.shape for a in arrays), self._default_outputs)
+
     # --------------------------------------------------------------------------------------------
+
+    def _algorithm_of(self, name: str) -> str:
+        return self._algorithms.get(name, self._algorithm)
 
     def _arrays(self, x: Inputs) -> list[Array]:
         """The inputs in order, contiguous and of the model's dtypes."""
@@ -268,7 +316,7 @@ class Model:
                     packed=self._packed,
                     threads=self.threads,
                     isa=self.isa,
-                    algorithm=lambda name: self._algorithms.get(name, self._algorithm),
+                    algorithm=self._algorithm_of,
                 )
                 self._plans[key] = plan
                 if len(self._plans) > MAX_PLANS:

@@ -9,6 +9,7 @@ from ..ops import OPS
 from ..ops.pool import Adaptive
 from ..ops.windows import Windows, resolve_windows
 from . import Lowering, epilogue, lowers
+from .reduce import reduce_step
 from .tensors import ceil_div
 
 Window = tuple[int, int, int]
@@ -87,10 +88,22 @@ def lower_pool(node: Node, to: Lowering) -> bool:
 def lower_global_pool(node: Node, to: Lowering) -> bool:
     if not _poolable(node, to):
         return False
+    if not to.is_blocked(node.inputs[0]) and node.attributes.get("activation") is None:
+        _reduce_plain(node, to)
+        return True
     spatial = to.type(node.inputs[0]).shape[2:]
     mode = "max" if node.op == "global_max_pool" else "average"
     pool_step(node, to, mode, [[(0, n, n)] for n in spatial], (1,) * len(spatial))
     return True
+
+
+def _reduce_plain(node: Node, to: Lowering) -> None:
+    """The pixels of a channel follow each other: a reduction, and no reorder."""
+    x = to.plain(node.inputs[0])
+    y = to.new_plain(node.outputs[0])
+    kind = "max" if node.op == "global_max_pool" else "mean"
+    pixels = math.prod(x.type.shape[2:])
+    reduce_step(to, kind, x.at, y.at, (math.prod(x.type.shape[:2]), pixels, 1))
 
 
 @lowers("adaptive_average_pool", "adaptive_max_pool")

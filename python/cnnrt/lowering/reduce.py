@@ -36,19 +36,25 @@ def lower_reduce(node: Node, to: Lowering) -> bool:
         shape[first:stop] = [1] * (stop - first)
         last = i + 1 == len(runs)
         target = y.at if last else At(to.new_buffer(outer * inner * 4), 0)
-        to.step(
-            "reduce",
-            x=at,
-            y=target,
-            op=kind,
-            outer=outer,
-            axis=axis,
-            inner=inner,
-            note=f"{kind} over {axis}",
-            work=outer * axis * inner * 4 / to.machine.activations,
-        )
+        reduce_step(to, kind, at, target, (outer, axis, inner))
         at = target
     return True
+
+
+def reduce_step(to: Lowering, kind: str, x: At, y: At, shape: tuple[int, int, int]) -> None:
+    """y = the reduction of plain x over the middle one of its axes [outer, axis, inner]."""
+    outer, axis, inner = shape
+    to.step(
+        "reduce",
+        x=x,
+        y=y,
+        op=kind,
+        outer=outer,
+        axis=axis,
+        inner=inner,
+        note=f"{kind} over {axis}",
+        work=math.prod(shape) * 4 / to.machine.activations,
+    )
 
 
 def _runs(axes: list[int]) -> list[tuple[int, int]]:

@@ -78,15 +78,29 @@ def lower_expand(node: Node, to: Lowering) -> bool:
 
 @lowers("tile")
 def lower_tile(node: Node, to: Lowering) -> bool:
-    """Axes (n t) of the result are read as (t, n), the stride along t being 0."""
-    x, shape = to.strided(node.inputs[0]), to.type(node.inputs[0]).shape
-    y_type = to.type(node.outputs[0])
-    if 2 * len(shape) > MAX_DIMS:
+    """x is copied to the front of y; then, from the last axis on, what is there is repeated."""
+    x, type_ = to.strided(node.inputs[0]), to.type(node.inputs[0])
+    if type_.rank + 1 > MAX_DIMS:
         return False
-    pairs = [(m // max(n, 1), n) for m, n in zip(y_type.shape, shape, strict=True)]
-    split = [size for pair in pairs for size in pair]
-    strides = [s for stride in x.strides for s in (0, stride)]
-    _copy_reordered(to, Strided(x.at, strides), split, node.outputs[0], "tile")
+    y = to.new_plain(node.outputs[0])
+    filled, strides = list(type_.shape), y.strides()
+    if 0 in y.type.shape:
+        return True
+    to.copy_strided(x.at, y.at, filled, x.strides, strides, 4, "tile")
+    for axis in reversed(range(type_.rank)):
+        size = filled[axis]
+        times = y.type.shape[axis] // size
+        if times > 1:
+            to.copy_strided(
+                y.at,
+                At(y.buffer, y.offset + size * strides[axis] * 4),
+                [times - 1, *filled],
+                [0, *strides],
+                [size * strides[axis], *strides],
+                4,
+                "tile",
+            )
+        filled[axis] = y.type.shape[axis]
     return True
 
 

@@ -1,0 +1,105 @@
+"""Choosing convolution algorithms by timing them, instead of by the cost model.
+
+The whole network runs with each algorithm in turn and every layer keeps the one it was fastest with:
+a layer alone would find its weights in cache, where inside a network they are not. Timed on one
+thread, so that the choice, and with it the result, is the same for any number. What was found is
+kept on disk by CPU, instruction set and layer shape.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .files import atomic_write
+from .graph import Array, Graph
+
+if TYPE_CHECKING:
+    from .model import Model
+
+CANDIDATES = ("im2col", "winograd2", "winograd4")
+ROUNDS = 5
+
+
+def cache_file() -> Path:
+    """Where timings are kept: tuning.json in `CNNRT_CACHE`, or in the user's cache folder."""
+    folder = os.environ.get("CNNRT_CACHE")
+    if folder is None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = str(Path(base) / "cnnrt")
+    return Path(folder) / "tuning.json"
+
+
+def tune(model: Model, inputs: Sequence[Array]) -> dict[str, str]:
+    """The fastest algorithm of each 3x3 convolution of a model, by node name, for these inputs."""
+    plan_graph = model.plan_for(inputs).graph
+    layers = _layers(plan_graph, model.isa)
+    known = _read(cache_file())
+    if any(key not in known for key in layers.values()):
+        known |= _measure(model, inputs, layers)
+        _write(cache_file(), known)
+    return {name: known[key] for name, key in layers.items()}
+
+
+def _layers(graph: Graph, isa: str) -> dict[str, str]:
+    """For each convolution that Winograd's algorithm fits, what its time depends on."""
+    layers = {}
+    for node in graph.nodes:
+        if node.op != "conv" or node.inputs[1] not in graph.constants or node["group"] != 1:
+            continue
+        x, weight = graph.types[node.inputs[0]].shape, graph.constants[node.inputs[1]].shape
+        unit = not {*(node["strides"] or [1]), *(node["dilations"] or [1])} - {1}
+        if weight[-2:] == (3, 3) and len(x) in (4, 5) and unit:
+            shape = f"{x[1:]} {weight} {node['pads']} {node['auto_pad']}"
+            layers[node.name] = f"{_cpu()} | {isa} | {shape}"
+    return layers
+
+
+def _measure(model: Model, inputs: Sequence[Array], layers: dict[str, str]) -> dict[str, str]:
+    times: dict[str, dict[str, float]] = {}
+    for algorithm in CANDIDATES:
+        plan = model.variant(algorithm).plan_for(inputs)
+        steps = plan.describe()
+        fastest = np.min([plan.time(inputs) for _ in range(ROUNDS)], axis=0)
+        for step, nanoseconds in zip(steps, fastest, strict=True):
+            if step.node in layers:
+                by_algorithm = times.setdefault(layers[step.node], {})
+                by_algorithm[algorithm] = by_algorithm.get(algorithm, 0.0) + float(nanoseconds)
+    return {key: min(t, key=lambda a: t[a]) for key, t in times.items()}
+
+
+def _read(file: Path) -> dict[str, str]:
+    """The choices on disk; none if the file is missing or not what this module writes."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return {k: v for k, v in content.items() if v in CANDIDATES}
+
+
+def _write(file: Path, choices: dict[str, str]) -> None:
+    """Keeps the choices; a cache that cannot be written is done without."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, [json.dumps(choices, indent=1, sort_keys=True).encode()])
+    except OSError:
+        return
+
+
+def _cpu() -> str:
+    """The processor's own name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "CPU part")):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
