@@ -1,6 +1,6 @@
 """Choosing convolution algorithms by timing them, instead of by the cost model.
 
-The whole network runs with each algorithm in turn and every layer keeps the one it was fastest with:
+The whole network runs with each algorithm in turn; every layer keeps the one it was fastest with:
 a layer alone would find its weights in cache, where inside a network they are not. Timed on one
 thread, so that the choice, and with it the result, is the same for any number. What was found is
 kept on disk by CPU, instruction set and layer shape.
