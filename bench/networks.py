@@ -68,11 +68,16 @@ def _torchvision(name: str, **options: Any) -> Callable[[], nn.Module]:
     return build
 
 
+def _find(folder: str) -> None:
+    """Makes the modules of a folder of this repository importable."""
+    path = str(Path(__file__).resolve().parent.parent / folder)
+    if path not in sys.path:
+        sys.path.append(path)
+
+
 def _import_torchvision() -> Any:
     """torchvision, also on a CPU build of PyTorch: tests/torchvision_cpu.py."""
-    tests = str(Path(__file__).resolve().parent.parent / "tests")
-    if tests not in sys.path:
-        sys.path.append(tests)
+    _find("tests")
     from torchvision_cpu import torchvision  # noqa: PLC0415
 
     return torchvision
@@ -96,23 +101,11 @@ def _deeplab() -> nn.Module:
 
 
 def _lenet5() -> nn.Module:
-    """LeNet-5 as in examples/lenet5.py."""
-    from torch import nn  # noqa: PLC0415
+    """The LeNet-5 of the examples."""
+    _find("examples")
+    from lenet5 import LeNet5  # noqa: PLC0415
 
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(400, 120),
-        nn.ReLU(),
-        nn.Linear(120, 84),
-        nn.ReLU(),
-        nn.Linear(84, 10),
-    )
+    return LeNet5()
 
 
 _NO_AUX = {"aux_logits": False, "init_weights": True}

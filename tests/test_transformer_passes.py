@@ -76,6 +76,40 @@ def test_attention_is_left_where_its_scores_are_asked_for(random: Random) -> Non
     same(graph, inputs)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_reshapes_before_a_residual_go_before_the_layer(first: bool, random: Random) -> None:
+    inputs = {"x": random(1, 10, 24)}
+    graph = network(
+        inputs,
+        {
+            "w": random(24, 24),
+            "flat": np.array([10, 24], np.int64),
+            "apart": np.array([10, 1, 24], np.int64),
+        },
+        ("n", "neg", "x"),
+        ("f", "reshape", "n flat"),
+        ("p", "matmul", "f w"),
+        ("u", "reshape", "p apart"),
+        ("t", "transpose", "u", {"perm": [1, 0, 2]}),
+        ("y", "add", "t x" if first else "x t"),
+    )
+    assert operators(graph) == ["neg", "reshape", "reshape", "linear"]
+    same(graph, inputs)
+
+
+def test_a_transpose_that_moves_rows_stays(random: Random) -> None:
+    inputs = {"x": random(10, 2, 24), "r": random(2, 10, 24)}
+    graph = network(
+        inputs,
+        {"w": random(24, 24)},
+        ("p", "matmul", "x w"),
+        ("t", "transpose", "p", {"perm": [1, 0, 2]}),
+        ("y", "add", "t r"),
+    )
+    assert operators(graph) == ["linear", "transpose", "add"]
+    same(graph, inputs)
+
+
 def convnext_block(random: Random) -> tuple[Graph, dict[str, Array]]:
     inputs = {"x": random(2, 24, 6, 5)}
     constants = {

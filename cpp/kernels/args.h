@@ -193,6 +193,8 @@ struct SoftmaxArgs {
 struct LayerNormArgs {
     Ref x, y, scale, bias;  // scale, bias: `axis` floats, or absent
     int64_t axis = 0, x_block = 16, y_block = 16;
+    int64_t span = 0, groups = 1;  // span: elements of a plain row that share a scale and a bias,
+                                   // which then are those of `groups` rows
     int32_t dims = 0, centred = 1;
     int64_t shape[kMaxDims] = {}, x_stride[kMaxDims] = {}, y_stride[kMaxDims] = {};
     float epsilon = 0;
@@ -260,8 +262,8 @@ struct ResizeArgs {
     X(ResizeArgs, x, y, index_d, index_h, index_w, weight_d, weight_h, weight_w, taps_d, taps_h,  \
       taps_w, n, blocks, in_w, out_d, out_h, out_w)                                               \
     X(SoftmaxArgs, x, y, outer, axis, inner, log)                                                 \
-    X(LayerNormArgs, x, y, scale, bias, axis, x_block, y_block, dims, centred, shape, x_stride,   \
-      y_stride, epsilon)                                                                          \
+    X(LayerNormArgs, x, y, scale, bias, axis, x_block, y_block, span, groups, dims, centred,      \
+      shape, x_stride, y_stride, epsilon)                                                         \
     X(ReduceArgs, x, y, op, outer, axis, inner)                                                   \
     X(MatmulArgs, a, b, y, rows, depth, columns, a_row, b_row, b_column, dims, shape, a_stride,   \
       b_stride)                                                                                   \

@@ -21,171 +21,177 @@ constexpr TileTable<kTileRows, 1, 16, false> kStride1Single;
 constexpr TileTable<kTileRows, 1, 32, false> kStride2Single;
 constexpr TileTable<kAnyRows, 1, 0, false> kStrideAnySingle;
 
+#if defined(CNNRT_ISA_AVX512)
+// Two rows of 7 pixels as one tile of 14, from row to row a stride apart.
+constexpr TileFunction kPaired[2][2] = {
+    {tile<14, 1, 16, 7, false>, tile<14, 2, 16, 7, false>},
+    {tile<14, 1, 32, 7, false>, tile<14, 2, 32, 7, false>},
+};
+#endif
+
 struct Shape {
-    int64_t rows, width;  // of the output; a flat image is one row
-    bool paired;          // tiles of two 7-pixel rows
-    int64_t units_per_row, units, groups;
-    const TileFunction *whole, *single;
+    int64_t depth, height, width;  // of the output; a flat image is one row
+    bool paired;                   // tiles of two 7-pixel rows
+    int64_t pieces;                // of a row
+    int64_t units, groups;
+    int group_blocks;
     int most_rows;
+
+    explicit Shape(const ConvArgs& g) {
+        const bool fast = g.step_w == 16 || g.step_w == 32;
+        most_rows = fast ? kTileRows : kAnyRows;
+        depth = g.flat ? 1 : g.out_d;
+        height = g.flat ? 1 : g.out_h;
+        width = g.flat ? static_cast<int64_t>(g.out_d) * g.out_h * g.out_w : g.out_w;
+        paired = kTileRows == 14 && fast && width == 7 && depth == 1 && height > 1 && !g.windows;
+        pieces = paired ? 1 : ceil_div(width, most_rows);
+        units = g.n * depth * (paired ? ceil_div(height, 2) : height * pieces);
+        // Neighbouring blocks of a grouped convolution read different channels.
+        group_blocks = g.windows ? 1 : kTileBlocks;
+        groups = ceil_div(g.blocks, group_blocks);
+    }
 };
 
-CNNRT_INLINE Shape shape_of(const ConvArgs& g) {
-    Shape s;
-    const bool flat = g.flat;
-    const int64_t height = static_cast<int64_t>(g.out_d) * g.out_h;
-    s.rows = flat ? 1 : height;
-    s.width = flat ? height * g.out_w : g.out_w;
-    const bool fast = g.step_w == 16 || g.step_w == 32;
-    s.most_rows = fast ? kTileRows : kAnyRows;
-    s.whole = g.step_w == 16   ? kStride1.of_rows
-              : g.step_w == 32 ? kStride2.of_rows
-                               : kStrideAny.of_rows;
-    s.single = g.step_w == 16   ? kStride1Single.of_rows
-               : g.step_w == 32 ? kStride2Single.of_rows
-                                : kStrideAnySingle.of_rows;
-    s.paired = kTileRows == 14 && fast && !flat && s.width == 7 && g.out_d == 1 && !g.windows;
-    s.units_per_row = s.paired ? 1 : ceil_div(s.width, s.most_rows);
-    s.units = g.n * (s.paired ? ceil_div(s.rows, 2) : s.rows * s.units_per_row);
-    s.groups = g.windows ? g.blocks : ceil_div(g.blocks, kTileBlocks);
-    return s;
-}
+// Goes from unit to unit. Divisions only at the start: one costs as much as ten steps of a tile.
+struct Walk {
+    const Shape& s;
+    int64_t image, d, h, piece, first, remainder;
+
+    Walk(const Shape& shape, int64_t unit) : s(shape) {
+        const int64_t rows = s.paired ? ceil_div(s.height, 2) : s.height;
+        piece = unit % s.pieces;
+        h = unit / s.pieces % rows * (s.paired ? 2 : 1);
+        d = unit / s.pieces / rows % s.depth;
+        image = unit / s.pieces / rows / s.depth;
+        first = s.width * piece / s.pieces;
+        remainder = s.width * piece % s.pieces;
+    }
+    bool both_rows() const { return s.paired && h + 2 <= s.height; }
+    // Pixels of the unit in its row: pieces end at width * (piece + 1) / pieces.
+    int64_t pixels() const {
+        return s.width / s.pieces + (remainder + s.width % s.pieces >= s.pieces);
+    }
+    void next() {
+        first += pixels();
+        remainder += s.width % s.pieces;
+        if (remainder >= s.pieces) remainder -= s.pieces;
+        if (++piece < s.pieces) return;
+        piece = first = remainder = 0;
+        h += s.paired ? 2 : 1;
+        if (h < s.height) return;
+        h = 0;
+        if (++d < s.depth) return;
+        d = 0;
+        ++image;
+    }
+};
 
 // Weights beyond this do not stay in L2 beside the image (400 of 1024 KB): then all pixels pass by
 // one panel before the next, and the next is prefetched. Below it the image goes in bands that fit.
 constexpr int64_t kSmallWeights = 400 * 1024;
 
-#if defined(CNNRT_ISA_AVX512)
-constexpr TileFunction kPaired1 = tile<14, 2, 16, 7, false>, kPaired2 = tile<14, 2, 32, 7, false>;
-constexpr TileFunction kPaired1Single = tile<14, 1, 16, 7, false>;
-constexpr TileFunction kPaired2Single = tile<14, 1, 32, 7, false>;
-#endif
-
-struct Runner {
+struct Conv {
     const ConvArgs& g;
     const Shape s;
-    const float *x, *weight, *bias, *residual;
-    float* y;
-    const int32_t* windows;
-    Tile t;
+    const float *const x, *const weight, *const bias, *const residual;
+    float* const y;
+    const int32_t* const windows;
+    Tile t{};
 
-    // Sets the tile on unit u of group o; returns the function that computes it.
-    CNNRT_INLINE TileFunction place(int64_t u, int blocks) {
-        const TileFunction* table = blocks == kTileBlocks ? s.whole : s.single;
-        int64_t image, row, first = 0;
-        TileFunction f = nullptr;
-        if (s.paired) {
-            const int64_t pairs = ceil_div(s.rows, 2);
-            image = u / pairs;
-            row = 2 * (u % pairs);
-#if defined(CNNRT_ISA_AVX512)
-            if (row + 2 <= s.rows)
-                f = g.step_w == 16 ? (blocks == 2 ? kPaired1 : kPaired1Single)
-                                   : (blocks == 2 ? kPaired2 : kPaired2Single);
-            else
-#endif
-                f = table[7];
-        } else {
-            const int64_t line = u / s.units_per_row, piece = u % s.units_per_row;
-            image = line / s.rows;
-            row = line % s.rows;
-            first = s.width * piece / s.units_per_row;
-            f = table[s.width * (piece + 1) / s.units_per_row - first];
-        }
-        const int64_t d = g.out_d == 1 ? 0 : row / g.out_h, h = g.out_d == 1 ? row : row % g.out_h;
-        t.a = x + image * g.x.image + d * g.step_d + h * g.step_h + first * g.step_w;
-        t.y = y + image * g.y.image + d * g.y.plane + h * g.y.row + first * 16;
-        if (residual)
-            t.residual = residual + image * g.residual.image + d * g.residual.plane +
-                         h * g.residual.row + first * 16;
-        return f;
+    Conv(const ConvArgs& args, const Context& context)
+        : g(args),
+          s(args),
+          x(context.at(args.x.at)),
+          weight(context.at(args.weight)),
+          bias(context.at(args.bias)),
+          residual(context.at(args.residual.at)),
+          y(context.at(args.y.at)),
+          windows(context.at<const int32_t>(args.windows)) {
+        t.a_step = g.step_w;
+        t.offsets = context.at<const int32_t>(g.offsets);
+        t.taps = g.taps;
+        t.last_taps = g.last_taps;
+        t.last_depth = g.last_depth;
+        t.b_block = g.panel;
+        t.residual_row = t.y_row = 16;
+        t.residual_block = g.residual.block;
+        t.y_block = g.y.block;
+        t.lanes = 16;
+        t.a_split = g.step_h;
+        t.y_split = g.y.row;
+        t.residual_split = g.residual.row;
+        t.epilogue = g.epilogue;
     }
 
+    // Units [u0, u1) of groups [o0, o1).
     void run(int64_t u0, int64_t u1, int64_t o0, int64_t o1) {
-        const int64_t weights = static_cast<int64_t>(g.blocks) * g.panel * 4;
-        const int64_t image_bytes = (g.x.image ? g.x.image : g.x.block) * 4;
-        const bool small = weights <= kSmallWeights;
+        const bool small = g.blocks * g.panel * 4 <= kSmallWeights;
         int64_t band = u1 - u0;
-        if (small && s.units > 0) {
-            const int64_t bytes_per_unit = larger<int64_t>(1, image_bytes * g.n / s.units);
-            band = larger<int64_t>(1, smaller(band, kSmallWeights / bytes_per_unit));
+        if (small) {
+            const int64_t unit_bytes = larger<int64_t>(1, g.x.image * 4 * g.n / s.units);
+            band = larger<int64_t>(1, smaller(band, kSmallWeights / unit_bytes));
         }
-        const int per_group = g.windows ? 1 : kTileBlocks;
-        const int taps = g.taps + g.last_taps;
-        for (int64_t b0 = u0; b0 < u1; b0 += band) {
-            const int64_t b1 = smaller(u1, b0 + band);
-            for (int64_t o = o0; o < o1; ++o) {
-                const int64_t block = o * per_group;
-                const int blocks = static_cast<int>(smaller<int64_t>(per_group, g.blocks - block));
-                t.b = weight + block * g.panel;
-                t.bias = bias + block * 16;
-                if (windows) {
-                    x = context_x + windows[2 * block];
-                    t.last_depth = windows[2 * block + 1];
-                }
-                // The next panel, spread over the taps of all the tiles that use this one.
-                t.next_lines = 0;
-                if (!small && o + 1 < o1 && (o + 2) * per_group <= g.blocks && taps > 0) {
-                    t.next = t.b + per_group * g.panel;
-                    t.next_lines = static_cast<int>(ceil_div(g.panel / 16, taps * (b1 - b0)));
-                }
-                const float* next_end = t.b + per_group * g.panel + g.panel;
-                const int64_t y_offset = block * g.y.block, r_offset = block * g.residual.block;
-                for (int64_t u = b0; u < b1; ++u) {
-                    const TileFunction f = place(u, blocks);
-                    t.y += y_offset;
-                    if (residual) t.residual += r_offset;
-                    f(t);
-                    if (t.next_lines) {
-                        t.next += static_cast<int64_t>(t.next_lines) * taps * 16;
-                        if (t.next + static_cast<int64_t>(t.next_lines) * taps * 16 > next_end)
-                            t.next_lines = 0;
-                    }
-                }
-            }
+        for (int64_t b0 = u0; b0 < u1; b0 += band)
+            for (int64_t o = o0; o < o1; ++o)
+                run_group(o, b0, smaller(u1, b0 + band), !small && o + 1 < o1);
+    }
+
+    void run_group(int64_t o, int64_t u0, int64_t u1, bool prefetch) {
+        const int64_t block = o * s.group_blocks;
+        const int blocks = static_cast<int>(smaller<int64_t>(s.group_blocks, g.blocks - block));
+        const bool whole = blocks == kTileBlocks;
+        const TileFunction* table =
+            g.step_w == 16   ? (whole ? kStride1.of_rows : kStride1Single.of_rows)
+            : g.step_w == 32 ? (whole ? kStride2.of_rows : kStride2Single.of_rows)
+                             : (whole ? kStrideAny.of_rows : kStrideAnySingle.of_rows);
+        const float* from = x;
+        if (windows) {
+            from += windows[2 * block];
+            t.last_depth = windows[2 * block + 1];
+        }
+        t.b = weight + block * g.panel;
+        t.bias = bias + block * 16;
+        // The next panels, spread over the taps of all the tiles that use these.
+        const int64_t taps = g.taps + g.last_taps;
+        t.next_lines = 0;
+        int64_t lines_left = 0;
+        if (prefetch && block + 2 * s.group_blocks <= g.blocks) {
+            t.next = t.b + s.group_blocks * g.panel;
+            lines_left = g.panel / 16;
+            t.next_lines = static_cast<int>(ceil_div(lines_left, taps * (u1 - u0)));
+        }
+        Walk at(s, u0);
+        for (int64_t u = u0; u < u1; ++u, at.next()) {
+            t.a = from + at.image * g.x.image + at.d * g.step_d + at.h * g.step_h +
+                  at.first * g.step_w;
+            t.y = y + at.image * g.y.image + block * g.y.block + at.d * g.y.plane + at.h * g.y.row +
+                  at.first * 16;
+            if (residual)
+                t.residual = residual + at.image * g.residual.image + block * g.residual.block +
+                             at.d * g.residual.plane + at.h * g.residual.row + at.first * 16;
+            TileFunction f = table[at.pixels()];
+#if defined(CNNRT_ISA_AVX512)
+            if (at.both_rows()) f = kPaired[g.step_w == 32][blocks - 1];
+#endif
+            f(t);
+            t.next += t.next_lines * taps * 16;
+            lines_left -= t.next_lines * taps;
+            if (lines_left < t.next_lines * taps) t.next_lines = 0;
         }
     }
-    const float* context_x;
 };
 
 }  // namespace
 
 void conv(const ConvArgs& g, const Context& context, int64_t begin, int64_t end) {
-    const Shape s = shape_of(g);
-    Runner r{g,
-             s,
-             context.at(g.x.at),
-             context.at(g.weight),
-             context.at(g.bias),
-             context.at(g.residual.at),
-             context.at(g.y.at),
-             context.at<const int32_t>(g.windows),
-             {},
-             context.at(g.x.at)};
-    Tile& t = r.t;
-    t.a_step = g.step_w;
-    t.offsets = context.at<const int32_t>(g.offsets);
-    t.taps = g.taps;
-    t.last_taps = g.last_taps;
-    t.last_depth = g.last_depth;
-    t.b_block = g.panel;
-    t.residual = nullptr;
-    t.residual_row = 16;
-    t.residual_block = g.residual.block;
-    t.y_row = 16;
-    t.y_block = g.y.block;
-    t.lanes = 16;
-    t.a_split = g.step_h;
-    t.y_split = g.y.row;
-    t.residual_split = g.residual.row;
-    t.next_lines = 0;
-    t.epilogue = g.epilogue;
+    Conv c(g, context);
     for_each_rectangle(
-        g.order, begin, end, s.units, s.groups,
-        [&](int64_t u0, int64_t u1, int64_t o0, int64_t o1) { r.run(u0, u1, o0, o1); });
+        g.order, begin, end, c.s.units, c.s.groups,
+        [&](int64_t u0, int64_t u1, int64_t o0, int64_t o1) { c.run(u0, u1, o0, o1); });
 }
 
 int64_t conv_tasks(const ConvArgs& g) {
-    const Shape s = shape_of(g);
+    const Shape s(g);
     return s.units * s.groups;
 }
 

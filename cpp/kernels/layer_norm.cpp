@@ -3,8 +3,9 @@
 //
 // A row is a line of floats of a plain tensor or the channels of a pixel of a blocked one: 16 at a
 // time, `block` floats apart. It is read three times, the last two from L1: mean, sum of squared
-// distances from it, result. The mean of squares less the square of the mean would lose the digits
-// that the two have in common.
+// distances from it, result. Group normalisation is the same with longer rows, the channels of a
+// group, and scale and bias per channel. The mean of squares less the square of the mean would lose
+// the digits that the two have in common.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -60,6 +61,19 @@ void normalise_row(const LayerNormArgs& a, const float* x, float* y, const float
     const auto result = [&](f32x16 v, f32x16 w, f32x16 b) {
         return fma(mul(sub(v, m), factor), w, b);
     };
+    if (a.span) {
+        // One scale and bias for each channel, `span` pixels of a plain row.
+        for (int64_t i = 0; i < a.axis; i += a.span, x += a.span, y += a.span, ++scale, ++bias) {
+            const f32x16 w = broadcast(*scale), b = broadcast(*bias);
+            int64_t j = 0;
+            for (; j + 16 <= a.span; j += 16) store(y + j, result(load(x + j), w, b));
+            if (j < a.span) {
+                const int left = static_cast<int>(a.span - j);
+                store_partial(y + j, left, result(load_partial(x + j, left), w, b));
+            }
+        }
+        return;
+    }
     const f32x16 one = broadcast(1.0f), none = zero();
     for (int64_t i = 0; i < whole; ++i)
         store(y + i * a.y_block, result(load(x + i * a.x_block), scale ? load(scale + i * 16) : one,
@@ -84,7 +98,8 @@ void layer_norm(const LayerNormArgs& args, const Context& context, int64_t begin
             x += rest % args.shape[i] * args.x_stride[i];
             y += rest % args.shape[i] * args.y_stride[i];
         }
-        normalise_row(args, x, y, scale, bias);
+        const int64_t channel = args.span ? row % args.groups * (args.axis / args.span) : 0;
+        normalise_row(args, x, y, scale + channel, bias + channel);
     }
 }
 

@@ -21,7 +21,7 @@ void multiply(const Product& p) {
     t.taps = static_cast<int>(p.depth / 16);
     t.last_depth = static_cast<int>(p.depth % 16);
     t.last_taps = t.last_depth ? 1 : 0;
-    t.b_block = p.depth * 16;
+    t.b_block = p.panel ? p.panel : p.depth * 16;
     t.residual_row = p.residual_row;
     t.residual_block = 16;
     t.y_row = p.y_row;

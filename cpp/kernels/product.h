@@ -11,7 +11,8 @@ struct Product {
     const float* a = nullptr;  // [depth / 16][rows][16]
     int64_t rows = 0, depth = 0;
     const int32_t* offsets = nullptr;  // of the blocks of a, by block_offsets
-    const float* panels = nullptr;     // [blocks][depth][16]
+    const float* panels = nullptr;     // [blocks][depth][16] ...
+    int64_t panel = 0;                 // ... floats from one to the next; 0: depth * 16
     const float* next = nullptr;       // panels to be read after these, brought to L2 meanwhile
     int64_t blocks = 0;
     int last_lanes = 16;          // columns of the last block; the others are not stored

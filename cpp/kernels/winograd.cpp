@@ -63,6 +63,8 @@ constexpr TileTable<kTileRows, 1, 16, false> kTilesSingle;
 
 alignas(64) constexpr float kZeros[16 * (kTileBlocks + 4)] = {};
 
+constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays below
+
 struct Geometry {
     int64_t across, down, per_image, tiles, batches, c_blocks, groups;
 };
@@ -168,16 +170,29 @@ struct Winograd {
           residual(context.at(args.residual.at)),
           y(context.at(args.y.at)) {}
 
+    // Where the tiles [t0, t0 + count) lie: image, and first pixel of the output.
+    struct Place {
+        int64_t n, h, w;
+    };
+    void find_places(int64_t t0, int64_t count, Place* places) const {
+        for (int64_t i = 0; i < count; ++i) {
+            const int64_t n = (t0 + i) / s.per_image, r = (t0 + i) % s.per_image;
+            places[i] = {n, r / s.across * M, r % s.across * M};
+        }
+    }
+
     // V of tiles [t0, t0 + count), at all depths, for channel blocks [c0, c1).
     void input(int64_t t0, int64_t count, int64_t c0, int64_t c1, float* v) const {
         const int64_t plane = v_plane(g, s);
         alignas(64) static constexpr float zeros[A * 16] = {};
+        Place places[kMaxBatch];
+        find_places(t0, count, places);
         for (int64_t c = c0; c < c1; ++c)
             for (int64_t d = 0; d < g.in_d; ++d)
                 for (int64_t i = 0; i < count; ++i) {
-                    const int64_t t = t0 + i, n = t / s.per_image, r = t % s.per_image;
-                    const int64_t h = r / s.across * M - g.pad_h, w = r % s.across * M - g.pad_w;
-                    const float* base = x + n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
+                    const int64_t h = places[i].h - g.pad_h, w = places[i].w - g.pad_w;
+                    const float* base =
+                        x + places[i].n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
                     const float* rows[A];
                     for (int k = 0; k < A; ++k)
                         rows[k] = h + k >= 0 && h + k < g.in_h ? base + (h + k) * g.x.row : zeros;
@@ -207,6 +222,8 @@ struct Winograd {
         t.y_block = static_cast<int64_t>(g.out_d) * count * 16;
         t.lanes = 16;
         const int64_t tiles_of_rows = ceil_div(g.out_d * count, kTileRows);
+        Place places[kMaxBatch];
+        find_places(t0, count, places);
         for (int64_t o = o0; o < o1; ++o) {
             const int64_t block = o * kTileBlocks;
             const int blocks = static_cast<int>(smaller<int64_t>(kTileBlocks, g.blocks - block));
@@ -241,22 +258,22 @@ struct Winograd {
             }
             for (int k = 0; k < blocks; ++k) {
                 const f32x16 b = load(bias + (block + k) * 16);
-                for (int64_t j = 0; j < g.out_d * count; ++j) {
-                    const int64_t d = j / count, tile = t0 + j % count;
-                    const int64_t n = tile / s.per_image, r = tile % s.per_image;
-                    const int64_t h = r / s.across * M, w = r % s.across * M;
-                    const float* add = residual
-                                           ? residual + n * g.residual.image +
-                                                 (block + k) * g.residual.block +
-                                                 d * g.residual.plane + h * g.residual.row + w * 16
-                                           : nullptr;
-                    float* to = y + n * g.y.image + (block + k) * g.y.block + d * g.y.plane +
-                                h * g.y.row + w * 16;
-                    transform_output<M>(
-                        m + k * t.y_block + j * 16, out_plane, b, add, g.residual.row, to, g.y.row,
-                        static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
-                        static_cast<int>(smaller<int64_t>(M, g.out_w - w)), g.epilogue);
-                }
+                for (int64_t d = 0; d < g.out_d; ++d)
+                    for (int64_t i = 0; i < count; ++i) {
+                        const auto [n, h, w] = places[i];
+                        const float* added =
+                            residual
+                                ? residual + n * g.residual.image + (block + k) * g.residual.block +
+                                      d * g.residual.plane + h * g.residual.row + w * 16
+                                : nullptr;
+                        float* to = y + n * g.y.image + (block + k) * g.y.block + d * g.y.plane +
+                                    h * g.y.row + w * 16;
+                        transform_output<M>(m + k * t.y_block + (d * count + i) * 16, out_plane, b,
+                                            added, g.residual.row, to, g.y.row,
+                                            static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
+                                            static_cast<int>(smaller<int64_t>(M, g.out_w - w)),
+                                            g.epilogue);
+                    }
             }
         }
     }

@@ -100,7 +100,8 @@ def winograd_batch(tiles: int, s: ConvShape, tile: int) -> int:
     """Tiles (each at all depths) that are multiplied together.
 
     14 rows keep the transformed input in L2; where the transformed weights do not stay in cache
-    either, as many as make one pass over them. With depth, about 32 rows.
+    either, as many as make one pass over them. With depth, about 32 rows. Never more than 64
+    (kMaxBatch in cpp/kernels/winograd.cpp).
     """
     weights = (tile + 2) ** 2 * s.c * s.kernel_d * s.m * 4
     if weights > 16 << 20:

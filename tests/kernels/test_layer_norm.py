@@ -76,6 +76,21 @@ def test_channels_between_borders(isa: str, random: Random) -> None:
     assert_close(got, by_reference(graph, {"x": x})[0], 5e-6)
 
 
+@pytest.mark.parametrize("groups", [1, 3, 12])
+@pytest.mark.parametrize("spatial", [(5, 7), (16,), (2, 3, 4), (40, 41)])
+def test_groups(
+    groups: int, spatial: tuple[int, ...], isa: str, threads: int, random: Random
+) -> None:
+    x, scale, bias = random(2, 12, *spatial), random(12), random(12)
+    graph, inputs = operator("group_normalization", x, scale, bias, num_groups=groups)
+    (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+    assert_close(got, by_reference(graph, inputs)[0], TOLERANCE, (groups, spatial))
+    if groups == 12:
+        graph, inputs = operator("instance_normalization", x, scale, bias)
+        (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+        assert_close(got, by_reference(graph, inputs)[0], TOLERANCE, spatial)
+
+
 def test_a_row_does_not_depend_on_the_others(isa: str, random: Random) -> None:
     x, scale = random(40, 100), random(100)
     graph, inputs = operator("layer_normalization", x, scale)

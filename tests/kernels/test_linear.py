@@ -27,6 +27,18 @@ def test_leading_axes_and_activation(isa: str, threads: int, random: Random) -> 
         assert_close(got, want, 2e-6, activation)
 
 
+def test_depth_beyond_one_part(isa: str, threads: int, random: Random) -> None:
+    """Long sums are cut into parts, alike for few rows and for many."""
+    x, weight, bias = random(30, 4100), random(40, 4100), random(40)
+    want = reference("linear", x, weight, bias)
+    want = reference("activate", want, activation=("relu", 0.0, 0.0))
+    whole = kernels.linear(x, weight, bias, activation="relu", threads=threads, isa=isa)
+    assert_close(whole, want, exact_tolerance(4100))
+    for rows in (slice(0, 1), slice(11, 14)):
+        some = kernels.linear(x[rows], weight, bias, activation="relu", threads=threads, isa=isa)
+        assert np.array_equal(whole[rows], some)
+
+
 def test_a_row_does_not_depend_on_the_others(isa: str, random: Random) -> None:
     x, weight = random(30, 50), random(40, 50)
     whole = kernels.linear(x, weight, threads=1, isa=isa)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import torchvision_cpu
+from lenet5 import LeNet5
 
 SIZES = {"course_rgb": (3, 32, 32), "course_digits": (1, 28, 28), "lenet5": (1, 28, 28)}
 """Input (C, H, W) of those that do not take 3 x 224 x 224."""
@@ -47,23 +48,6 @@ def _course_digits() -> nn.Module:
     )
 
 
-def _lenet5() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(400, 120),
-        nn.ReLU(),
-        nn.Linear(120, 84),
-        nn.ReLU(),
-        nn.Linear(84, 10),
-    )
-
-
 def _efficientnet_lite0() -> nn.Module:
     """The pretrained network of the example."""
     from efficientnet_lite0 import efficientnet_lite0
@@ -74,7 +58,7 @@ def _efficientnet_lite0() -> nn.Module:
 OWN = {
     "course_rgb": _course_rgb,
     "course_digits": _course_digits,
-    "lenet5": _lenet5,
+    "lenet5": LeNet5,
     "efficientnet_lite0": _efficientnet_lite0,
 }
 PRETRAINED = {"efficientnet_lite0"}

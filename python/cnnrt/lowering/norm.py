@@ -105,6 +105,33 @@ def lower_channel_norm(node: Node, to: Lowering) -> bool:
     return True
 
 
+@lowers("group_normalization", "instance_normalization")
+def lower_group_norm(node: Node, to: Lowering) -> bool:
+    """Rows are the channels of a group of a plain image, which follow each other."""
+    shape = to.type(node.inputs[0]).shape
+    groups = node["num_groups"] if node.op == "group_normalization" else shape[1]
+    weights = [_row(n, shape[1:2], to) for n in node.inputs[1:]]
+    if any(w is None for w in weights) or 0 in shape:
+        return False
+    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+    axis = math.prod(shape[1:]) // groups
+    rows = (shape[0] * groups,)
+    _layer_norm(
+        node,
+        to,
+        rows,
+        Strided(x.at, (axis,)),
+        Strided(y.at, (axis,)),
+        axis,
+        (BLOCK, BLOCK),
+        weights,
+        centred=True,
+        span=math.prod(shape[2:]),
+        groups=groups,
+    )
+    return True
+
+
 def _layer_norm(
     node: Node,
     to: Lowering,
@@ -115,6 +142,7 @@ def _layer_norm(
     blocks: tuple[int, int],
     weights: Sequence[Any],
     centred: bool,
+    **more: Any,
 ) -> None:
     """One step: rows of `axis` elements, of which x and y hold sixteens `blocks` floats apart."""
     shape, (x_strides, y_strides) = merge_axes(rows, x.strides, y.strides)
@@ -134,6 +162,7 @@ def _layer_norm(
         x_stride=x_strides,
         y_stride=y_strides,
         epsilon=node["epsilon"],
-        note="layer norm",
+        note=node.op.replace("_", " "),
         work=math.prod(rows) * axis * 8 / to.machine.activations,
+        **more,
     )

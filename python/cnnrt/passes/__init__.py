@@ -15,8 +15,10 @@ from .fold_affine import fold_affine
 from .fold_norm import fold_norm
 from .fuse_attention import fuse_attention
 from .fuse_epilogue import fuse_epilogue
+from .hoist_reshapes import hoist_reshapes
 from .infer import infer
 from .linearise import linearise
+from .narrow import narrow
 from .rewrite import rewrite
 
 ONCE: list[Callable[[Graph], None]] = [
@@ -33,6 +35,8 @@ PER_SHAPE: list[Callable[[Graph], None]] = [
     rewrite,  # patterns of several operators into the one they mean
     eliminate,  # the parts of those patterns: they are readers no more
     fuse_attention,  # products around a softmax into attention
+    narrow,  # rows that nobody reads
+    hoist_reshapes,  # what lies between a layer and a residual addition
     fuse_epilogue,  # residual additions and activations into what makes their input
     eliminate,
 ]
