@@ -191,3 +191,72 @@ def test_a_constant_minus_a_layer_does_not_fold(random: Random) -> None:
             inputs, {"w": random(5, 6), "c": random(6)}, ("a", "matmul", "x w"), ("y", op, "c a")
         )
         assert operators(graph) == ["linear", op]
+
+
+def block(random: Random, *last: Any, **more: Any) -> tuple[Graph, dict[str, Array]]:
+    """A pre-norm transformer block on x (2, 10, 24), and `last` from its result z to y."""
+    scores = [("m", "matmul", "q kt"), ("s", "mul", "m factor")]
+    graph, inputs = attention(random, *scores, factor=np.float32(0.3))
+    end = network(
+        inputs,
+        {
+            "scale": random(24),
+            "up": np.float32(0.2) * random(24, 48),
+            "down": np.float32(0.2) * random(48, 24),
+            **more,
+        },
+        ("z1", "add", "y0 x"),
+        ("n", "layer_normalization", "z1 scale"),
+        ("u", "matmul", "n up"),
+        ("g", "gelu", "u"),
+        ("d", "matmul", "g down"),
+        ("z", "add", "z1 d"),
+        *last,
+    )
+    graph.nodes[-1].outputs = ["y0"]
+    graph.nodes += end.nodes
+    graph.constants |= end.constants
+    return graph, inputs
+
+
+LAST = {
+    "token": (("y", "gather", "z first", {"axis": 1}),),
+    "normalised": (
+        ("zn", "layer_normalization", "z scale"),
+        ("row", "gather", "zn first", {"axis": 1}),
+        ("y", "neg", "row"),
+    ),
+    "few": (("y", "gather", "z some", {"axis": 1}),),
+    "image": (("y", "gather", "z first", {"axis": 0}),),
+}
+
+
+@pytest.mark.parametrize("kind", LAST)
+def test_rows_that_nobody_reads(kind: str, random: Random) -> None:
+    """The same bits, from fewer rows."""
+    graph, inputs = block(
+        random, *LAST[kind], first=np.int64(1), some=np.array([3, 0, -1], np.int64)
+    )
+    same(graph, inputs)
+    (narrow,) = by_kernels(graph, inputs)
+    graph.outputs += network({}, {}, outputs=["z", "zn"] if kind == "normalised" else ["z"]).outputs
+    assert np.array_equal(narrow, by_kernels(graph, inputs)[0])
+
+
+def test_a_selection_reaches_the_queries(random: Random) -> None:
+    graph, _ = block(random, *LAST["token"], first=np.int64(0))
+    done = specialise(prepare(graph, ["y"]), {"x": (2, 10, 24)})
+    shapes = {node.op: done.types[node.outputs[0]].shape for node in done.nodes}
+    assert shapes["attention"] == (2, 3, 1, 8)
+    assert all(
+        done.types[n.outputs[0]].shape[:2] == (2, 1)
+        for n in done.nodes
+        if n.op in ("layer_normalization", "linear") and n.outputs != ["p"]
+    )
+
+
+def test_many_rows_are_not_narrowed(random: Random) -> None:
+    graph, inputs = block(random, *LAST["few"], some=np.array([3, 0, -1, 4, 5, 6], np.int64))
+    done = specialise(prepare(graph, ["y"]), {"x": (2, 10, 24)})
+    assert done.nodes[-1].op == "gather"
+    same(graph, inputs)

@@ -25,6 +25,8 @@ struct Product {
 };
 void multiply(const Product& p);
 
+namespace {
+
 // Blocks of columns that one register tile covers.
 constexpr int64_t kProductBlocks = kTileBlocks;
 
@@ -40,6 +42,8 @@ struct Chunks {
     // The first row of chunk c.
     int64_t first(int64_t c) const { return rows * smaller(tiles, c * per_chunk) / tiles; }
 };
+
+}  // namespace
 
 // x[rows, depth], rows x_row floats apart, times `factor`, as [depth / 16][rows][16].
 void block_rows(const float* x, int64_t x_row, int64_t rows, int64_t depth, float factor,

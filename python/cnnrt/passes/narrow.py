@@ -27,16 +27,17 @@ def narrow(graph: Graph) -> None:
         if node.op == "gather":
             narrowing.begin(node)
     graph.nodes = narrowing.nodes
+    graph.sort()
 
 
 @dataclass
 class _Selection:
-    """A gather node that keeps all axes: `count` of the `size` elements along `axis`."""
+    """A gather node that keeps all axes, with `count` elements along `axis`."""
 
     node: Node
     axis: int
-    size: int
     count: int
+    moved: bool = False
 
 
 class _Narrowing:
@@ -48,6 +49,8 @@ class _Narrowing:
         self.readers = {name: len(nodes) for name, nodes in graph.consumers().items()}
         for spec in graph.outputs:
             self.readers[spec.name] = self.readers.get(spec.name, 0) + 1
+        self.selections: dict[tuple[str, str, int], _Selection] = {}
+        """By the tensor, the indices and the axis: readers of the same rows share them."""
 
     def begin(self, node: Node) -> None:
         """Moves one gather up, if its indices are constant and few."""
@@ -60,7 +63,7 @@ class _Narrowing:
             return
         if indices.ndim == 0:
             node = self._keep_axis(node, axis)
-        pending = [_Selection(node, axis, x.shape[axis], indices.size)]
+        pending = [_Selection(node, axis, indices.size)]
         while pending:
             pending += self._move(pending.pop())
 
@@ -120,17 +123,24 @@ class _Narrowing:
         select = selection.node
         name, index = select.inputs
         sources = self._sources(name, selection.axis)
-        if sources is None:
+        if sources is None or selection.moved:
             return []
+        selection.moved = True
         node = self.producers[name]
         made = []
         for i, axis in sources:
             x = node.inputs[i]
-            to = f"{x}.{select.outputs[0]}.{i}"
+            known = self.selections.get((x, index, axis))
+            if known is not None:
+                node.inputs[i] = known.node.outputs[0]
+                self.readers[node.inputs[i]] += 1
+                self.readers[x] -= 1
+                made.append(known)
+                continue
+            to = node.inputs[i] = f"{x}.{index}.{axis}"
             shape = list(self.types[x].shape)
             shape[axis] = selection.count
             self.types[to] = TensorType(tuple(shape), self.types[x].dtype)
-            node.inputs[i] = to
             if x in self.graph.constants:
                 rows = self.graph.constants[index]
                 self.graph.constants[to] = np.take(self.graph.constants[x], rows, axis=axis)
@@ -138,10 +148,13 @@ class _Narrowing:
             before = Node("gather", node.name, [x, index], [to], {"axis": axis})
             self.nodes.insert(self.nodes.index(node), before)
             self.producers[to], self.readers[to] = before, 1
-            made.append(_Selection(before, axis, selection.size, selection.count))
+            new = _Selection(before, axis, selection.count)
+            self.selections[x, index, axis] = new
+            made.append(new)
         node.outputs[0] = select.outputs[0]
         self.producers[node.outputs[0]] = node
         self.nodes.remove(select)
+        self.selections.pop((name, index, selection.axis), None)
         if node.op in RENAMES:
             shape = list(self.types[node.outputs[0]].shape)
             wanted = self._constant(f"{node.outputs[0]}.shape", np.array(shape, np.int64))
