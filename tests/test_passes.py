@@ -197,6 +197,17 @@ def test_padding_goes_into_the_convolution() -> None:
     check(graph)
 
 
+@pytest.mark.parametrize(("dilation", "taps"), [(5, 3), (8, 1), (11, 1)])
+def test_taps_that_only_meet_padding_are_cut_off(dilation: int, taps: int) -> None:
+    b = Builder(1, 16, 8, 8)
+    attributes = {"pads": [dilation] * 4, "dilations": [dilation] * 2}
+    graph = b.graph(b("conv", "x", b.weights(20, 16, 3, 3), b.weights(20), **attributes))
+    specialised = specialise(prepare(graph, [graph.outputs[0].name]), {"x": (1, 16, 8, 8)})
+    (node,) = specialised.nodes
+    assert specialised.types[node.inputs[1]].shape[2:] == (taps, taps)
+    check(graph)
+
+
 def test_matrix_products_by_constants_are_linear() -> None:
     b = Builder(3, 20)
     a = b("gemm", "x", b.weights(10, 20), b.weights(10), transB=1)

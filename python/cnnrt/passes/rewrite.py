@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import Array, Graph, Node, TensorType
+from ..ops.windows import resolve_windows
 from .fold_norm import scale_and_shift
 
 
@@ -16,8 +17,9 @@ def rewrite(graph: Graph) -> None:
     """Applies every rule to every node, in order; producers are rewritten before consumers."""
     context = _Context(graph)
     for node in list(graph.nodes):
-        for rule in RULES.get(node.op, []):
-            if rule(node, context):
+        op = node.op
+        for rule in RULES.get(op, []):
+            if rule(node, context) and node.op != op:
                 break
     graph.nodes = [n for old in graph.nodes for n in context.replaced.get(id(old), [old])]
 
@@ -186,9 +188,49 @@ def _pad_into_window(node: Node, c: _Context) -> bool:
     return True
 
 
+def _crop_taps(node: Node, c: _Context) -> bool:
+    """Taps of a dilated convolution that only ever meet padding are cut off the weight.
+
+    DeepLab dilates 3x3 windows by 24 and 36 over images of 16 pixels: only the middle tap is left.
+    """
+    weight = c.graph.constants.get(node.inputs[1])
+    if weight is None or len(node.inputs) > 3 or node["auto_pad"] != "NOTSET":
+        return False
+    w = resolve_windows(node, c.graph.types[node.inputs[0]].shape[2:], kernel=weight.shape[2:])
+    ranges = [
+        _live_taps(*axis)
+        for axis in zip(w.kernel, w.dilation, w.begin, w.stride, w.size, w.out, strict=True)
+    ]
+    begin = [b - k0 * d for b, d, (k0, _) in zip(w.begin, w.dilation, ranges, strict=True)]
+    end = [
+        e - (k - k1) * d
+        for e, k, d, (_, k1) in zip(w.end, w.kernel, w.dilation, ranges, strict=True)
+    ]
+    whole = all((k0, k1) == (0, k) for k, (k0, k1) in zip(w.kernel, ranges, strict=True))
+    if whole or min(*begin, *end) < 0:
+        return False
+    index = (slice(None), slice(None), *(slice(*r) for r in ranges))
+    cropped = weight[index]
+    node.inputs[1] = c.new_constant(node, "cropped", np.ascontiguousarray(cropped))
+    node.attributes |= {"pads": begin + end, "kernel_shape": None}
+    return True
+
+
+def _live_taps(
+    kernel: int, dilation: int, begin: int, stride: int, size: int, out: int
+) -> tuple[int, int]:
+    """The range of taps of one axis that meet the image at some output; at least one."""
+    live = [
+        k
+        for k in range(kernel)
+        if any(0 <= o * stride - begin + k * dilation < size for o in range(out))
+    ]
+    return (live[0], live[-1] + 1) if live else (0, 1)
+
+
 RULES: dict[str, list[Rule]] = {
     "mul": [_swish, _gelu],
     "reduce_mean": [_spatial_mean],
     "batch_normalization": [_normalise],
-    "conv": [_pad_into_window],
+    "conv": [_pad_into_window, _crop_taps],
 }
