@@ -175,6 +175,14 @@ def test_residual_and_activation(case: Case, act: Any, isa: str, threads: int) -
         check(case, algorithm, isa, threads, act)
 
 
+@pytest.mark.parametrize("group", [1, 2])
+def test_rows_whose_taps_meet_padding_go_in_bands(group: int, isa: str, threads: int) -> None:
+    for h, dilation, stride, k in ((16, 12, 1, 3), (8, 6, 1, 3), (9, 5, 2, 3), (10, 4, 1, 5)):
+        pad = dilation * (k // 2)
+        for act in (None, "relu"):
+            check(Case(2, 20, h, 7, 34, k, stride, pad, dilation, group), "auto", isa, threads, act)
+
+
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_batch(n: int, isa: str, threads: int) -> None:
     for c in (3, 16):
