@@ -1,41 +1,36 @@
-// Zeroes the border of a blocked tensor, whose interior is left alone.
+// Zeroes the border of a blocked tensor.
+//
+// A task is one row of all planes and blocks, so that the threads' shares are rows, as those of the
+// convolutions around it are: lines written by another core would have to cross to be read.
+
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
-namespace {
 
-CNNRT_INLINE void clear_row(float* p, int64_t pixels) {
-    for (int64_t i = 0; i < pixels; ++i) store(p + i * 16, zero());
-}
-
-// Left and right go by columns: of their rows, a pixel or two wide, gcc makes calls of memset.
-CNNRT_INLINE void clear_column(float* p, int64_t row, int64_t pixels) {
-    for (int64_t i = 0; i < pixels; ++i) store(p + i * row, zero());
-}
-
-}  // namespace
-
-void border(const BorderArgs& args, const Context& context, int64_t begin, int64_t end) {
-    const View& v = args.y;
-    const int64_t width = int64_t{args.left} + args.w + args.right;
+void border(const BorderArgs& g, const Context& context, int64_t begin, int64_t end) {
+    float* y = context.at(g.y.at);
+    const int64_t rows = static_cast<int64_t>(g.top) + g.h + g.bottom;
+    const auto clear = [](float* from, int64_t pixels) {
+        __builtin_memset(from, 0, static_cast<size_t>(pixels) * 64);
+    };
     for (int64_t task = begin; task < end; ++task) {
-        float* y = context.at(v.at) + task / args.blocks * v.image + task % args.blocks * v.block;
-        for (int64_t d = -args.front; d < args.d + args.back; ++d) {
-            float* plane = y + d * v.plane;
-            const bool inside = d >= 0 && d < args.d;
-            for (int64_t h = -args.top; h < args.h + args.bottom; ++h)
-                if (!inside || h < 0 || h >= args.h)
-                    clear_row(plane + h * v.row - args.left * 16, width);
-            if (!inside) continue;
-            for (int64_t w = 0; w < args.left; ++w)
-                clear_column(plane - (w + 1) * 16, v.row, args.h);
-            for (int64_t w = 0; w < args.right; ++w)
-                clear_column(plane + (args.w + w) * 16, v.row, args.h);
-        }
+        const int64_t n = task / rows, h = task % rows - g.top;
+        for (int64_t block = 0; block < g.blocks; ++block)
+            for (int64_t d = -g.front; d < g.d + g.back; ++d) {
+                float* row = y + n * g.y.image + block * g.y.block + d * g.y.plane + h * g.y.row;
+                if (d < 0 || d >= g.d || h < 0 || h >= g.h) {
+                    clear(row - g.left * 16, g.left + g.w + g.right);
+                } else {
+                    clear(row - g.left * 16, g.left);
+                    clear(row + g.w * 16, g.right);
+                }
+            }
     }
 }
 
-int64_t border_tasks(const BorderArgs& args) { return int64_t{args.n} * args.blocks; }
+int64_t border_tasks(const BorderArgs& g) {
+    return static_cast<int64_t>(g.n) * (static_cast<int64_t>(g.top) + g.h + g.bottom);
+}
 
 int64_t border_scratch(const BorderArgs&) { return 0; }
 
