@@ -27,7 +27,7 @@ class Machine:
     activations: float = 60.0
     """Bytes of activations moved by a memory-bound kernel."""
 
-    def seconds_overlapped(self, compute: float, traffic: float) -> float:
+    def time_overlapped(self, compute: float, traffic: float) -> float:
         """Compute and weight traffic together: the longer, and a third of the shorter, as measured
         for layers from 64 to 512 channels with the next panel prefetched."""
         return max(compute, traffic) + 0.3 * min(compute, traffic)
@@ -76,7 +76,7 @@ def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> floa
     macs = math.ceil(s.m / 16) * 16 * s.c * s.taps * pixels
     width = s.out_w if s.out_w != 7 or machine.tile_rows != 14 else 14
     compute = macs / machine.macs / tile_use(width if s.taps > 1 else pixels, machine.tile_rows)
-    return machine.seconds_overlapped(compute, s.m * s.c * s.taps * 4 / weight_bandwidth)
+    return machine.time_overlapped(compute, s.m * s.c * s.taps * 4 / weight_bandwidth)
 
 
 def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: float) -> float:
@@ -93,7 +93,7 @@ def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: f
     blocks_in, blocks_out = math.ceil(s.c / 16), m // 16
     transforms = tiles * s.out_d * (7.0 * blocks_in + 5.0 * blocks_out) * scale
     traffic = positions * s.c * s.kernel_d * m * 4 / weight_bandwidth
-    return machine.seconds_overlapped(compute, traffic) + transforms
+    return machine.time_overlapped(compute, traffic) + transforms
 
 
 def winograd_batch(tiles: int, s: ConvShape, tile: int) -> int:

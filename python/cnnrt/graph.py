@@ -8,7 +8,7 @@ a few fused operators that only the passes make.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,13 @@ class Graph:
                     table.setdefault(name, []).append(node)
         return table
 
+    def reader_counts(self) -> dict[str, int]:
+        """For each tensor how often it is read; being an output of the graph counts as once."""
+        counts = {name: len(nodes) for name, nodes in self.consumers().items()}
+        for spec in self.outputs:
+            counts[spec.name] = counts.get(spec.name, 0) + 1
+        return counts
+
     def tensors(self) -> Iterator[str]:
         """The names of everything that can be asked for: inputs, then what the nodes make."""
         yield from (spec.name for spec in self.inputs)
@@ -210,8 +217,3 @@ def _nearest(name: str, graph: Graph) -> str:
     if not close:
         return "model.describe() lists them"
     return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-
-
-def attributes_equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two sets of attributes are the same, arrays included."""
-    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)

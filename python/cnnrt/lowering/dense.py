@@ -46,7 +46,7 @@ def linear_step(node: Node, to: Lowering, weight: Array, key: str, note: str, co
         order="channels" if weight_bytes > (rows * (depth + columns) * 4) else "rows",
         epilogue=epilogue(node["activation"]),
         note=note,
-        work=to.machine.seconds_overlapped(compute, weight_bytes / bandwidth),
+        work=to.machine.time_overlapped(compute, weight_bytes / bandwidth),
     )
 
 

@@ -24,9 +24,7 @@ class _Fusion:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.producers = graph.producers()
-        self.readers = {name: len(nodes) for name, nodes in graph.consumers().items()}
-        for spec in graph.outputs:
-            self.readers[spec.name] = self.readers.get(spec.name, 0) + 1
+        self.readers = graph.reader_counts()
 
     def replace(self, node: Node) -> list[Node]:
         """The nodes that stand for a matmul: attention before whose keys a transpose, or itself."""

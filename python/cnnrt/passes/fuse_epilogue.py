@@ -20,10 +20,7 @@ def fuse_epilogue(graph: Graph) -> None:
 class _Fusion:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.readers = {name: len(nodes) for name, nodes in graph.consumers().items()}
-        for spec in graph.outputs:
-            # An asked-for tensor has a reader besides: it must exist by itself.
-            self.readers[spec.name] = self.readers.get(spec.name, 0) + 1
+        self.readers = graph.reader_counts()
         self.position: dict[str, int] = {}
         self.nodes: list[Node | None] = []
 

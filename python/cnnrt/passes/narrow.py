@@ -46,9 +46,7 @@ class _Narrowing:
         self.types = graph.types
         self.nodes = list(graph.nodes)
         self.producers = graph.producers()
-        self.readers = {name: len(nodes) for name, nodes in graph.consumers().items()}
-        for spec in graph.outputs:
-            self.readers[spec.name] = self.readers.get(spec.name, 0) + 1
+        self.readers = graph.reader_counts()
         self.selections: dict[tuple[str, str, int], _Selection] = {}
         """By the tensor, the indices and the axis: readers of the same rows share them."""
 

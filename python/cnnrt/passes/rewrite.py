@@ -28,9 +28,7 @@ class _Context:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.producers = graph.producers()
-        self.readers = {name: len(nodes) for name, nodes in graph.consumers().items()}
-        for spec in graph.outputs:
-            self.readers[spec.name] = self.readers.get(spec.name, 0) + 1
+        self.readers = graph.reader_counts()
         self.replaced: dict[int, list[Node]] = {}
 
     def made_by(self, name: str, op: str) -> Node | None:
