@@ -1,7 +1,8 @@
-"""What `python -m cnnrt run` and `demo` do: load a model, run it on images, print what it says."""
+"""`python -m cnnrt run`: load a model, run it on images, print what it says."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import io
 import json
@@ -10,24 +11,23 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from .errors import GraphError, ImageError
-from .files import atomic_write
-from .graph import Array
-from .images import SUFFIXES
-from .model import Classification, Model, load
+from ..errors import GraphError, ImageError
+from ..files import atomic_write
+from ..graph import Array
+from ..images import SUFFIXES
+from ..model import Classification, Model, load
+from .common import complain, count
+
+HELP = "name what is in images"
 
 SHOW_PROGRESS = 5
 """Images from which on a progress bar is worth its line."""
-
-SHADES = " .:-=+*#%@"
-"""From black to white, on a dark terminal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,27 +62,30 @@ class Result:
         return "\n".join(lines)
 
 
-def run_images(
-    model_path: str,
-    images: Sequence[str],
-    *,
-    top: int,
-    threads: int | None,
-    as_json: bool,
-    output: str | None,
-    complain: Callable[[Exception], None],
-) -> int:
-    """Runs a model on images and prints the results; returns the exit status.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Runs a model on images. Prints the likeliest classes of each and the time that the "
+        "network took; for a model without labels, the shapes and ranges of its outputs."
+    )
+    add = parser.add_argument
+    add("model", help="model.bin or an ONNX file")
+    add("images", nargs="+", metavar="image", help="images, or folders of them")
+    add("--top", type=count, default=5, metavar="N", help="classes to print (default: 5)")
+    add("--threads", type=count, metavar="N", help="threads to use (default: the cores there are)")
+    add("--json", action="store_true", help="print JSON: a list with one object per image")
+    add("--output", metavar="FILE.npz", help="save the outputs of all images, as NumPy arrays")
 
-    An image that cannot be read is passed to `complain`, the others go on.
+
+def execute(options: argparse.Namespace) -> int:
+    """Runs a model on images and prints the results; 1 if any image could not be read.
 
     Raises:
         CnnrtError, OSError: the model cannot be loaded, or the results cannot be saved.
     """
     # Here what Pillow only warns of, a picture of 90 million pixels and more, is an error.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    model = load(model_path, threads=threads)
-    files = _image_files(images)
+    model = load(options.model, threads=options.threads)
+    files = _image_files(options.images)
     _warm_up(model)
     documents: list[dict[str, Any]] = []
     results: list[Result] = []
@@ -90,41 +93,22 @@ def run_images(
     iterator, write = _progress(files)
     for file in iterator:
         try:
-            result = _result(model, file, top)
+            result = _result(model, file, options.top)
         except ImageError as error:
             complain(error)
             failed = True
             continue
-        if as_json:
+        if options.json:
             documents.append(result.to_json())
         else:
             write(str(result))
-        if output:
+        if options.output:
             results.append(result)
-    if as_json:
+    if options.json:
         print(json.dumps(documents, indent=2, ensure_ascii=False))
-    if output:
-        _save(results, output)
+    if options.output:
+        _save(results, options.output)
     return int(failed)
-
-
-def demonstrate() -> None:
-    """Prints the handwritten digits in the package and what LeNet-5 reads in them.
-
-    Raises:
-        CnnrtError, OSError: the package's data are missing.
-    """
-    with resources.as_file(resources.files("cnnrt") / "data") as folder:
-        model = load(folder / "lenet5.bin")
-        blocks = []
-        for file in sorted((folder / "digits").glob("*.png")):
-            best = model.classify(file, top=1)[0]
-            art = _ascii_art(file)
-            blocks.append([*art, f"{best.label} ({best.probability:.1%})".center(len(art[0])), ""])
-    for i in range(0, len(blocks), 3):
-        for row in zip(*blocks[i : i + 3], strict=True):
-            print("  ".join(row).rstrip())
-    print(f"{len(blocks)} digits of the MNIST test set, read by LeNet-5.")
 
 
 def _image_files(names: Iterable[str]) -> list[Path]:
@@ -206,11 +190,3 @@ def _save(results: Sequence[Result], path: str) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     atomic_write(path, [buffer.getbuffer()])
-
-
-def _ascii_art(file: Path) -> list[str]:
-    """A picture of 28 x 28 pixels, without its border, as 12 lines of 24 characters."""
-    with Image.open(file) as image:
-        pixels = np.asarray(image.convert("L"))[2:26, 2:26]
-    rows = pixels.reshape(12, 2, 24).mean(axis=1)  # a character is twice as high as wide
-    return ["".join(SHADES[int(v) * len(SHADES) // 256] for v in row) for row in rows]

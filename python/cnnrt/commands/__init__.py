@@ -1,0 +1,30 @@
+"""The commands of `python -m cnnrt`: one module each, which says what it does (`HELP`,
+`add_arguments`) and does it (`execute`, which returns the exit status)."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Protocol
+
+from . import convert, demo, run
+
+
+class Command(Protocol):
+    """What a module of this package has."""
+
+    HELP: str
+    """One line for the list of commands."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declares the command's arguments, and its description."""
+
+    def execute(self, options: argparse.Namespace) -> int:
+        """Runs the command; returns the exit status.
+
+        Raises:
+            CnnrtError, OSError, ImportError: printed by `cnnrt.cli` as one line; exit status 1.
+        """
+
+
+COMMANDS: dict[str, Command] = {"run": run, "convert": convert, "demo": demo}
+"""In the order in which `--help` lists them."""

@@ -1,0 +1,61 @@
+"""Self-contained HTML pages: no request to the network, readable on a telephone, light or dark.
+
+A page is a Jinja template of this folder that extends `base.html`. Jinja escapes every value, so
+names out of an untrusted file cannot become markup. Needs the extra `html`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .. import __version__
+from ..files import atomic_write
+from ..graph import Array
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that a template of this folder makes of the values.
+
+    Raises:
+        ImportError: Jinja is not installed.
+    """
+    try:
+        import jinja2  # noqa: PLC0415
+    except ImportError:
+        raise ImportError("HTML pages need Jinja: pip install 'cnnrt[html]'") from None
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cnnrt", "pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(version=__version__, **values)
+
+
+def write(path: str | os.PathLike[str], template: str, **values: Any) -> None:
+    """Renders a template into a file, whole or not at all.
+
+    Raises:
+        ImportError: Jinja is not installed.
+        OSError: the file cannot be written.
+    """
+    atomic_write(path, [render(template, **values).encode()])
+
+
+def picture(pixels: Array | Image.Image) -> str:
+    """A picture as a `data:` URL, to stand in a page by itself.
+
+    Args:
+        pixels: a PIL image, or a uint8 array H x W or H x W x 3.
+    """
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.asarray(pixels))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
