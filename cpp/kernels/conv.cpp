@@ -21,6 +21,28 @@ constexpr TileTable<kTileRows, 1, 16, false> kStride1Single;
 constexpr TileTable<kTileRows, 1, 32, false> kStride2Single;
 constexpr TileTable<kAnyRows, 1, 0, false> kStrideAnySingle;
 
+// Groups of 2, 4 and 8 channels: a block has several, each lane sees the channels of its own.
+constexpr int kGroupRows = kTileRows < 8 ? kTileRows : 8;
+template <int GROUP>
+constexpr TileTable<kGroupRows, 1, 16, false, GROUP> kGroups1;
+template <int GROUP>
+constexpr TileTable<kGroupRows, 1, 32, false, GROUP> kGroups2;
+template <int GROUP>
+constexpr TileTable<kAnyRows, 1, 0, false, GROUP> kGroupsAny;
+
+template <int GROUP>
+const TileFunction* group_tiles(int step_w) {
+    return step_w == 16   ? kGroups1<GROUP>.of_rows
+           : step_w == 32 ? kGroups2<GROUP>.of_rows
+                          : kGroupsAny<GROUP>.of_rows;
+}
+
+const TileFunction* group_tiles(int group, int step_w) {
+    return group == 2   ? group_tiles<2>(step_w)
+           : group == 4 ? group_tiles<4>(step_w)
+                        : group_tiles<8>(step_w);
+}
+
 #if defined(CNNRT_ISA_AVX512)
 // Two rows of 7 pixels as one tile of 14, from row to row a stride apart.
 constexpr TileFunction kPaired[2][2] = {
@@ -39,7 +61,7 @@ struct Shape {
 
     explicit Shape(const ConvArgs& g) {
         const bool fast = g.step_w == 16 || g.step_w == 32;
-        most_rows = fast ? kTileRows : kAnyRows;
+        most_rows = !fast ? kAnyRows : g.group ? kGroupRows : kTileRows;
         depth = g.flat ? 1 : g.out_d;
         height = g.flat ? 1 : g.out_h;
         width = g.flat ? static_cast<int64_t>(g.out_d) * g.out_h * g.out_w : g.out_w;
@@ -141,7 +163,8 @@ struct Conv {
         const int blocks = static_cast<int>(smaller<int64_t>(s.group_blocks, g.blocks - block));
         const bool whole = blocks == kTileBlocks;
         const TileFunction* table =
-            g.step_w == 16   ? (whole ? kStride1.of_rows : kStride1Single.of_rows)
+            g.group          ? group_tiles(g.group, g.step_w)
+            : g.step_w == 16 ? (whole ? kStride1.of_rows : kStride1Single.of_rows)
             : g.step_w == 32 ? (whole ? kStride2.of_rows : kStride2Single.of_rows)
                              : (whole ? kStrideAny.of_rows : kStrideAnySingle.of_rows);
         const float* from = x;

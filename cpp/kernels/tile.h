@@ -65,7 +65,19 @@ CNNRT_INLINE void accumulate(f32x16 (&acc)[ROWS][BLOCKS], const Tile& t, const i
     }
 }
 
-template <int ROWS, int BLOCKS, int STEP, int SPLIT, bool PARTIAL>
+// One step of one tap of a convolution in groups of GROUP channels, and the steps after it: output
+// lane l sees channel K of the group that it is in.
+template <int ROWS, int STEP, int GROUP, int K>
+CNNRT_INLINE void accumulate_groups(f32x16 (&acc)[ROWS][1], const float* a, int64_t step,
+                                    const float* b) {
+    const f32x16 w = load(b + K * 16);
+#pragma GCC unroll 32
+    for (int m = 0; m < ROWS; ++m)
+        acc[m][0] = fma(spread<GROUP, K>(a + m * (STEP ? STEP : step)), w, acc[m][0]);
+    if constexpr (K + 1 < GROUP) accumulate_groups<ROWS, STEP, GROUP, K + 1>(acc, a, step, b);
+}
+
+template <int ROWS, int BLOCKS, int STEP, int SPLIT, bool PARTIAL, int GROUP = 0>
 __attribute__((noinline)) void tile(const Tile& t) {
     f32x16 acc[ROWS][BLOCKS];
 #pragma GCC unroll 4
@@ -75,9 +87,14 @@ __attribute__((noinline)) void tile(const Tile& t) {
         for (int m = 0; m < ROWS; ++m) acc[m][o] = bias;
     }
     const float *b = t.b, *next = t.next;
-    accumulate<ROWS, BLOCKS, STEP, SPLIT>(acc, t, t.offsets, t.taps, 16, b, next);
-    accumulate<ROWS, BLOCKS, STEP, SPLIT>(acc, t, t.offsets + t.taps, t.last_taps, t.last_depth, b,
-                                          next);
+    if constexpr (GROUP != 0) {
+        for (int i = 0; i < t.last_taps; ++i, b += GROUP * 16)
+            accumulate_groups<ROWS, STEP, GROUP, 0>(acc, t.a + t.offsets[i], t.a_step, b);
+    } else {
+        accumulate<ROWS, BLOCKS, STEP, SPLIT>(acc, t, t.offsets, t.taps, 16, b, next);
+        accumulate<ROWS, BLOCKS, STEP, SPLIT>(acc, t, t.offsets + t.taps, t.last_taps, t.last_depth,
+                                              b, next);
+    }
 
     const auto row = [](int m, int64_t stride, int64_t split) {
         return SPLIT && m >= SPLIT ? split + (m - SPLIT) * stride : m * stride;
@@ -138,7 +155,7 @@ __attribute__((noinline)) void tile(const Tile& t) {
 using TileFunction = void (*)(const Tile&);
 
 // Tiles of 1 to ROWS rows, as a table.
-template <int ROWS, int BLOCKS, int STEP, bool PARTIAL>
+template <int ROWS, int BLOCKS, int STEP, bool PARTIAL, int GROUP = 0>
 struct TileTable {
     TileFunction of_rows[ROWS + 1];
     constexpr TileTable() : of_rows{} { fill<ROWS>(); }
@@ -147,7 +164,7 @@ private:
     template <int R>
     constexpr void fill() {
         if constexpr (R > 0) {
-            of_rows[R] = tile<R, BLOCKS, STEP, 0, PARTIAL>;
+            of_rows[R] = tile<R, BLOCKS, STEP, 0, PARTIAL, GROUP>;
             fill<R - 1>();
         }
     }

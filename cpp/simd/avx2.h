@@ -16,6 +16,10 @@ CNNRT_INLINE reg reg_load_first(const float* p, int n) {
 }
 CNNRT_INLINE void reg_store(float* p, reg a) { _mm256_storeu_ps(p, a); }
 CNNRT_INLINE reg reg_broadcast(float x) { return _mm256_set1_ps(x); }
+template <int GROUP, int K>
+CNNRT_INLINE reg reg_spread(reg a) {
+    return _mm256_permute_ps(a, GROUP == 4 ? K * 0x55 : K ? 0xf5 : 0xa0);
+}
 CNNRT_INLINE reg reg_add(reg a, reg b) { return _mm256_add_ps(a, b); }
 CNNRT_INLINE reg reg_sub(reg a, reg b) { return _mm256_sub_ps(a, b); }
 CNNRT_INLINE reg reg_mul(reg a, reg b) { return _mm256_mul_ps(a, b); }

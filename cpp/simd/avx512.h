@@ -29,6 +29,16 @@ CNNRT_INLINE void store_partial(float* p, int n, f32x16 a) {
 }
 CNNRT_INLINE f32x16 broadcast(float x) { return {_mm512_set1_ps(x)}; }
 CNNRT_INLINE f32x16 zero() { return {_mm512_setzero_ps()}; }
+template <int GROUP, int K>
+CNNRT_INLINE f32x16 spread(const float* p) {
+    const __m512 v = _mm512_loadu_ps(p);
+    if constexpr (GROUP == 8) {
+        const __m512i low = _mm512_set1_epi32(K), high = _mm512_set1_epi32(K + 8);
+        return {_mm512_permutexvar_ps(_mm512_mask_blend_epi32(0xff00, low, high), v)};
+    } else {
+        return {_mm512_permute_ps(v, GROUP == 4 ? K * 0x55 : K ? 0xf5 : 0xa0)};
+    }
+}
 
 CNNRT_INLINE f32x16 add(f32x16 a, f32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
 CNNRT_INLINE f32x16 sub(f32x16 a, f32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }

@@ -19,6 +19,11 @@ CNNRT_INLINE reg reg_load_first(const float* p, int n) {
 }
 CNNRT_INLINE void reg_store(float* p, reg a) { vst1q_f32(p, a); }
 CNNRT_INLINE reg reg_broadcast(float x) { return vdupq_n_f32(x); }
+template <int GROUP, int K>
+CNNRT_INLINE reg reg_spread(reg a) {
+    static_assert(GROUP == 2);
+    return K ? vtrn2q_f32(a, a) : vtrn1q_f32(a, a);
+}
 CNNRT_INLINE reg reg_add(reg a, reg b) { return vaddq_f32(a, b); }
 CNNRT_INLINE reg reg_sub(reg a, reg b) { return vsubq_f32(a, b); }
 CNNRT_INLINE reg reg_mul(reg a, reg b) { return vmulq_f32(a, b); }

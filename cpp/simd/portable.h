@@ -22,6 +22,11 @@ CNNRT_INLINE reg reg_load_first(const float* p, int n) {
 }
 CNNRT_INLINE void reg_store(float* p, reg a) { *reinterpret_cast<unaligned_reg*>(p) = a; }
 CNNRT_INLINE reg reg_broadcast(float x) { return reg{x, x, x, x}; }
+template <int GROUP, int K>
+CNNRT_INLINE reg reg_spread(reg a) {
+    static_assert(GROUP == 2);
+    return __builtin_shufflevector(a, a, K, K, K + 2, K + 2);
+}
 CNNRT_INLINE reg reg_add(reg a, reg b) { return a + b; }
 CNNRT_INLINE reg reg_sub(reg a, reg b) { return a - b; }
 CNNRT_INLINE reg reg_mul(reg a, reg b) { return a * b; }

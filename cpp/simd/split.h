@@ -3,7 +3,8 @@
 // reg_store, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div, reg_fma, reg_fnma, reg_min,
 // reg_max, reg_abs, reg_copysign, reg_round, reg_floor, reg_sqrt, reg_pow2 (2^n for integral n in
 // [-126, 127]), reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered, reg_select,
-// reg_sum, reg_largest and reg_transpose (kLanes x kLanes); masks are registers too.
+// reg_spread<GROUP, K> for groups of fewer lanes than a register has, reg_sum, reg_largest and
+// reg_transpose (kLanes x kLanes); masks are registers too.
 #pragma once
 
 namespace cnnrt::CNNRT_ISA {
@@ -62,6 +63,16 @@ CNNRT_INLINE f32x16 broadcast(float x) {
     return each([=](int) { return b; });
 }
 CNNRT_INLINE f32x16 zero() { return broadcast(0.0f); }
+
+template <int GROUP, int K>
+CNNRT_INLINE f32x16 spread(const float* p) {
+    return each([=](int i) {
+        if constexpr (GROUP >= kLanes)
+            return reg_broadcast(p[i * kLanes / GROUP * GROUP + K]);
+        else
+            return reg_spread<GROUP, K>(reg_load(p + i * kLanes));
+    });
+}
 
 CNNRT_INLINE f32x16 add(f32x16 a, f32x16 b) {
     return each([&](int i) { return reg_add(a.v[i], b.v[i]); });

@@ -8,6 +8,7 @@
 //
 //   load, store             unaligned; load_partial, store_partial touch only the first n lanes
 //   broadcast, zero         the same value in every lane
+//   spread<GROUP, K>(p)     lane K of every GROUP (2, 4 or 8) lanes in all of these
 //   add sub mul div fma fnma   fma(a, b, c) = a * b + c; fnma(a, b, c) = c - a * b
 //   min, max                return the SECOND operand where either is NaN
 //   abs, copysign, round (to nearest even), floor, sqrt

@@ -139,11 +139,15 @@ def test_winograd_shares_the_transformed_input_where_weights_are_many(isa: str) 
 @pytest.mark.parametrize(
     ("c", "m", "group"),
     [(8, 8, 2), (16, 16, 4), (32, 64, 8), (48, 48, 2), (40, 80, 5), (18, 36, 3), (64, 64, 2),
-     (24, 48, 24), (66, 33, 3), (96, 96, 4)],
+     (24, 48, 24), (66, 33, 3), (96, 96, 4), (40, 40, 5), (64, 64, 8), (20, 20, 10), (36, 36, 9)],
 )  # fmt: skip
 def test_groups(c: int, m: int, group: int, isa: str, threads: int) -> None:
     for k, pad, stride in ((3, 1, 1), (1, 0, 1), (3, 1, 2)):
         check(Case(2, c, 9, 8, m, k, stride, pad, 1, group), "auto", isa, threads)
+    if m == c:  # around the tile of eight pixels, and a stride without a tile of its own
+        for width in (1, 7, 9, 17, 30):
+            check(Case(1, c, 3, width, m, 3, 1, 1, 1, group), "auto", isa, threads, "relu")
+        check(Case(1, c, 10, 31, m, 3, 3, 1, 2, group), "auto", isa, threads)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 11])

@@ -20,6 +20,10 @@ from .tensors import BLOCK, At, Blocked, Border, ceil_div
 PLANAR_CHANNELS = 15
 """Up to this many input channels a plain input is read in place: blocking it would not pay."""
 
+GROUP_LANES = (2, 4, 8)
+"""Channels in a group for which the kernel multiplies each lane by its own group's channels. Groups
+of other sizes are blocks of 16 x 16 whose weights between the groups are zero."""
+
 ROOT_2 = math.sqrt(2.0)
 WINOGRAD_G: dict[int, Array] = {
     # Weight transforms G, of F(2x2) for the points 0, +-1 and of F(4x4) for 0, +-sqrt(1/2),
@@ -316,12 +320,23 @@ def _im2col_band(
         }
     else:
         window, blocks_read = group_windows(x.c, m, group)
-        panel = blocks_read * BLOCK * taps * BLOCK
-        packed = to.packed.get(
-            weight,
-            (name, group, "grouped", band.tap, band.stop_tap),
-            lambda: _core.pack_conv_grouped(flat_weight, group, window, blocks_read, to.threads),
-        )
+        by_lanes = group_c in GROUP_LANES and m == x.c
+        if by_lanes:
+            panel = group_c * taps * BLOCK
+            packed = to.packed.get(
+                weight,
+                (name, "groups", band.tap, band.stop_tap),
+                lambda: _core.pack_conv(flat_weight, to.threads),
+            )
+        else:
+            panel = blocks_read * BLOCK * taps * BLOCK
+            packed = to.packed.get(
+                weight,
+                (name, group, "grouped", band.tap, band.stop_tap),
+                lambda: _core.pack_conv_grouped(
+                    flat_weight, group, window, blocks_read, to.threads
+                ),
+            )
         # A window that ends in the tensor's last block reads only the channels that exist there.
         depths = [
             x.c - (x.blocks - 1) * BLOCK if first + blocks_read == x.blocks else BLOCK
@@ -333,6 +348,7 @@ def _im2col_band(
             "last_taps": taps,
             "last_depth": BLOCK,
             "windows": to.table(table),
+            "group": group_c if by_lanes else 0,
         }
     offsets = [
         b * x.block
