@@ -174,11 +174,12 @@ struct ReorderArgs {
     int32_t to_blocked = 0;
 };
 
-// Zeroes the border of a blocked tensor; y is the interior. Widths: before and after, per axis.
+// Zeroes the border of a blocked tensor; y is the interior. Widths per axis: the zeros after a row
+// (plane, block) are also those before the next.
 struct BorderArgs {
     View y;
     int32_t n = 0, blocks = 0, d = 0, h = 0, w = 0;
-    int32_t front = 0, back = 0, top = 0, bottom = 0, left = 0, right = 0;
+    int32_t border_d = 0, border_h = 0, border_w = 0;
 };
 
 // Softmax over the middle axis of plain [outer, axis, inner].
@@ -259,7 +260,7 @@ struct ResizeArgs {
     X(ElementwiseArgs, a, b, y, op, dims, shape, a_stride, b_stride, y_stride, epilogue)          \
     X(CopyArgs, x, y, dims, element, shape, x_stride, y_stride)                                   \
     X(ReorderArgs, plain, blocked, image, channel, n, c, d, h, w, to_blocked)                     \
-    X(BorderArgs, y, n, blocks, d, h, w, front, back, top, bottom, left, right)                   \
+    X(BorderArgs, y, n, blocks, d, h, w, border_d, border_h, border_w)                            \
     X(ResizeArgs, x, y, index_d, index_h, index_w, weight_d, weight_h, weight_w, taps_d, taps_h,  \
       taps_w, n, blocks, in_w, out_d, out_h, out_w)                                               \
     X(SoftmaxArgs, x, y, outer, axis, inner, log)                                                 \

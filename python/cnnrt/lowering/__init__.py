@@ -350,7 +350,7 @@ class Lowering:
                 w=w,
                 note="zero border",
                 work=(y.buffer.nbytes - y.n * y.blocks * d * h * w * BLOCK * 4) / 40,
-                **border._asdict(),
+                **{f"border_{axis}": width for axis, width in border._asdict().items()},
             )
             self._after_border = len(self.steps)
         return y

@@ -124,10 +124,10 @@ def conv_borders(node: Node, to: Lowering) -> Mapping[str, Border]:
     if choice is None or choice.kind not in ("im2col", "depthwise"):
         return {}
     w = windows_of(node, to)
-    b, e = three(w.begin, 0), three(w.end, 0)
+    border = Border(*map(max, three(w.begin, 0), three(w.end, 0)))
     if choice.kind == "im2col" and len(row_bands(w)) > 1:  # none of its taps leaves the image
-        return {node.inputs[0]: Border(b[0], e[0], 0, 0, b[2], e[2])}
-    return {node.inputs[0]: Border(b[0], e[0], b[1], e[1], b[2], e[2])}
+        border = border._replace(h=0)
+    return {node.inputs[0]: border}
 
 
 @lowers("conv")

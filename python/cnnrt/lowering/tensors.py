@@ -81,14 +81,14 @@ class Plain:
 
 
 class Border(NamedTuple):
-    """Widths of the zeros around a blocked tensor."""
+    """Widths of the zeros around a blocked tensor, before and after it along each axis.
 
-    front: int = 0
-    back: int = 0
-    top: int = 0
-    bottom: int = 0
-    left: int = 0
-    right: int = 0
+    The zeros after a row are those before the next one too, and so for planes and blocks.
+    """
+
+    d: int = 0
+    h: int = 0
+    w: int = 0
 
     def union(self, other: Border) -> Border:
         return Border(*map(max, self, other))
@@ -127,15 +127,15 @@ class Blocked:
 
     @property
     def row(self) -> int:
-        return (self.spatial[2] + self.border.left + self.border.right) * BLOCK
+        return (self.spatial[2] + self.border.w) * BLOCK
 
     @property
     def plane(self) -> int:
-        return (self.spatial[1] + self.border.top + self.border.bottom) * self.row
+        return (self.spatial[1] + self.border.h) * self.row
 
     @property
     def block(self) -> int:
-        return (self.spatial[0] + self.border.front + self.border.back) * self.plane
+        return (self.spatial[0] + self.border.d) * self.plane
 
     @property
     def image(self) -> int:
@@ -156,16 +156,17 @@ class Blocked:
         b = self.border
         start = (
             self.first_block * self.block
-            + (b.front + d) * self.plane
-            + (b.top + h) * self.row
-            + (b.left + w) * BLOCK
+            + (b.d + d) * self.plane
+            + (b.h + h) * self.row
+            + (b.w + w) * BLOCK
         )
         return ViewAt(At(self.buffer, start * 4), self.image, self.block, self.plane, self.row)
 
     @staticmethod
     def nbytes(type_: TensorType, border: Border) -> int:
         tensor = Blocked(Buffer(0), type_, border)
-        return tensor.n * tensor.image * 4
+        before = tensor.view().at.offset
+        return before + tensor.n * tensor.image * 4
 
 
 @dataclass
