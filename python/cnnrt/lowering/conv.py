@@ -92,7 +92,8 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
     if math.prod(x[2:]) == 1 and math.prod(w.out) == 1 and not any((*w.begin, *w.end)):
         return Choice("linear", "a single pixel", im2col)
     asked = to.algorithm(node.name)
-    if x[1] <= PLANAR_CHANNELS and to.is_input(node.inputs[0]):
+    small = math.prod(x[1:]) < 1 << 31  # tap offsets have 32 bits
+    if x[1] <= PLANAR_CHANNELS and small and to.is_input(node.inputs[0]):
         return Choice("planar", f"{x[1]} input channels, read in place", im2col)
     fits = (
         w.kernel[-2:] == (3, 3)
