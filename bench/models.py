@@ -218,7 +218,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel("time of the fastest peer / time of cnnrt (more than 1: cnnrt is faster)")
-    axes.margins(x=0.1)
+    axes.margins(x=0.1, y=0.01)
     axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
