@@ -76,24 +76,31 @@ void pack_winograd(const float* weight, int64_t m, int64_t c, int64_t d, const d
                    int64_t size, float* to, int threads) {
     const int64_t blocks = (m + 15) / 16;
     for_all(blocks, threads, [=](int64_t block) {
+        const int64_t outputs = std::min<int64_t>(16, m - block * 16);
+        // Sixteen outputs at a time, innermost, so that the compiler makes vectors of them.
+        float w[9][16] = {};
+        double half[8][3][16];
         for (int64_t depth = 0; depth < d; ++depth)
-            for (int64_t k = 0; k < c; ++k)
-                for (int64_t o = 0; o < 16; ++o) {
-                    const int64_t out = block * 16 + o;
-                    double half[8][3] = {};
-                    const float* w = weight + ((out * c + k) * d + depth) * 9;
-                    for (int64_t i = 0; i < size && out < m; ++i)
-                        for (int64_t j = 0; j < 3; ++j)
-                            half[i][j] =
-                                g[i * 3] * w[j] + g[i * 3 + 1] * w[3 + j] + g[i * 3 + 2] * w[6 + j];
-                    for (int64_t i = 0; i < size; ++i)
-                        for (int64_t j = 0; j < size; ++j) {
-                            const int64_t plane = (i * size + j) * blocks + block;
-                            to[((plane * d + depth) * c + k) * 16 + o] = static_cast<float>(
-                                half[i][0] * g[j * 3] + half[i][1] * g[j * 3 + 1] +
-                                half[i][2] * g[j * 3 + 2]);
-                        }
+            for (int64_t k = 0; k < c; ++k) {
+                for (int64_t o = 0; o < outputs; ++o) {
+                    const float* from = weight + (((block * 16 + o) * c + k) * d + depth) * 9;
+                    for (int64_t t = 0; t < 9; ++t) w[t][o] = from[t];
                 }
+                for (int64_t i = 0; i < size; ++i)
+                    for (int64_t j = 0; j < 3; ++j)
+                        for (int64_t o = 0; o < 16; ++o)
+                            half[i][j][o] = g[i * 3] * w[j][o] + g[i * 3 + 1] * w[3 + j][o] +
+                                            g[i * 3 + 2] * w[6 + j][o];
+                for (int64_t i = 0; i < size; ++i)
+                    for (int64_t j = 0; j < size; ++j) {
+                        const int64_t plane = (i * size + j) * blocks + block;
+                        float* p = to + ((plane * d + depth) * c + k) * 16;
+                        for (int64_t o = 0; o < 16; ++o)
+                            p[o] = static_cast<float>(half[i][0][o] * g[j * 3] +
+                                                      half[i][1][o] * g[j * 3 + 1] +
+                                                      half[i][2][o] * g[j * 3 + 2]);
+                    }
+            }
     });
 }
 
