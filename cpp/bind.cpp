@@ -254,9 +254,21 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
                  return memory;
              }),
              "source"_a)
+        .def_static(
+            "view",
+            [](const py::buffer& source) {
+                const py::buffer_info info = source.request();
+                need(PyBuffer_IsContiguous(info.view(), 'C'), "the source is not contiguous");
+                need(reinterpret_cast<uintptr_t>(info.ptr) % 64 == 0,
+                     "the source does not begin on a 64-byte boundary");
+                return std::make_unique<Memory>(Memory::view(
+                    static_cast<char*>(info.ptr), static_cast<size_t>(info.size * info.itemsize)));
+            },
+            "source"_a, py::keep_alive<0, 1>())
         .def_buffer([](Memory& self) {
-            return py::buffer_info(self.data(), 1, py::format_descriptor<uint8_t>::format(),
-                                   static_cast<py::ssize_t>(self.bytes()));
+            // Read-only: what plans point at does not change, and a mapped file cannot.
+            return py::buffer_info(self.data(), 1, py::format_descriptor<uint8_t>::format(), 1,
+                                   {static_cast<py::ssize_t>(self.bytes())}, {1}, true);
         })
         .def_property_readonly("nbytes", &Memory::bytes);
 
@@ -359,6 +371,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
             },
             "workspace"_a, "arrays"_a, "first"_a, "last"_a, "timed"_a = false)
         .def("trim", [](BoundPlan& self) { self.plan.trim(); })
+        .def_property_readonly("workspaces",
+                               [](const BoundPlan& self) { return self.plan.workspaces(); })
         .def("tasks",
              [](const BoundPlan& self, size_t i) {
                  need(i < self.plan.size(), "no such step");

@@ -23,6 +23,8 @@ Memory::Memory(size_t bytes) : bytes_(bytes) {
 #endif
 }
 
-Memory::~Memory() { std::free(data_); }
+Memory::~Memory() {
+    if (owned_) std::free(data_);
+}
 
 }  // namespace cnnrt

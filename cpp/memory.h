@@ -12,12 +12,20 @@ class Memory {
 public:
     Memory() = default;
     explicit Memory(size_t bytes);
+    // Somebody else's, which must outlive this object: a part of a mapped file.
+    static Memory view(char* data, size_t bytes) {
+        Memory memory;
+        memory.data_ = data;
+        memory.bytes_ = bytes;
+        memory.owned_ = false;
+        return memory;
+    }
     ~Memory();
-    Memory(Memory&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    Memory(Memory&& other) noexcept { *this = std::move(other); }
     Memory& operator=(Memory&& other) noexcept {
         std::swap(data_, other.data_);
         std::swap(bytes_, other.bytes_);
+        std::swap(owned_, other.owned_);
         return *this;
     }
 
@@ -27,6 +35,7 @@ public:
 private:
     char* data_ = nullptr;
     size_t bytes_ = 0;
+    bool owned_ = true;
 };
 
 }  // namespace cnnrt

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "team.h"
 
@@ -88,17 +89,29 @@ std::unique_ptr<Workspace> Plan::take_workspace() {
     auto w = std::make_unique<Workspace>();
     w->arena = Memory(static_cast<size_t>(arena_bytes_));
     w->scratch = Memory(static_cast<size_t>(scratch_bytes_ * threads_));
+    workspaces_.fetch_add(1, std::memory_order_relaxed);
     return w;
 }
 
 void Plan::give_back(std::unique_ptr<Workspace> workspace) {
-    const std::lock_guard<std::mutex> lock(pool_lock_);
-    pool_.push_back(std::move(workspace));
+    static const size_t most = std::max(1u, std::thread::hardware_concurrency());
+    {
+        const std::lock_guard<std::mutex> lock(pool_lock_);
+        if (pool_.size() < most) {
+            pool_.push_back(std::move(workspace));
+            return;
+        }
+    }
+    workspaces_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 void Plan::trim() {
-    const std::lock_guard<std::mutex> lock(pool_lock_);
-    pool_.clear();
+    std::vector<std::unique_ptr<Workspace>> idle;
+    {
+        const std::lock_guard<std::mutex> lock(pool_lock_);
+        idle.swap(pool_);
+    }
+    workspaces_.fetch_sub(static_cast<int64_t>(idle.size()), std::memory_order_relaxed);
 }
 
 }  // namespace cnnrt

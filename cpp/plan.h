@@ -5,6 +5,7 @@
 // an operator that has no kernel).
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -45,10 +46,13 @@ public:
     void run(const Workspace& workspace, size_t first, size_t last,
              int64_t* nanoseconds = nullptr) const;
 
-    // Workspaces are kept for the next run, up to as many as have run at the same time.
+    // Workspaces are kept for the next run: as many as have run at the same time, but no more than
+    // there are processors.
     std::unique_ptr<Workspace> take_workspace();
     void give_back(std::unique_ptr<Workspace> workspace);
     void trim();
+    // Those that exist: in the pool, and in use at the moment.
+    int64_t workspaces() const { return workspaces_.load(std::memory_order_relaxed); }
 
     const Tier& tier() const { return tier_; }
     size_t size() const { return steps_.size(); }
@@ -67,6 +71,7 @@ private:
     };
     Unsynced unsynced_, before_last_;  // steps since the last barrier: all, and all but the last
     std::mutex pool_lock_;
+    std::atomic<int64_t> workspaces_{0};
     std::vector<std::unique_ptr<Workspace>> pool_;
 };
 
