@@ -270,7 +270,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
             return py::buffer_info(self.data(), 1, py::format_descriptor<uint8_t>::format(), 1,
                                    {static_cast<py::ssize_t>(self.bytes())}, {1}, true);
         })
-        .def_property_readonly("nbytes", &Memory::bytes);
+        .def_property_readonly("nbytes", &Memory::bytes)
+        .def_property_readonly("owned", &Memory::owned);
 
     m.def(
         "pack_conv",

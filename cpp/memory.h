@@ -31,6 +31,7 @@ public:
 
     char* data() const { return data_; }
     size_t bytes() const { return bytes_; }
+    bool owned() const { return owned_; }
 
 private:
     char* data_ = nullptr;

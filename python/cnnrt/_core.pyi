@@ -15,12 +15,16 @@ class Memory:
 
     def __init__(self, source: Array) -> None: ...
     @staticmethod
-    def view(source: memoryview) -> Memory:
+    def view(source: Array | memoryview) -> Memory:
         """Memory that is not copied: `source` begins on a 64-byte boundary, and at least 64 bytes
         that may be read follow it."""
 
     @property
     def nbytes(self) -> int: ...
+    @property
+    def owned(self) -> bool:
+        """Whether it is memory of its own; False: a view."""
+
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 def pack_conv(weight: Array, threads: int = 1) -> Memory: ...

@@ -52,6 +52,20 @@ def assign_offsets(buffers: Sequence[Buffer]) -> int:
     return end
 
 
+def peak_live(buffers: Sequence[Buffer]) -> int:
+    """The most bytes of buffers that are alive in one step: no arena can be smaller."""
+    changes: dict[int, int] = {}
+    for buffer in buffers:
+        if buffer.first >= 0:
+            changes[buffer.first] = changes.get(buffer.first, 0) + buffer.nbytes
+            changes[buffer.last + 1] = changes.get(buffer.last + 1, 0) - buffer.nbytes
+    peak = live = 0
+    for step in sorted(changes):
+        live += changes[step]
+        peak = max(peak, live)
+    return peak
+
+
 def _size(buffer: Buffer) -> int:
     return ceil_div(buffer.nbytes, ALIGNMENT) * ALIGNMENT
 

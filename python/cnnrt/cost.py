@@ -10,6 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+ALGORITHMS = ("auto", "im2col", "winograd2", "winograd4")
+"""Ways of doing a 3x3 convolution that can be asked for."""
+
 
 @dataclass(frozen=True)
 class Machine:

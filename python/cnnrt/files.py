@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import secrets
 from collections.abc import Iterable
@@ -27,6 +28,42 @@ def open_model(path: str | os.PathLike[str]) -> BinaryIO:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = getattr(error, "strerror", None) or error
         raise FormatError(f"{path}: cannot be read: {reason}") from None
+
+
+class MappedFile:
+    """A file mapped into memory for reading. Its pages are those of the system's file cache, which
+    all processes share; they count as used only while they have been looked at.
+
+    Who overwrites a mapped file changes it here too: replace it by renaming, as `atomic_write`
+    does.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """
+        Raises:
+            FormatError: it does not exist or may not be read.
+        """
+        with open_model(path) as file:
+            try:
+                self._map: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self.data = memoryview(self._map)
+            except (OSError, ValueError):  # a pipe, an empty file, a file system without mapping
+                self._map = None
+                self.data = memoryview(file.read())
+        self.first_released = 0
+        """Where the bytes begin that `release` is about."""
+
+    @property
+    def mapped(self) -> bool:
+        return self._map is not None
+
+    def release(self) -> None:
+        """Gives the pages back to the system; they come again when they are looked at."""
+        if self._map is None or not hasattr(self._map, "madvise"):
+            return
+        start = -(-self.first_released // mmap.PAGESIZE) * mmap.PAGESIZE
+        if start < len(self.data):
+            self._map.madvise(mmap.MADV_DONTNEED, start, len(self.data) - start)
 
 
 def atomic_write(path: str | os.PathLike[str], chunks: Iterable[bytes | memoryview]) -> None:

@@ -88,6 +88,8 @@ class Graph:
     name: str = "model"
     types: dict[str, TensorType] = field(default_factory=dict)
     """Of every tensor, once `passes.infer` has seen the sizes of the inputs."""
+    varying: set[str] = field(default_factory=set)
+    """The constants whose value depends on the sizes of the inputs."""
 
     def copy(self) -> Graph:
         """A graph whose nodes and tables may be changed; the constants' arrays are shared."""
@@ -102,6 +104,7 @@ class Graph:
             dict(self.constants),
             self.name,
             dict(self.types),
+            set(self.varying),
         )
 
     def producers(self) -> dict[str, Node]:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from . import _core, formats, tuning
+from .cost import ALGORITHMS
 from .errors import GraphError, ShapeError
 from .graph import Array, Graph, TensorSpec
-from .lowering import Packed
+from .memory import MemoryUse
+from .packed import PACKING, Packed
 from .passes import prepare
 from .plan import Plan
 from .preprocessing import Preprocessing
@@ -26,8 +28,6 @@ Inputs = Any
 
 MAX_PLANS = 16
 """Plans kept for input shapes seen last."""
-
-ALGORITHMS = ("auto", "im2col", "winograd2", "winograd4")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def load(
     algorithm: str | Mapping[str, str] = "auto",
     tune: bool = False,
 ) -> Model:
-    """Loads a network from model.bin or an ONNX file, given by path or as bytes.
+    """Loads a network from model.bin, a compiled file or an ONNX file, given by path or as bytes.
+
+    A model.bin is mapped, not read: replace it by renaming another file while it is in use.
 
     Args:
         source: the file. ONNX files need the package `onnx` (``pip install 'cnnrt[onnx]'``).
@@ -74,12 +76,20 @@ def load(
         UnsupportedOperator: the network needs operators that cnnrt does not have.
     """
     content = formats.read(source)
+    compiled = content.compiled
+    if compiled and algorithm == "auto":
+        algorithm = compiled.algorithms
+    elif compiled and not isinstance(algorithm, str):
+        algorithm = {**compiled.algorithms, **algorithm}
+    ready = compiled.weights if compiled and compiled.packing == PACKING else None
     model = Model(
         content.graph,
         preprocessing=content.preprocessing,
         labels=content.labels,
         threads=threads,
         algorithm=algorithm,
+        notice=content.metadata.get("notice"),
+        packed=Packed(ready, content.file),
     )
     if tune:
         model.tune()
@@ -98,8 +108,14 @@ class Model:
         threads: int | None = None,
         algorithm: str | Mapping[str, str] = "auto",
         isa: str | None = None,
+        notice: str | None = None,
+        packed: Packed | None = None,
     ) -> None:
         """Wraps a graph; see `cnnrt.load` for the arguments.
+
+        Args:
+            notice: where the weights come from and their licence.
+            packed: the weights that are packed already.
 
         Raises:
             ValueError: `threads` is less than 1, or an algorithm is unknown.
@@ -107,6 +123,7 @@ class Model:
         self.graph = graph
         self.preprocessing = preprocessing
         self.labels = list(labels) if labels is not None else None
+        self.notice = notice
         self.threads = get_num_threads() if threads is None else int(threads)
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
@@ -116,7 +133,7 @@ class Model:
         for name in (self._algorithm, *self._algorithms.values()):
             if name not in ALGORITHMS:
                 raise ValueError(f"algorithm {name!r}; expected one of {', '.join(ALGORITHMS)}")
-        self._packed = Packed()
+        self._packed = packed or Packed()
         self._prepared: dict[tuple[str, ...], Graph] = {}
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._lock = threading.Lock()
@@ -260,7 +277,73 @@ class Model:
 
     def variant(self, algorithm: str) -> Model:
         """The same network on one thread, with all convolutions done by one algorithm."""
-        return Model(self.graph, threads=1, algorithm=algorithm, isa=self.isa)
+        packed = Packed(file=self._packed.file)
+        return Model(self.graph, threads=1, algorithm=algorithm, isa=self.isa, packed=packed)
+
+    def save_compiled(self, path: str | os.PathLike[str], x: Inputs | None = None) -> None:
+        """Writes a file that `cnnrt.load` loads faster: the model with its weights packed.
+
+        The packed weights are those of the plans that the model has, with the algorithms asked for
+        or found by `tune`. Loaded, they are mapped and shared by all processes. Weights that
+        another machine wants otherwise are packed when it loads the file, as from a model.bin.
+
+        Args:
+            path: the file, larger than model.bin by `memory().packed`.
+            x: an input of the size to compile for, if the model leaves that open.
+
+        Raises:
+            GraphError: the model leaves the sizes of its inputs open and no input is given.
+            OSError: the file cannot be written.
+        """
+        if x is not None:
+            self.plan_for(self._arrays(x))
+        with self._lock:
+            keys = {key for plan in self._plans.values() for key in plan.weights}
+            memories = self._packed.lasting(keys)
+        if not self._plans:
+            raise GraphError(
+                "the model leaves the sizes of its inputs open: give an input of the size to "
+                "compile for (cnnrt compile --shape ...)"
+            )
+        weights = {name: np.frombuffer(m, np.float32) for name, m in memories.items()}
+        asked = {n.name: self._algorithm_of(n.name) for n in self.graph.nodes if n.op == "conv"}
+        formats.write_model(
+            path,
+            self.graph,
+            preprocessing=self.preprocessing,
+            labels=self.labels,
+            notice=self.notice,
+            compiled=formats.Compiled(
+                self.isa, {n: a for n, a in asked.items() if a != "auto"}, weights, PACKING
+            ),
+        )
+        self._packed.release()
+
+    def memory(self) -> MemoryUse:
+        """What the model takes of memory, and the least that it could do with."""
+        with self._lock:
+            stored = sum(c.nbytes for c in self.graph.constants.values())
+            return MemoryUse(
+                stored=stored,
+                stored_mapped=stored if self._packed.file is not None else 0,
+                packed=self._packed.nbytes,
+                packed_mapped=self._packed.mapped_nbytes,
+                plans=tuple(plan.memory() for plan in self._plans.values()),
+            )
+
+    def trim(self) -> None:
+        """Gives back what is not in use: idle workspaces, and all plans but the one used last with
+        the weights that only they need. What is needed again is made again."""
+        with self._lock:
+            if self._plans:
+                last = self._last[1] if self._last else next(reversed(self._plans.values()))
+                for key, plan in list(self._plans.items()):
+                    plan.core.trim()
+                    if plan is not last:
+                        del self._plans[key]
+                self._packed.keep(last.weights)
+            self._prepared = {k: g for k, g in self._prepared.items() if k == self._default_outputs}
+            self._packed.release()
 
     def plan_for(self, arrays: Sequence[Array]) -> Plan:
         """The plan that inputs of these shapes run by."""
@@ -321,6 +404,7 @@ class Model:
                 self._plans[key] = plan
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
+                self._packed.release()
             else:
                 self._plans.move_to_end(key)
             simple = len(shapes) == 1 and len(outputs) == 1 and outputs == self._default_outputs

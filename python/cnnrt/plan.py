@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from . import _core, ops
-from .arena import assign_offsets
+from .arena import assign_offsets, peak_live
 from .cost import machine
 from .graph import Array, Graph
-from .lowering import Lowering, Packed, ReferenceStep
+from .lowering import Lowering, ReferenceStep
 from .lowering.tensors import At, Buffer, Plain, Step, ViewAt
+from .memory import PlanMemory
+from .packed import Packed
 from .passes import specialise
 
 ARENA, EXTERNAL = 1, 2
@@ -63,8 +65,10 @@ class Plan:
         lowering.run()
         self.externals = lowering.externals
         self.steps = lowering.steps
+        self.weights = lowering.weights
         self.core = _core.Plan(isa)
         arena = assign_offsets(lowering.buffers)
+        self._live = peak_live(lowering.buffers)
         self._segments = self._add_steps(threads)
         n = len(self.graph.inputs)
         self.core.finish(arena, _specs(self.externals[:n]), _specs(self.externals[n:]), threads)
@@ -116,6 +120,12 @@ class Plan:
             else:
                 nanoseconds += self.core.run_steps(workspace, arrays, *segment, timed=timed)
         return arrays[n : n + len(self.graph.outputs)], nanoseconds
+
+    def memory(self) -> PlanMemory:
+        """What this plan takes besides weights."""
+        shapes = tuple(t.shape for t in self.externals[: len(self.graph.inputs)])
+        core = self.core
+        return PlanMemory(shapes, self._live, core.arena_bytes, core.scratch_bytes, core.workspaces)
 
     def describe(self) -> list[StepInfo]:
         """The steps in order."""

@@ -6,9 +6,10 @@ import os
 
 from ..errors import FormatError
 from ..files import open_model
+from .compiled import Compiled
 from .safetensors import Document, read_model, write_model
 
-__all__ = ["Document", "read", "read_model", "write_model"]
+__all__ = ["Compiled", "Document", "read", "read_model", "write_model"]
 
 
 def read(source: str | os.PathLike[str] | bytes) -> Document:

@@ -7,22 +7,26 @@ bytes, reading gives a model that is consistent or raises an error.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import checks
 from ..errors import FormatError, GraphError
-from ..files import atomic_write, open_model
+from ..files import MappedFile, atomic_write
 from ..graph import Array, Graph
+from ..lazy import LazyArray, lazy
+from ..packed import PREFIX
 from ..preprocessing import Preprocessing
+from .compiled import Compiled
 from .graph_json import graph_from_json, graph_to_json
 
-FORMAT_VERSION = 1
-"""Goes up when a file may say something that earlier readers would get wrong."""
+FORMAT_VERSION, COMPILED_VERSION = 1, 2
+"""Of a model, and of a compiled one. Goes up when a file may say something that earlier readers
+would get wrong."""
 
 MAX_HEADER = 64 * 2**20
 """Bytes of a header; that of a network with 1000 nodes is about 0.3 million."""
@@ -39,6 +43,9 @@ DTYPES = {
     **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
 }
 """NumPy's names of dtypes, and those of safetensors."""
+NAMES = {kind: name for name, kind in DTYPES.items()}
+SLACK = 64
+"""Bytes after a packed weight that may be read: the vector kernels read whole vectors."""
 
 
 class Document(NamedTuple):
@@ -49,6 +56,9 @@ class Document(NamedTuple):
     labels: list[str] | None
     metadata: dict[str, Any]
     """`notice` and `producer`, where the file has them; and what other tools have added."""
+    compiled: Compiled | None = None
+    file: MappedFile | None = None
+    """Where the constants lie, if they have no memory of their own."""
 
 
 def write_model(
@@ -59,6 +69,7 @@ def write_model(
     labels: Sequence[str] | None = None,
     notice: str | None = None,
     float16: bool = False,
+    compiled: Compiled | None = None,
 ) -> bytes | None:
     """Writes a model; with `path` None returns the bytes instead.
 
@@ -72,12 +83,13 @@ def write_model(
         notice: where the weights come from and their licence.
         float16: stores float32 constants of two axes and more in half the space, unless a value
             is beyond the range of float16. They are widened when read; only precision is lost.
+        compiled: packed weights, for a compiled file.
 
     Raises:
         GraphError: the graph is inconsistent, or holds what a file cannot.
         OSError: the file cannot be written.
     """
-    chunks = _chunks(graph, preprocessing, labels, notice, float16)
+    chunks = _chunks(graph, preprocessing, labels, notice, float16, compiled)
     if path is None:
         return b"".join(chunks)
     atomic_write(path, chunks)
@@ -92,19 +104,33 @@ def read_model(source: str | os.PathLike[str] | bytes) -> Document:
         UnsupportedOperator: the model needs what this version does not run.
     """
     at = "model" if isinstance(source, bytes) else str(source)
-    metadata = _check_header(source, at)
+    if isinstance(source, bytes):
+        file, data = None, memoryview(source)
+    else:
+        file = MappedFile(source)
+        data = file.data
+    metadata, entries = _check_header(data, at)
     graph, dtypes = graph_from_json(_json(metadata, "graph", at), f"{at}: cnnrt.graph")
-    tensors = dict(_tensors(source, at))
-    if odd := sorted(tensors.keys() ^ dtypes.keys()):
+    packed: dict[str, Array] = {}
+    if "cnnrt.compiled" in metadata:
+        names = [n for n in entries if n.startswith(PREFIX) and n not in dtypes]
+        packed = {n: _packed(data, entries.pop(n), f"{at}: tensor {n!r}") for n in names}
+    if odd := sorted(entries.keys() ^ dtypes.keys()):
         problem = "has no tensor" if odd[0] in dtypes else "is not one of the graph's constants"
         raise FormatError(f"{at}: {odd[0]!r} {problem}")
     for name, dtype in dtypes.items():
-        graph.constants[name] = _widened(tensors.pop(name), dtype, f"{at}: tensor {name!r}")
+        place = f"{at}: tensor {name!r}"
+        graph.constants[name] = _widened(_array(data, entries[name], place), dtype, place)
+    document = _json(metadata, "compiled", at)
+    if file is not None and entries:
+        file.first_released = min(entry.begin for entry in entries.values())
     return Document(
         graph,
         preprocessing=_preprocessing(metadata, at),
         labels=_labels(metadata, at),
         metadata=_others(metadata, at),
+        compiled=document and Compiled.from_json(document, f"{at}: cnnrt.compiled", packed),
+        file=file if file is not None and file.mapped else None,
     )
 
 
@@ -114,6 +140,7 @@ def _chunks(
     labels: Sequence[str] | None,
     notice: str | None,
     float16: bool,
+    compiled: Compiled | None,
 ) -> Iterator[bytes | memoryview]:
     """The bytes of a file: length of the header, header, tensors."""
     from .. import __version__  # noqa: PLC0415  (the package imports this module)
@@ -121,8 +148,13 @@ def _chunks(
     tensors = {name: _stored(array, name, float16) for name, array in graph.constants.items()}
     # As safetensors' own writer does: large elements first, so that each tensor is aligned.
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    if compiled:
+        # First, as they are multiples of 64 bytes: so each begins on a line of its own.
+        names = [*sorted(compiled.weights), *names]
+        tensors |= compiled.weights
     documents: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
+        "format_version": COMPILED_VERSION if compiled else FORMAT_VERSION,
+        "compiled": compiled and compiled.to_json(),
         "graph": graph_to_json(graph),
         "preprocessing": preprocessing and preprocessing.to_json(),
         "labels": None if labels is None else list(labels),
@@ -166,8 +198,10 @@ def _stored(array: Array, name: str, float16: bool) -> Array:
     """A constant as the file holds it: little-endian, contiguous, perhaps narrower."""
     if array.dtype.name not in DTYPES:
         raise GraphError(f"constant {name!r}: a file cannot hold the dtype {array.dtype}")
-    if name == "__metadata__":
-        raise GraphError("a constant cannot be named '__metadata__' in a file")
+    if name == "__metadata__" or name.startswith(PREFIX):
+        raise GraphError(f"a constant cannot be named {name!r} in a file: the name is reserved")
+    if isinstance(array, LazyArray) and array.function is _wide:  # as it was read
+        array = array.arguments[0]
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     if float16 and array.dtype == np.float32 and array.ndim >= 2:
         with np.errstate(over="ignore"):
@@ -183,13 +217,26 @@ def _widened(array: Array, dtype: np.dtype[Any], at: str) -> Array:
     if array.dtype == dtype:
         return array
     if array.dtype == np.float16 and dtype == np.float32:
-        return array.astype(dtype)
+        return lazy(array.shape, dtype, _wide, array)
     raise FormatError(f"{at}: expected {dtype}, got {array.dtype}")
 
 
-def _check_header(source: str | os.PathLike[str] | bytes, at: str) -> Mapping[str, str]:
-    """The metadata of a safetensors file, after the checks that need no library."""
-    size, start, header = _header(source)
+def _wide(array: Array) -> Array:
+    return array.astype(np.float32)
+
+
+class _Entry(NamedTuple):
+    """A tensor in a file, from byte `begin` of the file on."""
+
+    dtype: np.dtype[Any]
+    shape: list[int]
+    begin: int
+    nbytes: int
+
+
+def _check_header(data: memoryview, at: str) -> tuple[Mapping[str, str], dict[str, _Entry]]:
+    """The metadata and the tensors of a safetensors file; every byte of the file belongs to one."""
+    size, start = len(data), bytes(data[:16])
     if not size:
         raise FormatError(f"{at}: is empty; expected a model")
     length = int.from_bytes(start[:8], "little")
@@ -197,25 +244,21 @@ def _check_header(source: str | os.PathLike[str] | bytes, at: str) -> Mapping[st
         raise FormatError(f"{at}: is not a model.bin; it begins with {start[:16]!r}")
     if 8 + length > size:
         raise FormatError(f"{at}: is cut off: its header alone has {length} bytes, the file {size}")
-    table = checks.parse_json(header, f"{at}: header")
+    table = checks.parse_json(bytes(data[8 : 8 + length]), f"{at}: header")
     if not isinstance(table, dict):
         checks.fail(f"{at}: header", "an object", table)
     metadata = checks.mapping(table.pop("__metadata__", {}), f"{at}: metadata", checks.string)
-    end = 0
-    for name, entry in table.items():
-        place = f"{at}: tensor {name!r}"
-        fields = checks.record(entry, place, "dtype shape data_offsets")
-        checks.choice(fields["dtype"], f"{place}: dtype", tuple(DTYPES.values()))
-        offsets = checks.listing(fields["data_offsets"], place, _size)
-        shape = checks.listing(fields["shape"], place, _size)
-        if len(offsets) != 2 or len(shape) > checks.MAX_RANK:
-            raise FormatError(f"{place}: has offsets {offsets} and {len(shape)} axes")
-        end = max(end, offsets[1])
-    if 8 + length + end != size:
+    entries = {name: _entry(e, 8 + length, f"{at}: tensor {name!r}") for name, e in table.items()}
+    end = max((e.begin + e.nbytes for e in entries.values()), default=8 + length)
+    if end != size:
         raise FormatError(
-            f"{at}: is cut off or damaged: by its header it has {8 + length + end} bytes, "
-            f"in fact {size}"
+            f"{at}: is cut off or damaged: by its header it has {end} bytes, in fact {size}"
         )
+    end = 8 + length
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].nbytes)):
+        if entry.begin != end:
+            raise FormatError(f"{at}: tensor {name!r}: does not begin where the one before it ends")
+        end += entry.nbytes
     if "cnnrt.format_version" not in metadata:
         raise FormatError(
             f"{at}: is a safetensors file without a network (no 'cnnrt.graph' in its metadata); "
@@ -224,46 +267,58 @@ def _check_header(source: str | os.PathLike[str] | bytes, at: str) -> Mapping[st
     version = checks.integer(
         _json(metadata, "format_version", at), f"{at}: cnnrt.format_version", 1, 10**6
     )
-    if version > FORMAT_VERSION:
+    if version > COMPILED_VERSION:
         raise FormatError(
-            f"{at}: has format version {version}, this cnnrt reads up to {FORMAT_VERSION}; "
+            f"{at}: has format version {version}, this cnnrt reads up to {COMPILED_VERSION}; "
             "pip install --upgrade cnnrt"
         )
-    return metadata
+    return metadata, entries
+
+
+def _entry(value: Any, data: int, at: str) -> _Entry:
+    """A tensor of the header, checked; `data` is where the tensors begin."""
+    fields = checks.record(value, at, "dtype shape data_offsets")
+    kind = checks.choice(fields["dtype"], f"{at}: dtype", tuple(DTYPES.values()))
+    offsets = checks.listing(fields["data_offsets"], at, _size)
+    shape = checks.listing(fields["shape"], at, _size)
+    if len(offsets) != 2 or len(shape) > checks.MAX_RANK:
+        raise FormatError(f"{at}: has offsets {offsets} and {len(shape)} axes")
+    dtype = np.dtype(NAMES[kind]).newbyteorder("<")
+    nbytes = math.prod(shape) * dtype.itemsize
+    if offsets[1] - offsets[0] != nbytes:
+        raise FormatError(f"{at}: has offsets {offsets}, but {nbytes} bytes by dtype and shape")
+    return _Entry(dtype, shape, data + offsets[0], nbytes)
+
+
+def _array(data: memoryview, entry: _Entry, at: str) -> Array:
+    """A tensor in place; a copy only where the file has it in another form than NumPy wants."""
+    flat = np.frombuffer(data[entry.begin : entry.begin + entry.nbytes], entry.dtype)
+    if not flat.flags.aligned:
+        flat = flat.copy()
+    if entry.dtype == np.bool_:  # any byte but 0 is true, and only 1 is what NumPy takes for it
+        flat = flat.view(np.uint8) != 0
+    try:
+        return flat.astype(entry.dtype.newbyteorder("="), copy=False).reshape(entry.shape)
+    except ValueError as error:  # an empty one whose other sizes are beyond NumPy
+        raise FormatError(f"{at}: has the shape {entry.shape}: {error}") from None
+
+
+def _packed(data: memoryview, entry: _Entry, at: str) -> Array:
+    """A packed weight: whole lines of float32."""
+    if entry.dtype != np.float32 or len(entry.shape) != 1 or entry.nbytes % 64 or entry.begin % 64:
+        raise FormatError(
+            f"{at}: expected lines of 16 float32 from a multiple of 64 bytes on, got {entry.dtype} "
+            f"{entry.shape} from byte {entry.begin} on"
+        )
+    if entry.begin + entry.nbytes + SLACK > len(data):
+        padded = np.zeros(entry.shape[0] + SLACK // 4, np.float32)
+        padded[: entry.shape[0]] = _array(data, entry, at)
+        return padded[: entry.shape[0]]
+    return _array(data, entry, at)
 
 
 def _size(value: Any, at: str) -> int:
     return checks.integer(value, at, 0, 2**63 - 1)
-
-
-def _header(source: str | os.PathLike[str] | bytes) -> tuple[int, bytes, bytes]:
-    """Size of the file, its first bytes, and the header that should follow the first eight."""
-    if isinstance(source, bytes):
-        length = min(int.from_bytes(source[:8], "little"), MAX_HEADER)
-        return len(source), source[:16], source[8 : 8 + length]
-    with open_model(source) as file:
-        start = file.read(16)
-        length = min(int.from_bytes(start[:8], "little"), MAX_HEADER)
-        file.seek(8)
-        header = file.read(length)
-        return file.seek(0, os.SEEK_END), start, header
-
-
-def _tensors(source: str | os.PathLike[str] | bytes, at: str) -> Iterator[tuple[str, Array]]:
-    """Name and value of each tensor, read by the safetensors library."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415  (only needed here)
-    from safetensors.numpy import load  # noqa: PLC0415
-
-    try:
-        if isinstance(source, bytes):
-            yield from load(source).items()
-            return
-        with safe_open(Path(source), framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118  (not a dict)
-                yield name, file.get_tensor(name)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())  # it may quote line breaks of the file
-        raise FormatError(f"{at}: its tensors cannot be read: {reason}") from None
 
 
 def _json(metadata: Mapping[str, str], key: str, at: str) -> Any:

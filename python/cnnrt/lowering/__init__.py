@@ -29,6 +29,7 @@ from ..cost import Machine
 from ..errors import GraphError, ShapeError
 from ..graph import Array, Graph, Node, TensorType
 from ..ops.activation import Activation
+from ..packed import Key, Packed
 from .concat import concat_places
 from .strides import is_row_major
 from .tensors import BLOCK, At, Blocked, Border, Buffer, Plain, Step, ViewAt, ceil_div, dtype_bytes
@@ -63,28 +64,6 @@ def borders(*ops: str) -> Callable[[BorderFunction], BorderFunction]:
     return enter
 
 
-class Packed:
-    """Packed weights by what they were made from, shared by all plans of a model."""
-
-    def __init__(self) -> None:
-        self._table: dict[tuple[Any, ...], tuple[Array | None, Any]] = {}
-
-    def get(self, source: Array | None, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """The memory made from `source` in the way that `key` names; made if it is new.
-
-        A constant that was folded for one input size may have another value at the next: the
-        array itself must be the same, not only its name.
-        """
-        known = self._table.get(key)
-        if known is None or known[0] is not source:
-            known = self._table[key] = (source, make())
-        return known[1]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(memory.nbytes for _, memory in self._table.values())
-
-
 class ReferenceStep:
     """An operator that runs by its NumPy reference, between two stretches of kernel steps."""
 
@@ -108,6 +87,8 @@ class Lowering:
         self.graph = graph
         self.machine = machine
         self.packed = packed
+        self.weights: set[Key] = set()
+        """The entries of `packed` that the steps use."""
         self.threads = threads
         self.algorithm = algorithm
         """Which convolution algorithm the caller asks for, by node name."""
@@ -179,7 +160,7 @@ class Lowering:
         inputs = [
             None
             if not name
-            else self.graph.constants[name]
+            else np.asarray(self.graph.constants[name])
             if name in self.graph.constants
             else self._in_array(name)
             for name in node.inputs
@@ -381,10 +362,26 @@ class Lowering:
 
     def constant_memory(self, name: str, kind: str, value: Array) -> Any:
         """The memory of a constant in a form of its own, shared by all plans of the model."""
+        self.weights.add((name, kind))
         source = self.graph.constants[name]
         return self.packed.get(
             source, (name, kind), lambda: _core.Memory(np.ascontiguousarray(value))
         )
+
+    def weight(self, name: str, kind: str, floats: int, pack: Callable[[Array], Any]) -> Any:
+        """A constant as a kernel reads it, shared by all plans of the model.
+
+        Args:
+            kind: the order of its values; another order is another kind, and a change of one is
+                a change of `packed.PACKING`.
+            floats: how many there are.
+            pack: makes it of the constant; not called where a compiled file holds it.
+        """
+        self.weights.add((name, kind))
+        source = self.graph.constants[name]
+        nbytes = None if name in self.graph.varying else floats * 4
+        make = lambda: pack(np.asarray(source))  # noqa: E731
+        return self.packed.get(source, (name, kind), make, nbytes)
 
     def alias_blocked(self, name: str, tensor: Blocked) -> None:
         self._blocked[name] = tensor
@@ -481,7 +478,9 @@ class Lowering:
                 padded[:m] = value
             return _core.Memory(padded)
 
-        return self.packed.get(value, (name, m, "bias"), make)
+        key = (name, f"bias {m}")
+        self.weights.add(key)
+        return self.packed.get(value, key, make)
 
     def table(self, values: Sequence[int]) -> Any:
         """A constant table of 32-bit integers."""

@@ -140,9 +140,7 @@ def lower_conv(node: Node, to: Lowering) -> bool:
     assert weight is not None
     note = f"{choice.kind}: {choice.reason}"
     if choice.kind == "linear":
-        linear_step(
-            node, to, weight.reshape(weight.shape[0], -1), node.inputs[1], note, weight.shape[0]
-        )
+        linear_step(node, to, note)
         return True
     bias = to.bias(node, weight.shape[0])
     residual = node.inputs[3] if len(node.inputs) > 3 and node.inputs[3] else ""
@@ -158,12 +156,12 @@ def lower_conv(node: Node, to: Lowering) -> bool:
     if choice.kind == "planar":
         _planar(node, to, w, weight, common)
     elif choice.kind == "depthwise":
-        _depthwise(node, to, w, weight, common)
+        _depthwise(node, to, w, common)
     elif choice.kind == "im2col":
         del common["residual"]
         _im2col(node, to, w, weight, r, common)
     else:
-        _winograd(node, to, w, weight, int(choice.kind[-1]), common)
+        _winograd(node, to, w, int(choice.kind[-1]), common)
     return True
 
 
@@ -179,12 +177,14 @@ def _per_axis(w: Windows, *names: str) -> dict[str, Any]:
 
 
 def _planar(node: Node, to: Lowering, w: Windows, weight: Array, common: dict[str, Any]) -> None:
-    name = node.inputs[1]
     x = to.plain(node.inputs[0])
     y = to.new_blocked(node.outputs[0])
     m, c = weight.shape[:2]
-    packed = to.packed.get(
-        weight, (name, "planar"), lambda: _core.pack_planar(weight.reshape(m, c, -1), to.threads)
+    packed = to.weight(
+        node.inputs[1],
+        "planar",
+        y.blocks * BLOCK * c * math.prod(w.kernel),
+        lambda value: _core.pack_planar(value.reshape(m, c, -1), to.threads),
     )
     in_d, in_h, in_w = three(w.size, 1)
     out_d, out_h, out_w = y.spatial
@@ -208,13 +208,14 @@ def _planar(node: Node, to: Lowering, w: Windows, weight: Array, common: dict[st
     )
 
 
-def _depthwise(node: Node, to: Lowering, w: Windows, weight: Array, common: dict[str, Any]) -> None:
+def _depthwise(node: Node, to: Lowering, w: Windows, common: dict[str, Any]) -> None:
     x = to.blocked(node.inputs[0])
     y = to.new_blocked(node.outputs[0])
-    packed = to.packed.get(
-        weight,
-        (node.inputs[1], "depthwise"),
-        lambda: _core.pack_depthwise(weight.reshape(weight.shape[0], -1)),
+    packed = to.weight(
+        node.inputs[1],
+        "depthwise",
+        y.blocks * BLOCK * math.prod(w.kernel),
+        lambda value: _core.pack_depthwise(value.reshape(value.shape[0], -1)),
     )
     out_d, out_h, out_w = y.spatial
     residual = common.pop("residual")
@@ -302,16 +303,21 @@ def _im2col_band(
     depth, _, width = three(w.kernel, 1)
     kernel = (depth, band.stop_tap - band.tap, width)
     taps = math.prod(kernel)
-    band_weight = weight.reshape(m, group_c, *three(w.kernel, 1))[:, :, :, band.tap : band.stop_tap]
-    flat_weight = np.ascontiguousarray(band_weight).reshape(m, group_c, taps)
     fields: dict[str, Any]
+
+    def flat_weight(value: Array) -> Array:
+        by_rows = value.reshape(m, group_c, *three(w.kernel, 1))
+        return by_rows[:, :, :, band.tap : band.stop_tap].reshape(m, group_c, taps)
+
+    rows = "" if kernel[1] == three(w.kernel, 1)[1] else f" rows {band.tap} to {band.stop_tap}"
     if group == 1:
         blocks_read = x.blocks
         panel = x.c * taps * BLOCK
-        packed = to.packed.get(
-            weight,
-            (name, "im2col", band.tap, band.stop_tap),
-            lambda: _core.pack_conv(flat_weight, to.threads),
+        packed = to.weight(
+            name,
+            f"im2col{rows}",
+            panel * y.blocks,
+            lambda value: _core.pack_conv(flat_weight(value), to.threads),
         )
         whole = x.c // BLOCK
         fields = {
@@ -324,18 +330,20 @@ def _im2col_band(
         by_lanes = group_c in GROUP_LANES and m == x.c
         if by_lanes:
             panel = group_c * taps * BLOCK
-            packed = to.packed.get(
-                weight,
-                (name, "groups", band.tap, band.stop_tap),
-                lambda: _core.pack_conv(flat_weight, to.threads),
+            packed = to.weight(
+                name,
+                f"groups{rows}",
+                panel * y.blocks,
+                lambda value: _core.pack_conv(flat_weight(value), to.threads),
             )
         else:
             panel = blocks_read * BLOCK * taps * BLOCK
-            packed = to.packed.get(
-                weight,
-                (name, group, "grouped", band.tap, band.stop_tap),
-                lambda: _core.pack_conv_grouped(
-                    flat_weight, group, window, blocks_read, to.threads
+            packed = to.weight(
+                name,
+                f"grouped {group}{rows}",
+                panel * y.blocks,
+                lambda value: _core.pack_conv_grouped(
+                    flat_weight(value), group, window, blocks_read, to.threads
                 ),
             )
         # A window that ends in the tensor's last block reads only the channels that exist there.
@@ -411,17 +419,16 @@ def group_windows(c: int, m: int, group: int) -> tuple[list[int], int]:
     return [min(start, blocks - span) for start, _ in ranges], span
 
 
-def _winograd(
-    node: Node, to: Lowering, w: Windows, weight: Array, tile: int, common: dict[str, Any]
-) -> None:
+def _winograd(node: Node, to: Lowering, w: Windows, tile: int, common: dict[str, Any]) -> None:
     x = to.blocked(node.inputs[0])
     y = to.new_blocked(node.outputs[0])
     kernel_d = three(w.kernel, 1)[0]
-    packed = to.packed.get(
-        weight,
-        (node.inputs[1], f"winograd{tile}"),
-        lambda: _core.pack_winograd(
-            weight.reshape(*weight.shape[:2], kernel_d, 3, 3), WINOGRAD_G[tile], to.threads
+    packed = to.weight(
+        node.inputs[1],
+        f"winograd{tile}",
+        (tile + 2) ** 2 * kernel_d * x.c * y.blocks * BLOCK,
+        lambda value: _core.pack_winograd(
+            value.reshape(*value.shape[:2], kernel_d, 3, 3), WINOGRAD_G[tile], to.threads
         ),
     )
     (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, y.spatial

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from .. import _core
-from ..graph import Array, Node
+from ..graph import Node
 from . import Lowering, epilogue, lowers
+from .tensors import BLOCK, ceil_div
 
 
-def linear_step(node: Node, to: Lowering, weight: Array, key: str, note: str, columns: int) -> None:
-    """y = x weight^T + bias, with weight (columns, depth); x and y by their last axes."""
+def linear_step(node: Node, to: Lowering, note: str) -> None:
+    """y = x weight^T + bias, with weight (columns, depth, ...); x and y by their last axes."""
     residual = node.inputs[3] if len(node.inputs) > 3 else ""
-    depth = weight.shape[1]
+    key = node.inputs[1]
+    columns, depth = to.type(key).shape[:2]
     x = to.plain(node.inputs[0])
     rows = x.type.size // depth if depth else math.prod(x.type.shape[:-1])
     r = to.plain(residual) if residual else None
 
-    packed = to.packed.get(
-        to.constant(key),
-        (key, "linear"),
-        lambda: _core.pack_planar(
-            np.ascontiguousarray(weight, np.float32).reshape(columns, depth, 1), to.threads
-        ),
+    packed = to.weight(
+        key,
+        "linear",
+        ceil_div(columns, BLOCK) * BLOCK * depth,
+        lambda w: _core.pack_planar(w.reshape(columns, depth, 1), to.threads),
     )
     y = to.new_plain(node.outputs[0])
-    weight_bytes = weight.size * 4
+    weight_bytes = columns * depth * 4
     bandwidth = to.machine.cold if to.weights_are_cold else to.machine.warm
-    compute = rows * weight.size / to.machine.macs
+    compute = rows * columns * depth / to.machine.macs
     to.step(
         "linear",
         x=x.at,
@@ -56,5 +55,5 @@ def lower_linear(node: Node, to: Lowering) -> bool:
     bias = node.inputs[2] if len(node.inputs) > 2 else ""
     if weight is None or weight.size == 0 or (bias and to.constant(bias) is None):
         return False
-    linear_step(node, to, weight, node.inputs[1], "linear", weight.shape[0])
+    linear_step(node, to, "linear")
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Array, Graph, Node
+from ..lazy import lazy
 
 FOLDED = {"add", "sub", "mul", "div"}
 
@@ -38,7 +39,7 @@ def fold_affine(graph: Graph) -> None:
         per_channel = _per_channel(value, layer, graph.constants[layer.inputs[1]])
         if per_channel is None:
             continue
-        _fold(graph, layer, node, per_channel)
+        _fold(graph, layer, node, per_channel, value)
         layer.outputs[0] = node.outputs[0]
         producers[node.outputs[0]] = layer
         folded.add(id(node))
@@ -63,7 +64,7 @@ def _per_channel(value: Array, layer: Node, weight: Array) -> Array | None:
     return value.reshape(-1).astype(np.float64)
 
 
-def _fold(graph: Graph, layer: Node, node: Node, value: Array) -> None:
+def _fold(graph: Graph, layer: Node, node: Node, value: Array, constant: Array) -> None:
     bias_name = layer.inputs[2] if len(layer.inputs) > 2 else ""
     weight = graph.constants[layer.inputs[1]]
     bias = np.zeros(weight.shape[0])
@@ -73,11 +74,18 @@ def _fold(graph: Graph, layer: Node, node: Node, value: Array) -> None:
     if node.op in ("mul", "div"):
         factor = value if node.op == "mul" else 1 / value
         bias = bias * factor
-        weight_name = f"{weight_name}*{node.name}"
-        column = factor.reshape(-1, *[1] * (weight.ndim - 1))
-        graph.constants[weight_name] = (weight * column).astype(np.float32)
+        weight_name = f"{weight_name}*{node.outputs[0]}"
+        graph.constants[weight_name] = lazy(
+            weight.shape, np.float32, _scaled, weight, constant, node.op
+        )
     else:
         bias = bias + value if node.op == "add" else bias - value
-    new_bias = f"{node.name}.bias"
+    new_bias = f"{node.outputs[0]}.bias"
     graph.constants[new_bias] = bias.astype(np.float32)
     layer.inputs[1:3] = [weight_name, new_bias]
+
+
+def _scaled(weight: Array, constant: Array, op: str) -> Array:
+    value = np.broadcast_to(constant.reshape(-1).astype(np.float64), weight.shape[:1])
+    factor = value if op == "mul" else 1 / value
+    return (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)

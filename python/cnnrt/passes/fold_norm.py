@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Array, Graph, Node
+from ..lazy import lazy
 
 CHANNEL_AXIS = {"conv": 0, "linear": 0}
 """Where the output channels lie in the weight, for the operators that can take it."""
@@ -50,13 +51,30 @@ def scale_and_shift(statistics: list[Array], epsilon: float) -> tuple[Array, Arr
 
 
 def _fold(graph: Graph, conv: Node, norm: Node, statistics: list[Array]) -> None:
-    factor, shift = scale_and_shift(statistics, norm["epsilon"])
     weight = graph.constants[conv.inputs[1]]
-    per_channel = factor.reshape(-1, *[1] * (weight.ndim - 1))
     bias_name = conv.inputs[2] if len(conv.inputs) > 2 else ""
-    if bias_name:
-        shift = shift + graph.constants[bias_name].astype(np.float64) * factor
-    new_weight, new_bias = f"{conv.inputs[1]}*{norm.name}", f"{norm.name}.shift"
-    graph.constants[new_weight] = (weight * per_channel).astype(np.float32)
-    graph.constants[new_bias] = shift.astype(np.float32)
+    biases = [graph.constants[bias_name]] if bias_name else []
+    # Named after the tensor that is made: two nodes may share a name, and a weight.
+    made, epsilon = norm.outputs[0], norm["epsilon"]
+    new_weight, new_bias = f"{conv.inputs[1]}*{made}", f"{made}.shift"
+    graph.constants[new_weight] = lazy(
+        weight.shape, np.float32, _scaled, weight, epsilon, *statistics
+    )
+    graph.constants[new_bias] = lazy(
+        statistics[0].shape, np.float32, _shifted, epsilon, *statistics, *biases
+    )
     conv.inputs[1:3] = [new_weight, new_bias]
+
+
+def _scaled(weight: Array, epsilon: float, *statistics: Array) -> Array:
+    factor, _ = scale_and_shift(list(statistics), epsilon)
+    per_channel = factor.reshape(-1, *[1] * (weight.ndim - 1))
+    return (weight * per_channel).astype(np.float32)
+
+
+def _shifted(epsilon: float, *values: Array) -> Array:
+    """The bias, from the statistics and, as a fifth value, the bias before."""
+    factor, shift = scale_and_shift(list(values[:4]), epsilon)
+    for bias in values[4:]:
+        shift = shift + bias.astype(np.float64) * factor
+    return shift.astype(np.float32)

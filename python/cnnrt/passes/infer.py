@@ -47,6 +47,7 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
         for name, value in zip(node.outputs, values, strict=True):
             if name:
                 graph.constants[name] = value
+                graph.varying.add(name)
                 types[name] = TensorType(value.shape, value.dtype)
     graph.nodes = kept
     graph.types = types
@@ -62,7 +63,7 @@ def _fold(
     elif all(x.value is not None for x in present) and present:
         if sum(t.size for t in inferred) > MAX_FOLDED_ELEMENTS:
             return None
-        arrays = [x.value for x in present if x.value is not None]
+        arrays = [np.asarray(x.value) for x in present]
     else:
         return None
     given = iter(arrays)

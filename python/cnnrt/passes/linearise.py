@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Graph, Node
+from ..graph import Array, Graph, Node
+from ..lazy import lazy
 
 
 def linearise(graph: Graph) -> None:
@@ -45,8 +46,13 @@ def _set(graph: Graph, node: Node, *, transposed: bool, bias: str) -> None:
     if not transposed:
         name = f"{weight}.T"
         if name not in graph.constants:
-            graph.constants[name] = np.ascontiguousarray(graph.constants[weight].T)
+            matrix = graph.constants[weight]
+            graph.constants[name] = lazy(matrix.shape[::-1], matrix.dtype, _transposed, matrix)
         weight = name
     node.op = "linear"
     node.attributes = {"activation": None}
     node.inputs = [node.inputs[0], weight, *([bias] if bias else [])]
+
+
+def _transposed(matrix: Array) -> Array:
+    return np.ascontiguousarray(matrix.T)

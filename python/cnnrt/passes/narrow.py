@@ -142,6 +142,7 @@ class _Narrowing:
             if x in self.graph.constants:
                 rows = self.graph.constants[index]
                 self.graph.constants[to] = np.take(self.graph.constants[x], rows, axis=axis)
+                self.graph.varying.add(to)
                 continue
             before = Node("gather", node.name, [x, index], [to], {"axis": axis})
             self.nodes.insert(self.nodes.index(node), before)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import Array, Graph, Node, TensorType
+from ..lazy import lazy
 from ..ops.windows import resolve_windows
 from .fold_norm import scale_and_shift
 
@@ -49,6 +50,7 @@ class _Context:
         full = f"{node.name}.{name}"
         self.graph.constants[full] = value
         self.graph.types[full] = TensorType(value.shape, value.dtype)
+        self.graph.varying.add(full)
         return full
 
 
@@ -207,11 +209,16 @@ def _crop_taps(node: Node, c: _Context) -> bool:
     whole = all((k0, k1) == (0, k) for k, (k0, k1) in zip(w.kernel, ranges, strict=True))
     if whole or min(*begin, *end) < 0:
         return False
-    index = (slice(None), slice(None), *(slice(*r) for r in ranges))
-    cropped = weight[index]
-    node.inputs[1] = c.new_constant(node, "cropped", np.ascontiguousarray(cropped))
+    shape = (*weight.shape[:2], *(k1 - k0 for k0, k1 in ranges))
+    cropped = lazy(shape, weight.dtype, _cropped, weight, tuple(ranges))
+    node.inputs[1] = c.new_constant(node, "cropped", cropped)
     node.attributes |= {"pads": begin + end, "kernel_shape": None}
     return True
+
+
+def _cropped(weight: Array, ranges: tuple[tuple[int, int], ...]) -> Array:
+    index = (slice(None), slice(None), *(slice(*r) for r in ranges))
+    return np.ascontiguousarray(weight[index])
 
 
 def _live_taps(

@@ -1,0 +1,44 @@
+"""What a compiled file has besides the model: packed weights, and the algorithms they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .. import checks
+from ..cost import ALGORITHMS
+from ..graph import Array
+
+
+class Compiled(NamedTuple):
+    """Packed weights by their names in the file, and what they depend on."""
+
+    isa: str
+    """The instruction-set tier of the machine that wrote it. Its packed weights serve every tier;
+    another one may choose other algorithms, and packs what they need."""
+    algorithms: dict[str, str]
+    """Those that were asked for or found by tuning, by node."""
+    weights: Mapping[str, Array]
+    packing: int
+    """`packed.PACKING` of the version that wrote it."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"packing": self.packing, "isa": self.isa, "algorithms": self.algorithms}
+
+    @staticmethod
+    def from_json(document: Any, at: str, weights: Mapping[str, Array]) -> Compiled:
+        """
+        Raises:
+            FormatError: the document is not one that `to_json` writes.
+        """
+        table = checks.record(document, at, "packing isa algorithms")
+        return Compiled(
+            isa=checks.name(table["isa"], f"{at}: isa"),
+            algorithms=checks.mapping(
+                table["algorithms"],
+                f"{at}: algorithms",
+                lambda value, place: checks.choice(value, place, ALGORITHMS),
+            ),
+            weights=weights,
+            packing=checks.integer(table["packing"], f"{at}: packing", 1, 10**6),
+        )

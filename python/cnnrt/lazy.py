@@ -1,0 +1,87 @@
+"""Arrays that are computed when somebody looks at them: weights with a norm folded in.
+
+A pass that changes weights need not touch them: what it makes is read once, while it is packed. So
+a network's weights are never in memory in two forms, and not even read where they are packed
+already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .graph import Array
+
+
+class LazyArray:
+    """Stands for an array: its shape and dtype are known, its elements computed at each use."""
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dtype: DTypeLike,
+        function: Callable[..., Array],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self.function, self.arguments = function, arguments
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        value = np.asarray(self.function(*self.arguments), self.dtype)
+        assert value.shape == self.shape, (self.function, value.shape, self.shape)
+        return value if dtype is None else value.astype(dtype, copy=False)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # protocols of Python and NumPy that this class does not have
+            raise AttributeError(name)
+        return getattr(self.__array__(), name)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.__array__()[index]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazyArray, (self.shape, self.dtype, self.function, self.arguments)
+
+
+def lazy(
+    shape: Sequence[int], dtype: DTypeLike, function: Callable[..., Array], *arguments: Any
+) -> Array:
+    """function(*arguments), an array of this shape and dtype, computed at each use.
+
+    The function is one of a module, and its arguments are arrays (perhaps lazy) and plain values,
+    so that `same` can tell that two lazy arrays are equal.
+    """
+    return cast(Array, LazyArray(shape, dtype, function, arguments))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two arrays are one, or are computed in the same way from the same arrays."""
+    if a is b:
+        return True
+    if isinstance(a, LazyArray) and isinstance(b, LazyArray):
+        return (
+            a.function is b.function
+            and len(a.arguments) == len(b.arguments)
+            and all(map(same, a.arguments, b.arguments))
+        )
+    plain = (int, float, str, tuple)
+    return isinstance(a, plain) and isinstance(b, plain) and a == b

@@ -1,0 +1,93 @@
+"""What a model needs of memory, for `Model.memory`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PlanMemory:
+    """The plan of one set of input shapes; bytes."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    live: int
+    """Activations that are alive at the same time, at the most."""
+    arena: int
+    """What they take as they are laid out, in each workspace."""
+    scratch: int
+    """The kernels' own, in each workspace."""
+    workspaces: int
+    """As many as have run at the same time, but no more than processors are kept."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.workspaces * (self.arena + self.scratch)
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """The memory of a model in bytes. `print` shows it as a table.
+
+    Mapped bytes are pages of a file: shared with other processes, and given back by the system when
+    memory is short.
+    """
+
+    stored: int
+    """The weights as the model's file or graph has them."""
+    stored_mapped: int
+    """Of these, the bytes that lie in a mapped file. They are read while weights are packed."""
+    packed: int
+    """The weights as the kernels read them. Winograd's are larger than those stored: 16/9 for
+    winograd2, 4 for winograd4."""
+    packed_mapped: int
+    """Of these, the bytes that lie in a mapped file: a compiled one."""
+    plans: tuple[PlanMemory, ...]
+    """Those cached, the one used last at the end."""
+
+    @property
+    def activations(self) -> int:
+        """The workspaces of all cached plans."""
+        return sum(plan.nbytes for plan in self.plans)
+
+    @property
+    def private(self) -> int:
+        """What this process has for itself."""
+        return (
+            self.stored - self.stored_mapped + self.packed - self.packed_mapped + self.activations
+        )
+
+    @property
+    def total(self) -> int:
+        """What a run looks at, private and mapped, and stored weights that are not mapped."""
+        return self.private + self.packed_mapped
+
+    @property
+    def lower_bound(self) -> int:
+        """The least that the plan used last can do with: packed weights and live activations."""
+        return self.packed + (self.plans[-1].live if self.plans else 0)
+
+    def __str__(self) -> str:
+        scratch = sum(p.workspaces * p.scratch for p in self.plans)
+        rows = [
+            ("weights as stored", self.stored, _where(self.stored, self.stored_mapped)),
+            ("weights as packed", self.packed, _where(self.packed, self.packed_mapped)),
+            ("activations", self.activations - scratch, _counts(self.plans)),
+            ("scratch", scratch, ""),
+            ("total", self.total, f"{self.private / 1e6:.1f} MB private"),
+            ("lower bound", self.lower_bound, "packed weights and live activations"),
+        ]
+        return "\n".join(f"{n:<18} {b / 1e6:8.1f} MB  {note}".rstrip() for n, b, note in rows)
+
+
+def _where(nbytes: int, mapped: int) -> str:
+    if not mapped:
+        return "private"
+    return "mapped" if mapped == nbytes else f"{mapped / 1e6:.1f} MB of them mapped"
+
+
+def _counts(plans: tuple[PlanMemory, ...]) -> str:
+    workspaces = sum(p.workspaces for p in plans)
+    return (
+        f"{len(plans)} plan{'s' * (len(plans) != 1)}, "
+        f"{workspaces} workspace{'s' * (workspaces != 1)}"
+    )

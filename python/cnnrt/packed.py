@@ -1,0 +1,123 @@
+"""Packed weights: constants in the order in which the kernels read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+from . import _core
+from .errors import FormatError
+from .files import MappedFile
+from .graph import Array
+from .lazy import same
+
+PACKING = 1
+"""Goes up when a packed weight of the same kind would hold other values or another order: compiled
+files of another number are used without their packed weights (tests/test_compile.py notices)."""
+
+RELEASE_AFTER = 8 << 20
+"""Bytes of mapped weights that are packed before their pages are given back."""
+
+Key = tuple[str, str]
+"""The name of a constant, and the kind of packing."""
+
+
+class _Entry(NamedTuple):
+    source: Array | None
+    memory: Any
+    lasting: bool
+
+
+class Packed:
+    """Packed weights by what they were made from, shared by all plans of a model."""
+
+    def __init__(
+        self, ready: Mapping[str, Array] | None = None, file: MappedFile | None = None
+    ) -> None:
+        """
+        Args:
+            ready: weights that a compiled file holds packed, by `stored_name`.
+            file: where the constants lie, if they are mapped and not in memory of their own.
+        """
+        self.file = file
+        self._ready = ready or {}
+        self._table: dict[Key, _Entry] = {}
+        self._read = 0
+
+    def get(
+        self, source: Array | None, key: Key, make: Callable[[], Any], nbytes: int | None = None
+    ) -> Any:
+        """The memory made from `source` in the way that `key` names; made if it is new.
+
+        A constant that was folded for one input size may have another value at the next: the
+        array itself must be the same, not only its name.
+
+        Args:
+            nbytes: what it takes, if it depends on nothing but the file, which then may hold it.
+
+        Raises:
+            FormatError: the file holds it, but not of that size.
+        """
+        known = self._table.get(key)
+        if known is None or not same(known.source, source):
+            memory = self._mapped(key, nbytes) if nbytes else None
+            if memory is None:
+                memory = make()
+                self._count(source)
+            known = self._table[key] = _Entry(source, memory, bool(nbytes))
+        return known.memory
+
+    def _mapped(self, key: Key, nbytes: int | None) -> Any:
+        name = stored_name(key)
+        array = self._ready.get(name)
+        if array is None:
+            return None
+        if array.nbytes != nbytes:
+            raise FormatError(
+                f"tensor {name!r}: the layer needs {nbytes} bytes, the file holds {array.nbytes}; "
+                "compile the model again"
+            )
+        aligned = array.ctypes.data % 64 == 0  # not where a file was given as bytes
+        return _core.Memory.view(array) if aligned else _core.Memory(array)
+
+    def _count(self, source: Array | None) -> None:
+        self._read += source.nbytes if source is not None else 0
+        if self._read > RELEASE_AFTER:
+            self.release()
+
+    def release(self) -> None:
+        """Gives back the pages of mapped constants; they are read again when needed."""
+        self._read = 0
+        if self.file is not None:
+            self.file.release()
+
+    def keep(self, keys: Collection[Key]) -> None:
+        """Forgets all others."""
+        self._table = {key: entry for key, entry in self._table.items() if key in keys}
+
+    def lasting(self, keys: Collection[Key]) -> dict[str, Any]:
+        """What a compiled file holds of these, by its name there."""
+        return {
+            stored_name(key): entry.memory
+            for key, entry in self._table.items()
+            if key in keys and entry.lasting
+        }
+
+    @property
+    def nbytes(self) -> int:
+        return sum(entry.memory.nbytes for entry in self._table.values())
+
+    @property
+    def mapped_nbytes(self) -> int:
+        """Of these, the bytes that lie in a mapped file."""
+        return sum(e.memory.nbytes for e in self._table.values() if not e.memory.owned)
+
+
+PREFIX = "cnnrt.packed."
+"""Begins the name of every packed weight in a compiled file."""
+
+
+def stored_name(key: Key) -> str:
+    """The name of a packed weight in a compiled file."""
+    name, kind = key
+    return f"{PREFIX}{kind}:{name}"
