@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from . import convert, demo, run
+from . import compile as compile_, convert, demo, run
 
 
 class Command(Protocol):
@@ -26,5 +26,10 @@ class Command(Protocol):
         """
 
 
-COMMANDS: dict[str, Command] = {"run": run, "convert": convert, "demo": demo}
+COMMANDS: dict[str, Command] = {
+    "run": run,
+    "convert": convert,
+    "compile": compile_,
+    "demo": demo,
+}
 """In the order in which `--help` lists them."""

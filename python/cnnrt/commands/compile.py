@@ -1,0 +1,62 @@
+"""`python -m cnnrt compile`: a model with its weights packed for this machine."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..graph import Array
+from ..model import Model, load
+from .common import count
+
+HELP = "write a file that loads faster: weights packed for this machine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Writes a model with its weights in the order in which this machine's kernels read them. "
+        "Loading that file maps them: nothing is packed, and all processes share the pages. It also "
+        "holds the model as it was, for other machines."
+    )
+    add = parser.add_argument
+    add("source", help="model.bin or an ONNX file")
+    add("-o", "--output", required=True, metavar="FILE", help="the file to write")
+    add(
+        "--shape",
+        type=count,
+        nargs="+",
+        metavar="N",
+        help="of the input, where the model leaves it open: batch, channels, height, width",
+    )
+    add("--tune", action="store_true", help="time the algorithms of 3x3 convolutions first")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Compiles a model.
+
+    Raises:
+        CnnrtError, OSError: the model cannot be loaded, or the file cannot be written.
+    """
+    model = load(options.source)
+    x = _input(model, options.shape) if options.shape else None
+    if options.tune:
+        model.tune(x)
+    model.save_compiled(options.output, x)
+    size = Path(options.output).stat().st_size
+    packed = model.memory().packed
+    print(f"wrote {options.output}: {size:,} bytes, {packed:,} of them packed for {model.isa}")
+    return 0
+
+
+def _input(model: Model, shape: list[int]) -> Array:
+    """An input of this shape.
+
+    Raises:
+        ShapeError: the model has several inputs.
+    """
+    if len(model.inputs) != 1:
+        raise ShapeError(f"--shape is for models of one input; this one has {len(model.inputs)}")
+    return np.zeros(shape, model.inputs[0].dtype)
