@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from . import compile as compile_, convert, demo, run
+from . import compile as compile_
+from . import convert, demo, run
 
 
 class Command(Protocol):
