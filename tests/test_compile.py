@@ -1,4 +1,4 @@
-"""Compiled files: weights packed, mapped and shared; what is damaged or another's is not believed."""
+"""Compiled files: weights packed, mapped and shared; what is damaged or foreign is no danger."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_sizes_left_open_must_be_given(model: cnnrt.Model, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-# Another machine, another version -------------------------------------------------------------------
+# Another machine, another version -----------------------------------------------------------------
 
 
 def test_every_tier_runs_it(model: cnnrt.Model, compiled: Path, x: Array, isa: str) -> None:
@@ -299,7 +299,7 @@ def as_halves(header: dict[str, Any]) -> None:
         (resized(lambda n: n - 16), "the layer needs"),
         (resized(lambda n: n + 16), "the layer needs"),
         (resized(lambda n: n - 4), "lines of 16 float32"),
-        (resized(lambda n: 0), "bytes, the file holds 0; compile the model again"),
+        (resized(lambda n: n - n), "bytes, the file holds 0; compile the model again"),
         (as_halves, "lines of 16 float32"),
         (compiled_document(packing=0), "packing: expected an integer"),
         (compiled_document(packing=True), "packing: expected an integer"),

@@ -15,7 +15,7 @@ PACKING = 1
 """Goes up when a packed weight of the same kind would hold other values or another order: compiled
 files of another number are used without their packed weights (tests/test_compile.py notices)."""
 
-RELEASE_AFTER = 8 << 20
+RELEASE_AFTER = 2 << 20
 """Bytes of mapped weights that are packed before their pages are given back."""
 
 Key = tuple[str, str]

@@ -18,8 +18,8 @@ HELP = "write a file that loads faster: weights packed for this machine"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Writes a model with its weights in the order in which this machine's kernels read them. "
-        "Loading that file maps them: nothing is packed, and all processes share the pages. It also "
-        "holds the model as it was, for other machines."
+        "Loading that file maps them: nothing is packed, and all processes share the pages. It "
+        "also holds the model as it was, for other machines."
     )
     add = parser.add_argument
     add("source", help="model.bin or an ONNX file")

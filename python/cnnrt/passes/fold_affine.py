@@ -10,6 +10,7 @@ import numpy as np
 
 from ..graph import Array, Graph, Node
 from ..lazy import lazy
+from .fold_norm import scaled_channels
 
 FOLDED = {"add", "sub", "mul", "div"}
 
@@ -87,5 +88,4 @@ def _fold(graph: Graph, layer: Node, node: Node, value: Array, constant: Array) 
 
 def _scaled(weight: Array, constant: Array, op: str) -> Array:
     value = np.broadcast_to(constant.reshape(-1).astype(np.float64), weight.shape[:1])
-    factor = value if op == "mul" else 1 / value
-    return (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+    return scaled_channels(weight, value if op == "mul" else 1 / value)

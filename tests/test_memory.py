@@ -1,0 +1,188 @@
+"""What a model takes of memory: as it says itself, and as the system sees it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cnnrt
+from cnnrt.arena import assign_offsets, peak_live
+from cnnrt.formats import write_model
+from cnnrt.graph import Array, Graph
+from cnnrt.lowering.tensors import Buffer
+from networks import network
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PROC = Path("/proc/self/status").exists()
+
+
+def wide(layers: int, channels: int) -> Graph:
+    """Convolutions with norms to be folded into them; weights far larger than activations."""
+    rng = np.random.default_rng(0)
+    constants: dict[str, Array] = {}
+    nodes = []
+    before = "x"
+    for i in range(layers):
+        constants[f"w{i}"] = rng.standard_normal((channels, channels, 3, 3), dtype=np.float32)
+        for name in ("scale", "bias", "mean", "var"):
+            constants[f"{name}{i}"] = np.ones(channels, np.float32)
+        norm = f"c{i} scale{i} bias{i} mean{i} var{i}"
+        nodes += [
+            (f"c{i}", "conv", f"{before} w{i}", {"pads": [1] * 4}),
+            (f"n{i}", "batch_normalization", norm),
+        ]
+        before = f"n{i}"
+    x = np.zeros((1, channels, 6, 6), np.float32)
+    return network({"x": x}, constants, *nodes, outputs=[before])
+
+
+def test_peak_live_is_a_bound_that_an_arena_can_reach() -> None:
+    def buffer(nbytes: int, first: int, last: int) -> Buffer:
+        made = Buffer(nbytes)
+        made.touch(first)
+        made.touch(last)
+        return made
+
+    chain = [buffer(64 * n, i, i + 1) for i, n in enumerate((1, 4, 2, 3))]
+    assert peak_live(chain) == 64 * 6
+    assert assign_offsets(chain) >= peak_live(chain)
+    assert peak_live([buffer(64, 0, 0), buffer(128, 1, 1), Buffer(1 << 20)]) == 128
+    assert peak_live([]) == 0
+
+
+def test_the_parts_add_up() -> None:
+    model = cnnrt.load(EXAMPLES / "efficientnet_lite0.bin", threads=1)
+    use = model.memory()
+    stored = sum(c.nbytes for c in model.graph.constants.values())
+    assert use.stored == use.stored_mapped == stored
+    assert 0.9 * stored < use.packed < 1.3 * stored, "no Winograd in it"
+    assert use.packed_mapped == 0
+    (plan,) = use.plans
+    assert plan.workspaces == 0 and use.activations == 0, "it has not run"
+    model(np.zeros((1, 3, 224, 224), np.float32))
+    use = model.memory()
+    (plan,) = use.plans
+    assert plan.workspaces == 1
+    assert plan.shapes == ((1, 3, 224, 224),)
+    assert 0 < plan.live <= plan.arena <= 1.2 * plan.live
+    assert use.total == use.private == use.packed + plan.arena + plan.scratch
+    assert use.lower_bound == use.packed + plan.live
+    text = str(use)
+    assert f"{use.packed / 1e6:.1f} MB  private" in text
+    assert f"{use.stored / 1e6:.1f} MB  mapped" in text
+    assert "1 plan, 1 workspace" in text
+
+
+def test_trim_gives_back_all_but_the_plan_used_last() -> None:
+    model = cnnrt.load(EXAMPLES / "lenet5.bin", threads=1)
+    results = {n: model(np.ones((n, 1, 28, 28), np.float32)) for n in (1, 2, 3)}
+    inner = model.run(np.ones((1, 1, 28, 28), np.float32), outputs=[next(iter(names(model)))])
+    before = model.memory()
+    assert len(before.plans) == 4
+    model.trim()
+    after = model.memory()
+    assert len(after.plans) == 1 and after.plans[0].workspaces == 0
+    assert after.plans[0].shapes == ((3, 1, 28, 28),)
+    assert after.packed == before.packed, "all plans have the same weights"
+    for n, y in results.items():
+        assert np.array_equal(model(np.ones((n, 1, 28, 28), np.float32)), y)
+    model.run(np.ones((1, 1, 28, 28), np.float32), outputs=[next(iter(names(model)))])
+    assert inner.size
+
+
+def names(model: cnnrt.Model) -> list[str]:
+    """Of the inner tensors."""
+    ends = {spec.name for spec in (*model.inputs, *model.outputs)}
+    return [name for name in model.graph.tensors() if name not in ends]
+
+
+def test_trim_forgets_weights_of_other_algorithms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = wide(2, 64)
+    small, large = cnnrt.Model(graph, algorithm="im2col"), cnnrt.Model(graph, algorithm="winograd4")
+    assert large.memory().packed > 3.5 * small.memory().packed
+    monkeypatch.setenv("CNNRT_CACHE", str(tmp_path))
+    x = np.ones((1, 64, 6, 6), np.float32)
+    model = cnnrt.Model(graph)
+    model.tune(x)
+    y = model(x)
+    model.trim()
+    chosen = {key[1] for key in model._packed._table}
+    assert len([kind for kind in chosen if not kind.startswith("bias")]) <= 2
+    assert np.array_equal(model(x), y)
+
+
+def test_plans_of_other_outputs_share_their_weights() -> None:
+    """Though each folds its norms by itself."""
+    model = cnnrt.Model(wide(3, 32))
+    x = np.ones((1, 32, 6, 6), np.float32)
+    packed = model.memory().packed
+    model.run(x, outputs=["n1"])
+    assert model.memory().packed == packed
+    model.run(x, outputs=["c1"])  # before its norm: other weights
+    assert model.memory().packed > packed
+
+
+def test_concurrent_runs_leave_a_bounded_pool() -> None:
+    model = cnnrt.load(EXAMPLES / "lenet5.bin", threads=1)
+    x = np.ones((16, 1, 28, 28), np.float32)
+    want = model(x)
+
+    def work(i: int) -> bool:
+        if i % 7 == 0:
+            model.trim()
+        return np.array_equal(model(x), want)
+
+    with ThreadPoolExecutor(24) as pool:
+        assert all(pool.map(work, range(300)))
+    import os
+
+    processors = os.cpu_count() or 1
+    assert all(plan.workspaces <= processors for plan in model.memory().plans)
+    model.trim()
+    assert model.memory().activations == 0
+
+
+MEASURE = """
+import sys
+import numpy as np
+import cnnrt
+
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
+
+before = status("VmHWM")
+model = cnnrt.load(sys.argv[1], threads=1, algorithm="im2col")
+x = np.ones([n if isinstance(n, int) else 1 for n in model.inputs[0].shape], np.float32)
+model(x)
+print(status("VmHWM") - before, model.memory().lower_bound, status("RssAnon"))
+"""
+
+
+@pytest.mark.skipif(not PROC, reason="the system does not tell what a process takes")
+def test_peak_of_load_and_run(tmp_path: Path) -> None:
+    """At most 1.3 times packed weights and live activations, though the weights are stored in
+    another order and norms are folded into them; of a compiled file hardly anything is private."""
+    path, compiled = tmp_path / "model.bin", tmp_path / "packed.bin"
+    write_model(path, wide(20, 256))  # 47 MB
+    cnnrt.load(path, algorithm="im2col").save_compiled(compiled)
+
+    def measure(file: Path) -> list[int]:
+        command = [sys.executable, "-c", MEASURE, str(file)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return [int(word) for word in result.stdout.split()]
+
+    peak, bound, private = measure(path)
+    assert 45e6 < bound < peak + 5e6
+    assert peak <= 1.3 * bound
+    peak, bound, private_compiled = measure(compiled)
+    assert peak <= 1.3 * bound
+    assert private - private_compiled > 0.9 * bound, "the packed weights are mapped"
