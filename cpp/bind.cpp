@@ -255,6 +255,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
              }),
              "source"_a)
         .def_static(
+            "empty",
+            [](int64_t nbytes) {
+                need(nbytes >= 0, "negative size");
+                return std::make_unique<Memory>(static_cast<size_t>(nbytes));
+            },
+            "nbytes"_a)
+        .def_static(
             "view",
             [](const py::buffer& source) {
                 const py::buffer_info info = source.request();
@@ -304,6 +311,18 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
             return to;
         },
         "weight"_a, "threads"_a = 1);
+    m.def(
+        "pack_planar_into",
+        [](Memory& to, int64_t block, const Floats& w, int threads) {
+            need(w.ndim() == 3, "weight must be [m, c, taps]");
+            const int64_t panel = 16 * w.shape(1) * w.shape(2);
+            need(block >= 0 && to.owned() &&
+                     (block + blocks(w.shape(0))) * panel * 4 <= static_cast<int64_t>(to.bytes()),
+                 "the memory is too small, or a view");
+            pack_planar(w.data(), w.shape(0), w.shape(1), w.shape(2), data(to) + block * panel,
+                        threads);
+        },
+        "to"_a, "block"_a, "weight"_a, "threads"_a = 1);
     m.def(
         "pack_depthwise",
         [](const Floats& w) {

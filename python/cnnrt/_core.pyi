@@ -15,6 +15,10 @@ class Memory:
 
     def __init__(self, source: Array) -> None: ...
     @staticmethod
+    def empty(nbytes: int) -> Memory:
+        """Memory of unspecified content."""
+
+    @staticmethod
     def view(source: Array | memoryview) -> Memory:
         """Memory that is not copied: `source` begins on a 64-byte boundary, and at least 64 bytes
         that may be read follow it."""
@@ -32,6 +36,9 @@ def pack_conv_grouped(
     weight: Array, group: int, window: Sequence[int], span: int, threads: int = 1
 ) -> Memory: ...
 def pack_planar(weight: Array, threads: int = 1) -> Memory: ...
+def pack_planar_into(to: Memory, block: int, weight: Array, threads: int = 1) -> None:
+    """As `pack_planar`, into existing memory from a block of 16 outputs on."""
+
 def pack_depthwise(weight: Array) -> Memory: ...
 def pack_winograd(weight: Array, g: Array, threads: int = 1) -> Memory: ...
 

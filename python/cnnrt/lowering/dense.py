@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from .. import _core
-from ..graph import Node
+from ..graph import Array, Node
 from . import Lowering, epilogue, lowers
 from .tensors import BLOCK, ceil_div
+
+PART = 16 << 20
+"""Bytes of a weight that are packed at a time."""
 
 
 def linear_step(node: Node, to: Lowering, note: str) -> None:
@@ -23,7 +27,7 @@ def linear_step(node: Node, to: Lowering, note: str) -> None:
         key,
         "linear",
         ceil_div(columns, BLOCK) * BLOCK * depth,
-        lambda w: _core.pack_planar(w.reshape(columns, depth, 1), to.threads),
+        lambda w: _pack(w.reshape(columns, depth, 1), to),
     )
     y = to.new_plain(node.outputs[0])
     weight_bytes = columns * depth * 4
@@ -47,6 +51,21 @@ def linear_step(node: Node, to: Lowering, note: str) -> None:
         note=note,
         work=to.machine.time_overlapped(compute, weight_bytes / bandwidth),
     )
+
+
+def _pack(weight: Array, to: Lowering) -> Any:
+    """Large weights part by part: no more than one part of those stored is in memory besides those
+    packed. (VGG-16's first layer has 411 MB.)"""
+    columns, depth, _ = weight.shape
+    rows = max(1, PART // (depth * 4 * BLOCK)) * BLOCK
+    if columns <= rows:
+        return _core.pack_planar(weight, to.threads)
+    memory = _core.Memory.empty(ceil_div(columns, BLOCK) * BLOCK * depth * 4)
+    for first in range(0, columns, rows):
+        part = weight[first : first + rows]
+        _core.pack_planar_into(memory, first // BLOCK, part, to.threads)
+        to.packed.release()
+    return memory
 
 
 @lowers("linear")
