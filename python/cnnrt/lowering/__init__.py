@@ -97,6 +97,8 @@ class Lowering:
         self.externals: list[TensorType] = []
         self.choices: dict[str, Any] = {}
         """What a lowering has decided about a node, kept between border and step."""
+        self.windows: dict[str, Any] = {}
+        """The windows of convolutions, by the tensor that they make."""
         self._plain: dict[str, Plain] = {}
         self._blocked: dict[str, Blocked] = {}
         self._views: dict[str, Strided] = {}

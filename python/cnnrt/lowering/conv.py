@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,8 +59,11 @@ def three(values: tuple[int, ...], fill: int) -> tuple[int, int, int]:
 
 
 def windows_of(node: Node, to: Lowering) -> Windows:
-    x, weight = to.type(node.inputs[0]).shape, to.type(node.inputs[1]).shape
-    return resolve_windows(node, x[2:], kernel=weight[2:])
+    known: Windows | None = to.windows.get(node.outputs[0])
+    if known is None:
+        x, weight = to.type(node.inputs[0]).shape, to.type(node.inputs[1]).shape
+        known = to.windows[node.outputs[0]] = resolve_windows(node, x[2:], kernel=weight[2:])
+    return known
 
 
 def choose(node: Node, to: Lowering) -> Choice | None:
@@ -248,6 +252,7 @@ class Band(NamedTuple):
     stop_tap: int
 
 
+@lru_cache(256)
 def row_bands(w: Windows) -> list[Band]:
     """The output cut into bands of rows by the taps that meet the image there.
 
@@ -359,16 +364,13 @@ def _im2col_band(
             "windows": to.table(table),
             "group": group_c if by_lanes else 0,
         }
-    offsets = [
-        b * x.block
-        + kd * dilation[0] * x.plane
-        + kh * dilation[1] * x.row
-        + kw * dilation[2] * BLOCK
-        for b in range(blocks_read)
+    tap_offsets = [
+        kd * dilation[0] * x.plane + kh * dilation[1] * x.row + kw * dilation[2] * BLOCK
         for kd in range(kernel[0])
         for kh in range(kernel[1])
         for kw in range(kernel[2])
     ]
+    offsets = [b * x.block + tap for b in range(blocks_read) for tap in tap_offsets]
     out_d, all_rows, out_w = y.spatial
     out_h = band.stop - band.first
     share = out_h * kernel[1] / (all_rows * three(w.kernel, 1)[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,24 +117,24 @@ class Blocked:
     def c(self) -> int:
         return self.type.shape[1]
 
-    @property
+    @cached_property
     def blocks(self) -> int:
         return ceil_div(self.c, BLOCK)
 
-    @property
+    @cached_property
     def spatial(self) -> tuple[int, int, int]:
         d, h, w = (1, 1, *self.type.shape[2:])[-3:]
         return d, h, w
 
-    @property
+    @cached_property
     def row(self) -> int:
         return (self.spatial[2] + self.border.w) * BLOCK
 
-    @property
+    @cached_property
     def plane(self) -> int:
         return (self.spatial[1] + self.border.h) * self.row
 
-    @property
+    @cached_property
     def block(self) -> int:
         return (self.spatial[0] + self.border.d) * self.plane
 
