@@ -12,6 +12,7 @@ from cnnrt import Model, ops
 from cnnrt.errors import GraphError, ShapeError
 from cnnrt.graph import Graph, Node, TensorSpec
 from cnnrt.passes import prepare, specialise
+from networks import network
 
 RNG = np.random.default_rng(0)
 
@@ -109,6 +110,17 @@ def test_norm_stays_where_the_convolution_has_other_readers() -> None:
     graph = b.graph(b("add", b.norm(conv, 16), conv))
     assert fused(graph) == ["conv", "conv", "add"]
     check(graph)
+
+
+@pytest.mark.parametrize("wrong", ["scale", "var", "w"])
+def test_norm_of_other_sizes_is_refused_not_folded(wrong: str) -> None:
+    x = np.zeros((1, 4, 5, 5), np.float32)
+    sizes = {"scale": (4,), "bias": (4,), "mean": (4,), "var": (4,), "w": (4, 4, 3, 3)}
+    sizes[wrong] = (8, *sizes[wrong][1:])
+    constants = {name: np.ones(size, np.float32) for name, size in sizes.items()}
+    nodes = ("c", "conv", "x w"), ("y", "batch_normalization", "c scale bias mean var")
+    with pytest.raises(ShapeError, match="batch_normalization"):
+        Model(network({"x": x}, constants, *nodes))
 
 
 def test_norm_alone_is_a_depthwise_convolution() -> None:

@@ -38,7 +38,8 @@ def fold_affine(graph: Graph) -> None:
         ):
             continue
         per_channel = _per_channel(value, layer, graph.constants[layer.inputs[1]])
-        if per_channel is None:
+        biases = [graph.constants[name] for name in layer.inputs[2:] if name]
+        if per_channel is None or any(b.shape != per_channel.shape for b in biases):
             continue
         _fold(graph, layer, node, per_channel, value)
         layer.outputs[0] = node.outputs[0]

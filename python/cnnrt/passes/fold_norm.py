@@ -36,6 +36,11 @@ def fold_norm(graph: Graph) -> None:
             or any(s is None for s in statistics)
         ):
             continue
+        # Sizes are checked when shapes are inferred, which is later: what does not fit stays.
+        biases = [graph.constants[name] for name in conv.inputs[2:] if name]
+        channels = graph.constants[conv.inputs[1]].shape[:1]
+        if any(s is not None and s.shape != channels for s in (*statistics, *biases)):
+            continue
         _fold(graph, conv, node, [s for s in statistics if s is not None])
         conv.outputs[0] = node.outputs[0]
         producers[node.outputs[0]] = conv
