@@ -73,6 +73,15 @@ def lazy(
     return cast(Array, LazyArray(shape, dtype, function, arguments))
 
 
+def stored_nbytes(array: Array) -> int:
+    """Bytes of an array, or of those that a lazy one is computed from."""
+    if isinstance(array, LazyArray):
+        return sum(
+            stored_nbytes(a) for a in array.arguments if isinstance(a, (np.ndarray, LazyArray))
+        )
+    return array.nbytes
+
+
 def same(a: Any, b: Any) -> bool:
     """Whether two arrays are one, or are computed in the same way from the same arrays."""
     if a is b:

@@ -15,6 +15,7 @@ from . import _core, formats, tuning
 from .cost import ALGORITHMS
 from .errors import GraphError, ShapeError
 from .graph import Array, Graph, TensorSpec
+from .lazy import stored_nbytes
 from .memory import MemoryUse
 from .packed import PACKING, Packed
 from .passes import prepare
@@ -273,6 +274,8 @@ class Model:
             self._plans.clear()
             self._last = None
         self._plan_ahead()
+        with self._lock:
+            self._forget()
         return found
 
     def variant(self, algorithm: str) -> Model:
@@ -298,13 +301,13 @@ class Model:
         if x is not None:
             self.plan_for(self._arrays(x))
         with self._lock:
+            if not self._plans:
+                raise GraphError(
+                    "the model leaves the sizes of its inputs open: give an input of the size to "
+                    "compile for (cnnrt compile --shape ...)"
+                )
             keys = {key for plan in self._plans.values() for key in plan.weights}
             memories = self._packed.lasting(keys)
-        if not self._plans:
-            raise GraphError(
-                "the model leaves the sizes of its inputs open: give an input of the size to "
-                "compile for (cnnrt compile --shape ...)"
-            )
         weights = {name: np.frombuffer(m, np.float32) for name, m in memories.items()}
         asked = {n.name: self._algorithm_of(n.name) for n in self.graph.nodes if n.op == "conv"}
         formats.write_model(
@@ -322,7 +325,7 @@ class Model:
     def memory(self) -> MemoryUse:
         """What the model takes of memory, and the least that it could do with."""
         with self._lock:
-            stored = sum(c.nbytes for c in self.graph.constants.values())
+            stored = sum(stored_nbytes(c) for c in self.graph.constants.values())
             return MemoryUse(
                 stored=stored,
                 stored_mapped=stored if self._packed.file is not None else 0,
@@ -335,13 +338,15 @@ class Model:
         """Gives back what is not in use: idle workspaces, and all plans but the one used last with
         the weights that only they need. What is needed again is made again."""
         with self._lock:
+            used = self._last and self._last[1]  # by calls that do not come past the table
+            for plan in self._plans.values():
+                plan.core.trim()
             if self._plans:
-                last = self._last[1] if self._last else next(reversed(self._plans.values()))
-                for key, plan in list(self._plans.items()):
-                    plan.core.trim()
-                    if plan is not last:
-                        del self._plans[key]
-                self._packed.keep(last.weights)
+                key = next(
+                    (k for k, p in self._plans.items() if p is used), next(reversed(self._plans))
+                )
+                self._plans = OrderedDict({key: self._plans[key]})
+            self._forget()
             self._prepared = {k: g for k, g in self._prepared.items() if k == self._default_outputs}
             self._packed.release()
 
@@ -386,6 +391,11 @@ class Model:
             shapes.append(shape[: len(spec.shape)])
         self._plan(tuple(shapes), self._default_outputs)  # type: ignore[arg-type]
 
+    def _forget(self) -> None:
+        """Drops the packed weights that no plan uses, if there is a plan."""
+        if self._plans:
+            self._packed.keep({key for plan in self._plans.values() for key in plan.weights})
+
     def _plan(self, shapes: tuple[tuple[int, ...], ...], outputs: tuple[str, ...]) -> Plan:
         key = (shapes, outputs)
         with self._lock:
@@ -404,6 +414,7 @@ class Model:
                 self._plans[key] = plan
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
+                    self._forget()
                 self._packed.release()
             else:
                 self._plans.move_to_end(key)

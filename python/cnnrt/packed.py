@@ -110,6 +110,8 @@ class Packed:
     @property
     def mapped_nbytes(self) -> int:
         """Of these, the bytes that lie in a mapped file."""
+        if self.file is None:
+            return 0
         return sum(e.memory.nbytes for e in self._table.values() if not e.memory.owned)
 
 
