@@ -29,7 +29,8 @@ void border(const BorderArgs& g, const Context& context, int64_t begin, int64_t 
                 if (h == ((block + d) % 2 ? g.h - 1 : 0)) clear(plane - before, before);
                 if (h + 1 < g.h) clear(plane + h * g.y.row + g.w * 16, between_rows);
             }
-        if (n + 1 == g.n && h + 1 == g.h) clear(y + g.n * g.y.image - between_blocks, between_blocks);
+        if (n + 1 == g.n && h + 1 == g.h)
+            clear(y + g.n * g.y.image - between_blocks, between_blocks);
     }
 }
 
