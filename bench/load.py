@@ -51,6 +51,7 @@ def main() -> None:
     cache = cache_folder(args.cache)
     result = report.header({"threads": args.threads, "rounds": args.rounds})
     result["rows"] = []
+    states: list[str] = []
     columns = ("file", "import ms", "to first result ms", "load ms", "first run ms", "peak MB")
     print("| network | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
     for name in args.networks:
@@ -62,15 +63,21 @@ def main() -> None:
         ways = [Way(f"cnnrt, {kind}", "cnnrt", f) for kind, f in compiled(files.onnx).items()]
         ways += [Way(f"{e}, .onnx", e, files.onnx) for e in args.engines]
         measured: dict[str, list[dict[str, float]]] = {way.name: [] for way in ways}
+        barriers: list[float] = []
         for round_ in range(args.rounds + 1):
+            if args.threads > 1 and (barrier := report.measure_barrier(cache)()):
+                barriers.append(barrier["median"])
             for way in ways[round_ % len(ways) :] + ways[: round_ % len(ways)]:
                 found = measure(way, files.input, args.threads)
                 if round_:  # the first brings the files into the cache
                     measured[way.name].append(found)
         for way_name, rows in measured.items():
             print_row(name, way_name, rows)
-        result["rows"].append({"name": name, "threads": args.threads, "ways": measured})
+        states.append(f"{name} {report.barrier_text(barriers)}")
+        row = {"name": name, "threads": args.threads, "barrier_ns": barriers, "ways": measured}
+        result["rows"].append(row)
         report.save(args.out or report.default_out(cache, "load"), result)
+    print(f"barrier ns: {', '.join(states)}")
 
 
 def compiled(onnx: Path) -> dict[str, Path]:
