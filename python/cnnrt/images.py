@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +18,25 @@ SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif"),
 )
 """Endings of the names of files that are taken for pictures when a folder is searched."""
+
+
+def image_files(names: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The files named, and the pictures in the folders named and below, sorted by path.
+
+    Raises:
+        ImageError: a folder holds none.
+    """
+    files: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            raise ImageError(f"{name}: no images in this folder")
+        files += found
+    return files
 
 
 def open_image(

@@ -9,7 +9,6 @@ kept on disk by CPU, instruction set and layer shape.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import atomic_write
+from .files import atomic_write, cache_folder
 from .graph import Array, Graph
 
 if TYPE_CHECKING:
@@ -28,12 +27,8 @@ ROUNDS = 5
 
 
 def cache_file() -> Path:
-    """Where timings are kept: tuning.json in `CNNRT_CACHE`, or in the user's cache folder."""
-    folder = os.environ.get("CNNRT_CACHE")
-    if folder is None:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = str(Path(base) / "cnnrt")
-    return Path(folder) / "tuning.json"
+    """Where timings are kept."""
+    return cache_folder() / "tuning.json"
 
 
 def tune(model: Model, inputs: Sequence[Array]) -> dict[str, str]:

@@ -7,10 +7,9 @@ import dataclasses
 import io
 import json
 import os
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,12 @@ from PIL import Image
 from ..errors import GraphError, ImageError
 from ..files import atomic_write
 from ..graph import Array
-from ..images import SUFFIXES
+from ..images import image_files
 from ..model import Classification, Model, load
+from ..progress import progress_bar
 from .common import complain, count
 
 HELP = "name what is in images"
-
-SHOW_PROGRESS = 5
-"""Images from which on a progress bar is worth its line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,60 +82,31 @@ def execute(options: argparse.Namespace) -> int:
     # Here what Pillow only warns of, a picture of 90 million pixels and more, is an error.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     model = load(options.model, threads=options.threads)
-    files = _image_files(options.images)
+    files = image_files(options.images)
     _warm_up(model)
     documents: list[dict[str, Any]] = []
     results: list[Result] = []
     failed = False
-    iterator, write = _progress(files)
-    for file in iterator:
-        try:
-            result = _result(model, file, options.top)
-        except ImageError as error:
-            complain(error)
-            failed = True
-            continue
-        if options.json:
-            documents.append(result.to_json())
-        else:
-            write(str(result))
-        if options.output:
-            results.append(result)
+    with progress_bar(len(files)) as bar:
+        for file in files:
+            bar.update(1)
+            try:
+                result = _result(model, file, options.top)
+            except ImageError as error:
+                complain(error)
+                failed = True
+                continue
+            if options.json:
+                documents.append(result.to_json())
+            else:
+                bar.write(str(result))
+            if options.output:
+                results.append(result)
     if options.json:
         print(json.dumps(documents, indent=2, ensure_ascii=False))
     if options.output:
         _save(results, options.output)
     return int(failed)
-
-
-def _image_files(names: Iterable[str]) -> list[Path]:
-    """The images named, and those in the folders named.
-
-    Raises:
-        ImageError: a folder holds none.
-    """
-    files: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not found:
-            raise ImageError(f"{name}: no images in this folder")
-        files += found
-    return files
-
-
-def _progress(files: list[Path]) -> tuple[Iterable[Path], Callable[[str], None]]:
-    """The files, with a progress bar on a terminal if tqdm is installed; and how to print then."""
-    if len(files) < SHOW_PROGRESS or not sys.stderr.isatty():
-        return files, print
-    try:
-        from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
-    except ImportError:
-        return files, print
-    return tqdm(files, unit="image"), tqdm.write
 
 
 def _warm_up(model: Model) -> None:
