@@ -204,15 +204,24 @@ class Model:
             ImageError: it cannot be read as an image.
             GraphError: the model does not say how an image becomes its input.
         """
+        scores = self(self.input_from(image))
+        if isinstance(scores, dict):
+            scores = scores[self._default_outputs[0]]
+        return self.classes(scores, top)
+
+    def input_from(self, image: Any) -> Array:
+        """The network's input for one image, float32 (1, C, h, w), by the model's preprocessing.
+
+        Raises:
+            ImageError: it cannot be read as an image.
+            GraphError: the model does not say how an image becomes its input.
+        """
         if self.preprocessing is None:
             raise GraphError(
                 "this model does not say how an image becomes its input: no preprocessing was "
                 "given when it was converted (cnnrt convert --size ... --mean ... --std ...)"
             )
-        scores = self(self.preprocessing(image))
-        if isinstance(scores, dict):
-            scores = scores[self._default_outputs[0]]
-        return self.classes(scores, top)
+        return self.preprocessing(image)
 
     def classes(self, scores: Array, top: int = 5) -> list[Classification]:
         """The `top` likeliest classes by the network's scores (or probabilities) for one image."""
@@ -349,6 +358,20 @@ class Model:
             self._forget()
             self._prepared = {k: g for k, g in self._prepared.items() if k == self._default_outputs}
             self._packed.release()
+
+    def sibling(self, graph: Graph) -> Model:
+        """A model of another graph with the settings and the preprocessing of this one."""
+        return Model(
+            graph,
+            preprocessing=self.preprocessing,
+            threads=self.threads,
+            algorithm=self._algorithms or self._algorithm,
+            isa=self.isa,
+        )
+
+    def settings(self) -> str:
+        """What the last bits of the results depend on, besides the network."""
+        return f"{self.isa} {self._algorithm} {sorted(self._algorithms.items())}"
 
     def plan_for(self, arrays: Sequence[Array]) -> Plan:
         """The plan that inputs of these shapes run by."""

@@ -1,0 +1,156 @@
+"""Where a network ends and its classifier begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import GraphError
+from .graph import Array, Graph, Node
+from .passes.infer import infer
+from .passes.linearise import linearise
+from .passes.rewrite import rewrite
+
+SAME_SCORES = {
+    *("identity", "dropout", "cast", "reshape", "flatten", "squeeze", "unsqueeze"),
+    *("softmax", "log_softmax", "sigmoid"),
+}
+"""What may follow a classifier: the order of the classes stays."""
+
+SAME_VALUES = {"identity", "dropout", "reshape", "flatten", "squeeze", "unsqueeze"}
+"""What may lie between the pooling and the classifier."""
+
+POOLED_SCORES = {"relu", "clip"}
+"""What may besides lie between a classifier that is a convolution and the pooling after it."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The last layer of a network, which makes one score per class out of features."""
+
+    name: str
+    """Of the node."""
+    features: str
+    """The tensor that it reads: (N, K); (N, K, h, w) for a convolution."""
+    maps: str | None
+    """A tensor (N, K, h, w) whose mean over space is the features: the input of the global average
+    pooling. None: the features are made in another way."""
+    weight: Array
+    """(classes, K)."""
+    bias: Array
+    """(classes,)."""
+
+
+def find_classifier(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Classifier:
+    """The classifier that makes a network's first output: a linear layer, or a 1x1 convolution
+    beside global pooling.
+
+    Args:
+        graph: as it was read, before any pass.
+        shapes: of the inputs.
+
+    Raises:
+        GraphError: the output does not come straight from such a layer.
+        ShapeError: the network does not take these shapes.
+    """
+    output = graph.outputs[0].name
+    typed = graph.ending_at([output]).copy()
+    infer(typed, shapes)
+    linearise(typed)
+    rewrite(typed)
+    search = _Search(typed, output)
+    found = search.classifier()
+    if found.features not in set(graph.tensors()):
+        raise search.missing(f"the input of {found.name!r} is made by a pass")
+    return found
+
+
+class _Search:
+    """Walks up from the output of a graph whose types are known."""
+
+    def __init__(self, graph: Graph, output: str) -> None:
+        self.graph = graph
+        self.output = output
+        self.producers = graph.producers()
+
+    def classifier(self) -> Classifier:
+        name, pooled, activated = self.output, False, False
+        while True:
+            node = self.producers.get(name)
+            if node is None:
+                raise self.missing(f"nothing before {name!r} is one")
+            if node.op == "linear" and not activated:
+                return self._linear(node)
+            if node.op == "conv":
+                return self._conv(node, pooled=pooled, activated=activated)
+            if self._pools(node):
+                pooled = True
+            elif node.op in POOLED_SCORES:
+                activated = True
+            elif node.op not in SAME_SCORES:
+                raise self.missing(f"{node.name!r} ({node.op}) is met first")
+            name = node.inputs[0]
+
+    def missing(self, reason: str) -> GraphError:
+        return GraphError(
+            f"the output {self.output!r} of {self.graph.name!r} does not come from a classifier, a "
+            f"linear layer or 1x1 convolution: {reason}; name a layer instead"
+        )
+
+    def _linear(self, node: Node) -> Classifier:
+        weight = self.graph.constants.get(node.inputs[1])
+        if weight is None:
+            raise self.missing(f"the weight of {node.name!r} is computed")
+        if self.graph.types[node.inputs[0]].rank != 2:
+            raise self.missing(f"{node.name!r} is applied at many places")
+        return self._found(node, weight, self._maps(node.inputs[0]))
+
+    def _conv(self, node: Node, *, pooled: bool, activated: bool) -> Classifier:
+        weight = self.graph.constants.get(node.inputs[1])
+        x = self.graph.types[node.inputs[0]].shape
+        if weight is None or len(x) != 4 or node["group"] != 1 or weight.shape[2:] != (1, 1):
+            raise self.missing(f"the convolution {node.name!r} is another one")
+        if x[2:] == (1, 1) and not activated:
+            return self._found(node, weight, self._maps(node.inputs[0]))
+        if not pooled:
+            raise self.missing(f"no pooling follows the convolution {node.name!r}")
+        return self._found(node, weight, node.inputs[0])
+
+    def _found(self, node: Node, weight: Array, maps: str | None) -> Classifier:
+        classes = len(weight)
+        bias = np.zeros(classes, weight.dtype)
+        if len(node.inputs) > 2 and node.inputs[2]:
+            constant = self.graph.constants.get(node.inputs[2])
+            if constant is None:
+                raise self.missing(f"the bias of {node.name!r} is computed")
+            bias = constant
+        return Classifier(node.name, node.inputs[0], maps, weight.reshape(classes, -1), bias)
+
+    def _maps(self, name: str) -> str | None:
+        """The input of the global average pooling that makes a tensor, if that is how it is made
+        and its channels keep their order."""
+        while (node := self.producers.get(name)) is not None:
+            if self._pools(node):
+                return node.inputs[0]
+            x, y = (self.graph.types[n].shape for n in (node.inputs[0], node.outputs[0]))
+            channels = [size for size in x[1:] if size != 1], [size for size in y[1:] if size != 1]
+            if node.op not in SAME_VALUES or channels[0] != channels[1]:
+                return None
+            name = node.inputs[0]
+        return None
+
+    def _pools(self, node: Node) -> bool:
+        """Whether a node takes the mean over all of the space of (N, C, h, w)."""
+        shape = self.graph.types[node.inputs[0]].shape if node.inputs else ()
+        if len(shape) != 4:
+            return False
+        if node.op == "global_average_pool":
+            return True
+        return (
+            node.op == "average_pool"
+            and tuple(node["kernel_shape"]) == shape[2:]
+            and not any(node["pads"] or ())
+            and self.graph.types[node.outputs[0]].shape[2:] == (1, 1)
+        )

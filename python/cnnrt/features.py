@@ -1,0 +1,266 @@
+"""Features: what a network makes of an image before its classifier, or at any other layer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import ops
+from .classifier import find_classifier
+from .errors import GraphError
+from .feature_cache import FeatureCache, digest
+from .formats import write_model
+from .graph import Array, Dim, Graph, Node, TensorSpec
+from .images import image_files
+from .model import Model, Source, as_input, load
+from .passes.infer import infer
+from .preprocessing import Preprocessing
+from .progress import ProgressBar, progress_bar
+
+AUTO = "auto"
+
+NOMINAL_SIDE = 224
+"""Pixels of a side that an input leaves free: to learn how many axes a tensor has, any will do
+that a network takes."""
+
+
+class FeatureExtractor:
+    """The part of a network that ends at one layer, as a function from images to features.
+
+    Transfer learning takes features from just before the classifier (Donahue et al., DeCAF, 2014):
+    what was learnt from a million photos tells other things apart too.
+
+        extractor = cnnrt.FeatureExtractor("model.bin")
+        x = extractor("photos/")  # float32 (images, features)
+        maps = cnnrt.FeatureExtractor("model.bin", "layer3.1.relu")("photo.png")
+
+    Only what the layer needs is computed. An image has the same features, to the bit, in any batch.
+
+    Attributes:
+        layer: name of the tensor that the features are, or that they are the mean of.
+        pooled: whether they are its mean over space (over tokens, if it has three axes).
+        model: the part of the network, of one output.
+        batch_size: images per run.
+    """
+
+    def __init__(
+        self,
+        model: Model | Source,
+        layer: str = AUTO,
+        *,
+        pool: bool | None = None,
+        batch_size: int = 16,
+        cache: bool = False,
+    ) -> None:
+        """Cuts a network.
+
+        Args:
+            model: a loaded model, or a file to be loaded.
+            layer: the name of a layer, as `Model.run` takes it; "auto": the input of the
+                classifier, which is the last linear layer, or the last 1x1 convolution beside
+                global pooling.
+            pool: whether to take the mean over all axes but image and channels; None: for "auto".
+            batch_size: images per run, for a network that leaves it free.
+            cache: keeps the features of files on disk (`CNNRT_CACHE`, or the user's cache folder),
+                by the contents of network and file, so that they are computed only once.
+
+        Raises:
+            GraphError: there is no such layer; the layer does not have a row for each image; with
+                "auto": the network does not end in a classifier; the network has several inputs.
+            ValueError: `batch_size` is less than 1.
+        """
+        whole = model if isinstance(model, Model) else load(model)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if len(whole.inputs) != 1:
+            raise GraphError(f"features are of one input; this network has {len(whole.inputs)}")
+        shape = input_shape(whole.inputs[0], whole.preprocessing)
+        shapes = {whole.inputs[0].name: shape}
+        pool = layer == AUTO if pool is None else pool
+        self.layer = find_classifier(whole.graph, shapes).features if layer == AUTO else layer
+        graph, self.pooled = _cut(whole.graph, shape, self.layer, pool)
+        self.model = whole.sibling(graph)
+        batch = whole.inputs[0].shape[0]
+        self.batch_size = batch if isinstance(batch, int) else batch_size
+        self._fixed_batch = isinstance(batch, int)
+        self._cache = FeatureCache(self._digest()) if cache else None
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        """Of the features of one image; a named size depends on that of the image."""
+        return self.model.outputs[0].shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the features."""
+        return self.model.outputs[0].dtype
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of all layers up to this one; each can be asked for."""
+        return list(self.model.graph.tensors())[1:]
+
+    def __call__(self, images: Any, *, progress: bool | None = None) -> Array:
+        """The features of one or many images.
+
+        Args:
+            images: a file; a folder, whose images are taken in the order of their paths
+                (`cnnrt.image_files` lists them); a PIL image; an array of uint8 and of shape
+                (H, W), (H, W, 3) or, for several images, (N, H, W, 3); a sequence of these; or an
+                array that is the network's input already, float32 (N, C, h, w).
+            progress: shows a bar on stderr, where tqdm is installed; None: if that is a terminal.
+
+        Returns:
+            An array (N, *shape), a row for each image.
+
+        Raises:
+            ImageError: one cannot be read as an image; a folder holds none.
+            ShapeError: an array is not what the network takes.
+            GraphError: the model does not say how an image becomes its input.
+        """
+        spec = self.model.inputs[0]
+        is_array = isinstance(images, np.ndarray)
+        if is_array and (images.dtype != np.uint8 or spec.dtype == np.uint8):
+            return self._of_inputs(images, progress)
+        return self._of_images(_listed(images), progress)
+
+    # --------------------------------------------------------------------------------------------
+
+    def _of_inputs(self, x: Array, progress: bool | None) -> Array:
+        spec = self.model.inputs[0]
+        checked = as_input(TensorSpec(spec.name, ("batch", *spec.shape[1:]), spec.dtype), x)
+        parts = []
+        with progress_bar(len(checked), show=progress) as bar:
+            for start in range(0, len(checked), self.batch_size):
+                parts.append(self._run(checked[start : start + self.batch_size], bar))
+        return self._joined(parts)
+
+    def _of_images(self, images: Sequence[Any], progress: bool | None) -> Array:
+        known, digests = self._known(images)
+        missing = [i for i in range(len(images)) if i not in known]
+        # Pillow lets other threads go on while it decodes and resizes.
+        with (
+            progress_bar(len(images), show=progress) as bar,
+            ThreadPoolExecutor(self.model.threads) as pool,
+        ):
+            bar.update(len(known))
+            try:
+                for start in range(0, len(missing), self.batch_size):
+                    batch = missing[start : start + self.batch_size]
+                    inputs = list(pool.map(self.model.input_from, (images[i] for i in batch)))
+                    known |= zip(batch, self._run(np.concatenate(inputs), bar), strict=True)
+                    for i in batch:
+                        if self._cache and i in digests:
+                            self._cache.add(digests[i], known[i])
+            finally:
+                if self._cache:
+                    self._cache.flush()
+        return self._joined([known[i][None] for i in range(len(images))])
+
+    def _known(self, images: Sequence[Any]) -> tuple[dict[int, Array], dict[int, bytes]]:
+        """The features that the cache has, and the digests of all files, by place in `images`."""
+        known: dict[int, Array] = {}
+        digests: dict[int, bytes] = {}
+        for i, image in enumerate(images if self._cache else ()):
+            if isinstance(image, Path) and image.is_file():
+                digests[i] = digest(image.read_bytes())
+                assert self._cache
+                features = self._cache.get(digests[i])
+                if features is not None:
+                    known[i] = features
+        return known, digests
+
+    def _run(self, x: Array, bar: ProgressBar) -> Array:
+        """Features of one batch, filled up where the network has a fixed one."""
+        n = len(x)
+        if self._fixed_batch and n < self.batch_size:
+            x = np.concatenate([x, np.zeros((self.batch_size - n, *x.shape[1:]), x.dtype)])
+        y: Array = self.model(x)[:n]
+        bar.update(n)
+        return y
+
+    def _joined(self, parts: Sequence[Array]) -> Array:
+        if parts:
+            return np.concatenate(parts)
+        return np.empty((0, *(d if isinstance(d, int) else 0 for d in self.shape)), self.dtype)
+
+    def _digest(self) -> bytes:
+        """Of all that features depend on besides the image."""
+        content = write_model(None, self.model.graph, preprocessing=self.model.preprocessing)
+        assert content is not None
+        return digest(content, self.model.settings().encode())
+
+
+def input_shape(spec: TensorSpec, preprocessing: Preprocessing | None) -> tuple[int, ...]:
+    """The shape of an input for two images, or for as many as a network takes that fixes them.
+
+    Two, because a tensor's first axis then shows whether it is the images'.
+    """
+    size = preprocessing.size if preprocessing else (NOMINAL_SIDE, NOMINAL_SIDE)
+    channels = len(preprocessing.mean) if preprocessing else 3
+    free = (2, channels, *size)
+    return tuple(
+        d if isinstance(d, int) else free[i] if i < 4 else NOMINAL_SIDE
+        for i, d in enumerate(spec.shape)
+    )
+
+
+def _cut(graph: Graph, shape: tuple[int, ...], layer: str, pool: bool) -> tuple[Graph, bool]:
+    """The part of a graph that makes a layer, and the mean over its space; whether there is one.
+
+    Raises:
+        GraphError: there is no such layer, or its first axis is not that of the images.
+    """
+    cut = graph.ending_at([layer]).copy()
+    typed = cut.copy()
+    source = graph.inputs[0]
+    infer(typed, {source.name: shape})
+    found = typed.types[layer]
+    if found.rank < 1 or found.shape[0] != shape[0]:
+        raise GraphError(
+            f"layer {layer!r} has shape {list(found.shape)} for {shape[0]} images; features are "
+            "taken of layers whose first axis is the images'"
+        )
+    pool = pool and found.rank > 2
+    dims: tuple[Dim, ...] = found.shape[1:]
+    if pool:
+        # The channels are axis 1 of a convolution's output, the last axis of a list of tokens.
+        axes = [1] if found.rank == 3 else list(range(2, found.rank))
+        dims = (found.shape[2 if found.rank == 3 else 1],)
+        layer = _add_mean(cut, layer, axes)
+    elif any(isinstance(d, str) for d in source.shape[1:]):
+        dims = tuple(d if i == 0 else f"size_{i}" for i, d in enumerate(dims))
+    cut.outputs = [TensorSpec(layer, (source.shape[0], *dims), found.dtype)]
+    return cut, pool
+
+
+def _add_mean(graph: Graph, layer: str, axes: list[int]) -> str:
+    """Adds a mean over axes to a graph; returns its name."""
+    taken = {*graph.tensors(), *graph.constants}
+    name = f"{layer}.mean"
+    while name in taken or f"{name}.axes" in taken:
+        name += "_"
+    graph.constants[f"{name}.axes"] = np.array(axes, np.int64)
+    node = Node("reduce_mean", name, [layer, f"{name}.axes"], [name], {"keepdims": 0})
+    ops.complete(node)
+    graph.nodes.append(node)
+    return name
+
+
+def _listed(images: Any) -> list[Any]:
+    """One or many images, in files, folders or memory, as a list of them."""
+    if isinstance(images, (str, os.PathLike)):
+        return list(image_files([images]))
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    if not isinstance(images, Iterable):
+        return [images]
+    listed: list[Any] = []
+    for image in images:
+        listed += image_files([image]) if isinstance(image, (str, os.PathLike)) else [image]
+    return listed
