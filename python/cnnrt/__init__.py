@@ -10,8 +10,9 @@ model.run(x, outputs=["layer3.1.relu"])  # any inner tensor
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import kernels
 from .errors import (
@@ -33,16 +34,35 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0"
 
 
-def export(*args: Any, **kwargs: Any) -> None:
-    """Writes a PyTorch module to a file; see `cnnrt.exporting.export`."""
-    from .exporting import export as write  # noqa: PLC0415  (loads PyTorch)
+if TYPE_CHECKING:
+    from .adapting import Adaptation, adapt
+    from .exporting import export
+    from .features import FeatureExtractor
+    from .images import image_files
 
-    write(*args, **kwargs)
+_ON_DEMAND = {
+    "Adaptation": "adapting",
+    "FeatureExtractor": "features",
+    "adapt": "adapting",
+    "export": "exporting",
+    "image_files": "images",
+}
+"""What is imported when it is first used: running a network takes none of it, nor Pillow."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module 'cnnrt' has no attribute {name!r}")
+    value = getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
+    globals()[name] = value
+    return value
 
 
 __all__ = [
+    "Adaptation",
     "Classification",
     "CnnrtError",
+    "FeatureExtractor",
     "FormatError",
     "GraphError",
     "ImageError",
@@ -51,8 +71,10 @@ __all__ = [
     "ShapeError",
     "TensorSpec",
     "UnsupportedOperator",
+    "adapt",
     "export",
     "get_num_threads",
+    "image_files",
     "kernels",
     "load",
     "set_num_threads",

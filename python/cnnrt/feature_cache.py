@@ -17,7 +17,7 @@ SHARD = 1024
 """Images per file: what an interruption costs at most, about 10 s of a small network."""
 
 
-def digest(*parts: bytes) -> bytes:
+def digest(*parts: bytes | memoryview) -> bytes:
     """32 bytes that no other contents have."""
     total = hashlib.blake2b(digest_size=32)
     for part in parts:

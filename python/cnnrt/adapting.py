@@ -1,0 +1,320 @@
+"""Transfer learning: a new head for the frozen backbone of a trained network."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import formats, ops
+from .errors import GraphError, ImageError
+from .feature_cache import digest
+from .features import AUTO, FeatureExtractor
+from .graph import Array, Graph, Node, TensorSpec
+from .head import Head, fit_head, require_scikit_learn
+from .images import image_files, open_image
+from .model import Model, Source, probabilities
+
+PIXELS = 32
+"""Side of the pictures whose pixels stand beside the features in a comparison."""
+
+Folder = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a head says of images that it was not fitted on."""
+
+    how: str
+    """"test images", or "training images, each left out once" (cross-validation)."""
+    files: list[Path]
+    classes: Array
+    """The class of each image, int (images,)."""
+    probabilities: Array
+    """float64 (images, classes)."""
+
+    @property
+    def predictions(self) -> Array:
+        """The likeliest class of each image, int (images,)."""
+        return np.asarray(np.argmax(self.probabilities, axis=1))
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose likeliest class is theirs."""
+        return float(np.mean(self.predictions == self.classes))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the accuracy on other such images lies with 95 % confidence (Wilson, 1927)."""
+        n, p, z = len(self.files), self.accuracy, 1.96
+        centre, spread = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        return (centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)
+
+    @property
+    def confusion(self) -> Array:
+        """How many images of class i (row) were taken for class j (column), int (i, j)."""
+        count = self.probabilities.shape[1]
+        table = np.zeros((count, count), np.int64)
+        np.add.at(table, (self.classes, self.predictions), 1)
+        return table
+
+    def least_sure(self, count: int) -> list[int]:
+        """The images whose likeliest class has the lowest probability, that first, as indices."""
+        return [int(i) for i in np.argsort(self.probabilities.max(axis=1), kind="stable")[:count]]
+
+    def most_wrong(self, count: int) -> list[int]:
+        """The images taken for another class with the highest probability, that first."""
+        sure = self.probabilities.max(axis=1) * (self.predictions != self.classes)
+        return [int(i) for i in np.argsort(-sure, kind="stable")[:count] if sure[i] > 0]
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A network with a new head, and how well it does."""
+
+    model: Model
+    """The backbone with the new head, its labels and its preprocessing, ready to run."""
+    layer: str
+    """Where the backbone was cut."""
+    features: int
+    """Features of an image."""
+    training: int
+    """Images that the head was fitted on."""
+    strength: float
+    """Inverse strength of its L2 penalty, scikit-learn's C."""
+    measured: Measured | None
+    """None: there was nothing to measure on."""
+    pixels: Measured | None
+    """The same with pixels in place of features, if that was asked for."""
+    notice: str | None = None
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the classes."""
+        return list(self.model.labels or ())
+
+    def save(self, path: str | os.PathLike[str], *, float16: bool = False) -> None:
+        """Writes the network as model.bin.
+
+        Args:
+            path: where to.
+            float16: stores weights in half the space, which can change predictions; see
+                `cnnrt.formats.write_model`.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        formats.write_model(
+            path,
+            self.model.graph,
+            preprocessing=self.model.preprocessing,
+            labels=self.labels,
+            notice=self.notice,
+            float16=float16,
+        )
+
+
+def adapt(
+    model: Model | Source,
+    data: Folder,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    layer: str = AUTO,
+    test_split: float = 0.2,
+    test: Folder | None = None,
+    compare_pixels: bool = False,
+    threads: int | None = None,
+    batch_size: int = 16,
+    cache: bool = True,
+    progress: bool | None = None,
+) -> Adaptation:
+    """Gives a trained network a new head, which tells the classes of other images.
+
+    The features of all images are computed once with the frozen network; logistic regression on
+    them (scikit-learn) makes the head, the strength of its penalty chosen by cross-validation.
+
+    Args:
+        model: a network with preprocessing, or its file.
+        data: a folder with a folder of images for each class; their names become the labels.
+        output: where to write the new model.bin; None: it is only returned.
+        layer: where to cut the network; see `FeatureExtractor`. The mean over space is taken.
+        test_split: the share of each class's images that is kept for measuring. Which ones depends
+            on their contents alone. 0: the head is measured by cross-validation.
+        test: a folder like `data` to measure on, in place of `test_split`.
+        compare_pixels: also fits and measures the same head on the images' 32 x 32 pixels.
+        threads: how many to use, for a model that is given as a file; see `cnnrt.load`.
+        batch_size: images per run of the network.
+        cache: keeps features and heads on disk (`CNNRT_CACHE`, or the user's cache folder), by the
+            contents of network and images, so that only new images cost time.
+        progress: shows a bar on stderr, where tqdm is installed; None: if that is a terminal.
+
+    Raises:
+        ImageError: a folder holds fewer than two classes or an empty one, or an image is damaged.
+        GraphError: the network cannot be cut so, or says not how an image becomes its input.
+        ValueError: `test_split` is not in [0, 1).
+        ImportError: scikit-learn is not installed (``pip install 'cnnrt[adapt]'``).
+        OSError: the file cannot be written.
+    """
+    if not 0 <= test_split < 1:
+        raise ValueError(f"test_split must be at least 0 and less than 1, not {test_split}")
+    require_scikit_learn()
+    notice = None
+    if not isinstance(model, Model):
+        document = formats.read(model)
+        notice = document.metadata.get("notice")
+        model = Model(document.graph, preprocessing=document.preprocessing, threads=threads)
+    extractor = FeatureExtractor(model, layer, pool=True, batch_size=batch_size, cache=cache)
+    if len(extractor.shape) != 1:
+        raise GraphError(f"layer {extractor.layer!r} has no features of an image, only a number")
+    images = _Images.find(data, test, test_split)
+
+    x = extractor(images.files, progress=progress)
+    head, measured = _fit(x, images, cache)
+    pixels = None
+    if compare_pixels:
+        pixels = _fit(np.stack([_pixels(file) for file in images.files]), images, cache)[1]
+
+    adapted = model.sibling(_with_head(extractor.model.graph, head))
+    adapted.labels = images.labels
+    adaptation = Adaptation(
+        model=adapted,
+        layer=extractor.layer,
+        features=x.shape[1],
+        training=images.training,
+        strength=head.strength,
+        measured=measured,
+        pixels=pixels,
+        notice=notice,
+    )
+    if output is not None:
+        adaptation.save(output)
+    return adaptation
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Those to fit on, then those to measure on."""
+
+    labels: list[str]
+    files: list[Path]
+    classes: Array
+    training: int
+    """How many there are to fit on."""
+
+    @classmethod
+    def find(cls, data: Folder, test: Folder | None, test_split: float) -> _Images:
+        """The images in the folders; see `adapt`.
+
+        Raises:
+            ImageError: there are too few of something.
+        """
+        train = _folders(data)
+        held: dict[str, list[Path]] = {}
+        if test is not None:
+            held = _folders(test)
+            if unknown := sorted(held.keys() - train.keys()):
+                raise ImageError(f"{test}: {unknown[0]!r} is no class of {data}")
+        elif test_split:
+            train, held = _split(train, test_split)
+        labels = list(train)
+        files, classes = [], []
+        for part in (train, held):
+            for i, name in enumerate(labels):
+                files += part.get(name, [])
+                classes += [i] * len(part.get(name, ()))
+        return cls(labels, files, np.array(classes), sum(map(len, train.values())))
+
+
+def _folders(data: Folder) -> dict[str, list[Path]]:
+    """The images of each class, by its name, in alphabetical order.
+
+    Raises:
+        ImageError: there are not two classes, or one has no images.
+    """
+    folder = Path(data)
+    if not folder.is_dir():
+        raise ImageError(f"{data}: no such folder")
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+    if len(names) < 2:
+        raise ImageError(
+            f"{data}: has {len(names)} folders; expected one with images for each of two or more "
+            "classes"
+        )
+    return {name: image_files([folder / name]) for name in names}
+
+
+def _split(
+    classes: Mapping[str, Sequence[Path]], share: float
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """The images to fit and to measure on: of each class at least one, and `share` of it.
+
+    They are in the order of their digests: an image that is added moves few others to the other
+    side, and a copy of one is beside it.
+
+    Raises:
+        ImageError: a class has a single image.
+    """
+    train, held = {}, {}
+    for name, files in classes.items():
+        if len(files) < 2:
+            raise ImageError(
+                f"class {name!r} has one image; to keep some for measuring takes two (test_split=0 "
+                "keeps none)"
+            )
+        ordered = sorted(files, key=lambda file: digest(file.read_bytes()))
+        count = min(max(1, round(share * len(files))), len(files) - 1)
+        train[name], held[name] = ordered[count:], ordered[:count]
+    return train, held
+
+
+def _fit(x: Array, images: _Images, cache: bool) -> tuple[Head, Measured | None]:
+    """A head on features (or pixels), and how well it does on what it was not fitted on."""
+    n = images.training
+    head = fit_head(x[:n], images.classes[:n], cache=cache)
+    if n < len(x):
+        p = np.stack([probabilities(scores) for scores in _scores(head, x[n:])])
+        return head, Measured("test images", images.files[n:], images.classes[n:], p)
+    if head.held_out is None:
+        return head, None
+    how = "training images, each left out once"
+    return head, Measured(how, images.files, images.classes, head.held_out)
+
+
+def _with_head(backbone: Graph, head: Head) -> Graph:
+    """The graph of features with a linear layer after it."""
+    graph = backbone.copy()
+    taken = {*graph.tensors(), *graph.constants}
+
+    def unused(name: str) -> str:
+        while name in taken:
+            name += "_"
+        return name
+
+    features = graph.outputs[0]
+    scores, weight, bias = unused("head"), unused("head.weight"), unused("head.bias")
+    graph.constants |= {weight: head.weight, bias: head.bias}
+    node = Node("gemm", scores, [features.name, weight, bias], [scores], {"transB": 1})
+    ops.complete(node)
+    graph.nodes.append(node)
+    graph.outputs = [TensorSpec(scores, (features.shape[0], len(head.bias)))]
+    return graph
+
+
+def _scores(head: Head, x: Array) -> Array:
+    """What the head says of features: computed as it will be in the network, (images, classes)."""
+    features = TensorSpec("features", ("batch", x.shape[1]))
+    empty = Graph([features], [features], [], {}, "head")
+    scores: Array = Model(_with_head(empty, head), threads=1)(x)
+    return scores
+
+
+def _pixels(file: Path) -> Array:
+    """An image as a vector of 32 x 32 x 3 values from 0 to 1."""
+    from PIL import Image  # noqa: PLC0415
+
+    small = open_image(file, "RGB").resize((PIXELS, PIXELS), Image.Resampling.BOX)
+    return np.asarray(small, np.float32).reshape(-1) / 255
