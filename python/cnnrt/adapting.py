@@ -7,10 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from . import formats, ops
+from . import formats, ops, pages
 from .errors import GraphError, ImageError
 from .feature_cache import digest
 from .features import AUTO, FeatureExtractor
@@ -21,6 +22,9 @@ from .model import Model, Source, probabilities
 
 PIXELS = 32
 """Side of the pictures whose pixels stand beside the features in a comparison."""
+
+SHOWN, THUMBNAIL = 24, 160
+"""Images of each kind in a report, and the pixels of their longer side."""
 
 Folder = str | os.PathLike[str]
 
@@ -116,6 +120,57 @@ class Adaptation:
             notice=self.notice,
             float16=float16,
         )
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Writes an HTML page: accuracy, confusion matrix, the images it is least sure of.
+
+        Raises:
+            ImportError: Jinja is not installed (``pip install 'cnnrt[html]'``).
+            OSError: the file cannot be written.
+        """
+        measured = self.measured
+        groups: list[tuple[str, str, list[dict[str, Any]]]] = []
+        if measured:
+            sure = measured.most_wrong(SHOWN)
+            groups = [
+                (
+                    "Least sure of",
+                    "More images like these would teach it most.",
+                    [self._shown(measured, i) for i in measured.least_sure(SHOWN)],
+                ),
+                (
+                    "Sure, and wrong",
+                    "Look here for images in the wrong folder.",
+                    [self._shown(measured, i) for i in sure],
+                ),
+            ]
+        pages.write(
+            path,
+            "adapt.html",
+            title=f"{len(self.labels)} classes, told apart by {self.model.graph.name}",
+            labels=self.labels,
+            layer=self.layer,
+            features=self.features,
+            training=self.training,
+            strength=self.strength,
+            measured=measured,
+            confusion=measured.confusion.tolist() if measured else [],
+            pixels=self.pixels,
+            groups=groups,
+        )
+
+    def _shown(self, measured: Measured, i: int) -> dict[str, Any]:
+        """An image of the page."""
+        best = int(measured.predictions[i])
+        image = open_image(measured.files[i], "RGB")
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        return {
+            "picture": pages.picture(image),
+            "name": measured.files[i].name,
+            "label": self.labels[int(measured.classes[i])],
+            "taken_for": self.labels[best],
+            "probability": float(measured.probabilities[i, best]),
+        }
 
 
 def adapt(

@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
+from . import adapt, convert, demo, run
 from . import compile as compile_
-from . import convert, demo, run
 
 
 class Command(Protocol):
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "run": run,
     "convert": convert,
     "compile": compile_,
+    "adapt": adapt,
     "demo": demo,
 }
 """In the order in which `--help` lists them."""
