@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from . import formats, ops, pages
+from .cache import digest
 from .errors import GraphError, ImageError
-from .feature_cache import digest
 from .features import AUTO, FeatureExtractor
 from .graph import Array, Graph, Node, TensorSpec
 from .head import Head, fit_head, require_scikit_learn

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from .cache import digest
 from .classifier import find_classifier
 from .errors import GraphError
-from .feature_cache import FeatureCache, digest
+from .feature_cache import FeatureCache
 from .formats import write_model
 from .graph import Array, Dim, Graph, Node, TensorSpec
 from .images import image_files

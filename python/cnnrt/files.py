@@ -98,14 +98,6 @@ def atomic_write(path: str | os.PathLike[str], chunks: Iterable[bytes | memoryvi
     _sync_folder(target.parent)
 
 
-def cache_folder() -> Path:
-    """Where results are kept that can be computed again: `CNNRT_CACHE`, or in the user's cache."""
-    folder = os.environ.get("CNNRT_CACHE")
-    if folder is not None:
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnrt"
-
-
 def _sync_folder(folder: Path) -> None:
     """Makes a rename in `folder` survive a power cut, where the system has a way to."""
     if not hasattr(os, "O_DIRECTORY"):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import atomic_write, cache_folder
+from .cache import cache_folder, write_bytes
 from .graph import Array, Graph
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def tune(model: Model, inputs: Sequence[Array]) -> dict[str, str]:
     known = _read(cache_file())
     if any(key not in known for key in layers.values()):
         known |= _measure(model, inputs, layers)
-        _write(cache_file(), known)
+        write_bytes(cache_file(), json.dumps(known, indent=1, sort_keys=True).encode())
     return {name: known[key] for name, key in layers.items()}
 
 
@@ -78,15 +78,6 @@ def _read(file: Path) -> dict[str, str]:
     if not isinstance(content, dict):
         return {}
     return {k: v for k, v in content.items() if v in CANDIDATES}
-
-
-def _write(file: Path, choices: dict[str, str]) -> None:
-    """Keeps the choices; a cache that cannot be written is done without."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, [json.dumps(choices, indent=1, sort_keys=True).encode()])
-    except OSError:
-        return
 
 
 def _cpu() -> str:
