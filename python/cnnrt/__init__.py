@@ -35,14 +35,17 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 
 if TYPE_CHECKING:
+    from .activation_maps import ActivationMap, activation_map
     from .adapting import Adaptation, adapt
     from .exporting import export
     from .features import FeatureExtractor
     from .images import image_files
 
 _ON_DEMAND = {
+    "ActivationMap": "activation_maps",
     "Adaptation": "adapting",
     "FeatureExtractor": "features",
+    "activation_map": "activation_maps",
     "adapt": "adapting",
     "export": "exporting",
     "image_files": "images",
@@ -59,6 +62,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "ActivationMap",
     "Adaptation",
     "Classification",
     "CnnrtError",
@@ -71,6 +75,7 @@ __all__ = [
     "ShapeError",
     "TensorSpec",
     "UnsupportedOperator",
+    "activation_map",
     "adapt",
     "export",
     "get_num_threads",

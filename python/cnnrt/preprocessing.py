@@ -85,6 +85,25 @@ class Preprocessing:
         picture = open_image(image, "L" if self.channels == "L" else "RGB")
         return self._normalised(np.asarray(self._fitted(picture)))
 
+    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture that the network sees: left, top, right and bottom, in pixels of
+        the picture; beyond its borders where it is smaller than the crop.
+
+        Raises:
+            ImageError: the picture is so long and thin that it would become too large.
+        """
+        h, w = (height, width) if self.resize is None else resized_size(height, width, self.resize)
+        if not self.crop:
+            return 0.0, 0.0, float(width), float(height)
+        left, top = round((w - self.size[1]) / 2), round((h - self.size[0]) / 2)
+        across, down = width / w, height / h
+        return (
+            left * across,
+            top * down,
+            (left + self.size[1]) * across,
+            (top + self.size[0]) * down,
+        )
+
     def _fitted(self, picture: Image) -> Image:
         """The picture resized and cropped to `size`."""
         from PIL import Image, ImageOps  # noqa: PLC0415

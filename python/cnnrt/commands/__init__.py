@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from . import adapt, convert, demo, run
+from . import adapt, convert, demo, features, run
 from . import compile as compile_
 
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "run": run,
     "convert": convert,
     "compile": compile_,
+    "features": features,
     "adapt": adapt,
     "demo": demo,
 }

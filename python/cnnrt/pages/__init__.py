@@ -56,6 +56,16 @@ def picture(pixels: Array | Image.Image) -> str:
         pixels: a PIL image, or a uint8 array H x W or H x W x 3.
     """
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.asarray(pixels))
+    return data_url(png(image))
+
+
+def png(image: Image.Image) -> bytes:
+    """The bytes of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def data_url(content: bytes) -> str:
+    """The `data:` URL of a PNG file."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
