@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+import browser as chromium
 from checks import Random
 from cnnrt import _core
 
@@ -35,3 +37,14 @@ def random(request: pytest.FixtureRequest) -> Random:
     seed = zlib.crc32(request.node.originalname.encode())
     generator = np.random.default_rng(seed)
     return lambda *shape: generator.standard_normal(shape, dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Browser]:
+    """A headless Chromium, shared by all tests of HTML pages."""
+    program = chromium.find()
+    if program is None or os.name != "posix":
+        pytest.skip("Chromium is not installed")
+    shared = chromium.Browser(program, tmp_path_factory.mktemp("chromium"))
+    yield shared
+    shared.close()
