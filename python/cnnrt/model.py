@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections import OrderedDict
@@ -21,11 +22,14 @@ from .packed import PACKING, Packed
 from .passes import prepare
 from .plan import Plan
 from .preprocessing import Preprocessing
+from .summary import Summary, summarise
 from .threads import get_num_threads
 
 Source = str | os.PathLike[str] | bytes
 Inputs = Any
 """An array, or a dict of arrays by input name."""
+Shapes = Sequence[int] | Mapping[str, Sequence[int]]
+"""The shape of an input, or a dict of shapes by input name."""
 
 MAX_PLANS = 16
 """Plans kept for input shapes seen last."""
@@ -254,6 +258,25 @@ class Model:
             for r in rows
         )
 
+    def summary(self, x: Inputs | Shapes | None = None) -> Summary:
+        """The layers after fusion, with what each costs and how much of the input it sees.
+
+        Args:
+            x: an input, or its shape (of several inputs a dict by name), for a network whose input
+                sizes are free or to see other sizes; None: the sizes that the model states, and 1
+                for a free size of the first axis.
+
+        Raises:
+            ShapeError: the network does not take such an input, or its sizes are free.
+        """
+        shapes = self._shapes(x)
+        core = self._plan(tuple(shapes.values()), self._default_outputs).core
+        return dataclasses.replace(
+            summarise(self.graph, shapes),
+            packed_bytes=self._packed.nbytes,
+            arena_bytes=core.arena_bytes + core.scratch_bytes,
+        )
+
     def tune(self, x: Inputs | None = None) -> dict[str, str]:
         """Times each way of doing the 3x3 convolutions inside this network and keeps the fastest.
 
@@ -401,6 +424,32 @@ class Model:
         else:
             given = [x]
         return [as_input(spec, value) for spec, value in zip(self.graph.inputs, given, strict=True)]
+
+    def _shapes(self, x: Inputs | Shapes | None) -> dict[str, tuple[int, ...]]:
+        """The shapes of inputs, or shapes, or those that the model states, by name."""
+        given = {} if x is None else dict(x) if isinstance(x, Mapping) else {self._names[0]: x}
+        if unknown := given.keys() - set(self._names):
+            raise ShapeError(
+                f"no input is named {sorted(unknown)[0]!r}; the model takes "
+                f"{', '.join(self._names)}"
+            )
+        shapes = {}
+        for spec in self.graph.inputs:
+            if spec.name in given:
+                value = given[spec.name]
+                shape = tuple(np.shape(value) if hasattr(value, "shape") else map(int, value))
+            elif any(isinstance(size, str) for size in spec.shape[1:]):
+                raise ShapeError(
+                    f"input {spec.name!r} has free sizes: {_shape_text(spec)}; give it"
+                )
+            else:
+                shape = tuple(1 if isinstance(size, str) else size for size in spec.shape)
+            if not spec.accepts(shape):
+                raise ShapeError(
+                    f"input {spec.name!r} takes shape {_shape_text(spec)}, not {shape}"
+                )
+            shapes[spec.name] = shape
+        return shapes
 
     def _plan_ahead(self) -> None:
         """Packs the weights now, if the sizes of one image are known: the first run then takes no

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from . import adapt, convert, demo, features, run
+from . import adapt, convert, demo, features, run, summary
 from . import compile as compile_
 
 
@@ -29,9 +29,10 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "run": run,
+    "summary": summary,
+    "features": features,
     "convert": convert,
     "compile": compile_,
-    "features": features,
     "adapt": adapt,
     "demo": demo,
 }

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..model import Model
 
 
 def count(text: str) -> int:
@@ -21,6 +26,34 @@ def number(text: str) -> float:
         return float(Fraction(text))
     except (ValueError, ArithmeticError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number or fraction") from None
+
+
+def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """An argument such as 1x3x224x224 or NAME=1x3x224x224; without a name that is empty."""
+    name, _, sizes = text.rpartition("=")
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shape such as 1x3x224x224")
+    return name, tuple(int(size) for size in sizes.split("x"))
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """Declares --input, the shapes of the network's inputs; see `input_shapes`."""
+    parser.add_argument(
+        "--input",
+        type=named_shape,
+        action="append",
+        default=[],
+        metavar="[NAME=]1x3x224x224",
+        help="shape of the input; once for each input of several (default: what the model states)",
+    )
+
+
+def input_shapes(
+    given: list[tuple[str, tuple[int, ...]]], model: Model
+) -> dict[str, tuple[int, ...]] | None:
+    """What --input gave, by the names of the inputs; None if it was not given."""
+    first = model.inputs[0].name
+    return {name or first: shape for name, shape in given} or None
 
 
 def complain(error: Exception) -> None:
