@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,9 @@ import report
 from engines import ENGINES, Array, Source
 from numpy.lib.stride_tricks import sliding_window_view
 from race import Race, race
+
+from cnnrt.model import default_isa
+from cnnrt.peak import measure_peak
 
 OUTSIDE = {"reorder"}
 """Kernels of a single-operator plan that are not the operator."""
@@ -257,7 +259,7 @@ def measure(
 ) -> dict[str, Any]:
     """The rows of one layer: measured, printed, and as JSON."""
     # The clock changes with time and load: the peak is measured beside the layer.
-    peak = peak_of_tier(cache, threads)
+    peak = peak_of_tier(threads)
     row: dict[str, Any] = {"name": layer.name, "threads": threads, "batch": 1}
     own = ["cnnrt", *(f"cnnrt:{a}" for a in layer.algorithms)]
     source, inputs, expected = prepare(layer, cache)
@@ -273,7 +275,7 @@ def measure(
         patience=args.patience,
         steps=own,
     )
-    peak = max(peak, peak_of_tier(cache, threads))
+    peak = max(peak, peak_of_tier(threads))
     ratios = report.ratios(done)
     result = {
         **row,
@@ -310,11 +312,9 @@ def speed(
     }
 
 
-def peak_of_tier(cache: Path, threads: int) -> float:
+def peak_of_tier(threads: int) -> float:
     """The FMA peak now, in GFLOP/s, of the tier that cnnrt uses."""
-    gflops = machine.peaks(cache, threads)
-    bits = {"avx2": "256", "portable": "128"}.get(os.environ.get("CNNRT_ISA", ""), "")
-    return gflops.get(bits) or max(gflops.values())
+    return measure_peak(default_isa(), threads)
 
 
 def print_rows(layer: Layer, threads: int, done: Race, result: dict[str, Any]) -> None:
@@ -385,7 +385,7 @@ def main() -> None:
     result = report.header({k: getattr(args, k) for k in ("engines", "seconds", "rounds")})
     result.update(limits=limits, rows=[])
     for threads, found in limits["threads"].items():
-        print(f"threads {threads}: GFLOP/s by bits {found['gflops']}, GB/s {found['gbytes_per_s']}")
+        print(f"threads {threads}: GFLOP/s {found['gflops']}, GB/s {found['gbytes_per_s']}")
     print(
         f"{'layer':<38} thr {'engine':<16} {'kernel us':>9}  GFLOP/s  peak  memory roofline"
         "    call us  error  ratio  barrier ns"

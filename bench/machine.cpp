@@ -1,4 +1,4 @@
-// What this machine can do at most: multiply-adds, bytes read, and barriers between two threads.
+// What this machine can do at most: bytes read, and barriers between two threads.
 // Compiled by machine.py for the CPU it runs on; plain vectors of the compiler, no intrinsics.
 #include <atomic>
 #include <chrono>
@@ -64,53 +64,11 @@ double shortest(int threads, int repeats, F body) {
     return best;
 }
 
-constexpr int kChains = 12;  // independent sums: enough for 2 FMAs a cycle at a latency of 4 or 5
-
-typedef float Vec128 __attribute__((vector_size(16)));
-typedef float Vec256 __attribute__((vector_size(32)));
 typedef float Vec512 __attribute__((vector_size(64)));
-
-template <class Vec>
-double fma_gflops(int threads, int repeats) {
-    constexpr int64_t kSteps = 400000;
-    static volatile float factor = 0.999f, addend = 0.001f;
-    std::vector<float> sink(threads * 16);
-    const double s = shortest(threads, repeats, [&](int thread) {
-        const Vec a = Vec{} + factor, b = Vec{} + addend;
-        Vec x[kChains];
-        // All different, or the compiler computes equal chains once.
-        for (int j = 0; j < kChains; ++j) x[j] = b * static_cast<float>(j + 1);
-        for (int64_t i = 0; i < kSteps; ++i) {
-#pragma GCC unroll 16
-            for (int j = 0; j < kChains; ++j) x[j] = x[j] * a + b;
-        }
-        for (int j = 1; j < kChains; ++j) x[0] += x[j];
-        sink[thread * 16] = x[0][0];
-    });
-    return 2.0 * kSteps * kChains * (sizeof(Vec) / 4) * threads / s / 1e9;
-}
 
 }  // namespace
 
 extern "C" {
-
-// The widest vectors of this CPU, in bits.
-int vector_bits() {
-#if defined(__AVX512F__)
-    return 512;
-#elif defined(__AVX2__)
-    return 256;
-#else
-    return 128;
-#endif
-}
-
-// GFLOP/s of multiply-adds in registers, all threads together.
-double fma_peak(int bits, int threads, int repeats) {
-    if (bits == 512) return fma_gflops<Vec512>(threads, repeats);
-    if (bits == 256) return fma_gflops<Vec256>(threads, repeats);
-    return fma_gflops<Vec128>(threads, repeats);
-}
 
 // GB/s of reading a buffer of `bytes` per thread again and again, all threads together.
 double read_bandwidth(int64_t bytes, int threads, int repeats) {

@@ -384,10 +384,17 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
                 need(held.owner.get() == &self, "the workspace of another plan");
                 need(first <= last && last <= self.plan.size(), "no such step");
                 self.bind_arrays(*held.workspace, arrays, self.inputs.size() + self.outputs.size());
-                std::vector<int64_t> nanoseconds(timed ? last - first : 0);
-                const py::gil_scoped_release release;
-                self.plan.run(*held.workspace, first, last, timed ? nanoseconds.data() : nullptr);
-                return nanoseconds;
+                const size_t count = timed ? last - first : 0;
+                std::vector<Span> spans(static_cast<size_t>(self.plan.threads()) * count);
+                {
+                    const py::gil_scoped_release release;
+                    self.plan.run(*held.workspace, first, last, timed ? spans.data() : nullptr);
+                }
+                py::array_t<int64_t> table({static_cast<py::ssize_t>(self.plan.threads()),
+                                            static_cast<py::ssize_t>(count), py::ssize_t{2}});
+                if (count)
+                    std::memcpy(table.mutable_data(), spans.data(), spans.size() * sizeof(Span));
+                return table;
             },
             "workspace"_a, "arrays"_a, "first"_a, "last"_a, "timed"_a = false)
         .def("trim", [](BoundPlan& self) { self.plan.trim(); })

@@ -16,25 +16,33 @@ struct Run final : Region {
     const uintptr_t* spaces;
     char* scratch;
     int64_t scratch_bytes;
-    int64_t* nanoseconds = nullptr;
+    Span* spans = nullptr;
+    std::chrono::steady_clock::time_point start{};
+
+    int64_t since_start() const {
+        return std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
+    }
 
     void run(int thread, int size, Barrier& barrier) override {
         const Context context{spaces, scratch + thread * scratch_bytes};
-        auto last = std::chrono::steady_clock::now();
+        Span* span = spans ? spans + static_cast<size_t>(thread) * count : nullptr;
+        int64_t now = span ? since_start() : 0;
         for (size_t i = 0; i < count; ++i) {
             const Step& s = steps[i];
-            if (size > 1 && i > 0 && (s.wait || nanoseconds)) barrier.wait(thread);
-            if (s.serial) {
-                if (thread == 0) s.kernel->run(s.args.get(), context, 0, s.tasks);
-            } else {
-                const int64_t begin = s.tasks * thread / size, end = s.tasks * (thread + 1) / size;
-                if (begin < end) s.kernel->run(s.args.get(), context, begin, end);
+            if (size > 1 && i > 0 && s.wait) {
+                barrier.wait(thread);
+                if (span) now = since_start();
             }
-            if (nanoseconds) {
-                if (size > 1) barrier.wait(thread);
-                const auto now = std::chrono::steady_clock::now();
-                if (thread == 0) nanoseconds[i] = std::chrono::nanoseconds(now - last).count();
-                last = now;
+            int64_t begin = 0, end = thread == 0 ? s.tasks : 0;
+            if (!s.serial) {
+                begin = s.tasks * thread / size;
+                end = s.tasks * (thread + 1) / size;
+            }
+            if (begin >= end) continue;
+            s.kernel->run(s.args.get(), context, begin, end);
+            if (span) {
+                span[i].begin = now;
+                span[i].end = now = since_start();
             }
         }
     }
@@ -63,7 +71,7 @@ void Plan::set_memory(int64_t arena_bytes, int threads) {
     threads_ = std::clamp(threads, 1, kMaxThreads);
 }
 
-void Plan::run(const Workspace& workspace, size_t first, size_t last, int64_t* nanoseconds) const {
+void Plan::run(const Workspace& workspace, size_t first, size_t last, Span* spans) const {
     if (first >= last) return;
     Run r;
     r.steps = steps_.data() + first;
@@ -71,7 +79,8 @@ void Plan::run(const Workspace& workspace, size_t first, size_t last, int64_t* n
     r.spaces = workspace.spaces.data();
     r.scratch = workspace.scratch.data();
     r.scratch_bytes = scratch_bytes_;
-    r.nanoseconds = nanoseconds;
+    r.spans = spans;
+    if (spans) r.start = std::chrono::steady_clock::now();
     const bool alone =
         std::all_of(r.steps, r.steps + r.count, [](const Step& s) { return s.serial; });
     run_region(r, alone ? 1 : threads_);

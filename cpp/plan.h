@@ -24,6 +24,11 @@ struct Step {
     bool wait;         // a barrier comes before it (derived)
 };
 
+// When a thread worked on a step, in nanoseconds since the run began; negative where it did not.
+struct Span {
+    int64_t begin = -1, end = -1;
+};
+
 // What one run needs besides the caller's arrays: the arena, each thread's scratch memory, and
 // where the memory spaces begin (constants, arena, externals).
 struct Workspace {
@@ -41,10 +46,8 @@ public:
     void set_memory(int64_t arena_bytes, int threads);
 
     // Runs steps [first, last) with the external spaces that the workspace names. Given a table of
-    // nanoseconds, one entry per step, also takes the time of each, with a barrier after every
-    // step.
-    void run(const Workspace& workspace, size_t first, size_t last,
-             int64_t* nanoseconds = nullptr) const;
+    // spans, one per thread and step, also notes when each was done.
+    void run(const Workspace& workspace, size_t first, size_t last, Span* spans = nullptr) const;
 
     // Workspaces are kept for the next run: as many as have run at the same time, but no more than
     // there are processors.

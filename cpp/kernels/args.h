@@ -242,6 +242,13 @@ struct ResizeArgs {
     int32_t n = 0, blocks = 0, in_w = 0, out_d = 0, out_h = 0, out_w = 0;
 };
 
+// `steps` multiply-adds of each register of a tile, by each task; y holds 16 factors, and after
+// them the 16 sums of each task.
+struct PeakArgs {
+    Ref y;
+    int64_t steps = 0, tasks = 0;
+};
+
 // The fields by name, for the binding.
 #define CNNRT_ALL_ARGS(X)                                                                         \
     X(ConvArgs, x, y, residual, weight, bias, offsets, windows, group, panel, taps, last_taps,    \
@@ -270,6 +277,7 @@ struct ResizeArgs {
     X(MatmulArgs, a, b, y, rows, depth, columns, a_row, b_row, b_column, dims, shape, a_stride,   \
       b_stride)                                                                                   \
     X(AttentionArgs, q, k, v, mask, y, n, heads, group, rows, tokens, depth, columns, q_stride,   \
-      k_stride, v_stride, mask_stride, y_stride, scale)
+      k_stride, v_stride, mask_stride, y_stride, scale)                                           \
+    X(PeakArgs, y, steps, tasks)
 
 }  // namespace cnnrt

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, formats, tuning
+from . import _core, formats, profiling, tuning
 from .cost import ALGORITHMS
 from .errors import GraphError, ShapeError
 from .graph import Array, Graph, TensorSpec
@@ -22,6 +22,7 @@ from .packed import PACKING, Packed
 from .passes import prepare
 from .plan import Plan
 from .preprocessing import Preprocessing
+from .profiling import Profile
 from .summary import Summary, summarise
 from .threads import get_num_threads
 
@@ -277,6 +278,18 @@ class Model:
             arena_bytes=core.arena_bytes + core.scratch_bytes,
         )
 
+    def profile(self, x: Inputs | Shapes | None = None, *, seconds: float = 1.0) -> Profile:
+        """Where the time of a run goes, layer by layer, and how near to the machine's peak.
+
+        Args:
+            x: as in `summary`; where no values are given, random ones.
+            seconds: how long to measure.
+
+        Raises:
+            ShapeError: the network does not take such an input, or its sizes are free.
+        """
+        return profiling.profile(self, self._example(x), seconds)
+
     def tune(self, x: Inputs | None = None) -> dict[str, str]:
         """Times each way of doing the 3x3 convolutions inside this network and keeps the fastest.
 
@@ -450,6 +463,20 @@ class Model:
                 )
             shapes[spec.name] = shape
         return shapes
+
+    def _example(self, x: Inputs | Shapes | None) -> list[Array]:
+        """Inputs in order: those given, or random ones of the shapes that `_shapes` finds."""
+        values = list(x.values()) if isinstance(x, Mapping) else [x]
+        if any(isinstance(value, np.ndarray) for value in values):
+            return self._arrays(x)
+        random = np.random.default_rng(0)
+        shapes = self._shapes(x)
+        return [
+            random.standard_normal(shapes[spec.name]).astype(spec.dtype)
+            if spec.dtype.kind == "f"
+            else np.zeros(shapes[spec.name], spec.dtype)
+            for spec in self.graph.inputs
+        ]
 
     def _plan_ahead(self) -> None:
         """Packs the weights now, if the sizes of one image are known: the first run then takes no

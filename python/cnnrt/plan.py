@@ -100,26 +100,40 @@ class Plan:
             return self.core.run(inputs)
         return self._run_segments(inputs)[0]
 
-    def time(self, inputs: Sequence[Array]) -> list[int]:
-        """Nanoseconds of each step in one run, with a barrier after every one."""
+    def trace(self, inputs: Sequence[Array]) -> Array:
+        """When each thread worked on each step in one run, int64 (threads, steps, 2).
+
+        Beginning and end in nanoseconds since the run began; negative where a thread had no part.
+        The run is as always, but for two readings of the clock per step.
+        """
         return self._run_segments(inputs, timed=True)[1]
+
+    def time(self, inputs: Sequence[Array]) -> list[int]:
+        """Nanoseconds that each step adds to one run; their sum is the time of the run."""
+        return step_times(self.trace(inputs)).tolist()  # type: ignore[no-any-return]
 
     def _run_segments(
         self, inputs: Sequence[Array], *, timed: bool = False
-    ) -> tuple[list[Array], list[int]]:
-        """Outputs and, if asked for, nanoseconds of each step."""
+    ) -> tuple[list[Array], Array]:
+        """Outputs and, if asked for, the spans of `trace`."""
         n = len(self.graph.inputs)
         arrays = [*inputs, *(np.empty(t.shape, t.dtype) for t in self.externals[n:])]
         workspace = self.core.workspace()
-        nanoseconds: list[int] = []
+        spans = np.full((self.core.threads, len(self.steps), 2), -1, np.int64)
+        step = 0
+        began = time.perf_counter_ns()
         for segment in self._segments:
+            start = time.perf_counter_ns() - began
             if isinstance(segment, ReferenceStep):
-                start = time.perf_counter_ns()
                 _run_reference(segment, arrays)
-                nanoseconds.append(time.perf_counter_ns() - start)
-            else:
-                nanoseconds += self.core.run_steps(workspace, arrays, *segment, timed=timed)
-        return arrays[n : n + len(self.graph.outputs)], nanoseconds
+                spans[0, step] = start, time.perf_counter_ns() - began
+                step += 1
+                continue
+            table = self.core.run_steps(workspace, arrays, *segment, timed=timed)
+            if timed:
+                spans[:, step : step + table.shape[1]] = np.where(table < 0, -1, table + start)
+                step += table.shape[1]
+        return arrays[n : n + len(self.graph.outputs)], spans
 
     def memory(self) -> PlanMemory:
         """What this plan takes besides weights."""
@@ -135,6 +149,16 @@ class Plan:
             else StepInfo(s.node.name, "reference", f"{s.node.op} in NumPy: no kernel", 0.0)
             for s in self.steps
         ]
+
+
+def step_times(spans: Array) -> Array:
+    """Nanoseconds that each step adds to a run, from the spans of `Plan.trace`.
+
+    A step counts from when all before it were done to when it is done by all threads: so waiting
+    for the slowest thread is part of it, and the sum is the whole.
+    """
+    done = np.maximum.accumulate(spans[:, :, 1].max(axis=0))
+    return np.diff(done, prepend=0)
 
 
 def _run_reference(step: ReferenceStep, arrays: list[Array]) -> None:

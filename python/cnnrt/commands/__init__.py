@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from . import adapt, convert, demo, features, run, summary
+from . import adapt, convert, demo, features, profile, run, summary
 from . import compile as compile_
 
 
@@ -30,6 +30,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "run": run,
     "summary": summary,
+    "profile": profile,
     "features": features,
     "convert": convert,
     "compile": compile_,

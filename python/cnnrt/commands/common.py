@@ -20,6 +20,14 @@ def count(text: str) -> int:
     return value
 
 
+def seconds(text: str) -> float:
+    """An argument that is a time above zero."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a time above zero")
+    return value
+
+
 def number(text: str) -> float:
     """An argument such as 0.5 or 1/255."""
     try:

@@ -17,6 +17,29 @@ from PIL import Image
 from .. import __version__
 from ..files import atomic_write
 from ..graph import Array
+from ..ops import OPS
+
+FAMILIES = {
+    "conv": "#3b82f6",
+    "conv_transpose": "#0ea5e9",
+    "dense": "#8b5cf6",
+    "attention": "#d946ef",
+    "recurrent": "#c026d3",
+    "norm": "#14b8a6",
+    "elementwise": "#f59e0b",
+    "binary": "#eab308",
+    "pool": "#ef4444",
+    "reduce": "#f97316",
+    "resize": "#84cc16",
+    "sampling": "#65a30d",
+    "shape": "#64748b",
+    "slices": "#78716c",
+    "gather": "#57534e",
+    "quantize": "#be123c",
+    "detection": "#9f1239",
+    "other": "#94a3b8",
+}
+"""A colour for each family of operators that is worth one; legible under white text or black."""
 
 
 def render(template: str, **values: Any) -> str:
@@ -36,7 +59,9 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(version=__version__, **values)
+    return environment.get_template(template).render(
+        version=__version__, colours=FAMILIES, **values
+    )
 
 
 def write(path: str | os.PathLike[str], template: str, **values: Any) -> None:
@@ -47,6 +72,12 @@ def write(path: str | os.PathLike[str], template: str, **values: Any) -> None:
         OSError: the file cannot be written.
     """
     atomic_write(path, [render(template, **values).encode()])
+
+
+def family(op: str) -> str:
+    """The colour class of an operator: the file of `cnnrt.ops` that it is in, or "other"."""
+    module = type(OPS[op]).__module__.rpartition(".")[2] if op in OPS else ""
+    return module if module in FAMILIES else "other"
 
 
 def picture(pixels: Array | Image.Image) -> str:

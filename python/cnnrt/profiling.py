@@ -1,0 +1,292 @@
+"""Where the time of a run goes: each layer's part, by which algorithm, how near to the peak."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .counting import multiply_accumulates
+from .files import atomic_write
+from .graph import Array
+from .layers import layers
+from .peak import peak_gflops
+from .plan import Plan, step_times
+from .summary import operator, settings, shape_text, table
+
+if TYPE_CHECKING:
+    from .model import Model
+
+MIN_RUNS, MAX_RUNS = 5, 2000
+"""Runs timed, whatever the time allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerProfile:
+    """One layer's part of a run."""
+
+    name: str
+    operator: str
+    settings: str
+    """Kernel, stride, padding, dilation and groups."""
+    fused: tuple[str, ...]
+    """The operators that it does besides."""
+    output: tuple[int, ...]
+    kernels: tuple[str, ...]
+    """The kernels that it runs, in order."""
+    algorithm: str
+    """Which way it is done and why."""
+    nanoseconds: float
+    """Mean over the fastest quarter of the runs; of several threads until the last is done."""
+    share: float
+    """Of the sum over all layers."""
+    macs: int
+    """Multiply-accumulates by the direct method; Winograd's algorithm does fewer."""
+    gflops: float
+    """Two operations for each of them."""
+    of_peak: float
+    """Fraction of the machine's measured peak; Winograd's algorithm can exceed 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """A thread at work on a step."""
+
+    step: int
+    thread: int
+    begin: int
+    """Nanoseconds since the run began."""
+    end: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """All layers in order, and the whole run beside them. `str` makes the table."""
+
+    name: str
+    inputs: dict[str, tuple[int, ...]]
+    isa: str
+    threads: int
+    layers: list[LayerProfile]
+    run_nanoseconds: float
+    """Of a run that is not looked at, as a caller waits for it: mean of the fastest quarter."""
+    runs: int
+    """How many were timed, of each kind."""
+    peak_gflops: float
+    """What the machine does at most on these threads, measured."""
+    steps: list[tuple[str, str, str]]
+    """Layer, kernel and algorithm of each step of the plan."""
+    events: list[Event]
+    """Of one of the runs of the fastest quarter, the slowest."""
+
+    @property
+    def sum_nanoseconds(self) -> float:
+        """Of all layers."""
+        return sum(layer.nanoseconds for layer in self.layers)
+
+    def by_time(self) -> list[LayerProfile]:
+        """The layers, slowest first."""
+        return sorted(self.layers, key=lambda layer: -layer.nanoseconds)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Name and value of each figure of the whole."""
+        macs = sum(layer.macs for layer in self.layers)
+        gflops = 2 * macs / self.run_nanoseconds
+        return [
+            ("one run", time_text(self.run_nanoseconds)),
+            ("sum of layers", time_text(self.sum_nanoseconds)),
+            ("speed", f"{gflops:.1f} GFLOP/s"),
+            ("of the peak", f"{gflops / self.peak_gflops:.0%} of {self.peak_gflops:.0f} GFLOP/s"),
+            ("threads", f"{self.threads} ({self.isa})"),
+            ("runs", str(self.runs)),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and lists, without the events."""
+        document = dataclasses.asdict(self)
+        del document["events"], document["steps"]
+        return {**document, "sum_nanoseconds": self.sum_nanoseconds}
+
+    def trace(self) -> dict[str, Any]:
+        """One run in the Trace Event Format of Chrome, which Perfetto opens: a track per thread.
+
+        https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+        """
+        by_name = {layer.name: layer for layer in self.layers}
+        events: list[dict[str, Any]] = [
+            {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": self.name}}
+        ]
+        for thread in range(self.threads):
+            name = {"name": f"thread {thread}"}
+            events.append({"ph": "M", "pid": 1, "tid": thread, "name": "thread_name", "args": name})
+        for event in self.events:
+            node, kernel, algorithm = self.steps[event.step]
+            arguments: dict[str, Any] = {"kernel": kernel, "algorithm": algorithm}
+            if node in by_name:
+                layer = by_name[node]
+                arguments |= {"operator": layer.operator, "output": list(layer.output)}
+            events.append(
+                {
+                    "ph": "X",
+                    "pid": 1,
+                    "tid": event.thread,
+                    "name": node,
+                    "cat": kernel,
+                    "ts": event.begin / 1e3,
+                    "dur": (event.end - event.begin) / 1e3,
+                    "args": arguments,
+                }
+            )
+        return {"traceEvents": events, "displayTimeUnit": "ns"}
+
+    def save_trace(self, path: str | os.PathLike[str]) -> None:
+        """Writes `trace` as JSON.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        atomic_write(path, [json.dumps(self.trace()).encode()])
+
+    def __str__(self) -> str:
+        head = ("layer", "operator", "output", "time", "share", "GFLOP/s", "peak", "algorithm")
+
+        def rows(chosen: Sequence[LayerProfile]) -> list[str]:
+            cells = [
+                (
+                    layer.name,
+                    " ".join(filter(None, (layer.operator, layer.settings))),
+                    shape_text(layer.output),
+                    time_text(layer.nanoseconds),
+                    f"{layer.share:.1%}",
+                    f"{layer.gflops:.1f}" if layer.macs else "",
+                    f"{layer.of_peak:.0%}" if layer.macs else "",
+                    layer.algorithm,
+                )
+                for layer in chosen
+            ]
+            return table([head, *cells], right={3, 4, 5, 6})
+
+        shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs.items())
+        width = max(len(name) for name, _ in self.facts())
+        return "\n".join(
+            [
+                f"{self.name}: {shapes}",
+                "",
+                *rows(self.layers),
+                "",
+                "slowest first",
+                *rows(self.by_time()[:10]),
+                "",
+                *(f"{name:<{width}}  {value}" for name, value in self.facts()),
+            ]
+        )
+
+
+def profile(model: Model, inputs: Sequence[Array], seconds: float) -> Profile:
+    """Runs a plan for some time, every other run noting when each thread did each step."""
+    plan = model.plan_for(inputs)
+    plain, noted = _measure(plan, inputs, seconds)
+    # Not medians by step: where each run is disturbed in another step, they sum to less than any.
+    noted.sort(key=lambda spans: int(spans[:, :, 1].max(initial=0)))
+    noted = noted[: -(-len(noted) // 4)]
+    times = np.mean([step_times(spans) for spans in noted], axis=0)
+    run_nanoseconds = statistics.fmean(sorted(plain)[: -(-len(plain) // 4)])
+    infos = plan.describe()
+    shapes = {spec.name: tuple(x.shape) for spec, x in zip(model.graph.inputs, inputs, strict=True)}
+    peak = peak_gflops(model.isa, plan.core.threads)
+    found = layers(model.graph, shapes)
+    rows = []
+    known = set()
+    whole = float(times.sum()) or 1.0
+    for layer in found.rows:
+        known.add(layer.node.name)
+        mine = [i for i, info in enumerate(infos) if info.node == layer.node.name]
+        nanoseconds = float(times[mine].sum())
+        macs = multiply_accumulates(found.fused, layer.node)
+        gflops = 2 * macs / nanoseconds if nanoseconds else 0.0
+        rows.append(
+            LayerProfile(
+                name=layer.node.name,
+                operator=operator(layer),
+                settings=settings(found, layer),
+                fused=tuple(node.op for node in layer.fused),
+                output=found.fused.types[next(filter(None, layer.node.outputs))].shape,
+                kernels=tuple(infos[i].kernel for i in mine),
+                algorithm="; ".join(dict.fromkeys(_algorithm(infos[i]) for i in mine))
+                or "no work: the same memory",
+                nanoseconds=nanoseconds,
+                share=nanoseconds / whole,
+                macs=macs,
+                gflops=gflops,
+                of_peak=gflops / peak,
+            )
+        )
+    rest = [i for i, info in enumerate(infos) if info.node not in known]
+    if rest:  # copies into the arrays that are returned
+        nanoseconds = float(times[rest].sum())
+        rows.append(
+            LayerProfile(
+                name="outputs",
+                operator="copy",
+                settings="",
+                fused=(),
+                output=found.fused.types[found.fused.outputs[0].name].shape,
+                kernels=tuple(infos[i].kernel for i in rest),
+                algorithm="; ".join(dict.fromkeys(_algorithm(infos[i]) for i in rest)),
+                nanoseconds=nanoseconds,
+                share=nanoseconds / whole,
+                macs=0,
+                gflops=0.0,
+                of_peak=0.0,
+            )
+        )
+    return Profile(
+        name=model.graph.name,
+        inputs=shapes,
+        isa=model.isa,
+        threads=plan.core.threads,
+        layers=rows,
+        run_nanoseconds=run_nanoseconds,
+        runs=len(plain),
+        peak_gflops=peak,
+        steps=[(info.node, info.kernel, info.note) for info in infos],
+        events=[
+            Event(int(step), int(thread), *map(int, noted[-1][thread, step]))
+            for thread, step in np.argwhere(noted[-1][:, :, 1] >= 0)
+        ],
+    )
+
+
+def _measure(plan: Plan, inputs: Sequence[Array], seconds: float) -> tuple[list[int], list[Array]]:
+    """Nanoseconds of some runs, and the spans of as many others between them."""
+    clock = time.perf_counter_ns
+    plan.run(inputs)
+    plan.trace(inputs)
+    end = clock() + int(seconds * 1e9)
+    plain: list[int] = []
+    noted: list[Array] = []
+    while len(plain) < MIN_RUNS or (clock() < end and len(plain) < MAX_RUNS):
+        start = clock()
+        plan.run(inputs)
+        plain.append(clock() - start)
+        noted.append(plan.trace(inputs))
+    return plain, noted
+
+
+def _algorithm(info: Any) -> str:
+    if not info.note or info.note.startswith(info.kernel):
+        return str(info.note or info.kernel)
+    return f"{info.kernel}: {info.note}"
+
+
+def time_text(nanoseconds: float) -> str:
+    """In the unit that suits it: "1.23 ms"."""
+    if nanoseconds < 1e6:
+        return f"{nanoseconds / 1e3:.1f} us"
+    return f"{nanoseconds / 1e6:.2f} ms" if nanoseconds < 1e9 else f"{nanoseconds / 1e9:.2f} s"
