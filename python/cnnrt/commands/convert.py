@@ -1,4 +1,4 @@
-"""`python -m cnnrt convert`: model.bin from an ONNX file, with labels and preprocessing."""
+"""`python -m cnnrt convert`: model.bin from ONNX and back, with labels and preprocessing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import FormatError
 from ..preprocessing import CHANNELS, INTERPOLATIONS, Preprocessing
 from .common import count, number
 
-HELP = "write model.bin from an ONNX file"
+HELP = "write model.bin from an ONNX file, or ONNX from model.bin"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("source", help="an ONNX file, or a model.bin to be changed")
-    add("target", help="the model.bin to write")
+    add("target", help="the model.bin to write, or a file that ends in .onnx")
     add("--labels", metavar="FILE", help="text file with the name of one class per line")
     add("--float16", action="store_true", help="store the weights in half the space")
     image = parser.add_argument_group("preprocessing of images").add_argument
@@ -47,14 +47,19 @@ def execute(options: argparse.Namespace) -> int:
     document = formats.read(options.source)
     labels = _read_labels(options.labels) if options.labels else document.labels
     _check_labels(labels, document)
-    formats.write_model(
-        options.target,
-        document.graph,
-        preprocessing=_preprocessing(options, document),
-        labels=labels,
-        notice=document.metadata.get("notice"),
-        float16=options.float16,
-    )
+    described: dict[str, Any] = {
+        "preprocessing": _preprocessing(options, document),
+        "labels": labels,
+        "notice": document.metadata.get("notice"),
+    }
+    if options.target.endswith(".onnx"):
+        if options.float16:
+            options.usage_error("--float16 is for model.bin")
+        from ..formats.onnx_writer import write_onnx  # noqa: PLC0415  (needs a package)
+
+        write_onnx(options.target, document.graph, **described)
+    else:
+        formats.write_model(options.target, document.graph, **described, float16=options.float16)
     size = Path(options.target).stat().st_size
     print(f"wrote {options.target}: {size:,} bytes, {len(document.graph.nodes)} operators")
     return 0

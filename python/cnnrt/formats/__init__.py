@@ -7,7 +7,7 @@ import os
 from ..errors import FormatError
 from ..files import open_model
 from .compiled import Compiled
-from .safetensors import Document, read_model, write_model
+from .safetensors import Document, described, read_model, write_model
 
 __all__ = ["Compiled", "Document", "read", "read_model", "write_model"]
 
@@ -25,9 +25,10 @@ def read(source: str | os.PathLike[str] | bytes) -> Document:
     if start[8:9] == b"{":
         return read_model(source)
     if start[:1] == b"\x08" or (at.endswith(".onnx") and start):
-        from .onnx import read_onnx  # noqa: PLC0415  (only needed here)
+        from .onnx import read_onnx_model  # noqa: PLC0415  (only needed here)
 
-        return Document(read_onnx(source), None, None, {})
+        graph, metadata = read_onnx_model(source)
+        return described(graph, metadata, at)
     if not start:
         raise FormatError(f"{at}: is empty; expected a model")
     raise FormatError(f"{at}: is neither a model.bin nor an ONNX file; it begins with {start!r}")

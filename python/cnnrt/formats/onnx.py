@@ -63,10 +63,23 @@ def read_onnx(
             of them are listed.
         ImportError: the package `onnx` is missing.
     """
+    return read_onnx_model(source, name=name)[0]
+
+
+def read_onnx_model(
+    source: str | os.PathLike[str] | bytes | ModelProto, *, name: str | None = None
+) -> tuple[Graph, dict[str, str]]:
+    """As `read_onnx`; also the texts of the model's metadata."""
     proto, at, folder = _parse(source)
-    if not name:
-        name = proto.graph.name if folder is None else Path(at).stem
-    return _Importer(_checked(proto, at), at, folder, name or "model").graph()
+    if not name:  # what cnnrt itself has written has its own
+        own = folder is None or proto.producer_name == "cnnrt"
+        name = proto.graph.name if own else Path(at).stem
+    graph = _Importer(_checked(proto, at), at, folder, name or "model").graph()
+    texts = {entry.key: entry.value for entry in proto.metadata_props}
+    for key, value in texts.items():  # protobuf gives bytes where a string is not UTF-8
+        checks.string(key, f"{at}: metadata")
+        checks.string(value, f"{at}: metadata {key!r}")
+    return graph, texts
 
 
 def _parse(

@@ -124,14 +124,39 @@ def read_model(source: str | os.PathLike[str] | bytes) -> Document:
     document = _json(metadata, "compiled", at)
     if file is not None and entries:
         file.first_released = min(entry.begin for entry in entries.values())
+    return described(graph, metadata, at)._replace(
+        compiled=document and Compiled.from_json(document, f"{at}: cnnrt.compiled", packed),
+        file=file if file is not None and file.mapped else None,
+    )
+
+
+def described(graph: Graph, metadata: Mapping[str, str], at: str) -> Document:
+    """A graph with what the metadata of its file say; `metadata_of` made them.
+
+    Raises:
+        FormatError: they are damaged.
+    """
     return Document(
         graph,
         preprocessing=_preprocessing(metadata, at),
         labels=_labels(metadata, at),
         metadata=_others(metadata, at),
-        compiled=document and Compiled.from_json(document, f"{at}: cnnrt.compiled", packed),
-        file=file if file is not None and file.mapped else None,
     )
+
+
+def metadata_of(
+    *,
+    preprocessing: Preprocessing | None,
+    labels: Sequence[str] | None,
+    notice: str | None,
+) -> dict[str, str]:
+    """What belongs to a graph as metadata of a file; absent what is None."""
+    documents = {
+        "preprocessing": preprocessing and preprocessing.to_json(),
+        "labels": None if labels is None else list(labels),
+        "notice": notice,
+    }
+    return {f"cnnrt.{k}": _dumps(v) for k, v in documents.items() if v is not None}
 
 
 def _chunks(
@@ -152,16 +177,13 @@ def _chunks(
         # First, as they are multiples of 64 bytes: so each begins on a line of its own.
         names = [*sorted(compiled.weights), *names]
         tensors |= compiled.weights
-    documents: dict[str, Any] = {
-        "format_version": COMPILED_VERSION if compiled else FORMAT_VERSION,
-        "compiled": compiled and compiled.to_json(),
-        "graph": graph_to_json(graph),
-        "preprocessing": preprocessing and preprocessing.to_json(),
-        "labels": None if labels is None else list(labels),
-        "notice": notice,
-        "producer": {"name": "cnnrt", "version": __version__},
+    metadata = {
+        "cnnrt.format_version": _dumps(COMPILED_VERSION if compiled else FORMAT_VERSION),
+        **({"cnnrt.compiled": _dumps(compiled.to_json())} if compiled else {}),
+        "cnnrt.graph": _dumps(graph_to_json(graph)),
+        **metadata_of(preprocessing=preprocessing, labels=labels, notice=notice),
+        "cnnrt.producer": _dumps({"name": "cnnrt", "version": __version__}),
     }
-    metadata = {f"cnnrt.{k}": _dumps(v) for k, v in documents.items() if v is not None}
     _check_written(metadata)
     header: dict[str, Any] = {"__metadata__": metadata}
     offset = 0

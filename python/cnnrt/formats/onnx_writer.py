@@ -1,0 +1,329 @@
+"""Graph -> ONNX, so that whatever reads ONNX opens a model.bin. Needs the package `onnx`.
+
+The operators are ONNX's already; the few that cnnrt has besides are written as the ones they stand
+for. Labels and preprocessing go into the metadata of the model, where `formats.read` finds them
+again: from model.bin to ONNX and back nothing is lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import ops
+from ..errors import GraphError, ShapeError, UnsupportedOperator
+from ..files import atomic_write
+from ..graph import Array, Graph, Node, TensorSpec
+from ..ops.activation import Activation
+from ..passes import infer
+from ..preprocessing import Preprocessing
+from .onnx import snake_case
+from .onnx_tensors import DTYPES
+from .safetensors import metadata_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+    from onnx.defs import OpSchema
+
+FIRST_OPSET = 21
+"""The opset that is written unless the network needs a later one: widely read, and the first whose
+operators all mean what cnnrt's do."""
+
+MAX_BYTES = 2**31 - 1
+"""Of a protobuf message."""
+
+CODES = {name: code for code, name in DTYPES.items()}
+
+
+def write_onnx(
+    path: str | os.PathLike[str] | None,
+    graph: Graph,
+    *,
+    preprocessing: Preprocessing | None = None,
+    labels: Sequence[str] | None = None,
+    notice: str | None = None,
+) -> bytes | None:
+    """Writes a network as ONNX; with `path` None returns the bytes instead.
+
+    Args:
+        path: where to. The file appears under its name only when it is complete.
+        graph: the network, as it was read: not after passes.
+        preprocessing, labels, notice: as in `write_model`; kept in the model's metadata.
+
+    Raises:
+        UnsupportedOperator: ONNX has no operator for one of the network's.
+        GraphError: the network makes no valid ONNX model, or one of more than 2 GB.
+        ImportError: the package `onnx` is missing.
+        OSError: the file cannot be written.
+    """
+    size = sum(value.nbytes for value in graph.constants.values())
+    if size > MAX_BYTES:
+        raise GraphError(f"an ONNX file holds 2 GB; the weights of this model have {size:,} bytes")
+    proto = _Writer(graph).model()
+    documents = metadata_of(preprocessing=preprocessing, labels=labels, notice=notice)
+    for key, value in documents.items():
+        proto.metadata_props.add(key=key, value=value)
+    data: bytes = proto.SerializeToString()
+    if path is None:
+        return data
+    atomic_write(path, [data])
+    return None
+
+
+class _Writer:
+    def __init__(self, graph: Graph) -> None:
+        try:
+            import onnx  # noqa: F401, PLC0415  (an optional dependency)
+        except ImportError as error:
+            raise ImportError(
+                "writing ONNX needs the package onnx: pip install 'cnnrt[onnx]'"
+            ) from error
+        self.source = graph
+        self.graph = Graph(graph.inputs, graph.outputs, [], dict(graph.constants), graph.name)
+        self.taken = {*graph.tensors(), *graph.constants}
+        self.types = _types(graph)
+
+    def model(self) -> ModelProto:
+        from onnx import checker, helper, numpy_helper, shape_inference  # noqa: PLC0415
+
+        for node in self.source.nodes:
+            ops.complete(node)
+            self.graph.nodes += self._plain(node)
+        opset, schemas = _opset(self.graph.nodes)
+        read = {name for node in self.graph.nodes for name in node.inputs}
+        kept = read | {spec.name for spec in self.graph.outputs}
+        constants = {k: v for k, v in self.graph.constants.items() if k in kept}
+        proto = helper.make_model(
+            helper.make_graph(
+                [self._node(node, schemas[node.op]) for node in self.graph.nodes],
+                self.graph.name or "model",
+                [self._value(spec) for spec in self.graph.inputs],
+                [self._value(spec, output=True) for spec in self.graph.outputs],
+                [numpy_helper.from_array(_written(v), name) for name, v in constants.items()],
+            ),
+            opset_imports=[helper.make_opsetid("", opset)],
+            producer_name="cnnrt",
+        )
+        # The oldest that can hold the opset, or readers refuse what they could read.
+        proto.ir_version = helper.find_min_ir_version_for(proto.opset_import)
+        try:
+            checker.check_model(proto)
+        except checker.ValidationError as error:
+            raise GraphError(f"the network makes no valid ONNX model: {error}") from None
+        return shape_inference.infer_shapes(proto)  # shapes on the edges, for those who look
+
+    def _value(self, spec: TensorSpec, *, output: bool = False) -> Any:
+        from onnx import helper  # noqa: PLC0415
+
+        shape: Sequence[int | str] | None = spec.shape
+        dtype = spec.dtype
+        if output and self.types is not None:
+            shape, dtype = self.types[spec.name].shape, self.types[spec.name].dtype
+        elif output and not spec.shape:
+            shape = None  # not known
+        return helper.make_tensor_value_info(spec.name, CODES[dtype.name], shape)
+
+    def _node(self, node: Node, schema: OpSchema) -> NodeProto:
+        from onnx import helper  # noqa: PLC0415
+
+        proto = helper.make_node(schema.name, node.inputs, node.outputs, node.name)
+        attributes = dict(node.attributes)
+        if node.op == "constant_of_shape":
+            dtype = attributes.pop("dtype")
+            attributes["value"] = helper.make_tensor(
+                "value", CODES[dtype], [1], [attributes["value"]]
+            )
+        for name in sorted(attributes):
+            value = attributes[name]
+            if value is None or name not in schema.attributes:
+                continue
+            if name == "to" or (name == "dtype" and isinstance(value, str)):
+                value = CODES[value]
+            kind = schema.attributes[name].type
+            proto.attribute.append(_attribute(name, value, kind))
+        return proto
+
+    # Nodes that ONNX does not have.
+
+    def _plain(self, node: Node) -> list[Node]:
+        """The nodes of ONNX that do what one of cnnrt's does."""
+        node = Node(
+            node.op, node.name, list(node.inputs), list(node.outputs), dict(node.attributes)
+        )
+        after: list[Node] = []
+        activation = node.attributes.pop("activation", None)
+        if activation is not None and node.op != "activate":
+            inner = self._name(f"{node.name}.linear")
+            after = self._activation(node, Activation(*activation), inner, node.outputs[0])
+            node.outputs[0] = inner
+        if node.op in ("conv", "linear") and len(node.inputs) > 3:
+            inner = self._name(f"{node.name}.without_residual")
+            add = Node("add", inner, [inner, node.inputs.pop()], [node.outputs[0]])
+            after = [add, *after]
+            node.outputs[0] = inner
+        if node.op in OWN:
+            return [*OWN[node.op](self, node, activation), *after]
+        axes = node.attributes.pop("axes", None) if node.op.startswith("reduce_") else None
+        if axes is not None:
+            node.inputs = [node.inputs[0], self._constant(f"{node.name}.axes", np.array(axes))]
+        return [node, *after]
+
+    def _activation(self, node: Node, a: Activation, x: str, y: str) -> list[Node]:
+        name = self._name(f"{node.name}.{a.name}")
+        if a.name == "silu":
+            return self._silu(name, x, y)
+        if a.name == "clip":
+            bounds = [np.float32(a.alpha), np.float32(a.beta)]
+            inputs = [self._constant(f"{name}.bound", np.array(b)) for b in bounds]
+            return [Node("clip", name, [x, *inputs], [y])]
+        if a.name == "affine":
+            scale, shift = (
+                self._constant(f"{name}.{k}", np.array(v, np.float32))
+                for k, v in (("scale", a.alpha), ("shift", a.beta))
+            )
+            inner = self._name(f"{name}.scaled")
+            return [Node("mul", inner, [x, scale], [inner]), Node("add", name, [inner, shift], [y])]
+        op, attributes = a.name, dict[str, Any]()
+        if op == "gelu_tanh":
+            op, attributes = "gelu", {"approximate": "tanh"}
+        elif op == "none":
+            op = "identity"
+        else:
+            attributes = dict(zip(ops.OPS[op].attributes, (a.alpha, a.beta), strict=False))
+            attributes.pop("approximate", None)
+        return [Node(op, name, [x], [y], attributes)]
+
+    def _silu(self, name: str, x: str, y: str) -> list[Node]:
+        gate = self._name(f"{name}.sigmoid")
+        return [Node("sigmoid", gate, [x], [gate]), Node("mul", name, [x, gate], [y])]
+
+    def _own_silu(self, node: Node, _: Any) -> list[Node]:
+        return self._silu(node.name, node.inputs[0], node.outputs[0])
+
+    def _activate(self, node: Node, activation: Any) -> list[Node]:
+        return self._activation(node, Activation(*activation), node.inputs[0], node.outputs[0])
+
+    def _linear(self, node: Node, _: Any) -> list[Node]:
+        """x weight^T + bias."""
+        x, weight, *bias = node.inputs
+        value = self.source.constants.get(weight)
+        if value is None:
+            raise self._unsupported(node, "its weight is computed")
+        matrix = self._constant(f"{weight}.T", np.ascontiguousarray(value.T))
+        if not bias or not bias[0]:
+            return [Node("matmul", node.name, [x, matrix], node.outputs)]
+        inner = self._name(f"{node.name}.product")
+        return [
+            Node("matmul", inner, [x, matrix], [inner]),
+            Node("add", node.name, [inner, bias[0]], node.outputs),
+        ]
+
+    def _adaptive(self, node: Node, _: Any) -> list[Node]:
+        """Windows that are all of one size are an ordinary pool's."""
+        size = node["output_size"]
+        known = self.types[node.inputs[0]].shape[2:] if self.types else ()
+        if len(known) != len(size) or any(n % m for n, m in zip(known, size, strict=True)):
+            raise self._unsupported(node, "its windows are not all of one size")
+        kernel = [n // m for n, m in zip(known, size, strict=True)]
+        op = node.op.removeprefix("adaptive_")
+        shape = {"kernel_shape": kernel, "strides": kernel}
+        return [Node(op, node.name, node.inputs, node.outputs, shape)]
+
+    def _made_by_passes(self, node: Node, _: Any) -> list[Node]:
+        raise self._unsupported(node, "it is made by cnnrt's passes")
+
+    def _unsupported(self, node: Node, reason: str) -> UnsupportedOperator:
+        return UnsupportedOperator(
+            f"node {node.name!r} ({node.op}): ONNX has no such operator: {reason}"
+        )
+
+    def _name(self, wanted: str) -> str:
+        name, i = wanted, 1
+        while name in self.taken:
+            name, i = f"{wanted}_{i}", i + 1
+        self.taken.add(name)
+        return name
+
+    def _constant(self, wanted: str, value: Array) -> str:
+        name = self._name(wanted)
+        self.graph.constants[name] = value
+        return name
+
+
+OWN: dict[str, Callable[[_Writer, Node, Any], list[Node]]] = {
+    "activate": _Writer._activate,
+    "adaptive_average_pool": _Writer._adaptive,
+    "adaptive_max_pool": _Writer._adaptive,
+    "channel_normalization": _Writer._made_by_passes,
+    "linear": _Writer._linear,
+    "silu": _Writer._own_silu,
+}
+
+
+def _types(graph: Graph) -> Mapping[str, Any] | None:
+    """The types of all tensors, where the sizes of the inputs are known."""
+    if any(isinstance(size, str) for spec in graph.inputs for size in spec.shape):
+        return None
+    copy = graph.copy()
+    try:
+        infer(copy, {spec.name: spec.shape for spec in graph.inputs})  # type: ignore[misc]
+    except ShapeError:
+        return None
+    return copy.types
+
+
+def _opset(nodes: Sequence[Node]) -> tuple[int, dict[str, OpSchema]]:
+    """The lowest opset from `FIRST_OPSET` that has all of the nodes, and its operators."""
+    from onnx import defs  # noqa: PLC0415
+
+    names = {snake_case(s.name): s.name for s in defs.get_all_schemas() if s.domain == ""}
+    problem = ""
+    for opset in range(FIRST_OPSET, defs.onnx_opset_version() + 1):
+        schemas: dict[str, OpSchema] = {}
+        problem = ""
+        for node in nodes:
+            if node.op not in schemas:
+                try:
+                    schemas[node.op] = defs.get_schema(names.get(node.op, node.op), opset, "")
+                except defs.SchemaError:
+                    problem = f"node {node.name!r} ({node.op}): ONNX has no such operator"
+                    break
+            schema = schemas[node.op]
+            defaults = ops.OPS[node.op].attributes
+            odd = [
+                name
+                for name, value in node.attributes.items()
+                if name not in schema.attributes
+                and value != defaults.get(name)
+                and not (node.op == "constant_of_shape" and name == "dtype")
+            ]
+            if odd or len(node.inputs) > schema.max_input:
+                problem = (
+                    f"node {node.name!r} ({node.op}): ONNX does not have {odd or 'its inputs'}"
+                )
+                break
+        if not problem:
+            return opset, schemas
+    raise UnsupportedOperator(f"{problem}, up to opset {defs.onnx_opset_version()}")
+
+
+def _attribute(name: str, value: Any, kind: Any) -> Any:
+    """An attribute of the type that ONNX wants: an int may stand for a float."""
+    from onnx import AttributeProto, helper  # noqa: PLC0415
+
+    types = AttributeProto.AttributeType
+    if kind.value == types.FLOAT:
+        value = float(value)
+    elif kind.value == types.FLOATS:
+        value = [float(v) for v in value]
+    elif kind.value == types.INT:
+        value = int(value)
+    return helper.make_attribute(name, value, attr_type=kind.value)
+
+
+def _written(value: Array) -> Array:
+    """A constant as ONNX holds it: contiguous and in this machine's byte order."""
+    return np.asarray(value, dtype=value.dtype.newbyteorder("="), order="C")
