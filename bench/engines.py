@@ -1,9 +1,4 @@
-"""The engines that are measured, each behind the same small interface.
-
-An engine is loaded once for one input shape and number of threads, and is then a function from an
-array to an array: the whole call as a Python program makes it. Options are the ones that make each
-engine fastest at float32; nothing else is tuned.
-"""
+"""The engines that are measured: those of `python -m cnnrt bench`, and more."""
 
 from __future__ import annotations
 
@@ -11,133 +6,17 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnrt.benchmark.worker import ENGINES, Engine, Run, Source, engine
+
 Array = NDArray[Any]
-Run = Callable[[Array], Array]
 
-
-@dataclass(frozen=True)
-class Source:
-    """A network as files, and the shape at which it will run."""
-
-    onnx: Path
-    torchscript: Path | None
-    shape: tuple[int, ...]
-
-
-class Engine(ABC):
-    """Loads networks for one inference engine."""
-
-    package: str
-    """Its name on PyPI."""
-
-    def __init__(self, option: str = "") -> None:
-        self.option = option
-
-    @classmethod
-    def version(cls) -> str | None:
-        """The installed version; None if the engine is not installed."""
-        try:
-            return version(cls.package)
-        except PackageNotFoundError:
-            return None
-
-    @abstractmethod
-    def load(self, source: Source, threads: int) -> Run:
-        """The network as a function. Raises whatever the engine raises if it cannot."""
-
-    def steps(self, x: Array, seconds: float) -> list[tuple[str, int]]:
-        """Kernel and shortest time in ns of each step in some seconds, for engines that tell."""
-        raise NotImplementedError
-
-
-class Cnnrt(Engine):
-    """cnnrt; the option is the algorithm of its 3x3 convolutions."""
-
-    package = "cnnrt"
-
-    @classmethod
-    def version(cls) -> str | None:
-        found = super().version()
-        if found is None and importlib.util.find_spec("cnnrt"):  # a source tree on PYTHONPATH
-            return "0"
-        return found
-
-    def load(self, source: Source, threads: int) -> Run:
-        import cnnrt  # noqa: PLC0415
-
-        self.model = cnnrt.load(source.onnx, threads=threads, algorithm=self.option or "auto")
-        return self.model
-
-    def steps(self, x: Array, seconds: float) -> list[tuple[str, int]]:
-        plan = self.model._plan((x.shape,), tuple(spec.name for spec in self.model.outputs))
-        steps = [s for s in plan.describe() if s.kernel != "reference"]
-        plan.time((x,))
-        times = np.array(plan.time((x,)))
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            times = np.minimum(times, plan.time((x,)))
-        return [(s.kernel, int(t)) for s, t in zip(steps, times, strict=True)]
-
-
-class OnnxRuntime(Engine):
-    """ONNX Runtime on its own CPU provider."""
-
-    package = "onnxruntime"
-
-    def load(self, source: Source, threads: int) -> Run:
-        import onnxruntime  # noqa: PLC0415
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        # A known batch size lets it fold shapes; without a free axis of this name nothing happens.
-        options.add_free_dimension_override_by_name("batch", source.shape[0])
-        session = onnxruntime.InferenceSession(
-            str(source.onnx), options, providers=["CPUExecutionProvider"]
-        )
-        name = session.get_inputs()[0].name
-
-        def run(x: Array) -> Array:
-            y: Array = session.run(None, {name: x})[0]
-            return y
-
-        return run
-
-
-class OpenVino(Engine):
-    """OpenVINO's CPU plugin."""
-
-    package = "openvino"
-
-    def load(self, source: Source, threads: int) -> Run:
-        import openvino  # noqa: PLC0415
-
-        core = openvino.Core()
-        model = core.read_model(source.onnx)
-        model.reshape(list(source.shape))
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads,
-        }
-        request = core.compile_model(model, "CPU", options).create_infer_request()
-
-        def run(x: Array) -> Array:
-            y: Array = request.infer(x, share_inputs=True, share_outputs=True)[0]
-            return y
-
-        return run
+__all__ = ["ENGINES", "Array", "Engine", "Run", "Source", "engine", "versions"]
 
 
 class Ncnn(Engine):
@@ -283,24 +162,7 @@ class Mnn(Engine):
         return target
 
 
-ENGINES: dict[str, type[Engine]] = {
-    "cnnrt": Cnnrt,
-    "onnxruntime": OnnxRuntime,
-    "openvino": OpenVino,
-    "ncnn": Ncnn,
-    "torch": Torch,
-    "mnn": Mnn,
-}
-
-
-def engine(name: str) -> Engine:
-    """The engine of a name, which may have an option: "cnnrt:winograd4".
-
-    Raises:
-        KeyError: there is no such engine.
-    """
-    base, _, option = name.partition(":")
-    return ENGINES[base](option)
+ENGINES |= {"ncnn": Ncnn, "torch": Torch, "mnn": Mnn}
 
 
 def versions() -> dict[str, str | None]:

@@ -1,20 +1,12 @@
 """Runs engines side by side: one process each, taking turns.
 
-As a program it is one such process: it takes JSON commands from its standard input, one a line, and
-answers each with a line of JSON. Between commands it is asleep, blocked on the pipe.
+As a program it is one such process, as `cnnrt.benchmark.worker`, with the engines of this folder.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,20 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import machine
-import numpy as np
-from engines import Array, Engine, Run, Source, engine
+from engines import Source
 
-PAUSE = 0.06
-"""Seconds between turns: onnxruntime's threads spin for about 20 ms after its last run."""
-
-WARM_UP = 0.2
-"""The part of a turn that is not timed; at least one run."""
+from cnnrt.benchmark import PAUSE, WRONG, worker
+from cnnrt.benchmark.process import Worker, WorkerError
 
 HOPELESS = 4.0
 """An engine this many times slower than the best in both of the first rounds runs in no other."""
-
-WRONG = 1e-2
-"""Relative error above which an engine does not compute the network."""
 
 QUIET = 0.1
 """The part of all CPUs that other programs may use when a round begins."""
@@ -150,7 +135,7 @@ def race(
     try:
         for name in names:
             try:
-                workers[name] = Worker(name, threads)
+                workers[name] = Worker(name, threads, [sys.executable, __file__])
                 loaded = workers[name].ask("load", source=source, input=inputs, ref=reference)
                 entries[name].error, entries[name].load_s = loaded["error"], loaded["seconds"]
                 say(f"{name}: max relative error {loaded['error']:.1e}")
@@ -219,145 +204,5 @@ def _turns(
     return barriers, others
 
 
-class WorkerError(Exception):
-    """An engine cannot do what it was asked."""
-
-
-class Worker:
-    """A process with one engine."""
-
-    def __init__(self, name: str, threads: int) -> None:
-        self.log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (closed below)
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, name, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        )
-
-    def ask(self, command: str, timeout: float = 900, **values: Any) -> dict[str, Any]:
-        """Sends a command and waits for its answer.
-
-        Raises:
-            WorkerError: the engine failed, or its process ended.
-        """
-        assert self.process.stdin and self.process.stdout
-        timer = threading.Timer(timeout, self.process.kill)
-        timer.start()
-        try:
-            self.process.stdin.write(json.dumps({"do": command, **values}, default=_plain) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        finally:
-            timer.cancel()
-        if not line:
-            raise WorkerError(self._last_words())
-        answer: dict[str, Any] = json.loads(line)
-        if "failed" in answer:
-            raise WorkerError(answer["failed"])
-        return answer
-
-    def _last_words(self) -> str:
-        code = self.process.wait()
-        self.log.seek(0)
-        lines = [line.strip() for line in self.log.read().splitlines() if line.strip()]
-        return f"the process ended with {code}: {lines[-1][:200] if lines else 'no message'}"
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self.process.stdin and self.process.stdout
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
-        self.log.close()
-
-
-def _plain(value: Any) -> Any:
-    """Paths and sources as JSON."""
-    if isinstance(value, Source):
-        return {"onnx": value.onnx, "torchscript": value.torchscript, "shape": value.shape}
-    return str(value)
-
-
-# ------------------------------------------------------------------------------------------------
-# In the process of an engine
-
-
-def load(
-    subject: Engine, command: dict[str, Any], threads: int
-) -> tuple[Run, Array, dict[str, Any]]:
-    """Loads the network and compares its output with the reference."""
-    given = command["source"]
-    script = given["torchscript"]
-    source = Source(Path(given["onnx"]), Path(script) if script else None, tuple(given["shape"]))
-    x = np.ascontiguousarray(np.load(command["input"]))
-    reference = np.load(command["ref"])
-    start = time.perf_counter()
-    run = subject.load(source, threads)
-    y = np.asarray(run(x))
-    seconds = time.perf_counter() - start
-    if y.size != reference.size:
-        raise ValueError(f"the output has shape {y.shape}, not {reference.shape}")
-    reference = reference.astype(np.float64)
-    difference = np.abs(y.astype(np.float64).reshape(reference.shape) - reference).max()
-    error = float(difference / (np.abs(reference).max() or 1.0))
-    return run, x, {"error": error if np.isfinite(error) else 1e30, "seconds": seconds}
-
-
-def turn(run: Run, x: Array, seconds: float) -> dict[str, Any]:
-    """Runs for some time; the shortest and the median run in ns."""
-    clock = time.perf_counter_ns
-    end = clock() + int(seconds * WARM_UP * 1e9)
-    run(x)
-    while clock() < end:
-        run(x)
-    times: list[int] = []
-    end = clock() + int(seconds * (1 - WARM_UP) * 1e9)
-    now = clock()
-    while now < end or not times:
-        run(x)
-        then, now = now, clock()
-        times.append(now - then)
-    return {"min": min(times), "median": statistics.median(times), "runs": len(times)}
-
-
-def main() -> None:
-    """One engine, obeying commands."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is not an answer
-    name, threads = sys.argv[1], int(sys.argv[2])
-    subject = engine(name)
-    run: Run | None = None
-    x: Array = np.empty(0)
-    for line in sys.stdin:
-        command = json.loads(line)
-        answer: dict[str, Any]
-        try:
-            if command["do"] == "load":
-                if subject.version() is None:
-                    raise ModuleNotFoundError(f"{subject.package} is not installed")
-                run, x, answer = load(subject, command, threads)
-                gc.collect()
-                gc.disable()
-            elif command["do"] == "turn":
-                assert run is not None
-                answer = turn(run, x, command["seconds"])
-            else:
-                answer = {"steps": subject.steps(x, command["seconds"])}
-        except Exception as error:  # whatever an engine raises is the answer
-            words = " ".join(str(error).split()) or "no message"
-            answer = {"failed": f"{type(error).__name__}: {words[:300]}"}
-        print(json.dumps(answer), file=out)
-
-
 if __name__ == "__main__":
-    main()
+    worker.main()

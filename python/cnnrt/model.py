@@ -270,7 +270,7 @@ class Model:
         Raises:
             ShapeError: the network does not take such an input, or its sizes are free.
         """
-        shapes = self._shapes(x)
+        shapes = self.shapes(x)
         core = self._plan(tuple(shapes.values()), self._default_outputs).core
         return dataclasses.replace(
             summarise(self.graph, shapes),
@@ -288,7 +288,7 @@ class Model:
         Raises:
             ShapeError: the network does not take such an input, or its sizes are free.
         """
-        return profiling.profile(self, self._example(x), seconds)
+        return profiling.profile(self, self.example(x), seconds)
 
     def tune(self, x: Inputs | None = None) -> dict[str, str]:
         """Times each way of doing the 3x3 convolutions inside this network and keeps the fastest.
@@ -413,33 +413,12 @@ class Model:
         """The plan that inputs of these shapes run by."""
         return self._plan(tuple(a.shape for a in arrays), self._default_outputs)
 
-    # --------------------------------------------------------------------------------------------
+    def shapes(self, x: Inputs | Shapes | None) -> dict[str, tuple[int, ...]]:
+        """The shapes of the inputs by name: of `x` as in `summary`, or those that the model states.
 
-    def _algorithm_of(self, name: str) -> str:
-        return self._algorithms.get(name, self._algorithm)
-
-    def _arrays(self, x: Inputs) -> list[Array]:
-        """The inputs in order, contiguous and of the model's dtypes."""
-        if isinstance(x, Mapping):
-            unknown = [k for k in x if k not in self._names]
-            missing = [k for k in self._names if k not in x]
-            if unknown or missing:
-                raise ShapeError(
-                    f"inputs by name: missing {missing or 'none'}, unknown {unknown or 'none'}; "
-                    f"the model takes {', '.join(self._names)}"
-                )
-            given = [x[name] for name in self._names]
-        elif len(self._names) != 1:
-            raise ShapeError(
-                f"this model has {len(self._names)} inputs; give a dict of arrays by name: "
-                f"{', '.join(self._names)}"
-            )
-        else:
-            given = [x]
-        return [as_input(spec, value) for spec, value in zip(self.graph.inputs, given, strict=True)]
-
-    def _shapes(self, x: Inputs | Shapes | None) -> dict[str, tuple[int, ...]]:
-        """The shapes of inputs, or shapes, or those that the model states, by name."""
+        Raises:
+            ShapeError: the network does not take such an input, or its sizes are free.
+        """
         given = {} if x is None else dict(x) if isinstance(x, Mapping) else {self._names[0]: x}
         if unknown := given.keys() - set(self._names):
             raise ShapeError(
@@ -464,19 +443,44 @@ class Model:
             shapes[spec.name] = shape
         return shapes
 
-    def _example(self, x: Inputs | Shapes | None) -> list[Array]:
-        """Inputs in order: those given, or random ones of the shapes that `_shapes` finds."""
+    def example(self, x: Inputs | Shapes | None) -> list[Array]:
+        """Inputs in order: those given, or random ones of the shapes that `shapes` finds."""
         values = list(x.values()) if isinstance(x, Mapping) else [x]
         if any(isinstance(value, np.ndarray) for value in values):
             return self._arrays(x)
         random = np.random.default_rng(0)
-        shapes = self._shapes(x)
+        shapes = self.shapes(x)
         return [
             random.standard_normal(shapes[spec.name]).astype(spec.dtype)
             if spec.dtype.kind == "f"
             else np.zeros(shapes[spec.name], spec.dtype)
             for spec in self.graph.inputs
         ]
+
+    # --------------------------------------------------------------------------------------------
+
+    def _algorithm_of(self, name: str) -> str:
+        return self._algorithms.get(name, self._algorithm)
+
+    def _arrays(self, x: Inputs) -> list[Array]:
+        """The inputs in order, contiguous and of the model's dtypes."""
+        if isinstance(x, Mapping):
+            unknown = [k for k in x if k not in self._names]
+            missing = [k for k in self._names if k not in x]
+            if unknown or missing:
+                raise ShapeError(
+                    f"inputs by name: missing {missing or 'none'}, unknown {unknown or 'none'}; "
+                    f"the model takes {', '.join(self._names)}"
+                )
+            given = [x[name] for name in self._names]
+        elif len(self._names) != 1:
+            raise ShapeError(
+                f"this model has {len(self._names)} inputs; give a dict of arrays by name: "
+                f"{', '.join(self._names)}"
+            )
+        else:
+            given = [x]
+        return [as_input(spec, value) for spec, value in zip(self.graph.inputs, given, strict=True)]
 
     def _plan_ahead(self) -> None:
         """Packs the weights now, if the sizes of one image are known: the first run then takes no

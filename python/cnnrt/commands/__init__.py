@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from . import adapt, convert, demo, features, profile, run, summary
+from . import adapt, bench, convert, demo, features, profile, run, summary
 from . import compile as compile_
 
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "run": run,
     "summary": summary,
     "profile": profile,
+    "bench": bench,
     "features": features,
     "convert": convert,
     "compile": compile_,

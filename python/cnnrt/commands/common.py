@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from ..model import Model
+
+T = TypeVar("T")
 
 
 def count(text: str) -> int:
@@ -18,6 +21,15 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return value
+
+
+def list_of(kind: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """An argument that is several of a kind, with commas."""
+
+    def parse(text: str) -> list[T]:
+        return [kind(word.strip()) for word in text.split(",")]
+
+    return parse
 
 
 def seconds(text: str) -> float:
