@@ -161,11 +161,12 @@ def settings(found: Layers, layer: Layer) -> str:
     for graph, node in ((found.original, layer.sources[:1]), (found.fused, (layer.node,))):
         for one in node:
             if one.op == operator(layer):
-                return _settings(graph, one)
+                return node_settings(graph, one)
     return ""
 
 
-def _settings(graph: Graph, node: Node) -> str:
+def node_settings(graph: Graph, node: Node) -> str:
+    """As `settings`, of a node of a graph whose types are known."""
     kernel: Sequence[int]
     if node.op in ("conv", "conv_transpose"):
         kernel = graph.types[node.inputs[1]].shape[2:]

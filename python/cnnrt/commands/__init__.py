@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from . import adapt, bench, convert, demo, features, profile, run, summary
+from . import adapt, bench, convert, demo, features, profile, run, summary, view
 from . import compile as compile_
 
 
@@ -33,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "profile": profile,
     "bench": bench,
     "features": features,
+    "view": view,
     "convert": convert,
     "compile": compile_,
     "adapt": adapt,
