@@ -266,6 +266,13 @@ def test_free_sizes_must_be_given(random: Random) -> None:
     assert model.summary((2, 1, 5, 6)).layers[0].output == (2, 1, 3, 4)
 
 
+def test_the_documentation_is_true(lenet5: cnnrt.Model) -> None:
+    """All but the totals of memory, which differ from one tier to the next."""
+    page = (EXAMPLES.parent / "docs" / "looking.md").read_text()
+    for line in str(lenet5.summary()).splitlines()[:11]:
+        assert f"    {line}".rstrip() in page.splitlines()
+
+
 def test_command(capsys: Any, tmp_path: Path) -> None:
     model = str(EXAMPLES / "lenet5.bin")
     assert cli.main(["summary", model]) == 0

@@ -446,7 +446,7 @@ class Model:
     def example(self, x: Inputs | Shapes | None) -> list[Array]:
         """Inputs in order: those given, or random ones of the shapes that `shapes` finds."""
         values = list(x.values()) if isinstance(x, Mapping) else [x]
-        if any(isinstance(value, np.ndarray) for value in values):
+        if any(hasattr(value, "shape") for value in values):
             return self._arrays(x)
         random = np.random.default_rng(0)
         shapes = self.shapes(x)

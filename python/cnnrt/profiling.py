@@ -202,11 +202,11 @@ def profile(model: Model, inputs: Sequence[Array], seconds: float) -> Profile:
     peak = peak_gflops(model.isa, plan.core.threads)
     found = layers(model.graph, shapes)
     rows = []
-    known = set()
+    # Of nodes that share a name, as a selection moved before its layer does, the last has all.
+    home = {layer.node.name: i for i, layer in enumerate(found.rows)}
     whole = float(times.sum()) or 1.0
-    for layer in found.rows:
-        known.add(layer.node.name)
-        mine = [i for i, info in enumerate(infos) if info.node == layer.node.name]
+    for row, layer in enumerate(found.rows):
+        mine = [i for i, info in enumerate(infos) if home.get(info.node) == row]
         nanoseconds = float(times[mine].sum())
         macs = multiply_accumulates(found.fused, layer.node)
         gflops = 2 * macs / nanoseconds if nanoseconds else 0.0
@@ -227,7 +227,7 @@ def profile(model: Model, inputs: Sequence[Array], seconds: float) -> Profile:
                 of_peak=gflops / peak,
             )
         )
-    rest = [i for i, info in enumerate(infos) if info.node not in known]
+    rest = [i for i, info in enumerate(infos) if info.node not in home]
     if rest:  # copies into the arrays that are returned
         nanoseconds = float(times[rest].sum())
         rows.append(

@@ -187,7 +187,8 @@ def _broadcast(x: _Inputs) -> View:
 
 
 def _window(x: _Inputs) -> View:
-    kernel = x.type(1).shape[2:] if x.node.op == "conv" else x.node["kernel_shape"]
+    weight = WEIGHTS.get(x.node.op)
+    kernel = x.type(weight).shape[2:] if weight else x.node["kernel_shape"]
     ceil_mode = bool(x.node.attributes.get("ceil_mode"))
     w = resolve_windows(x.node, x.type(0).shape[2:], kernel=kernel, ceil_mode=ceil_mode)
 
@@ -203,6 +204,10 @@ def _window(x: _Inputs) -> View:
 
     residual = x.views[3:4] if x.node.op == "conv" else []
     return _union([x.mapped(change), *residual])
+
+
+WEIGHTS = {"conv": 1, "conv_integer": 1, "qlinear_conv": 3}
+"""Which input of a convolution is its weight."""
 
 
 def _transposed_window(x: _Inputs) -> View:
@@ -491,7 +496,7 @@ RULES: dict[str, Rule] = {
         ),
         _broadcast,
     ),
-    **dict.fromkeys(("conv", "max_pool", "average_pool", "lp_pool"), _window),
+    **dict.fromkeys((*WEIGHTS, "max_pool", "average_pool", "lp_pool"), _window),
     **dict.fromkeys(
         (
             *("global_average_pool", "global_max_pool", "global_lp_pool"),

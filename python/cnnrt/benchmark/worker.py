@@ -164,7 +164,9 @@ def load(
     """Loads the network and compares its output with the reference."""
     given = command["source"]
     files = {k: Path(given[k]) if given.get(k) else None for k in ("onnx", "torchscript", "own")}
-    source = Source(files["onnx"] or Path(), files["torchscript"], given["shape"], files["own"])
+    source = Source(
+        files["onnx"] or Path(), files["torchscript"], tuple(given["shape"]), files["own"]
+    )
     found = np.load(command["input"])
     single = isinstance(found, np.ndarray)
     x = np.ascontiguousarray(found) if single else {name: found[name] for name in found.files}
@@ -258,5 +260,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder: its files must not hide a library's
+    if sys.path[0] == str(Path(__file__).parent):  # whose files must not hide a library's
+        sys.path.pop(0)
     main()
