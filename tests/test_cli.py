@@ -17,6 +17,7 @@ from PIL import Image
 
 import cnnrt
 from cnnrt import cli
+from cnnrt.commands import COMMANDS
 from cnnrt.formats import read, write_model
 from cnnrt.graph import Graph, Node, TensorSpec
 
@@ -195,7 +196,7 @@ def test_wrong_usage(capsys: Any, arguments: list[str]) -> None:
 
 def test_version_and_help(capsys: Any) -> None:
     assert run(capsys, "--version")[:2] == (0, f"cnnrt {cnnrt.__version__}\n")
-    for command in ((), ("run",), ("convert",), ("demo",)):
+    for command in ((), *((name,) for name in COMMANDS)):
         status, out, _ = run(capsys, *command, "--help")
         assert status == 0
         assert out.startswith("usage: cnnrt")

@@ -8,11 +8,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core, formats, profiling, tuning
+from . import _core, formats, tuning
 from .cost import ALGORITHMS
 from .errors import GraphError, ShapeError
 from .graph import Array, Graph, TensorSpec
@@ -22,9 +22,11 @@ from .packed import PACKING, Packed
 from .passes import prepare
 from .plan import Plan
 from .preprocessing import Preprocessing
-from .profiling import Profile
-from .summary import Summary, summarise
 from .threads import get_num_threads
+
+if TYPE_CHECKING:
+    from .profiling import Profile
+    from .summary import Summary
 
 Source = str | os.PathLike[str] | bytes
 Inputs = Any
@@ -270,6 +272,8 @@ class Model:
         Raises:
             ShapeError: the network does not take such an input, or its sizes are free.
         """
+        from .summary import summarise  # noqa: PLC0415  (not needed to run a network)
+
         shapes = self.shapes(x)
         core = self._plan(tuple(shapes.values()), self._default_outputs).core
         return dataclasses.replace(
@@ -288,6 +292,8 @@ class Model:
         Raises:
             ShapeError: the network does not take such an input, or its sizes are free.
         """
+        from . import profiling  # noqa: PLC0415  (not needed to run a network)
+
         return profiling.profile(self, self.example(x), seconds)
 
     def tune(self, x: Inputs | None = None) -> dict[str, str]:
