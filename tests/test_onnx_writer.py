@@ -181,7 +181,8 @@ def test_examples(tmp_path: Path, capsys: Any, random: Random, name: str) -> Non
     source = EXAMPLES / f"{name}.bin"
     there, back = tmp_path / "other.onnx", tmp_path / "back.bin"
     assert cli.main(["convert", str(source), str(there)]) == 0
-    assert cli.main(["convert", str(there), str(back)]) == 0
+    half = ["--float16"] if name == "efficientnet_lite0" else []  # as its weights are stored
+    assert cli.main(["convert", str(there), str(back), *half]) == 0
     assert "wrote" in capsys.readouterr().out
     model = cnnrt.load(source, threads=1)
     shape = [d if isinstance(d, int) else 2 for d in model.inputs[0].shape]
