@@ -17,6 +17,14 @@ class ShapeError(CnnrtError, ValueError):
     """An array or a tensor has another shape or dtype than the operator or the model takes."""
 
 
+class ValueNeeded(ShapeError):
+    """The shape of a result depends on the value of a tensor that is not constant."""
+
+    def __init__(self, message: str, tensor: str) -> None:
+        super().__init__(message)
+        self.tensor = tensor
+
+
 class UnsupportedOperator(CnnrtError):
     """The model needs operators, or attributes of operators, that cnnrt does not run."""
 

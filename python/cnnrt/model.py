@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -14,12 +16,12 @@ import numpy as np
 
 from . import _core, formats, tuning
 from .cost import ALGORITHMS
-from .errors import GraphError, ShapeError
+from .errors import GraphError, ShapeError, ValueNeeded
 from .graph import Array, Graph, TensorSpec
 from .lazy import stored_nbytes
 from .memory import MemoryUse
 from .packed import PACKING, Packed
-from .passes import prepare
+from .passes import inputs_of_value, prepare
 from .plan import Plan
 from .preprocessing import Preprocessing
 from .threads import get_num_threads
@@ -36,6 +38,10 @@ Shapes = Sequence[int] | Mapping[str, Sequence[int]]
 
 MAX_PLANS = 16
 """Plans kept for input shapes seen last."""
+
+MAX_VALUE_ELEMENTS = 1024
+"""Inputs whose values shapes depend on, such as the second of a reshape, are taken for constants of
+their plan if they have no more elements: a shape, some boxes, but not an image."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,8 @@ class Model:
                 raise ValueError(f"algorithm {name!r}; expected one of {', '.join(ALGORITHMS)}")
         self._packed = packed or Packed()
         self._prepared: dict[tuple[str, ...], Graph] = {}
+        # By outputs, the inputs whose values shapes depend on.
+        self._valued: dict[tuple[str, ...], set[str]] = {}
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._lock = threading.Lock()
         self._names = [spec.name for spec in graph.inputs]
@@ -195,7 +203,7 @@ class Model:
         """
         arrays = self._arrays(x)
         wanted = self._default_outputs if outputs is None else tuple(outputs)
-        plan = self._plan(tuple(a.shape for a in arrays), wanted)
+        plan = self._plan(tuple(a.shape for a in arrays), wanted, arrays)
         results = plan.run(arrays)
         if len(wanted) == 1:
             return results[0]
@@ -245,14 +253,16 @@ class Model:
         Args:
             x: an input, for a network whose input sizes are free.
         """
+        arrays: list[Array] | None = None
         if x is None:
             shapes = tuple(
                 tuple(d if isinstance(d, int) else 1 for d in spec.shape)
                 for spec in self.graph.inputs
             )
         else:
-            shapes = tuple(a.shape for a in self._arrays(x))
-        plan = self._plan(shapes, self._default_outputs)
+            arrays = self._arrays(x)
+            shapes = tuple(a.shape for a in arrays)
+        plan = self._plan(shapes, self._default_outputs, arrays)
         rows = [("node", "kernel", "us", "how")]
         rows += [(s.node, s.kernel, f"{s.predicted / 1e3:.1f}", s.note) for s in plan.describe()]
         widths = [max(len(r[i]) for r in rows) for i in range(3)]
@@ -417,7 +427,7 @@ class Model:
 
     def plan_for(self, arrays: Sequence[Array]) -> Plan:
         """The plan that inputs of these shapes run by."""
-        return self._plan(tuple(a.shape for a in arrays), self._default_outputs)
+        return self._plan(tuple(a.shape for a in arrays), self._default_outputs, arrays)
 
     def shapes(self, x: Inputs | Shapes | None) -> dict[str, tuple[int, ...]]:
         """The shapes of the inputs by name: of `x` as in `summary`, or those that the model states.
@@ -498,28 +508,46 @@ class Model:
                 return
             shape = (1 if isinstance(batch, str) else batch, *rest)
             shapes.append(shape[: len(spec.shape)])
-        self._plan(tuple(shapes), self._default_outputs)  # type: ignore[arg-type]
+        with contextlib.suppress(ValueNeeded):
+            self._plan(tuple(shapes), self._default_outputs)  # type: ignore[arg-type]
 
     def _forget(self) -> None:
         """Drops the packed weights that no plan uses, if there is a plan."""
         if self._plans:
             self._packed.keep({key for plan in self._plans.values() for key in plan.weights})
 
-    def _plan(self, shapes: tuple[tuple[int, ...], ...], outputs: tuple[str, ...]) -> Plan:
-        key = (shapes, outputs)
+    def _plan(
+        self,
+        shapes: tuple[tuple[int, ...], ...],
+        outputs: tuple[str, ...],
+        arrays: Sequence[Array] | None = None,
+    ) -> Plan:
+        """The plan for inputs of these shapes; where shapes depend on the values of small inputs,
+        that for these values.
+
+        Raises:
+            ShapeError: an operator does not take what the shapes lead to.
+            ValueNeeded: shapes depend on values that are not given, or on too many.
+        """
         with self._lock:
-            plan = self._plans.get(key)
-            if plan is None:
-                if outputs not in self._prepared:
-                    self._prepared[outputs] = prepare(self.graph, outputs)
-                plan = Plan(
-                    self._prepared[outputs],
-                    dict(zip(self._names, shapes, strict=True)),
-                    packed=self._packed,
-                    threads=self.threads,
-                    isa=self.isa,
-                    algorithm=self._algorithm_of,
-                )
+            if outputs not in self._prepared:
+                self._prepared[outputs] = prepare(self.graph, outputs)
+            while True:
+                values = {
+                    name: array.copy()
+                    for name, array in zip(self._names, arrays or (), strict=False)
+                    if name in self._valued.get(outputs, ())
+                }
+                key = (shapes, outputs, *(array.tobytes() for array in values.values()))
+                plan = self._plans.get(key)
+                try:
+                    plan = plan or self._new_plan(shapes, outputs, values)
+                    break
+                except ValueNeeded as error:
+                    # Tried again with the values; each time there are more of them.
+                    needed = self._inputs_behind(error, outputs, arrays is not None)
+                    self._valued.setdefault(outputs, set()).update(needed)
+            if key not in self._plans:
                 self._plans[key] = plan
                 if len(self._plans) > MAX_PLANS:
                     self._plans.popitem(last=False)
@@ -528,9 +556,51 @@ class Model:
             else:
                 self._plans.move_to_end(key)
             simple = len(shapes) == 1 and len(outputs) == 1 and outputs == self._default_outputs
-            if simple and self.graph.inputs[0].dtype == np.float32:
+            if simple and not values and self.graph.inputs[0].dtype == np.float32:
                 self._last = (shapes[0], plan)
         return plan
+
+    def _new_plan(
+        self,
+        shapes: tuple[tuple[int, ...], ...],
+        outputs: tuple[str, ...],
+        values: Mapping[str, Array],
+    ) -> Plan:
+        return Plan(
+            self._prepared[outputs],
+            dict(zip(self._names, shapes, strict=True)),
+            packed=self._packed,
+            threads=self.threads,
+            isa=self.isa,
+            algorithm=self._algorithm_of,
+            values=values,
+        )
+
+    def _inputs_behind(self, error: ValueNeeded, outputs: tuple[str, ...], given: bool) -> set[str]:
+        """The inputs that the value of the tensor depends on which a plan could not do without.
+
+        Raises:
+            ValueNeeded: they are too large for a plan per value, or their values are not given.
+        """
+        known = self._valued.get(outputs, set())
+        needed = inputs_of_value(self._prepared[outputs], error.tensor) - known
+        large = [spec for spec in self.inputs if spec.name in needed and not _is_small(spec)]
+        if needed and not large and given:
+            return needed
+        if large or not needed:
+            names = ", ".join(repr(spec.name) for spec in large) or "no input"
+            raise ValueNeeded(
+                f"{error}; it is computed from {names}: cnnrt plans for each value of inputs of up "
+                f"to {MAX_VALUE_ELEMENTS} elements, not of larger ones",
+                error.tensor,
+            ) from None
+        names = ", ".join(sorted(needed))
+        raise ValueNeeded(f"{error}; give the values of {names}", error.tensor) from None
+
+
+def _is_small(spec: TensorSpec) -> bool:
+    """Whether an input is small enough for a plan per value."""
+    return math.prod(d if isinstance(d, int) else 1 for d in spec.shape) <= MAX_VALUE_ELEMENTS
 
 
 def as_input(spec: TensorSpec, value: Any) -> Array:

@@ -54,13 +54,17 @@ class Plan:
         threads: int,
         isa: str,
         algorithm: Callable[[str], str],
+        values: Mapping[str, Array] | None = None,
     ) -> None:
         """Plans a prepared graph (`passes.prepare`) for inputs of these shapes.
 
+        `values` are those of the inputs for which alone the plan holds.
+
         Raises:
             ShapeError: an operator does not take what these shapes lead to.
+            ValueNeeded: shapes depend on the value of a tensor that is not constant.
         """
-        self.graph = specialise(graph, shapes)
+        self.graph = specialise(graph, shapes, values)
         lowering = Lowering(self.graph, machine(isa), packed, threads, algorithm)
         lowering.run()
         self.externals = lowering.externals

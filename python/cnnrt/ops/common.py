@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import GraphError, UnsupportedOperator
+from ..errors import GraphError, UnsupportedOperator, ValueNeeded
 from ..graph import Array, Node, TensorType
 from . import Op, Operand, register, shape_error
 
@@ -74,17 +74,14 @@ def operands(node: Node, inputs: Inputs, least: int, most: int | None = None) ->
 
 
 def value_of(node: Node, inputs: Inputs, x: Operand) -> Array:
-    """The value of an input that shapes depend on.
+    """The value of an input that shapes, or what is to be computed, depend on.
 
     Raises:
-        ShapeError: it is not constant.
+        ValueNeeded: it is not constant.
     """
     if x.value is None:
-        raise shape_error(
-            node,
-            inputs,
-            f"input {x.name!r} must be constant, as the shape of the result depends on it",
-        )
+        problem = f"input {x.name!r} must be constant, as the result's shape or kind depends on it"
+        raise ValueNeeded(str(shape_error(node, inputs, problem)), x.name)
     return x.value
 
 

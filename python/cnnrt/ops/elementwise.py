@@ -16,7 +16,7 @@ from ..errors import UnsupportedOperator
 from ..graph import Array, Node, TensorType
 from . import REQUIRED, Op, register, shape_error
 from .activation import Activation
-from .common import Inputs, SameType, choice, dry_run, dtype_of, family, operands
+from .common import Inputs, SameType, choice, dry_run, dtype_of, family, operands, value_of
 
 Function = Callable[[Any, float, float], Any]
 """(x, alpha, beta) -> y, of the shape of x."""
@@ -266,7 +266,7 @@ class Dropout(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, _, training = operands(node, inputs, 1, 3)
-        if training and training.value is not None and training.value.any():
+        if training and value_of(node, inputs, training).any():
             raise UnsupportedOperator(f"node {node.name!r} (dropout): training is not supported")
         return [x.type, TensorType(x.shape, np.dtype(bool))][: len(node.outputs)]
 

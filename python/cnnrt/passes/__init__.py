@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..graph import Graph
+from ..graph import Array, Graph
 from .channels_first import channels_first
 from .eliminate import eliminate
 from .fold_affine import fold_affine
@@ -16,7 +16,7 @@ from .fold_norm import fold_norm
 from .fuse_attention import fuse_attention
 from .fuse_epilogue import fuse_epilogue
 from .hoist_reshapes import hoist_reshapes
-from .infer import infer
+from .infer import infer, inputs_of_value
 from .linearise import linearise
 from .narrow import narrow
 from .rewrite import rewrite
@@ -50,17 +50,28 @@ def prepare(graph: Graph, outputs: Sequence[str]) -> Graph:
     return result
 
 
-def specialise(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+def specialise(
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    values: Mapping[str, Array] | None = None,
+) -> Graph:
     """A copy of a prepared graph for inputs of these shapes: types known, constants folded, fused.
+
+    Args:
+        graph: stays as it is.
+        shapes: of all inputs, by name.
+        values: of the inputs that are to be taken as constants.
 
     Raises:
         ShapeError: an operator does not take what these shapes lead to.
+        ValueNeeded: shapes depend on the value of a tensor that is not constant.
     """
     result = graph.copy()
+    result.constants |= values or {}
     infer(result, shapes)
     for run in PER_SHAPE:
         run(result)
     return result
 
 
-__all__ = ["ONCE", "PER_SHAPE", "infer", "prepare", "specialise"]
+__all__ = ["ONCE", "PER_SHAPE", "infer", "inputs_of_value", "prepare", "specialise"]

@@ -53,6 +53,24 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
     graph.types = types
 
 
+def inputs_of_value(graph: Graph, tensor: str) -> set[str]:
+    """The names of the inputs that the value of a tensor depends on, not only its type."""
+    producers = graph.producers()
+    inputs = {spec.name for spec in graph.inputs}
+    found: set[str] = set()
+    pending, seen = [tensor], set()
+    while pending:
+        name = pending.pop()
+        if name in seen or not name:
+            continue
+        seen.add(name)
+        if name in inputs:
+            found.add(name)
+        elif name in producers and producers[name].op not in BY_TYPE:
+            pending += producers[name].inputs
+    return found
+
+
 def _fold(
     node: Node, operands: list[Operand | None], inferred: list[TensorType]
 ) -> tuple[Array, ...] | None:
