@@ -21,11 +21,13 @@ from ..errors import FormatError, GraphError, UnsupportedOperator
 from ..files import open_model
 from ..graph import Array, Dim, Graph, Node, TensorSpec
 from . import onnx_opsets as opsets
+from .onnx_branches import Branch, choose_branch
+from .onnx_functions import Key, expand, key_of
 from .onnx_names import Names, Scopes, name_by_modules, read_scopes
 from .onnx_tensors import dtype_name, to_array
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
     from onnx.defs import OpSchema
 
 WHOLE_WORDS = (
@@ -33,6 +35,24 @@ WHOLE_WORDS = (
     *("QLinear", "Col2Im"),
 )
 """Parts of ONNX's names that are one word in cnnrt's."""
+
+WITHOUT_NODE = ("Constant", "If")
+"""Operators that the importer takes and that leave no node of theirs in the graph."""
+
+DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "softmax_precision")
+"""Attributes that are a dtype by its number; 0 stands for none."""
+
+MAX_BRANCHES = 50
+"""If nodes inside each other."""
+
+NOT_RUN = {
+    **dict.fromkeys(("Loop", "Scan"), "loops over a subgraph are not supported"),
+    **dict.fromkeys(
+        ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"),
+        "results of chance are not supported; give them to the model as an input",
+    ),
+}
+"""Why nodes of some operators are not run."""
 
 Shape = tuple[Dim, ...]
 
@@ -113,8 +133,7 @@ def _checked(proto: ModelProto, at: str) -> ModelProto:
     Raises:
         FormatError, UnsupportedOperator: see `read_onnx`.
     """
-    graph = proto.graph
-    if not graph.output:
+    if not proto.graph.output:
         raise FormatError(f"{at}: is not an ONNX model: it has no outputs")
     opset = _opset(proto)
     if opset > opsets.LATEST:
@@ -122,15 +141,16 @@ def _checked(proto: ModelProto, at: str) -> ModelProto:
             f"{at}: is of opset {opset}, cnnrt knows them up to {opsets.LATEST}; export it with a "
             "lower opset_version"
         )
-    if graph.sparse_initializer:
+    if proto.graph.sparse_initializer:
         raise UnsupportedOperator(f"{at}: has sparse initialisers, which cnnrt does not read")
-    if proto.functions:
-        names = ", ".join(sorted({str(f.name) for f in proto.functions}))
-        raise UnsupportedOperator(
-            f"{at}: has functions of its own ({names[:200]}); onnx.inliner.inline_local_functions "
-            "replaces them by their nodes"
-        )
-    return proto
+    return expand(proto, at, _is_supported)
+
+
+def _is_supported(key: Key) -> bool:
+    """Whether the importer takes nodes of this operator, if their attributes allow it."""
+    domain, op_type = key
+    op = snake_case(op_type)
+    return not domain and (op in ops.OPS or op in opsets.ADAPTERS or op_type in WITHOUT_NODE)
 
 
 def _opset(proto: ModelProto) -> int:
@@ -145,17 +165,17 @@ class _Importer:
     def __init__(self, proto: ModelProto, at: str, folder: Path | None, name: str) -> None:
         self.proto, self.at, self.folder, self.name = proto, at, folder, name
         self.opset = _opset(proto)
+        self.problems: list[str] = []
         self.constants: dict[str, Array] = {}
-        for tensor in proto.graph.initializer:
-            self._put_constant(tensor.name, self._array(tensor, f"initialiser {tensor.name!r}"))
-        self.inputs = [
-            self._spec(value) for value in proto.graph.input if value.name not in self.constants
-        ]
+        self._read_constants(proto.graph)
+        given = {tensor.name for tensor in proto.graph.initializer}
+        self.inputs = self._specs(v for v in proto.graph.input if v.name not in given)
         self.names = Names([*self.constants, *(spec.name for spec in self.inputs)])
         for made in proto.graph.node:
             for output in made.output:
                 self.names.unique(output)
-        self.problems: list[str] = []
+        self.nodes: list[Node] = []
+        self.scopes: list[Scopes | None] = []
 
     def graph(self) -> Graph:
         """The model as a graph.
@@ -163,19 +183,17 @@ class _Importer:
         Raises:
             FormatError, UnsupportedOperator: see `read_onnx`.
         """
-        nodes: list[Node] = []
-        scopes: list[Scopes | None] = []
-        for i, proto in enumerate(self.proto.graph.node):
-            at = f"{self.at}: node {i} ({proto.op_type} {proto.name!r})"
-            scope = read_scopes(proto)
-            made = self._nodes(proto, scope, at)
-            nodes += made
-            scopes += [scope] * len(made)
+        tensors = len(self.problems)  # so far: of inputs and constants
+        self._read_nodes(self.proto.graph.node)
+        refused = len(self.problems) - tensors
+        outputs = self._specs(self.proto.graph.output, output=True)
+        tensors = len(self.problems) - refused
         if self.problems:
-            counts = f"{len(self.problems)} of its {len(self.proto.graph.node)} nodes"
-            lines = [f"{self.at}: cnnrt does not run {counts}:", *self.problems]
+            counts = [f"run {refused} of its {len(self.proto.graph.node)} nodes"] if refused else []
+            counts += [f"read {tensors} of its tensors"] if tensors else []
+            lines = [f"{self.at}: cnnrt does not {' and does not '.join(counts)}:", *self.problems]
             raise UnsupportedOperator("\n  ".join(lines))
-        outputs = [self._spec(value, output=True) for value in self.proto.graph.output]
+        nodes, scopes = self.nodes, self.scopes
         taken = [*self.constants, *(spec.name for spec in self.inputs)]
         renamed = name_by_modules(nodes, scopes, taken, [spec.name for spec in outputs])
         self._rename(nodes, renamed, outputs)
@@ -208,6 +226,42 @@ class _Importer:
         return self.names.unique(name)
 
     # Nodes and their attributes.
+
+    def _read_constants(self, graph: GraphProto) -> None:
+        """Takes over the initialisers; those that cnnrt does not read are problems."""
+        for tensor in graph.initializer:
+            try:
+                at = f"initialiser {tensor.name!r}"
+                self._put_constant(tensor.name, self._array(tensor, at))
+            except UnsupportedOperator as error:
+                self.problems.append(str(error).removeprefix(f"{self.at}: "))
+
+    def _read_nodes(self, protos: Iterable[NodeProto], depth: int = 0) -> None:
+        """Appends what the nodes become in the latest opset."""
+        for i, proto in enumerate(protos):
+            at = f"{self.at}: node {i} ({proto.op_type} {proto.name!r})"
+            scope = read_scopes(proto)
+            if key_of(proto) == ("", "If"):
+                self._read_branch(proto, scope, at, depth)
+                continue
+            made = self._nodes(proto, scope, at)
+            self.nodes += made
+            self.scopes += [scope] * len(made)
+
+    def _read_branch(self, proto: NodeProto, scope: Scopes | None, at: str, depth: int) -> None:
+        """Appends the nodes of the branch that an If takes, or a problem."""
+        if depth > MAX_BRANCHES:
+            raise FormatError(f"{at}: more than {MAX_BRANCHES} If nodes inside each other")
+        try:
+            branch: Branch = choose_branch(proto, self, at)
+        except UnsupportedOperator as error:
+            self.problems.append(self._problem(proto, scope, str(error)))
+            return
+        self._read_constants(branch.graph)
+        self._read_nodes(branch.graph.node, depth + 1)
+        for inner, outer in branch.outputs:
+            self.nodes.append(Node("identity", outer, [inner], [outer]))
+            self.scopes.append(None)
 
     def _nodes(self, proto: NodeProto, scope: Scopes | None, at: str) -> list[Node]:
         """A node as the latest opset has it; none for a constant or if there is a problem."""
@@ -278,8 +332,9 @@ class _Importer:
                 if array.size != 1:
                     raise FormatError(f"{at}: its value has {array.size} elements; expected 1")
                 attributes |= {"value": array.item(), "dtype": array.dtype.name}
-            elif name == "to" or (name == "dtype" and proto.op_type != "ConstantOfShape"):
-                attributes[name] = dtype_name(attribute.i, f"attribute {name!r}")
+            elif name in DTYPE_ATTRIBUTES and attribute.type == attribute.INT:
+                if attribute.i or name == "to":
+                    attributes[name] = dtype_name(attribute.i, f"attribute {name!r}")
             else:
                 attributes[name] = _attribute_value(attribute)
         return attributes
@@ -327,6 +382,7 @@ class _Importer:
 
     def _problem(self, proto: NodeProto, scope: Scopes | None, reason: str) -> str:
         """One line about a node that cnnrt does not run."""
+        reason = reason or NOT_RUN.get(proto.op_type, "")
         operator = f"{proto.domain}.{proto.op_type}" if proto.domain else proto.op_type
         layer = f" of layer {scope.module!r}" if scope and scope.module else ""
         inputs = [f"{name}: {_shape_text(self.shape(name))}" for name in proto.input if name]
@@ -336,6 +392,18 @@ class _Importer:
         )
 
     # Shapes and types.
+
+    def _specs(
+        self, values: Iterable[ValueInfoProto], *, output: bool = False
+    ) -> list[TensorSpec]:
+        """Those of the inputs or outputs that cnnrt reads; the others are problems."""
+        specs = []
+        for value in values:
+            try:
+                specs.append(self._spec(value, output=output))
+            except UnsupportedOperator as error:
+                self.problems.append(str(error).removeprefix(f"{self.at}: "))
+        return specs
 
     def _spec(self, value: ValueInfoProto, *, output: bool = False) -> TensorSpec:
         """Name, shape and dtype of an input or output of the graph.

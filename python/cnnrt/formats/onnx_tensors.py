@@ -39,8 +39,12 @@ def dtype_name(code: int, at: str) -> str:
         UnsupportedOperator: cnnrt does not have it.
     """
     if code not in DTYPES:
+        from onnx import TensorProto  # noqa: PLC0415  (an optional dependency)
+
+        known = code in TensorProto.DataType.values()
+        name = f" ({TensorProto.DataType.Name(code).lower()})" if known else ""
         raise UnsupportedOperator(
-            f"{at}: has ONNX data type {code}; supported: {', '.join(DTYPES.values())}"
+            f"{at}: has ONNX data type {code}{name}; supported: {', '.join(DTYPES.values())}"
         )
     return DTYPES[code]
 

@@ -67,7 +67,7 @@ def borders(*ops: str) -> Callable[[BorderFunction], BorderFunction]:
 class ReferenceStep:
     """An operator that runs by its NumPy reference, between two stretches of kernel steps."""
 
-    def __init__(self, node: Node, inputs: Sequence[Plain | Array | None], outputs: list[Plain]):
+    def __init__(self, node: Node, inputs: Sequence[Plain | Array | None], outputs: list[Plain | None]):
         self.node = node
         self.inputs = list(inputs)
         self.outputs = outputs
@@ -167,12 +167,15 @@ class Lowering:
             else self._in_array(name)
             for name in node.inputs
         ]
-        outputs = []
+        outputs: list[Plain | None] = []
         for name in node.outputs:
+            if not name:
+                outputs.append(None)
+                continue
             if name in self._output_plain:
                 plain = self._output_plain[name]
             else:
-                plain = self._external(self.type(name) if name else TensorType(()))
+                plain = self._external(self.type(name))
             self._plain[name] = plain
             outputs.append(plain)
         self.steps.append(ReferenceStep(node, inputs, outputs))

@@ -142,8 +142,10 @@ class Resize(Op):
         mode = choice(node, "coordinate_transformation_mode", COORDINATES)
         factors = None if scales is None else list(value_of(node, inputs, scales).reshape(-1))
         resized = self.sizes(node, inputs, x.shape, factors, integers(node, inputs, sizes))
-        if mode == "tf_crop_and_resize" and (roi is None or roi.type.size != 2 * len(resized)):
-            raise shape_error(node, inputs, "takes a region of two values per axis")
+        if mode == "tf_crop_and_resize":
+            if roi is None or roi.type.size != 2 * len(resized):
+                raise shape_error(node, inputs, "takes a region of two values per axis")
+            value_of(node, inputs, roi)
         shape = tuple(resized[i][0] if i in resized else n for i, n in enumerate(x.shape))
         return [TensorType(shape, x.type.dtype)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..graph import Graph, Node
 from ..lowering.elementwise import clip_bounds
 from ..ops import OPS
@@ -75,7 +77,8 @@ class _Fusion:
 
     def _activation(self, node: Node) -> Node | None:
         activation = self._as_activation(node)
-        if activation is None:
+        # Only kernels, which are for float32, carry an activation whatever the operator.
+        if activation is None or self.graph.types[node.outputs[0]].dtype != np.float32:
             return None
         producer = self._sole_producer(node.inputs[0])
         if (

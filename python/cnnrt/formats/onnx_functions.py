@@ -1,0 +1,144 @@
+"""Nodes that are defined by other nodes, replaced by them.
+
+These are the functions that a model brings with it, and operators of ONNX that cnnrt does not have
+but that ONNX itself defines by others: SoftmaxCrossEntropyLoss by LogSoftmax and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import FormatError, UnsupportedOperator
+
+if TYPE_CHECKING:
+    from onnx import FunctionProto, ModelProto, NodeProto
+
+MAX_NODES = 1_000_000
+"""Nodes that the functions of a model may make. Functions that call functions twice each would make
+2^n of n of them."""
+
+Key = tuple[str, str]
+"""Domain and name of an operator."""
+
+
+def key_of(node: NodeProto) -> Key:
+    return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+
+
+def expand(proto: ModelProto, at: str, supported: Callable[[Key], bool]) -> ModelProto:
+    """The model without its functions, and without operators whose definition cnnrt runs instead.
+
+    Raises:
+        FormatError: a function calls itself, or the functions make too many nodes.
+        UnsupportedOperator: onnx cannot replace the functions.
+    """
+    import onnx.inliner  # noqa: PLC0415  (an optional dependency)
+
+    try:
+        if proto.functions:
+            _check_size(proto, at)
+            proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+        while found := _definable({key_of(n) for n in _nodes(proto.graph.node)}, supported):
+            proto = _with_defaults(proto, found)
+            runs = []
+            for key in sorted(found):
+                expanded = onnx.inliner.inline_selected_functions(
+                    proto, [key], inline_schema_functions=True
+                )
+                if _all_supported(proto, expanded, supported):
+                    runs.append(key)
+            if not runs:
+                break
+            proto = onnx.inliner.inline_selected_functions(
+                proto, runs, inline_schema_functions=True
+            )
+    except (RuntimeError, ValueError, TypeError) as error:  # onnx's, and protobuf's of 2 GB
+        raise UnsupportedOperator(
+            f"{at}: has functions that onnx cannot replace by their nodes: {error}"
+        ) from None
+    return proto
+
+
+def _definable(keys: set[Key], supported: Callable[[Key], bool]) -> set[Key]:
+    """Those of the operators that cnnrt lacks and that onnx has a definition of."""
+    from onnx import defs  # noqa: PLC0415
+
+    found = set()
+    for domain, name in keys:
+        if not supported((domain, name)) and defs.has(name, domain=domain):
+            schema = defs.get_schema(name, domain=domain)
+            if schema.has_function or schema.has_context_dependent_function:
+                found.add((domain, name))
+    return found
+
+
+def _with_defaults(proto: ModelProto, keys: set[Key]) -> ModelProto:
+    """A copy whose nodes of these operators have all their attributes.
+
+    onnx.inliner replaces references to attributes that a node does not have by nothing.
+    """
+    from onnx import defs  # noqa: PLC0415
+
+    result = type(proto)()
+    result.CopyFrom(proto)
+    for node in _nodes(result.graph.node):
+        if key_of(node) in keys:
+            given = {attribute.name for attribute in node.attribute}
+            schema = defs.get_schema(node.op_type, domain=key_of(node)[0])
+            for name, attribute in schema.attributes.items():
+                if name not in given and attribute.default_value.name:
+                    node.attribute.append(attribute.default_value)
+    return result
+
+
+def _all_supported(
+    before: ModelProto, after: ModelProto, supported: Callable[[Key], bool]
+) -> bool:
+    """Whether cnnrt has, or can replace in turn, every operator that is new in a model."""
+    old = {key_of(n) for n in _nodes(before.graph.node)}
+    new = {key_of(n) for n in _nodes(after.graph.node)}
+    lacking = {key for key in new - old if not supported(key)}
+    return new != old and lacking == _definable(lacking, supported)
+
+
+def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes, and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _nodes(graph.node)
+
+
+def _check_size(proto: ModelProto, at: str) -> None:
+    """Checks that the functions of a model end, and how many nodes they make.
+
+    Raises:
+        FormatError: they do not, or make more than `MAX_NODES`.
+    """
+    functions = {(f.domain, f.name): f for f in proto.functions}
+    sizes: dict[Key, int] = {}
+    open_: list[Key] = []
+
+    def size(function: FunctionProto, key: Key) -> int:
+        if key in open_ or len(open_) > 100:
+            raise FormatError(f"{at}: the function {function.name!r} calls itself")
+        if key not in sizes:
+            open_.append(key)
+            sizes[key] = total(function.node)
+            open_.pop()
+        return sizes[key]
+
+    def total(nodes: Iterable[NodeProto]) -> int:
+        count = 0
+        for node in _nodes(nodes):
+            key = (node.domain, node.op_type)
+            count += size(functions[key], key) if key in functions else 1
+        return count
+
+    for key, function in functions.items():
+        size(function, key)  # also of those that no node calls: onnx looks at them too
+    count = total(proto.graph.node)
+    if count > MAX_NODES:
+        raise FormatError(f"{at}: its functions make {count} nodes; at most {MAX_NODES}")
