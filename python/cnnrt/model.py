@@ -566,15 +566,21 @@ class Model:
         outputs: tuple[str, ...],
         values: Mapping[str, Array],
     ) -> Plan:
-        return Plan(
-            self._prepared[outputs],
-            dict(zip(self._names, shapes, strict=True)),
-            packed=self._packed,
-            threads=self.threads,
-            isa=self.isa,
-            algorithm=self._algorithm_of,
-            values=values,
-        )
+        try:
+            return Plan(
+                self._prepared[outputs],
+                dict(zip(self._names, shapes, strict=True)),
+                packed=self._packed,
+                threads=self.threads,
+                isa=self.isa,
+                algorithm=self._algorithm_of,
+                values=values,
+            )
+        except ValueNeeded:
+            raise
+        except ShapeError as error:
+            given = ", ".join(f"{n!r}: {s}" for n, s in zip(self._names, shapes, strict=True))
+            raise ShapeError(f"{error} (the model's inputs are {given})") from None
 
     def _inputs_behind(self, error: ValueNeeded, outputs: tuple[str, ...], given: bool) -> set[str]:
         """The inputs that the value of the tensor depends on which a plan could not do without.
@@ -584,7 +590,7 @@ class Model:
         """
         known = self._valued.get(outputs, set())
         needed = inputs_of_value(self._prepared[outputs], error.tensor) - known
-        large = [spec for spec in self.inputs if spec.name in needed and not _is_small(spec)]
+        large = [spec for spec in self.inputs if spec.name in needed and not takes_value(spec)]
         if needed and not large and given:
             return needed
         if large or not needed:
@@ -598,7 +604,7 @@ class Model:
         raise ValueNeeded(f"{error}; give the values of {names}", error.tensor) from None
 
 
-def _is_small(spec: TensorSpec) -> bool:
+def takes_value(spec: TensorSpec) -> bool:
     """Whether an input is small enough for a plan per value."""
     return math.prod(d if isinstance(d, int) else 1 for d in spec.shape) <= MAX_VALUE_ELEMENTS
 

@@ -144,7 +144,7 @@ class CnnrtBackend(Backend):  # type: ignore[misc,unused-ignore]
     @classmethod
     def supports_device(cls, device: str) -> bool:
         """Only "CPU", with or without a number."""
-        return device.split(":")[0] == "CPU"
+        return device.split(":", maxsplit=1)[0] == "CPU"
 
 
 def _element_type(dtype: np.dtype[Any]) -> int:

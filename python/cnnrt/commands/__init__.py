@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from . import adapt, bench, convert, demo, features, profile, run, summary, view
+from . import adapt, bench, check, compare, convert, demo, features, profile, run, summary, view
 from . import compile as compile_
 
 
@@ -36,6 +36,8 @@ COMMANDS: dict[str, Command] = {
     "view": view,
     "convert": convert,
     "compile": compile_,
+    "check": check,
+    "compare": compare,
     "adapt": adapt,
     "demo": demo,
 }

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import ShapeError
+from ..graph import TensorSpec
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -81,3 +84,56 @@ def complain(error: Exception) -> None:
     reason = getattr(error, "strerror", None)
     name = getattr(error, "filename", None)
     print(f"cnnrt: error: {f'{name}: {reason}' if reason and name else error}", file=sys.stderr)
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def add_shape_argument(parser: argparse.ArgumentParser) -> None:
+    """The option --shape, for inputs whose sizes the model leaves free."""
+    parser.add_argument(
+        "--shape",
+        type=named_shape,
+        action="append",
+        default=[],
+        metavar="NAME=N,C,H,W",
+        help="shape of an input whose sizes are free (default: 1 for a batch)",
+    )
+
+
+def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """An argument such as x=1,3,224,224."""
+    name, _, sizes = text.rpartition("=")
+    try:
+        shape = tuple(int(size) for size in sizes.split(",")) if sizes else ()
+    except ValueError:
+        shape = (-1,)
+    if not name or min(shape, default=0) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected such as x=1,3,224,224")
+    return name, shape
+
+
+def input_shapes(
+    specs: Sequence[TensorSpec], given: Sequence[tuple[str, tuple[int, ...]]]
+) -> tuple[Shapes, list[str]]:
+    """The shape of each input, and the names of free sizes that are taken for 1 but are no batch.
+
+    Raises:
+        ShapeError: a shape is given for no input, or does not fit.
+    """
+    named = dict(given)
+    shapes: Shapes = {}
+    unknown: list[str] = []
+    for spec in specs:
+        if spec.name in named:
+            shape = named.pop(spec.name)
+            if not spec.accepts(shape):
+                raise ShapeError(f"--shape: input {spec.name!r} takes {list(spec.shape)}")
+            shapes[spec.name] = shape
+            continue
+        shapes[spec.name] = tuple(1 if isinstance(n, str) else n for n in spec.shape)
+        unknown += [n for n in spec.shape[1:] if isinstance(n, str)]
+    if named:
+        names = ", ".join(spec.name for spec in specs)
+        raise ShapeError(f"--shape: no input is named {', '.join(named)}; there are {names}")
+    return shapes, list(dict.fromkeys(unknown))

@@ -65,7 +65,10 @@ def snake_case(op_type: str) -> str:
 
 
 def read_onnx(
-    source: str | os.PathLike[str] | bytes | ModelProto, *, name: str | None = None
+    source: str | os.PathLike[str] | bytes | ModelProto,
+    *,
+    name: str | None = None,
+    module_names: bool = True,
 ) -> Graph:
     """Reads a network from an ONNX file, its bytes, or a ModelProto.
 
@@ -76,6 +79,7 @@ def read_onnx(
     Args:
         source: the model. Data outside of the file must lie in its folder.
         name: of the graph; None: that of the file, or that in the model.
+        module_names: whether nodes are named after the modules that PyTorch's exporter noted.
 
     Raises:
         FormatError: there is no such file, it is not an ONNX model, or is damaged.
@@ -83,18 +87,22 @@ def read_onnx(
             of them are listed.
         ImportError: the package `onnx` is missing.
     """
-    return read_onnx_model(source, name=name)[0]
+    return read_onnx_model(source, name=name, module_names=module_names)[0]
 
 
 def read_onnx_model(
-    source: str | os.PathLike[str] | bytes | ModelProto, *, name: str | None = None
+    source: str | os.PathLike[str] | bytes | ModelProto,
+    *,
+    name: str | None = None,
+    module_names: bool = True,
 ) -> tuple[Graph, dict[str, str]]:
     """As `read_onnx`; also the texts of the model's metadata."""
     proto, at, folder = _parse(source)
     if not name:  # what cnnrt itself has written has its own
         own = folder is None or proto.producer_name == "cnnrt"
         name = proto.graph.name if own else Path(at).stem
-    graph = _Importer(_checked(proto, at), at, folder, name or "model").graph()
+    importer = _Importer(_checked(proto, at), at, folder, name or "model")
+    graph = importer.graph(module_names=module_names)
     texts = {entry.key: entry.value for entry in proto.metadata_props}
     for key, value in texts.items():  # protobuf gives bytes where a string is not UTF-8
         checks.string(key, f"{at}: metadata")
@@ -177,7 +185,7 @@ class _Importer:
         self.nodes: list[Node] = []
         self.scopes: list[Scopes | None] = []
 
-    def graph(self) -> Graph:
+    def graph(self, *, module_names: bool) -> Graph:
         """The model as a graph.
 
         Raises:
@@ -195,7 +203,8 @@ class _Importer:
             raise UnsupportedOperator("\n  ".join(lines))
         nodes, scopes = self.nodes, self.scopes
         taken = [*self.constants, *(spec.name for spec in self.inputs)]
-        renamed = name_by_modules(nodes, scopes, taken, [spec.name for spec in outputs])
+        names = [spec.name for spec in outputs]
+        renamed = name_by_modules(nodes, scopes, taken, names) if module_names else {}
         self._rename(nodes, renamed, outputs)
         graph = Graph(self.inputs, outputs, nodes, self.constants, self.name)
         for spec in graph.inputs + graph.outputs:
@@ -393,9 +402,7 @@ class _Importer:
 
     # Shapes and types.
 
-    def _specs(
-        self, values: Iterable[ValueInfoProto], *, output: bool = False
-    ) -> list[TensorSpec]:
+    def _specs(self, values: Iterable[ValueInfoProto], *, output: bool = False) -> list[TensorSpec]:
         """Those of the inputs or outputs that cnnrt reads; the others are problems."""
         specs = []
         for value in values:

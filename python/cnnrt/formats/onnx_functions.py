@@ -35,28 +35,20 @@ def expand(proto: ModelProto, at: str, supported: Callable[[Key], bool]) -> Mode
     """
     import onnx.inliner  # noqa: PLC0415  (an optional dependency)
 
-    try:
-        if proto.functions:
-            _check_size(proto, at)
+    if proto.functions:
+        _check_size(proto, at)
+        try:
             proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
-        while found := _definable({key_of(n) for n in _nodes(proto.graph.node)}, supported):
-            proto = _with_defaults(proto, found)
-            runs = []
-            for key in sorted(found):
-                expanded = onnx.inliner.inline_selected_functions(
-                    proto, [key], inline_schema_functions=True
-                )
-                if _all_supported(proto, expanded, supported):
-                    runs.append(key)
-            if not runs:
-                break
-            proto = onnx.inliner.inline_selected_functions(
-                proto, runs, inline_schema_functions=True
-            )
-    except (RuntimeError, ValueError, TypeError) as error:  # onnx's, and protobuf's of 2 GB
-        raise UnsupportedOperator(
-            f"{at}: has functions that onnx cannot replace by their nodes: {error}"
-        ) from None
+        except Exception as error:  # of onnx, on a model that may be anything
+            raise UnsupportedOperator(
+                f"{at}: has functions that onnx cannot replace by their nodes: {error}"
+            ) from None
+    while found := _definable({key_of(n) for n in _nodes(proto.graph.node)}, supported):
+        proto = _with_defaults(proto, found)
+        runs = [key for key in sorted(found) if _runs_expanded(proto, key, supported)]
+        if not runs:
+            break
+        proto = onnx.inliner.inline_selected_functions(proto, runs, inline_schema_functions=True)
     return proto
 
 
@@ -92,12 +84,18 @@ def _with_defaults(proto: ModelProto, keys: set[Key]) -> ModelProto:
     return result
 
 
-def _all_supported(
-    before: ModelProto, after: ModelProto, supported: Callable[[Key], bool]
-) -> bool:
-    """Whether cnnrt has, or can replace in turn, every operator that is new in a model."""
-    old = {key_of(n) for n in _nodes(before.graph.node)}
-    new = {key_of(n) for n in _nodes(after.graph.node)}
+def _runs_expanded(proto: ModelProto, key: Key, supported: Callable[[Key], bool]) -> bool:
+    """Whether cnnrt has, or can replace in turn, every operator by which ONNX defines this one."""
+    import onnx.inliner  # noqa: PLC0415  (an optional dependency)
+
+    try:
+        expanded = onnx.inliner.inline_selected_functions(
+            proto, [key], inline_schema_functions=True
+        )
+    except Exception:  # of onnx, where it does not know the types of a node's inputs
+        return False
+    old = {key_of(n) for n in _nodes(proto.graph.node)}
+    new = {key_of(n) for n in _nodes(expanded.graph.node)}
     lacking = {key for key in new - old if not supported(key)}
     return new != old and lacking == _definable(lacking, supported)
 

@@ -67,7 +67,9 @@ def borders(*ops: str) -> Callable[[BorderFunction], BorderFunction]:
 class ReferenceStep:
     """An operator that runs by its NumPy reference, between two stretches of kernel steps."""
 
-    def __init__(self, node: Node, inputs: Sequence[Plain | Array | None], outputs: list[Plain | None]):
+    def __init__(
+        self, node: Node, inputs: Sequence[Plain | Array | None], outputs: list[Plain | None]
+    ):
         self.node = node
         self.inputs = list(inputs)
         self.outputs = outputs

@@ -16,7 +16,7 @@ from .fold_norm import fold_norm
 from .fuse_attention import fuse_attention
 from .fuse_epilogue import fuse_epilogue
 from .hoist_reshapes import hoist_reshapes
-from .infer import infer, inputs_of_value
+from .infer import infer, inputs_of_value, problems
 from .linearise import linearise
 from .narrow import narrow
 from .rewrite import rewrite
@@ -74,4 +74,4 @@ def specialise(
     return result
 
 
-__all__ = ["ONCE", "PER_SHAPE", "infer", "inputs_of_value", "prepare", "specialise"]
+__all__ = ["ONCE", "PER_SHAPE", "infer", "inputs_of_value", "prepare", "problems", "specialise"]

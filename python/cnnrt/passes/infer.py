@@ -24,33 +24,58 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
     Raises:
         ShapeError: an operator does not take what these shapes lead to.
     """
+    types = _known_types(graph, shapes)
+    graph.nodes = [node for node in graph.nodes if not _infer_node(node, graph, types)]
+    graph.types = types
+
+
+def problems(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, CnnrtError]:
+    """For each node that cannot be run on inputs of these shapes, by its name, why not.
+
+    Nodes that read what such a node makes are passed over.
+    """
+    graph = graph.copy()
+    types = _known_types(graph, shapes)
+    found: dict[str, CnnrtError] = {}
+    for node in graph.nodes:
+        if all(name in types for name in node.inputs if name):
+            try:
+                _infer_node(node, graph, types)
+            except CnnrtError as error:
+                found[node.name] = error
+    return found
+
+
+def _known_types(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorType]:
+    """The types of the constants and of the inputs."""
     types = {name: TensorType(v.shape, v.dtype) for name, v in graph.constants.items()}
     for spec in graph.inputs:
         types[spec.name] = TensorType(tuple(shapes[spec.name]), spec.dtype)
-    kept = []
-    for node in graph.nodes:
-        operands = [
-            Operand(name, types[name], graph.constants.get(name)) if name else None
-            for name in node.inputs
-        ]
-        inferred = ops.op(node).infer(node, operands)
-        if len(inferred) != len(node.outputs):
-            raise GraphError(
-                f"node {node.name!r} ({node.op}) has {len(node.outputs)} outputs; "
-                f"the operator makes {len(inferred)}"
-            )
-        types.update(zip(node.outputs, inferred, strict=True))
-        values = _fold(node, operands, inferred)
-        if values is None:
-            kept.append(node)
-            continue
-        for name, value in zip(node.outputs, values, strict=True):
-            if name:
-                graph.constants[name] = value
-                graph.varying.add(name)
-                types[name] = TensorType(value.shape, value.dtype)
-    graph.nodes = kept
-    graph.types = types
+    return types
+
+
+def _infer_node(node: Node, graph: Graph, types: dict[str, TensorType]) -> bool:
+    """Enters the types of what a node makes; if that is constant also its values: then True."""
+    operands = [
+        Operand(name, types[name], graph.constants.get(name)) if name else None
+        for name in node.inputs
+    ]
+    inferred = ops.op(node).infer(node, operands)
+    if len(inferred) != len(node.outputs):
+        raise GraphError(
+            f"node {node.name!r} ({node.op}) has {len(node.outputs)} outputs; "
+            f"the operator makes {len(inferred)}"
+        )
+    types.update(zip(node.outputs, inferred, strict=True))
+    values = _fold(node, operands, inferred)
+    if values is None:
+        return False
+    for name, value in zip(node.outputs, values, strict=True):
+        if name:
+            graph.constants[name] = value
+            graph.varying.add(name)
+            types[name] = TensorType(value.shape, value.dtype)
+    return True
 
 
 def inputs_of_value(graph: Graph, tensor: str) -> set[str]:

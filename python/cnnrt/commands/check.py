@@ -1,0 +1,68 @@
+"""`python -m cnnrt check`: whether cnnrt runs a model, and everything in it that it does not."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import formats
+from ..errors import UnsupportedOperator, ValueNeeded
+from ..graph import Graph
+from ..model import takes_value
+from ..passes import inputs_of_value, problems
+from .common import add_shape_argument, input_shapes
+
+HELP = "list what in a model cnnrt does not run"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Lists every node of a model that cnnrt does not run: its operator, name, source layer "
+        "and input shapes. Nothing is converted or run. Exit status 0 if there is none, else 1."
+    )
+    parser.add_argument("model", help="an ONNX file or model.bin")
+    add_shape_argument(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Prints the list, or one line that says that there is none.
+
+    Raises:
+        FormatError: the file is missing, damaged or of another kind.
+    """
+    try:
+        graph = formats.read(options.model).graph
+    except UnsupportedOperator as error:
+        print(error)
+        return 1
+    shapes, unknown = input_shapes(graph.inputs, options.shape)
+    if not unknown and (found := _problems(graph, shapes)):
+        print(f"{options.model}: cnnrt does not run {len(found)} of its {len(graph.nodes)} nodes:")
+        print("\n".join(f"  {line}" for line in found))
+        return 1
+    operators = len({node.op for node in graph.nodes})
+    nodes, ops = _count(len(graph.nodes), "node"), _count(operators, "operator")
+    print(f"{options.model}: cnnrt runs it: {nodes}, {ops}{_note(unknown)}")
+    return 0
+
+
+def _problems(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """A line for each node that does not run on inputs of these shapes."""
+    lines = []
+    specs = {spec.name: spec for spec in graph.inputs}
+    for error in problems(graph, shapes).values():
+        if isinstance(error, ValueNeeded):
+            needed = inputs_of_value(graph, error.tensor)
+            if needed and all(takes_value(specs[name]) for name in needed):
+                continue
+        lines.append(str(error))
+    return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _note(unknown: list[str]) -> str:
+    if not unknown:
+        return ""
+    return f" (free sizes, {', '.join(unknown)}: give --shape to have the shapes checked too)"
