@@ -409,9 +409,11 @@ def test_batch_normalization() -> None:
     for opset, more in ((7, {}), (9, {"momentum": 0.5}), (15, {"training_mode": 0})):
         batch_norm = node("BatchNormalization", "x scale bias mean var", epsilon=1e-3, **more)
         assert_like_runtime(model([batch_norm], IMAGE, max(opset, 9), constants), X)
-    training = node("BatchNormalization", "x scale bias mean var", training_mode=1)
+    before = helper.make_node(
+        "BatchNormalization", ["x", "scale", "bias", "mean", "var"], list("yz")
+    )
     with pytest.raises(UnsupportedOperator, match="evaluation mode"):
-        read_onnx(model([training], IMAGE, 15, constants))
+        read_onnx(model([before], IMAGE, 9, constants))
 
 
 def test_group_normalization_per_group() -> None:
@@ -486,8 +488,141 @@ def proto_graph(name: str) -> Any:
 def test_unsupported_attributes() -> None:
     with pytest.raises(UnsupportedOperator, match="does not have the attribute 'speed'"):
         read_onnx(model([node("Relu", "x", speed=9)]))
-    with pytest.raises(UnsupportedOperator, match="data type 16"):
-        read_onnx(model([node("Cast", "x", to=TensorProto.BFLOAT16)]))
+    with pytest.raises(UnsupportedOperator, match=r"data type 22 \(int4\)"):
+        read_onnx(model([node("Cast", "x", to=TensorProto.INT4)]))
+
+
+def test_bfloat16_is_read_as_float32(tmp_path: Path) -> None:
+    values = np.float32([1, -2.5, 2**100, 1 + 2**-7])
+    tensor = helper.make_tensor("w", TensorProto.BFLOAT16, [4], values)
+    proto = model([node("Add", "x w", "a"), node("Cast", "a", to=TensorProto.BFLOAT16)])
+    proto.graph.initializer.append(tensor)
+    graph = read_onnx(proto)
+    np.testing.assert_array_equal(graph.constants["w"], values)
+    x = np.float32([[0, 2**-9, np.nan, 2**-8]])
+    # Rounded to even: 1 + 2^-7 + 2^-8 lies between two numbers of bfloat16.
+    (y,) = evaluate(graph, x=x)
+    np.testing.assert_array_equal(y, np.float32([[1, -2.5, np.nan, 1 + 2**-6]]))
+    assert y.dtype == np.float32
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path, save_as_external_data=True, size_threshold=0)
+    np.testing.assert_array_equal(read_onnx(path).constants["w"], graph.constants["w"])
+
+
+# Functions and branches -------------------------------------------------------------------------
+
+
+def with_function(body: list[Any], calls: list[Any]) -> Any:
+    proto = model(calls)
+    proto.functions.append(
+        helper.make_function("own", "F", ["a"], ["b"], body, [helper.make_opsetid("", 24)])
+    )
+    proto.functions[0].opset_import.add(domain="own", version=1)
+    proto.opset_import.add(domain="own", version=1)
+    return proto
+
+
+def test_functions_are_replaced_by_their_nodes() -> None:
+    body = [node("Relu", "a", "c"), node("Neg", "c", "b")]
+    calls = [node("F", "x", "m", domain="own"), node("F", "m", domain="own")]
+    graph = read_onnx(with_function(body, calls))
+    assert [one.op for one in graph.nodes] == ["relu", "neg", "relu", "neg"]
+    (y,) = evaluate(graph, x=np.float32([[-1, 2, 3, 4]]))
+    np.testing.assert_array_equal(y, [[0, 0, 0, 0]])
+
+
+def test_functions_that_never_end_or_are_too_many() -> None:
+    itself = [node("F", "a", "b", domain="own")]
+    with pytest.raises(FormatError, match="calls itself"):
+        read_onnx(with_function(itself, [node("F", "x", domain="own")]))
+    proto = with_function([node("Relu", "a", "b")], [node("F40", "x", domain="own")])
+    for i in range(1, 41):
+        before = f"F{i - 1}" if i > 1 else "F"
+        twice = [node(before, "a", "c", domain="own"), node(before, "c", "b", domain="own")]
+        proto.functions.append(
+            helper.make_function("own", f"F{i}", ["a"], ["b"], twice, proto.opset_import)
+        )
+    with pytest.raises(FormatError, match="make 1099511627776 nodes"):
+        read_onnx(proto)
+
+
+def test_operators_that_onnx_defines_by_others() -> None:
+    graph = read_onnx(
+        model([node("Constant", "", "n", value_int=5), node("HannWindow", "n")], (1,), 17)
+    )
+    (y,) = evaluate(graph, x=np.float32([0]))
+    np.testing.assert_allclose(y, np.sin(np.pi * np.arange(5) / 5) ** 2, atol=1e-6)
+
+
+def branch(name: str, op: str, inner: str = "t") -> Any:
+    out = helper.make_tensor_value_info(f"{name}_y", FLOAT, None)
+    return helper.make_graph(
+        [node(op, "x", inner), node("Neg", inner, f"{name}_y")], name, [], [out]
+    )
+
+
+def choice(condition: str, output: str = "y") -> Any:
+    return node(
+        "If", condition, output, then_branch=branch("a", "Relu"), else_branch=branch("b", "Exp")
+    )
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_if_with_a_constant_condition_folds_away(rank: int) -> None:
+    """The condition is computed from a shape; both Ifs name an inner tensor alike."""
+    nodes = [
+        node("Shape", "x", "s"),
+        node("Size", "s", "n"),
+        node("Constant", "", "two", value_int=2),
+        node("Equal", "n two", "c"),
+        choice("c", "m"),
+        choice("c", "k"),
+        node("Add", "m k"),
+    ]
+    graph = read_onnx(model(nodes, (1, 4, 1)[:rank]))
+    ops = {one.op for one in graph.nodes}
+    assert ("relu" in ops, "exp" in ops) == (rank == 2, rank == 3)
+    x = np.float32([-1, 0, 1, 2]).reshape((1, 4, 1)[:rank])
+    (y,) = evaluate(graph, x=x)
+    np.testing.assert_allclose(y, -2 * (np.maximum(x, 0) if rank == 2 else np.exp(x)), rtol=1e-6)
+
+
+def test_if_within_if_reads_the_outer_branch() -> None:
+    inner = helper.make_graph(
+        [node("Add", "x t", "u")], "i", [], [helper.make_tensor_value_info("u", FLOAT, None)]
+    )
+    outer = helper.make_graph(
+        [node("Relu", "x", "t"), node("If", "c", "v", then_branch=inner, else_branch=inner)],
+        "o",
+        [],
+        [helper.make_tensor_value_info("v", FLOAT, None)],
+    )
+    proto = model([node("If", "c", then_branch=outer, else_branch=outer)], constants={"c": True})
+    (y,) = evaluate(read_onnx(proto), x=np.float32([[-1, 2, 0, 1]]))
+    np.testing.assert_array_equal(y, [[-1, 4, 0, 2]])
+
+
+def test_if_that_is_refused() -> None:
+    nodes = [node("ReduceMax", "x", "r", keepdims=0), node("Cast", "r", "c", to=TensorProto.BOOL)]
+    with pytest.raises(UnsupportedOperator, match="If .*its condition is not constant"):
+        read_onnx(model([*nodes, choice("c")]))
+    lacking = node("If", "c", then_branch=branch("a", "Relu"))
+    with pytest.raises(FormatError, match="an else_branch"):
+        read_onnx(model([lacking], constants={"c": True}))
+
+
+def test_tensors_and_nodes_that_are_refused_are_listed_together() -> None:
+    proto = model([node("Det", "x", "d"), node("Loop", "a b", body=branch("l", "Relu"))])
+    proto.graph.input.append(helper.make_tensor_value_info("text", TensorProto.STRING, [1]))
+    proto.graph.initializer.append(helper.make_tensor("four", TensorProto.INT4, [1], [1]))
+    with pytest.raises(UnsupportedOperator) as raised:
+        read_onnx(proto)
+    lines = str(raised.value).splitlines()
+    assert lines[0].endswith("does not run 2 of its 2 nodes and does not read 2 of its tensors:")
+    assert lines[1].strip().startswith("initialiser 'four': has ONNX data type 22 (int4)")
+    assert lines[2].strip().startswith("input 'text': has ONNX data type 8 (string)")
+    assert lines[3].strip().startswith("Det (node 'd'; inputs x: [1, 4])")
+    assert lines[4].strip().endswith("loops over a subgraph are not supported")
 
 
 def edited(edit: Callable[[Any], Any]) -> Any:
@@ -529,7 +664,6 @@ def test_other_things_that_cannot_be_read() -> None:
     cases: list[tuple[str, Callable[[Any], Any]]] = [
         ("data type 8", lambda p: p.graph.initializer[0].__setattr__("data_type", 8)),
         ("sparse", lambda p: p.graph.sparse_initializer.add()),
-        ("functions of its own", lambda p: p.functions.add(name="f")),
         ("not a tensor", lambda p: p.graph.input[0].type.sequence_type.SetInParent()),
     ]
     for message, edit in cases:

@@ -29,6 +29,32 @@ def test_batch_normalization(run: Any, rng: np.random.Generator, x: np.ndarray) 
     close(y, F.batch_norm(*map(torch.tensor, (x, mean, variance, scale, bias)), eps=1e-3))
 
 
+def test_batch_normalization_in_training(run: Any, rng: np.random.Generator, x: np.ndarray) -> None:
+    scale, bias, mean = rng.normal(size=(3, 6))
+    variance = rng.uniform(0.1, 2, 6)
+    options = {"training_mode": 1, "momentum": 0.75, "epsilon": 1e-3}
+    y, new_mean, new_variance = run(
+        "batch_normalization", x, scale, bias, mean, variance, outputs=3, **options
+    )
+    running = [torch.tensor(v) for v in (mean, variance)]
+    close(
+        y,
+        F.batch_norm(
+            *(torch.tensor(x), *running, torch.tensor(scale), torch.tensor(bias)),
+            training=True,
+            momentum=0.25,
+            eps=1e-3,
+        ),
+    )
+    close(new_mean, running[0])
+    n = x.size // 6
+    # PyTorch's running variance is of the sample (n - 1), ONNX's of the population (n).
+    np.testing.assert_allclose(
+        new_variance, 0.75 * variance + (running[1].numpy() - 0.75 * variance) * (n - 1) / n
+    )
+    assert len(run("batch_normalization", x, scale, bias, mean, variance, **options)) == 1
+
+
 def test_instance_and_group_normalization(
     run: Any, rng: np.random.Generator, x: np.ndarray
 ) -> None:
@@ -83,7 +109,7 @@ def test_mean_variance_normalization(run: Any, x: np.ndarray) -> None:
     [
         ("batch_normalization", [(2, 6, 4), (6,), (6,), (6,), (5,)], {}),
         ("batch_normalization", [(2, 6, 4), (6,), (6,), (6,)], {}),
-        ("batch_normalization", [(2, 6, 4), (6,), (6,), (6,), (6,)], {"training_mode": 1}),
+        ("batch_normalization", [(0, 6, 4), (6,), (6,), (6,), (6,)], {"training_mode": 1}),
         ("group_normalization", [(2, 6, 4), (6,), (6,)], {"num_groups": 4}),
         ("group_normalization", [(2, 6, 4), (6,), (6,)], {"num_groups": 0}),
         ("layer_normalization", [(2, 6), (6,)], {"axis": 2}),

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of the random input (default: 0)")
     add_shape_argument(parser)
     add("--rtol", type=number, default=1e-4, metavar="X", help="(default: 1e-4)")
-    add("--atol", type=number, default=1e-6, metavar="X", help="(default: 1e-6)")
+    add("--atol", type=number, default=1e-8, metavar="X", help="(default: 1e-8)")
     add("--algorithm", choices=ALGORITHMS, default="auto", help="of the 3x3 convolutions")
     add("--threads", type=count, metavar="N", help="threads to use (default: the cores there are)")
     add("--nodes", action="store_true", help="print the error at each node too")

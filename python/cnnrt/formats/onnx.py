@@ -24,7 +24,7 @@ from . import onnx_opsets as opsets
 from .onnx_branches import Branch, choose_branch
 from .onnx_functions import Key, expand, key_of
 from .onnx_names import Names, Scopes, name_by_modules, read_scopes
-from .onnx_tensors import dtype_name, to_array
+from .onnx_tensors import BFLOAT16, dtype_name, to_array
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -342,7 +342,9 @@ class _Importer:
                     raise FormatError(f"{at}: its value has {array.size} elements; expected 1")
                 attributes |= {"value": array.item(), "dtype": array.dtype.name}
             elif name in DTYPE_ATTRIBUTES and attribute.type == attribute.INT:
-                if attribute.i or name == "to":
+                if name == "to" and attribute.i == BFLOAT16:
+                    attributes[name] = "bfloat16"
+                elif attribute.i or name == "to":
                     attributes[name] = dtype_name(attribute.i, f"attribute {name!r}")
             else:
                 attributes[name] = _attribute_value(attribute)

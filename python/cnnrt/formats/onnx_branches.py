@@ -10,7 +10,7 @@ import numpy as np
 from .. import checks
 from ..errors import CnnrtError, FormatError, UnsupportedOperator
 from ..graph import Array, Graph, Node, TensorSpec
-from ..passes import infer
+from ..passes.infer import infer
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto

@@ -7,7 +7,7 @@ but that ONNX itself defines by others: SoftmaxCrossEntropyLoss by LogSoftmax an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError, UnsupportedOperator
 
@@ -58,8 +58,10 @@ def _definable(keys: set[Key], supported: Callable[[Key], bool]) -> set[Key]:
 
     found = set()
     for domain, name in keys:
+        if not isinstance(domain, str) or not isinstance(name, str):
+            continue  # protobuf gives bytes where they are not UTF-8; the importer says so
         if not supported((domain, name)) and defs.has(name, domain=domain):
-            schema = defs.get_schema(name, domain=domain)
+            schema: Any = defs.get_schema(name, domain=domain)  # onnx's types lack these
             if schema.has_function or schema.has_context_dependent_function:
                 found.add((domain, name))
     return found

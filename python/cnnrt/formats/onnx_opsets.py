@@ -82,9 +82,11 @@ def without(*attributes: str) -> Adapter:
 
 
 def _batch_normalization(node: Node, around: Surroundings) -> list[Node]:
-    """Normalises with the running statistics, or is refused."""
-    if node.attributes.pop("training_mode", 0):
-        raise UnsupportedOperator("training_mode 1; export the model in evaluation mode")
+    """`spatial` 0 is refused, and so are the outputs of training before it had an attribute."""
+    if node.attributes.get("training_mode", 0):
+        return [node]
+    if len(node.outputs) > 1:
+        raise UnsupportedOperator("outputs of training; export the model in evaluation mode")
     if not node.attributes.pop("spatial", 1):
         raise UnsupportedOperator("spatial 0, statistics per element")
     return without("momentum")(node, around)

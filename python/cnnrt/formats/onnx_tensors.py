@@ -31,6 +31,9 @@ DTYPES = {
 }
 """TensorProto.DataType -> NumPy's name, of those that cnnrt has."""
 
+BFLOAT16 = 16
+"""Read as float32, of which it is the upper half: NumPy does not have it."""
+
 
 def dtype_name(code: int, at: str) -> str:
     """The name of a dtype by its number in ONNX.
@@ -38,6 +41,8 @@ def dtype_name(code: int, at: str) -> str:
     Raises:
         UnsupportedOperator: cnnrt does not have it.
     """
+    if code == BFLOAT16:
+        return "float32"
     if code not in DTYPES:
         from onnx import TensorProto  # noqa: PLC0415  (an optional dependency)
 
@@ -68,11 +73,16 @@ def to_array(tensor: TensorProto, at: str, folder: Path | None) -> Array:
     if len(shape) > MAX_RANK or min(shape, default=0) < 0:
         raise FormatError(f"{at}: has the shape {list(shape)}")
     if tensor.data_location == TensorProto.EXTERNAL:
-        data = _external(tensor, math.prod(shape) * dtype.itemsize, at, folder)
-        little = np.frombuffer(data, dtype.newbyteorder("<"))
-        return little.reshape(shape).astype(dtype, copy=False)
+        stored = np.dtype(np.uint16) if tensor.data_type == BFLOAT16 else dtype
+        data = _external(tensor, math.prod(shape) * stored.itemsize, at, folder)
+        little = np.frombuffer(data, stored.newbyteorder("<")).reshape(shape)
+        if stored != dtype:
+            little = (little.astype(np.uint32) << 16).view(np.float32)
+        return little.astype(dtype, copy=False)
     try:
         array: Array = numpy_helper.to_array(tensor)
+        if tensor.data_type == BFLOAT16:
+            array = array.astype(dtype)
     except Exception as error:  # the helper raises whatever NumPy did
         raise FormatError(f"{at}: shape {list(shape)} does not fit its data: {error}") from None
     if array.dtype != dtype or array.shape != shape:

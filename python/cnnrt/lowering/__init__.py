@@ -72,7 +72,7 @@ class ReferenceStep:
     ):
         self.node = node
         self.inputs = list(inputs)
-        self.outputs = outputs
+        self.outputs = list(outputs)
 
 
 class Lowering:

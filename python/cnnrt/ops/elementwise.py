@@ -221,12 +221,20 @@ class Clip(Op):
         return (np.asarray(y, dtype=x.dtype),)
 
 
+def to_bfloat16(x: Array) -> Array:
+    """float32 rounded to even at the upper half of its bits."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
+    return np.asarray(np.where(np.isnan(x), x, rounded.view(np.float32).reshape(x.shape)))
+
+
 @register
 class Cast(Op):
     """Conversion to the dtype named by `to` ("float32", "int64", ...).
 
-    Floats lose their fraction on the way to integers. `saturate` and `round_mode` concern dtypes of
-    8 bits and fewer that cnnrt does not have; they change nothing.
+    Floats lose their fraction on the way to integers. "bfloat16", which NumPy does not have, is
+    float32 rounded to as many bits. `saturate` and `round_mode` concern dtypes of 8 bits and fewer
+    that cnnrt does not have; they change nothing.
     """
 
     name = "cast"
@@ -234,10 +242,13 @@ class Cast(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         (x,) = operands(node, inputs, 1, 1)
-        return [TensorType(x.shape, dtype_of(node, "to"))]
+        rounded = node["to"] == "bfloat16"
+        return [TensorType(x.shape, np.dtype(np.float32) if rounded else dtype_of(node, "to"))]
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
+            if node["to"] == "bfloat16":
+                return (to_bfloat16(x.astype(np.float32)),)
             return (x.astype(dtype_of(node, "to")),)
 
 

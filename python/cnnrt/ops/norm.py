@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnsupportedOperator
 from ..graph import Array, Node, TensorType
 from . import REQUIRED, Op, register, shape_error
 from .common import Inputs, SameType, at_least, axes_of, axis_of, check_kind, family, fits, operands
@@ -52,21 +51,38 @@ def standardise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array,
 
 @register
 class BatchNormalization(Op):
-    """scale (x - mean) / sqrt(variance + epsilon) + bias per channel, with the statistics given."""
+    """scale (x - mean) / sqrt(variance + epsilon) + bias per channel, with the statistics given.
+
+    With `training_mode` the statistics are those of the batch, and two outputs follow: the
+    statistics given, times `momentum`, plus those of the batch, times 1 - `momentum`.
+    """
 
     name = "batch_normalization"
     attributes = {"epsilon": 1e-5, "momentum": 0.9, "training_mode": 0}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        x, *_ = operands(node, inputs, 5, 5)
-        if node["training_mode"]:
-            raise UnsupportedOperator(f"node {node.name!r} ({node.op}): training is not supported")
+        x, _, _, mean, variance = operands(node, inputs, 5, 5)
         check_channels(node, inputs, 2)
-        return [x.type]
+        if not node["training_mode"]:
+            return [x.type]
+        check_filled(node, inputs, (x.shape[0], *x.shape[2:]))
+        return [x.type, mean.type, variance.type][: len(node.outputs)]
 
     def reference(
         self, node: Node, x: Any, scale: Any, bias: Any, mean: Any, variance: Any
     ) -> tuple[Array, ...]:
+        if node["training_mode"]:
+            axes, keep = (0, *range(2, x.ndim)), node["momentum"]
+            wide = x.astype(np.promote_types(x.dtype, np.float32), copy=False)
+            given, (mean, variance) = (mean, variance), (wide.mean(axis=axes), wide.var(axis=axes))
+            running = [
+                (old * keep + new * (1 - keep)).astype(old.dtype, copy=False)
+                for old, new in zip(given, (mean, variance), strict=True)
+            ]
+            plain = Node(node.op, node.name, [], [""], {**node.attributes, "training_mode": 0})
+            return (*self.reference(plain, x, scale, bias, mean, variance), *running)[
+                : len(node.outputs)
+            ]
         factor = scale / np.sqrt(variance + node["epsilon"])
         y = (x - per_channel(mean, x.ndim)) * per_channel(factor, x.ndim)
         return ((y + per_channel(bias, x.ndim)).astype(x.dtype, copy=False),)

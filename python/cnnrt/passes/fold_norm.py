@@ -21,7 +21,7 @@ def fold_norm(graph: Graph) -> None:
     outputs = {spec.name for spec in graph.outputs}
     folded = set()
     for node in graph.nodes:
-        if node.op != "batch_normalization":
+        if node.op != "batch_normalization" or node["training_mode"]:
             continue
         conv = producers.get(node.inputs[0])
         statistics = [graph.constants.get(name) for name in node.inputs[1:5]]
@@ -29,6 +29,7 @@ def fold_norm(graph: Graph) -> None:
             conv is None
             or conv.op not in CHANNEL_AXIS
             or conv.inputs[1] not in graph.constants
+            or graph.constants[conv.inputs[1]].dtype != np.float32
             or any(name and name not in graph.constants for name in conv.inputs[2:])
             or conv.attributes.get("activation") is not None
             or len(consumers[conv.outputs[0]]) != 1

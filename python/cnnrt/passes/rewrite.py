@@ -153,11 +153,11 @@ def _spatial_mean(node: Node, c: _Context) -> bool:
 def _normalise(node: Node, c: _Context) -> bool:
     """Batch normalisation that no convolution could take: one of its own, 1x1 and depthwise."""
     statistics = [c.graph.constants.get(name) for name in node.inputs[1:5]]
-    if any(s is None for s in statistics):
+    if any(s is None for s in statistics) or node["training_mode"]:
         return False
     factor, shift = scale_and_shift([s for s in statistics if s is not None], node["epsilon"])
     x = c.graph.types[node.inputs[0]]
-    if x.rank < 3:
+    if x.rank < 3 or x.dtype != np.float32:
         return False
     weight = factor.astype(np.float32).reshape(-1, *[1] * (x.rank - 1))
     names = [
