@@ -1,4 +1,4 @@
-"""`python -m cnnrt compare`: the first node that differs from another runtime's, and the outputs."""
+"""`python -m cnnrt compare`: the first node that differs from a reference's, and the outputs."""
 
 from __future__ import annotations
 

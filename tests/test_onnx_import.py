@@ -604,7 +604,7 @@ def test_if_within_if_reads_the_outer_branch() -> None:
 
 def test_if_that_is_refused() -> None:
     nodes = [node("ReduceMax", "x", "r", keepdims=0), node("Cast", "r", "c", to=TensorProto.BOOL)]
-    with pytest.raises(UnsupportedOperator, match="If .*its condition is not constant"):
+    with pytest.raises(UnsupportedOperator, match=r"If .*its condition is not constant"):
         read_onnx(model([*nodes, choice("c")]))
     lacking = node("If", "c", then_branch=branch("a", "Relu"))
     with pytest.raises(FormatError, match="an else_branch"):

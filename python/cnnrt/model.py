@@ -545,7 +545,7 @@ class Model:
                     break
                 except ValueNeeded as error:
                     # Tried again with the values; each time there are more of them.
-                    needed = self._inputs_behind(error, outputs, arrays is not None)
+                    needed = self._inputs_behind(error, outputs, shapes, arrays is not None)
                     self._valued.setdefault(outputs, set()).update(needed)
             if key not in self._plans:
                 self._plans[key] = plan
@@ -582,7 +582,13 @@ class Model:
             given = ", ".join(f"{n!r}: {s}" for n, s in zip(self._names, shapes, strict=True))
             raise ShapeError(f"{error} (the model's inputs are {given})") from None
 
-    def _inputs_behind(self, error: ValueNeeded, outputs: tuple[str, ...], given: bool) -> set[str]:
+    def _inputs_behind(
+        self,
+        error: ValueNeeded,
+        outputs: tuple[str, ...],
+        shapes: tuple[tuple[int, ...], ...],
+        given: bool,
+    ) -> set[str]:
         """The inputs that the value of the tensor depends on which a plan could not do without.
 
         Raises:
@@ -590,11 +596,12 @@ class Model:
         """
         known = self._valued.get(outputs, set())
         needed = inputs_of_value(self._prepared[outputs], error.tensor) - known
-        large = [spec for spec in self.inputs if spec.name in needed and not takes_value(spec)]
+        sizes = dict(zip(self._names, shapes, strict=True))
+        large = [name for name in self._names if name in needed and not takes_value(sizes[name])]
         if needed and not large and given:
             return needed
         if large or not needed:
-            names = ", ".join(repr(spec.name) for spec in large) or "no input"
+            names = ", ".join(map(repr, large)) or "no input"
             raise ValueNeeded(
                 f"{error}; it is computed from {names}: cnnrt plans for each value of inputs of up "
                 f"to {MAX_VALUE_ELEMENTS} elements, not of larger ones",
@@ -604,9 +611,9 @@ class Model:
         raise ValueNeeded(f"{error}; give the values of {names}", error.tensor) from None
 
 
-def takes_value(spec: TensorSpec) -> bool:
-    """Whether an input is small enough for a plan per value."""
-    return math.prod(d if isinstance(d, int) else 1 for d in spec.shape) <= MAX_VALUE_ELEMENTS
+def takes_value(shape: Sequence[int]) -> bool:
+    """Whether an input of this shape is small enough for a plan per value."""
+    return math.prod(shape) <= MAX_VALUE_ELEMENTS
 
 
 def as_input(spec: TensorSpec, value: Any) -> Array:
