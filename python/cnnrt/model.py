@@ -600,8 +600,10 @@ class Model:
         large = [name for name in self._names if name in needed and not takes_value(sizes[name])]
         if needed and not large and given:
             return needed
-        if large or not needed:
-            names = ", ".join(map(repr, large)) or "no input"
+        if not needed:
+            raise error
+        if large:
+            names = ", ".join(map(repr, large))
             raise ValueNeeded(
                 f"{error}; it is computed from {names}: cnnrt plans for each value of inputs of up "
                 f"to {MAX_VALUE_ELEMENTS} elements, not of larger ones",

@@ -342,7 +342,7 @@ class _Importer:
                     raise FormatError(f"{at}: its value has {array.size} elements; expected 1")
                 attributes |= {"value": array.item(), "dtype": array.dtype.name}
             elif name in DTYPE_ATTRIBUTES and attribute.type == attribute.INT:
-                if name == "to" and attribute.i == BFLOAT16:
+                if proto.op_type == "Cast" and attribute.i == BFLOAT16:
                     attributes[name] = "bfloat16"
                 elif attribute.i or name == "to":
                     attributes[name] = dtype_name(attribute.i, f"attribute {name!r}")

@@ -129,6 +129,12 @@ def _trailing_axes(node: Node, around: Surroundings, count: int, rank: int) -> l
     return [unsqueeze, node]
 
 
+def _dft(node: Node, around: Surroundings) -> list[Node]:
+    """The axis becomes an input, and is no longer 1 where it is not given."""
+    node.attributes.setdefault("axis", 1)
+    return to_input("axis", 2)(node, around)
+
+
 def _concat(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
     node.attributes.setdefault("axis", 1)
     return [node]
@@ -221,6 +227,7 @@ ADAPTERS: dict[str, Sequence[tuple[int, Adapter]]] = {
     "batch_normalization": [(7, _batch_normalization_6), (ALWAYS, _batch_normalization)],
     "clip": [(11, _sequence(to_input("min", 1, np.float32), to_input("max", 2, np.float32)))],
     "concat": [(4, _concat)],
+    "dft": [(20, _dft)],
     "dropout": [(12, without("ratio", "is_test")), (ALWAYS, without("seed"))],
     "gemm": [(7, without("broadcast"))],
     "group_normalization": [(21, _group_normalization)],

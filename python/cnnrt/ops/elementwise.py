@@ -253,6 +253,24 @@ class Cast(Op):
 
 
 @register
+class BitCast(Op):
+    """The same bits as another dtype of the same size."""
+
+    name = "bit_cast"
+    attributes = {"to": REQUIRED}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        (x,) = operands(node, inputs, 1, 1)
+        dtype = dtype_of(node, "to")
+        if dtype.itemsize != x.type.dtype.itemsize:
+            raise shape_error(node, inputs, f"{dtype} has another size than {x.type.dtype}")
+        return [TensorType(x.shape, dtype)]
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        return (x.view(dtype_of(node, "to")),)
+
+
+@register
 class CastLike(Op):
     """Conversion to the dtype of the second input."""
 
