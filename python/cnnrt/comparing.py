@@ -148,7 +148,7 @@ def numpy_reference(graph: Graph) -> Reference:
     def run(inputs: Arrays) -> dict[str, Array]:
         known: dict[str, Array] = {**graph.constants, **inputs}
         for node in graph.nodes:
-            arguments = [known[name] if name else None for name in node.inputs]
+            arguments = [np.asarray(known[name]) if name else None for name in node.inputs]
             results = ops.op(node).reference(node, *arguments)
             known |= {n: y for n, y in zip(node.outputs, results, strict=False) if n}
         return known

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import comparing
+from ..cost import ALGORITHMS
 from ..errors import FormatError, GraphError, ShapeError
 from ..graph import Array
 from ..images import SUFFIXES
-from ..model import ALGORITHMS, Model
+from ..model import Model
 from ..preprocessing import Preprocessing
 from .common import add_shape_argument, count, input_shapes, number
 

@@ -68,6 +68,7 @@ def specialise(
     """
     result = graph.copy()
     result.constants |= values or {}
+    result.varying |= set(values or {})
     infer(result, shapes)
     for run in PER_SHAPE:
         run(result)
