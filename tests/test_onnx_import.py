@@ -623,6 +623,12 @@ def test_tensors_and_nodes_that_are_refused_are_listed_together() -> None:
     assert lines[2].strip().startswith("input 'text': has ONNX data type 8 (string)")
     assert lines[3].strip().startswith("Det (node 'd'; inputs x: [1, 4])")
     assert lines[4].strip().endswith("loops over a subgraph are not supported")
+    proto = model([node("Constant", "", "c", value_string="text"), node("Det", "x")])
+    with pytest.raises(UnsupportedOperator) as raised:
+        read_onnx(proto)
+    lines = str(raised.value).splitlines()
+    assert lines[1].strip().startswith("Constant (node 'c'; inputs none): constants of the kind")
+    assert lines[2].strip().startswith("Det (node 'y'")
 
 
 def edited(edit: Callable[[Any], Any]) -> Any:

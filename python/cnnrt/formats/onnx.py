@@ -283,7 +283,11 @@ class _Importer:
             checks.string(text, at)
         own = proto.domain in ("", "ai.onnx")
         if own and proto.op_type == "Constant":
-            self._put_constant(proto.output[0], self._constant(proto, at))
+            try:
+                self._put_constant(proto.output[0], self._constant(proto, at))
+            except UnsupportedOperator as error:
+                reason = str(error).removeprefix(f"{self.at}: ")
+                self.problems.append(self._problem(proto, scope, reason))
             return []
         name = proto.name if checks.is_text(proto.name) else ""
         node = Node(
@@ -365,9 +369,7 @@ class _Importer:
             return self._array(attribute.t, f"constant {proto.output[0]!r}")
         if attribute.name in kinds:
             return np.array(_attribute_value(attribute), kinds[attribute.name])
-        raise UnsupportedOperator(
-            f"{at}: constants of the kind {attribute.name!r} are not supported"
-        )
+        raise UnsupportedOperator(f"constants of the kind {attribute.name!r} are not supported")
 
     def _array(self, tensor: TensorProto, at: str) -> Array:
         return to_array(tensor, f"{self.at}: {at}", self.folder)
