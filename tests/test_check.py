@@ -82,8 +82,8 @@ def test_shapes_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path = save(tmp_path / "m.onnx", nodes, ("batch", 3, "height", "width"), constants)
     assert cli.main(["check", path]) == 0
     assert "free sizes, height, width: give --shape" in capsys.readouterr().out
-    assert cli.main(["check", path, "--shape", "x=1,3,5,20"]) == 0
-    assert cli.main(["check", path, "--shape", "x=1,3,5,21"]) == 1
+    assert cli.main(["check", path, "--shape", "x=1x3x5x20"]) == 0
+    assert cli.main(["check", path, "--shape", "x=1x3x5x21"]) == 1
     out = capsys.readouterr().out
     assert "node 'to_rows' (reshape): 315 elements do not make shape [-1, 100]" in out
     fixed = save(tmp_path / "fixed.onnx", nodes[1:], (1, 3, 32, 32))
@@ -94,7 +94,7 @@ def test_shapes_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ("x=1,4,8,8", "input 'x' takes ['batch', 3, 8, 8]"),
+        ("x=1x4x8x8", "input 'x' takes ['batch', 3, 8, 8]"),
         ("z=1,3,8,8", "no input is named z; there are x"),
     ],
 )

@@ -52,7 +52,7 @@ def path(tmp_path: Path) -> str:
 def test_agreement(reference: str, path: str, capsys: pytest.CaptureFixture[str]) -> None:
     if reference == "onnxruntime":
         pytest.importorskip("onnxruntime")
-    shape = ["--shape", "x=2,3,12,12"]
+    shape = ["--shape", "x=2x3x12x12"]
     assert cli.main(["compare", path, "--reference", reference, "--nodes", *shape]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "input x: float32[2, 3, 12, 12], random, seed 0"
@@ -203,7 +203,7 @@ def test_free_sizes_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
     assert cli.main(["compare", path, "--reference", "numpy"]) == 1
     assert "the sizes length are free; give --shape or --input" in capsys.readouterr().err
-    options = ["--reference", "numpy", "--shape", "x=2,7"]
+    options = ["--reference", "numpy", "--shape", "x=2x7"]
     assert cli.main(["compare", path, *options]) == 0
 
 

@@ -9,7 +9,7 @@ from ..errors import UnsupportedOperator, ValueNeeded
 from ..graph import Graph
 from ..model import takes_value
 from ..passes import inputs_of_value, problems
-from .common import add_shape_argument, input_shapes
+from .common import add_shape_argument, planned_shapes
 
 HELP = "list what in a model cnnrt does not run"
 
@@ -34,7 +34,7 @@ def execute(options: argparse.Namespace) -> int:
     except UnsupportedOperator as error:
         print(error)
         return 1
-    shapes, unknown = input_shapes(graph.inputs, options.shape)
+    shapes, unknown = planned_shapes(graph.inputs, options.shape)
     if not unknown and (found := _problems(graph, shapes)):
         print(f"{options.model}: cnnrt does not run {len(found)} of its {len(graph.nodes)} nodes:")
         print("\n".join(f"  {line}" for line in found))

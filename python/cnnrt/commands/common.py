@@ -90,30 +90,18 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def add_shape_argument(parser: argparse.ArgumentParser) -> None:
-    """The option --shape, for inputs whose sizes the model leaves free."""
+    """Declares --shape, for inputs whose sizes the model leaves free; see `planned_shapes`."""
     parser.add_argument(
         "--shape",
         type=named_shape,
         action="append",
         default=[],
-        metavar="NAME=N,C,H,W",
+        metavar="[NAME=]1x3x224x224",
         help="shape of an input whose sizes are free (default: 1 for a batch)",
     )
 
 
-def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """An argument such as x=1,3,224,224."""
-    name, _, sizes = text.rpartition("=")
-    try:
-        shape = tuple(int(size) for size in sizes.split(",")) if sizes else ()
-    except ValueError:
-        shape = (-1,)
-    if not name or min(shape, default=0) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected such as x=1,3,224,224")
-    return name, shape
-
-
-def input_shapes(
+def planned_shapes(
     specs: Sequence[TensorSpec], given: Sequence[tuple[str, tuple[int, ...]]]
 ) -> tuple[Shapes, list[str]]:
     """The shape of each input, and the names of free sizes that are taken for 1 but are no batch.
@@ -121,7 +109,7 @@ def input_shapes(
     Raises:
         ShapeError: a shape is given for no input, or does not fit.
     """
-    named = dict(given)
+    named = {name or specs[0].name: shape for name, shape in given}
     shapes: Shapes = {}
     unknown: list[str] = []
     for spec in specs:

@@ -15,7 +15,7 @@ from ..graph import Array
 from ..images import SUFFIXES
 from ..model import Model
 from ..preprocessing import Preprocessing
-from .common import add_shape_argument, count, input_shapes, number
+from .common import add_shape_argument, count, number, planned_shapes
 
 HELP = "find the first node whose result differs from another runtime's"
 
@@ -94,7 +94,7 @@ def execute(options: argparse.Namespace) -> int:
 
 def _random_inputs(model: Model, options: argparse.Namespace) -> dict[str, Array]:
     """Normal numbers, or zeros and ones for integers and truth values."""
-    shapes, unknown = input_shapes(model.inputs, options.shape)
+    shapes, unknown = planned_shapes(model.inputs, options.shape)
     if unknown:
         raise ShapeError(f"the sizes {', '.join(unknown)} are free; give --shape or --input")
     generator = np.random.default_rng(options.seed)
