@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import cnnrt
+from browser import Browser
 from cnnrt import adapting, cli, head
 from cnnrt.head import fit_head
 
@@ -366,7 +367,7 @@ def test_command_fails_in_one_line(capsys: Any, shapes: Path, tmp_path: Path) ->
     assert run(capsys, "adapt", LENET, shapes)[0] == 2
 
 
-def test_report(capsys: Any, tmp_path: Path) -> None:
+def test_report(browser: Browser, capsys: Any, tmp_path: Path) -> None:
     pytest.importorskip("jinja2")
     folder = draw_into(tmp_path / "photos", 6)
     evil = "<script>alert(1)</script>"
@@ -381,3 +382,4 @@ def test_report(capsys: Any, tmp_path: Path) -> None:
     assert "the same head on raw pixels" in text
     assert "wrote" in out
     assert "report.html" in out
+    browser.check(page)
