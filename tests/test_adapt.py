@@ -309,6 +309,14 @@ def test_measures() -> None:
     np.testing.assert_allclose(measured.interval, (0.3006, 0.9544), atol=1e-4)
 
 
+def test_the_report_in_a_browser(browser: Browser, shapes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    page = tmp_path / "report.html"
+    cnnrt.adapt(LENET, shapes, compare_pixels=True).report(page)
+    browser.check(page)
+    assert browser.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
+
+
 # The command ------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import cnnrt
+from browser import Browser
 from cnnrt import cli, ops, pictures
 from cnnrt.classifier import find_classifier
 from cnnrt.graph import Graph, Node, TensorSpec
@@ -235,6 +236,14 @@ def test_command(capsys: Any, tmp_path: Path) -> None:
     assert page.count("data:image/png") == 14
     order = [page.index(f">{title}</h2>") for title in ("Edges and colours", "Textures", "Parts")]
     assert order == sorted(order)
+
+
+def test_the_page_in_a_browser(browser: Browser, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    model = EXAMPLES / "lenet5.bin"
+    assert cli.main(["features", str(model), str(SEVEN), "--out", str(tmp_path)]) == 0
+    browser.check(tmp_path / "index.html")
+    assert browser.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
 
 
 def test_command_with_layers(capsys: Any, tmp_path: Path) -> None:
