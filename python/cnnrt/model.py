@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from .packed import PACKING, Packed
 from .passes import prepare
 from .plan import Plan
 from .preprocessing import Preprocessing
-from .threads import get_num_threads
+from .threads import Lock, share_budget
 
 Source = str | os.PathLike[str] | bytes
 Inputs = Any
@@ -125,7 +124,8 @@ class Model:
         self.preprocessing = preprocessing
         self.labels = list(labels) if labels is not None else None
         self.notice = notice
-        self.threads = get_num_threads() if threads is None else int(threads)
+        shared = share_budget()
+        self.threads = shared if threads is None else int(threads)
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
         self.isa = isa or default_isa()
@@ -137,7 +137,7 @@ class Model:
         self._packed = packed or Packed()
         self._prepared: dict[tuple[str, ...], Graph] = {}
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._names = [spec.name for spec in graph.inputs]
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
         # The plan of the last call, found without building a key: (shape, plan) of a model with

@@ -89,7 +89,9 @@ class Plan:
                 continue
             serial = alone or step.work < SERIAL_BELOW
             fields = {name: _resolve(value) for name, value in step.fields.items()}
-            self.core.add(step.kernel, fields, serial, step.independent)
+            # Of one image, for most kernels that take a batch.
+            expected = step.work * step.fields.get("n", 1)
+            self.core.add(step.kernel, fields, serial, step.independent, expected)
         if len(self.core) > first:
             segments.append((first, len(self.core)))
         return segments
