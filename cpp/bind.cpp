@@ -126,9 +126,9 @@ void add_with(Plan& plan, int kernel, const py::dict& values, bool serial, bool 
 void add_step(Plan& plan, const std::string& kernel, const py::dict& values, bool serial,
               bool independent, double nanoseconds) {
     int index = 0;
-#define KERNEL(name, Args)                                                                     \
-    if (kernel == #name)                                                                       \
-        return add_with<Args>(plan, index, values, serial, independent, nanoseconds);          \
+#define KERNEL(name, Args)                                                            \
+    if (kernel == #name)                                                              \
+        return add_with<Args>(plan, index, values, serial, independent, nanoseconds); \
     ++index;
 #include "kernels/kernels.def"
 #undef KERNEL

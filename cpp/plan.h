@@ -51,8 +51,8 @@ public:
     bool run(const Workspace& workspace, size_t first, size_t last, Poll poll = nullptr,
              int64_t* nanoseconds = nullptr) const;
 
-    // Every run has a workspace of its own. Idle ones are kept for the next runs, up to one for each
-    // CPU. No lock, which a thread that forks could leave taken for ever in the child.
+    // Every run has a workspace of its own. Idle ones are kept for the next runs, up to one for
+    // each CPU. No lock, which a thread that forks could leave taken for ever in the child.
     std::unique_ptr<Workspace> take_workspace();
     void give_back(std::unique_ptr<Workspace> workspace);
     void trim();

@@ -18,6 +18,7 @@ from .lazy import stored_nbytes
 from .memory import MemoryUse
 from .packed import PACKING, Packed
 from .passes import prepare
+from .pickling import Origin, reduce
 from .plan import Plan
 from .preprocessing import Preprocessing
 from .threads import Lock, share_budget
@@ -75,6 +76,7 @@ def load(
         FormatError: the file is missing, damaged or of another kind.
         UnsupportedOperator: the network needs operators that cnnrt does not have.
     """
+    origin = Origin.of(source)
     content = formats.read(source)
     compiled = content.compiled
     if compiled and algorithm == "auto":
@@ -91,13 +93,21 @@ def load(
         notice=content.metadata.get("notice"),
         packed=Packed(ready, content.file),
     )
+    model.origin = origin
     if tune:
         model.tune()
     return model
 
 
 class Model:
-    """A network, ready to run on arrays. May be called from several threads at once."""
+    """A network, ready to run on arrays. May be called from several threads at once.
+
+    It can be pickled: one that was loaded from a model.bin as the path and digest of that file, any
+    other as its bytes.
+    """
+
+    origin: Origin | None = None
+    """The file that it was loaded from, if that alone makes the model."""
 
     def __init__(
         self,
@@ -129,6 +139,7 @@ class Model:
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
         self.isa = isa or default_isa()
+        self._asked = (threads, isa)
         self._algorithms = {} if isinstance(algorithm, str) else dict(algorithm)
         self._algorithm = algorithm if isinstance(algorithm, str) else "auto"
         for name in (self._algorithm, *self._algorithms.values()):
@@ -144,6 +155,21 @@ class Model:
         # one input.
         self._last: tuple[tuple[int, ...], Plan] | None = None
         self._plan_ahead()
+
+    def __reduce__(self) -> Any:
+        return reduce(self)
+
+    def options(self) -> dict[str, Any]:
+        """The arguments, besides the graph, that make another model like this one. Threads and
+        instruction set are those that were asked for: None is another process's own default."""
+        threads, isa = self._asked
+        return {
+            "preprocessing": self.preprocessing,
+            "labels": self.labels,
+            "threads": threads,
+            "algorithm": dict(self._algorithms) or self._algorithm,
+            "isa": isa,
+        }
 
     @property
     def inputs(self) -> list[TensorSpec]:
