@@ -7,6 +7,10 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#if defined(__unix__)
+#include <cxxabi.h>
+#include <unistd.h>
+#endif
 
 #include "fields.h"
 #include "memory.h"
@@ -135,11 +139,44 @@ void add_step(Plan& plan, const std::string& kernel, const py::dict& values, boo
     throw py::value_error("no kernel '" + kernel + "'");
 }
 
+// Takes the GIL by calling `take`. When the interpreter is ending, Python before 3.14 ends a daemon
+// thread that asks for it by unwinding its stack, through destructors that need the GIL: here such
+// a thread sleeps until the process is gone, as later Pythons let it.
+template <class F>
+void take_gil(F take) {
+#if defined(__GLIBCXX__) && defined(__unix__)
+    try {
+        take();
+    } catch (abi::__forced_unwind&) {
+        for (;;) pause();
+    }
+#else
+    take();
+#endif
+}
+
+// Without the GIL for its lifetime.
+class WithoutGil {
+public:
+    WithoutGil() : state_(PyEval_SaveThread()) {}
+    ~WithoutGil() {
+        take_gil([this] { PyEval_RestoreThread(state_); });
+    }
+    WithoutGil(const WithoutGil&) = delete;
+    WithoutGil& operator=(const WithoutGil&) = delete;
+
+private:
+    PyThreadState* const state_;
+};
+
 // Whether a Python signal handler has raised an exception, which the caller then finds set. (Only
 // on the main thread do handlers run at all.)
 bool signalled() {
-    const py::gil_scoped_acquire acquire;
-    return PyErr_CheckSignals() != 0;
+    PyGILState_STATE state;
+    take_gil([&] { state = PyGILState_Ensure(); });
+    const bool raised = PyErr_CheckSignals() != 0;
+    PyGILState_Release(state);
+    return raised;
 }
 
 // A plan with the shapes of the caller's arrays, for the call from Python.
@@ -214,7 +251,7 @@ struct BoundPlan {
                  int64_t* nanoseconds = nullptr) const {
         bool whole;
         {
-            const py::gil_scoped_release release;
+            const WithoutGil without_gil;
             whole = plan.run(w, first, last, signalled, nanoseconds);
         }
         if (whole) return;
