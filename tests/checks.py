@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import cnnrt
 from cnnrt import ops
 from cnnrt.graph import Node
 from cnnrt.ops.activation import Activation
@@ -56,3 +57,22 @@ def exact_tolerance(depth: int) -> float:
 
 
 WINOGRAD_TOLERANCE = {"winograd2": 5e-6, "winograd4": 2e-5}
+
+THREADS = (1, 2, 3)
+BATCHES = (1, 3, 8)
+
+
+def assert_deterministic(models: list[cnnrt.Model], images: np.ndarray, at: object) -> None:
+    """Runs the models, which differ in threads alone, on eight images by batches of each size."""
+    want = [models[0](images[i : i + 1]) for i in range(len(images))]
+    for model in models:
+        for batch in BATCHES:
+            for first in range(0, len(images) - batch + 1, batch):
+                got = model(images[first : first + batch])
+                for place in range(batch):
+                    same = np.array_equal(got[place], want[first + place][0], equal_nan=True)
+                    assert same, (
+                        f"{at}: {model.threads} threads, image {place} of a batch of {batch}: "
+                        f"differs by {np.nanmax(np.abs(got[place] - want[first + place][0]))}"
+                    )
+        assert np.array_equal(model(images), model(images), equal_nan=True), f"{at}: run to run"

@@ -33,7 +33,7 @@ def tasks():
     return sorted(map(int, os.listdir("/proc/self/task")))
 
 def tasks_become(count):
-    """A thread that was joined is still listed for a moment."""
+    # A thread that was joined is still listed for a moment.
     deadline = time.monotonic() + 20
     while len(tasks()) != count and time.monotonic() < deadline:
         time.sleep(0.001)

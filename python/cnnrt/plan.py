@@ -61,7 +61,12 @@ class Plan:
             ShapeError: an operator does not take what these shapes lead to.
         """
         self.graph = specialise(graph, shapes)
-        lowering = Lowering(self.graph, machine(isa), packed, threads, algorithm)
+        # Of the graph before it is specialised: a folded constant may grow with the batch, on which
+        # no choice may depend.
+        weight_bytes = sum(c.nbytes for c in graph.constants.values())
+        lowering = Lowering(
+            self.graph, machine(isa), packed, threads, algorithm, weight_bytes=weight_bytes
+        )
         lowering.run()
         self.externals = lowering.externals
         self.steps = lowering.steps
