@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,68 +12,57 @@ from checks import BATCHES, THREADS, assert_deterministic
 from cnnrt import ops
 from cnnrt.graph import Graph, Node, TensorSpec
 from networks import network
+from scripts import EXAMPLES
 
 # Networks -----------------------------------------------------------------------------------------
 
 SIZE = 96
 """Pixels: enough for several tiles and tasks in every layer but the last ones."""
 
-QUICK = [
-    "lenet5",
-    "course_rgb",
-    "course_digits",
-    "mobilenet_v3_small",
-    "resnet18",
-    "shufflenet_v2_x0_5",
-    "squeezenet1_1",
-]
-# Exporting these takes PyTorch seconds each.
-OTHERS = [
+# More than tests/models/test_networks.py runs by default; exporting takes PyTorch seconds each.
+ZOO = [
     "alexnet",
     "convnext_tiny",
     "densenet121",
     "efficientnet_b0",
     "googlenet",
     "mnasnet0_5",
-    "mobilenet_v2",
     "regnet_y_400mf",
     "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
     "swin_t",
-    "vgg11",
     "vit_b_16",
 ]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[*QUICK, *(pytest.param(name, marks=pytest.mark.zoo) for name in OTHERS)],
+def some_images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((8, *shape), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("lenet5", (1, 28, 28)), ("efficientnet_lite0", (3, 224, 224))]
 )
-def content(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, cnnrt.Model, tuple[int, ...]]]:
-    """Name, model and image size of a network with random weights."""
+def test_examples(name: str, shape: tuple[int, ...]) -> None:
+    path = EXAMPLES / f"{name}.bin"
+    if not path.exists():
+        pytest.skip("the example is not there")
+    models = [cnnrt.load(path, threads=n) for n in THREADS]
+    assert_deterministic(models, some_images(*shape), name)
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", ZOO)
+def test_networks(name: str, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch's wheel is declared for Python 3.11 only")
-    import architectures
     import torchvision_cpu
 
-    name = str(request.param)
-    if name in architectures.OWN:
-        module, shape = architectures.OWN[name](), architectures.size_of(name)
-    else:
-        size = {"swin_t": 64, "vit_b_16": 224}.get(name, SIZE)
-        shape = (3, size, size)
-        extra = {"init_weights": True} if name == "googlenet" else {}
-        module = torchvision_cpu.torchvision.models.get_model(name, **extra)
-    path = tmp_path_factory.mktemp(name) / "model.bin"
-    cnnrt.export(module.eval(), torch.zeros(1, *shape), path)
-    yield name, cnnrt.load(path, threads=1), shape
-
-
-def test_networks(content: tuple[str, cnnrt.Model, tuple[int, ...]]) -> None:
-    name, first, shape = content
-    images = np.random.default_rng(0).standard_normal((8, *shape), dtype=np.float32)
-    models = [first] + [cnnrt.Model(first.graph, threads=n) for n in THREADS[1:]]
-    assert_deterministic(models, images, name)
+    size = {"swin_t": 64, "vit_b_16": 224}.get(name, SIZE)
+    extra = {"init_weights": True} if name == "googlenet" else {}
+    module = torchvision_cpu.torchvision.models.get_model(name, **extra)
+    cnnrt.export(module.eval(), torch.zeros(1, 3, size, size), tmp_path / "model.bin")
+    models = [cnnrt.load(tmp_path / "model.bin", threads=n) for n in THREADS]
+    assert_deterministic(models, some_images(3, size, size), name)
 
 
 # Kernels ------------------------------------------------------------------------------------------

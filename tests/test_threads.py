@@ -129,7 +129,7 @@ def test_eight_threads_on_one_model_and_on_eight() -> None:
     want = [shared(x) for x in inputs]
     models = [cnnrt.load(LENET, threads=n % 3 + 1) for n in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        for call in (shared, lambda x: models[len(x) % 8](x), lambda x: shared.run(x)):
+        for call in (shared, lambda x: models[len(x) % 8](x), shared.run):
             got = list(pool.map(call, inputs))
             assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
         inner = [spec.name for spec in shared.outputs]
