@@ -77,7 +77,7 @@ private:
     };
     Unsynced unsynced_, before_last_;  // steps since the last barrier: all, and all but the last
     std::atomic<int64_t> workspaces_{0};
-    double unpolled_ = 0;              // nanoseconds of work since the last step with `poll`
+    double unpolled_ = 0;  // nanoseconds of work since the last step with `poll`
     std::vector<std::atomic<Workspace*>> idle_;
 };
 

@@ -77,10 +77,22 @@ def test_what_is_no_file_any_longer_is_pickled_by_its_bytes(tmp_path: Path) -> N
     shutil.copy(LENET, path)
     model = cnnrt.load(path)
     want = model(digits())
-    path.write_bytes(b"something else")
+    other = tmp_path / "other"
+    other.write_bytes(b"something else")
+    other.replace(path)
     assert np.array_equal(pickle.loads(pickle.dumps(model))(digits()), want)
     path.unlink()
     assert np.array_equal(pickle.loads(pickle.dumps(model))(digits()), want)
+
+
+def test_a_file_changed_in_place_is_not_pickled(tmp_path: Path) -> None:
+    # Its weights are mapped: reading what was cut off would be a bus error.
+    path = tmp_path / "model.bin"
+    shutil.copy(LENET, path)
+    model = cnnrt.load(path)
+    path.write_bytes(b"something else")
+    with pytest.raises(cnnrt.FormatError, match="changed in place"):
+        pickle.dumps(model)
 
 
 def test_models_without_a_file_are_pickled_by_their_bytes() -> None:

@@ -169,6 +169,7 @@ class Model:
             "threads": threads,
             "algorithm": dict(self._algorithms) or self._algorithm,
             "isa": isa,
+            "notice": self.notice,
         }
 
     @property

@@ -48,15 +48,31 @@ class Origin:
             return None
 
     def digest(self) -> str | None:
-        """SHA-256 of the file; None if it is another one now, or gone."""
+        """SHA-256 of the file; None if there is another one in its place now, or none.
+
+        Raises:
+            FormatError: it was written to in place: the weights mapped from it are no longer its.
+        """
         try:
-            return _sha256(self.path, self.stamp) if _stamp(self.path) == self.stamp else None
+            stamp = _stamp(self.path)
+            if stamp == self.stamp:
+                return _sha256(self.path, stamp)
         except OSError:
             return None
+        if stamp[:2] == self.stamp[:2]:
+            raise FormatError(
+                f"{self.path}: was changed in place since the model was loaded; load it again "
+                "(and replace such files by renaming)"
+            )
+        return None
 
 
 def reduce(model: Model) -> tuple[Callable[..., Model], tuple[Any, ...]]:
-    """What `pickle` keeps of a model: the function that restores it and its arguments."""
+    """What `pickle` keeps of a model: the function that restores it and its arguments.
+
+    Raises:
+        FormatError: the file that its weights are mapped from was changed in place.
+    """
     options = model.options()
     digest = model.origin.digest() if model.origin else None
     if model.origin and digest:
