@@ -7,11 +7,16 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#if defined(__unix__)
+#include <cxxabi.h>
+#include <unistd.h>
+#endif
 
 #include "fields.h"
 #include "memory.h"
 #include "pack.h"
 #include "plan.h"
+#include "team.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -111,25 +116,67 @@ struct Reader {
 CNNRT_ALL_ARGS(CNNRT_VISIT_ARGS)
 
 template <class Args>
-void add_with(Plan& plan, int kernel, const py::dict& values, bool serial, bool independent) {
+void add_with(Plan& plan, int kernel, const py::dict& values, bool serial, bool independent,
+              double nanoseconds) {
     Args args;
     Reader reader{values};
     visit(reader, args);
     if (reader.used != values.size())
         throw py::type_error(std::string("kernel '") + plan.tier().kernels[kernel].name +
                              "' was given a field that it does not have");
-    plan.add(kernel, &args, serial, independent);
+    plan.add(kernel, &args, serial, independent, nanoseconds);
 }
 
 void add_step(Plan& plan, const std::string& kernel, const py::dict& values, bool serial,
-              bool independent) {
+              bool independent, double nanoseconds) {
     int index = 0;
-#define KERNEL(name, Args)                                                                \
-    if (kernel == #name) return add_with<Args>(plan, index, values, serial, independent); \
+#define KERNEL(name, Args)                                                            \
+    if (kernel == #name)                                                              \
+        return add_with<Args>(plan, index, values, serial, independent, nanoseconds); \
     ++index;
 #include "kernels/kernels.def"
 #undef KERNEL
     throw py::value_error("no kernel '" + kernel + "'");
+}
+
+// Takes the GIL by calling `take`. When the interpreter is ending, Python before 3.14 ends a daemon
+// thread that asks for it by unwinding its stack, through destructors that need the GIL: here such
+// a thread sleeps until the process is gone, as later Pythons let it.
+template <class F>
+void take_gil(F take) {
+#if defined(__GLIBCXX__) && defined(__unix__)
+    try {
+        take();
+    } catch (abi::__forced_unwind&) {
+        for (;;) pause();
+    }
+#else
+    take();
+#endif
+}
+
+// Without the GIL for its lifetime.
+class WithoutGil {
+public:
+    WithoutGil() : state_(PyEval_SaveThread()) {}
+    ~WithoutGil() {
+        take_gil([this] { PyEval_RestoreThread(state_); });
+    }
+    WithoutGil(const WithoutGil&) = delete;
+    WithoutGil& operator=(const WithoutGil&) = delete;
+
+private:
+    PyThreadState* const state_;
+};
+
+// Whether a Python signal handler has raised an exception, which the caller then finds set. (Only
+// on the main thread do handlers run at all.)
+bool signalled() {
+    PyGILState_STATE state;
+    take_gil([&] { state = PyGILState_Ensure(); });
+    const bool raised = PyErr_CheckSignals() != 0;
+    PyGILState_Release(state);
+    return raised;
 }
 
 // A plan with the shapes of the caller's arrays, for the call from Python.
@@ -195,9 +242,20 @@ struct BoundPlan {
         Lease lease(plan);
         bind_arrays(*lease.workspace, given, inputs.size());
         py::list results = bind_outputs(*lease.workspace);
-        const py::gil_scoped_release release;
-        plan.run(*lease.workspace, 0, plan.size());
+        execute(*lease.workspace, 0, plan.size());
         return results;
+    }
+
+    // Steps [first, last) without the GIL.
+    void execute(const Workspace& w, size_t first, size_t last, Span* spans = nullptr) const {
+        bool whole;
+        {
+            const WithoutGil without_gil;
+            whole = plan.run(w, first, last, signalled, spans);
+        }
+        if (whole) return;
+        if (PyErr_Occurred()) throw py::error_already_set();
+        throw std::runtime_error("the process was forked by a signal handler during this run");
     }
 };
 
@@ -233,6 +291,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         for (const Tier& t : tiers()) names.emplace_back(t.name);
         return names;
     });
+    m.def("set_thread_budget", set_thread_budget, "threads"_a);
     m.attr("activations") = [] {
         py::list names;
         for (const auto& n : kActivations) names.append(std::string(n));
@@ -353,14 +412,15 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         .def(
             "add",
             [](BoundPlan& self, const std::string& kernel, const py::dict& fields, bool serial,
-               bool independent) {
+               bool independent, double nanoseconds) {
                 for (const auto& item : fields) {
                     // Constants must live as long as the steps that point at them.
                     if (py::isinstance<Memory>(item.second)) self.kept.append(item.second);
                 }
-                add_step(self.plan, kernel, fields, serial, independent);
+                add_step(self.plan, kernel, fields, serial, independent, nanoseconds);
             },
-            "kernel"_a, "fields"_a, "serial"_a = false, "independent"_a = false)
+            "kernel"_a, "fields"_a, "serial"_a = false, "independent"_a = false,
+            "nanoseconds"_a = 0.0)
         .def(
             "finish",
             [](BoundPlan& self, int64_t arena_bytes, const py::sequence& inputs,
@@ -386,10 +446,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
                 self.bind_arrays(*held.workspace, arrays, self.inputs.size() + self.outputs.size());
                 const size_t count = timed ? last - first : 0;
                 std::vector<Span> spans(static_cast<size_t>(self.plan.threads()) * count);
-                {
-                    const py::gil_scoped_release release;
-                    self.plan.run(*held.workspace, first, last, timed ? spans.data() : nullptr);
-                }
+                self.execute(*held.workspace, first, last, timed ? spans.data() : nullptr);
                 py::array_t<int64_t> table({static_cast<py::ssize_t>(self.plan.threads()),
                                             static_cast<py::ssize_t>(count), py::ssize_t{2}});
                 if (count)

@@ -10,6 +10,17 @@
 namespace cnnrt {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+// A run looks for signals this often, and a step that is expected to take longer is cut into
+// slices: an interruption is to end it within a second even if the expectation is wrong by ten.
+constexpr auto kPollInterval = std::chrono::milliseconds(50);
+constexpr double kSliceNanoseconds = 50e6;
+// Work between two looks at the clock, which costs 20 ns.
+constexpr double kPollNanoseconds = 100e3;
+// What a step is taken to need at least: some estimates are 0.
+constexpr double kLeastNanoseconds = 5e3;
+
 struct Run final : Region {
     const Step* steps;
     size_t count;
@@ -17,43 +28,69 @@ struct Run final : Region {
     char* scratch;
     int64_t scratch_bytes;
     Span* spans = nullptr;
-    std::chrono::steady_clock::time_point start{};
+    Clock::time_point start{};
+    Poll poll = nullptr;
+    // Once set, all threads go on to the end from barrier to barrier, but do nothing.
+    std::atomic<bool> stopped{false};
 
-    int64_t since_start() const {
-        return std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
-    }
+    int64_t since_start() const { return std::chrono::nanoseconds(Clock::now() - start).count(); }
 
     void run(int thread, int size, Barrier& barrier) override {
         const Context context{spaces, scratch + thread * scratch_bytes};
         Span* span = spans ? spans + static_cast<size_t>(thread) * count : nullptr;
         int64_t now = span ? since_start() : 0;
+        auto polled = Clock::now();
         for (size_t i = 0; i < count; ++i) {
             const Step& s = steps[i];
             if (size > 1 && i > 0 && s.wait) {
                 barrier.wait(thread);
                 if (span) now = since_start();
             }
-            int64_t begin = 0, end = thread == 0 ? s.tasks : 0;
-            if (!s.serial) {
-                begin = s.tasks * thread / size;
-                end = s.tasks * (thread + 1) / size;
+            const int parts = s.serial ? 1 : size, part = s.serial ? 0 : thread;
+            if (part != thread) continue;
+            const int64_t first = s.tasks * part / parts;
+            const int64_t share = s.tasks * (part + 1) / parts - first;
+            for (int k = 0; k < s.slices && !stopped.load(std::memory_order_relaxed); ++k) {
+                const int64_t begin = first + share * k / s.slices;
+                const int64_t end = first + share * (k + 1) / s.slices;
+                if (begin < end) s.kernel->run(s.args.get(), context, begin, end);
+                if (s.poll && poll && thread == 0) look(polled, barrier);
             }
-            if (begin >= end) continue;
-            s.kernel->run(s.args.get(), context, begin, end);
-            if (span) {
+            if (span && share > 0) {
                 span[i].begin = now;
                 span[i].end = now = since_start();
             }
         }
     }
+
+    void look(Clock::time_point& polled, Barrier& barrier) {
+        if (Clock::now() - polled < kPollInterval) return;
+        const unsigned generation = fork_generation();
+        bool stop = poll();
+        if (fork_generation() != generation) {  // a signal handler has forked: in the child now
+            barrier.abandon();
+            stop = true;
+        }
+        if (stop) stopped.store(true, std::memory_order_relaxed);
+        polled = Clock::now();
+    }
 };
 
 }  // namespace
 
-void Plan::add(int kernel, const void* args, bool serial, bool independent) {
+void Plan::add(int kernel, const void* args, bool serial, bool independent, double nanoseconds) {
     const Kernel& k = tier_.kernels[kernel];
-    Step s{&k,   std::make_unique<std::byte[]>(k.args_bytes), k.tasks(args), serial, independent,
-           false};
+    Step s{};
+    s.kernel = &k;
+    s.args = std::make_unique<std::byte[]>(k.args_bytes);
+    s.tasks = k.tasks(args);
+    s.serial = serial;
+    s.independent = independent;
+    const double most = static_cast<double>(std::clamp<int64_t>(s.tasks, 1, 1 << 20));
+    s.slices = static_cast<int>(std::clamp(nanoseconds / kSliceNanoseconds, 1.0, most));
+    unpolled_ += std::max(nanoseconds, kLeastNanoseconds);
+    s.poll = unpolled_ > kPollNanoseconds;
+    if (s.poll) unpolled_ = 0;
     std::memcpy(s.args.get(), args, k.args_bytes);
     scratch_bytes_ = std::max(scratch_bytes_, (k.scratch(args) + 127) / 64 * 64);
     if (s.tasks <= 1) s.serial = true;
@@ -69,10 +106,14 @@ void Plan::add(int kernel, const void* args, bool serial, bool independent) {
 void Plan::set_memory(int64_t arena_bytes, int threads) {
     arena_bytes_ = arena_bytes;
     threads_ = std::clamp(threads, 1, kMaxThreads);
+    trim();
+    idle_ = std::vector<std::atomic<Workspace*>>(
+        std::clamp<unsigned>(std::thread::hardware_concurrency(), 1, kMaxThreads));
 }
 
-void Plan::run(const Workspace& workspace, size_t first, size_t last, Span* spans) const {
-    if (first >= last) return;
+bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll,
+               Span* spans) const {
+    if (first >= last) return true;
     Run r;
     r.steps = steps_.data() + first;
     r.count = last - first;
@@ -80,21 +121,19 @@ void Plan::run(const Workspace& workspace, size_t first, size_t last, Span* span
     r.scratch = workspace.scratch.data();
     r.scratch_bytes = scratch_bytes_;
     r.spans = spans;
-    if (spans) r.start = std::chrono::steady_clock::now();
+    if (spans) r.start = Clock::now();
+    r.poll = poll;
     const bool alone =
         std::all_of(r.steps, r.steps + r.count, [](const Step& s) { return s.serial; });
     run_region(r, alone ? 1 : threads_);
+    return !r.stopped.load(std::memory_order_relaxed);
 }
 
 std::unique_ptr<Workspace> Plan::take_workspace() {
-    {
-        const std::lock_guard<std::mutex> lock(pool_lock_);
-        if (!pool_.empty()) {
-            std::unique_ptr<Workspace> w = std::move(pool_.back());
-            pool_.pop_back();
-            return w;
-        }
-    }
+    for (auto& place : idle_)
+        if (place.load(std::memory_order_relaxed))
+            if (Workspace* w = place.exchange(nullptr, std::memory_order_acquire))
+                return std::unique_ptr<Workspace>(w);
     auto w = std::make_unique<Workspace>();
     w->arena = Memory(static_cast<size_t>(arena_bytes_));
     w->scratch = Memory(static_cast<size_t>(scratch_bytes_ * threads_));
@@ -103,11 +142,11 @@ std::unique_ptr<Workspace> Plan::take_workspace() {
 }
 
 void Plan::give_back(std::unique_ptr<Workspace> workspace) {
-    static const size_t most = std::max(1u, std::thread::hardware_concurrency());
-    {
-        const std::lock_guard<std::mutex> lock(pool_lock_);
-        if (pool_.size() < most) {
-            pool_.push_back(std::move(workspace));
+    for (auto& place : idle_) {
+        Workspace* empty = nullptr;
+        if (place.compare_exchange_strong(empty, workspace.get(), std::memory_order_release,
+                                          std::memory_order_relaxed)) {
+            workspace.release();
             return;
         }
     }
@@ -115,12 +154,9 @@ void Plan::give_back(std::unique_ptr<Workspace> workspace) {
 }
 
 void Plan::trim() {
-    std::vector<std::unique_ptr<Workspace>> idle;
-    {
-        const std::lock_guard<std::mutex> lock(pool_lock_);
-        idle.swap(pool_);
-    }
-    workspaces_.fetch_sub(static_cast<int64_t>(idle.size()), std::memory_order_relaxed);
+    for (auto& place : idle_)
+        if (std::unique_ptr<Workspace>(place.exchange(nullptr, std::memory_order_acquire)))
+            workspaces_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 }  // namespace cnnrt

@@ -1,13 +1,12 @@
 // A plan: the flat list of steps that an inference is, and its execution.
 //
 // Python builds it once per input shape; run() then touches no Python object, allocates nothing and
-// takes no lock but the arena pool's. The same steps can be run in part (for profiling, or around
-// an operator that has no kernel).
+// takes no lock. The same steps can be run in part (for profiling, or around an operator that has
+// no kernel).
 #pragma once
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "cpu.h"
@@ -21,13 +20,17 @@ struct Step {
     int64_t tasks;
     bool serial;       // too small to share: thread 0 alone
     bool independent;  // needs nothing of the step before it, only of those before that
+    int slices;        // parts that a thread does its share in, with a look for signals after each
     bool wait;         // a barrier comes before it (derived)
+    bool poll;         // thread 0 looks at the clock after it (derived)
 };
 
 // When a thread worked on a step, in nanoseconds since the run began; negative where it did not.
 struct Span {
     int64_t begin = -1, end = -1;
 };
+// Asked from time to time during a long run, on the caller's thread; true: the run is to stop.
+using Poll = bool (*)();
 
 // What one run needs besides the caller's arrays: the arena, each thread's scratch memory, and
 // where the memory spaces begin (constants, arena, externals).
@@ -41,20 +44,24 @@ class Plan {
 public:
     explicit Plan(const Tier& tier) : tier_(tier) {}
 
-    // Appends a step; args is one of the structs of args.h. Throws std::invalid_argument.
-    void add(int kernel, const void* args, bool serial, bool independent);
+    // Appends a step; args is one of the structs of args.h; `nanoseconds` is the time that it is
+    // expected to take on one thread. Throws std::invalid_argument.
+    void add(int kernel, const void* args, bool serial, bool independent, double nanoseconds);
     void set_memory(int64_t arena_bytes, int threads);
 
     // Runs steps [first, last) with the external spaces that the workspace names. Given a table of
-    // spans, one per thread and step, also notes when each was done.
-    void run(const Workspace& workspace, size_t first, size_t last, Span* spans = nullptr) const;
+    // spans, one per thread and step, also notes when each was done. False: stopped by `poll`; the
+    // outputs are then unspecified.
+    bool run(const Workspace& workspace, size_t first, size_t last, Poll poll = nullptr,
+             Span* spans = nullptr) const;
 
-    // Workspaces are kept for the next run: as many as have run at the same time, but no more than
-    // there are processors.
+    // Every run has a workspace of its own. Idle ones are kept for the next runs, up to one for
+    // each CPU. No lock, which a thread that forks could leave taken for ever in the child.
     std::unique_ptr<Workspace> take_workspace();
     void give_back(std::unique_ptr<Workspace> workspace);
     void trim();
-    // Those that exist: in the pool, and in use at the moment.
+    ~Plan() { trim(); }
+    // Those that exist: idle, and in use at the moment.
     int64_t workspaces() const { return workspaces_.load(std::memory_order_relaxed); }
 
     const Tier& tier() const { return tier_; }
@@ -73,9 +80,9 @@ private:
         bool any = false, shared = false;
     };
     Unsynced unsynced_, before_last_;  // steps since the last barrier: all, and all but the last
-    std::mutex pool_lock_;
     std::atomic<int64_t> workspaces_{0};
-    std::vector<std::unique_ptr<Workspace>> pool_;
+    double unpolled_ = 0;  // nanoseconds of work since the last step with `poll`
+    std::vector<std::atomic<Workspace*>> idle_;
 };
 
 }  // namespace cnnrt

@@ -1,5 +1,6 @@
 #include "team.h"
 
+#include <algorithm>
 #include <mutex>
 #include <thread>
 
@@ -82,7 +83,19 @@ struct alignas(64) Worker {
 struct Team {
     std::mutex starting;
     std::atomic<int> count{0};
+    std::atomic<int> active{0};  // threads in regions, callers and workers
+    std::atomic<int> budget{1};
+    std::atomic<unsigned> generation{0};
     Worker* workers[kMaxThreads];
+
+    // Counts one more thread in, unless there are `limit` already.
+    bool enter(int limit) {
+        int now = active.load(std::memory_order_relaxed);
+        while (now < limit)
+            if (active.compare_exchange_weak(now, now + 1, std::memory_order_relaxed)) return true;
+        return false;
+    }
+    void leave(int threads) { active.fetch_sub(threads, std::memory_order_relaxed); }
 
     // One idle worker, or null. Starts one if fewer than `most` exist.
     Worker* take(int most) {
@@ -121,6 +134,8 @@ Team& team() {
         pthread_atfork([] { team().starting.lock(); }, [] { team().starting.unlock(); },
                        [] {
                            team().count.store(0, std::memory_order_relaxed);
+                           team().active.store(0, std::memory_order_relaxed);
+                           team().generation.fetch_add(1, std::memory_order_relaxed);
                            team().starting.unlock();
                        });
 #endif
@@ -128,6 +143,8 @@ Team& team() {
     }();
     return *instance;
 }
+// Made when the library is loaded: a fork during its making would leave it half made in the child.
+[[maybe_unused]] Team& at_load = team();
 
 }  // namespace
 
@@ -137,25 +154,34 @@ void Barrier::wait(int thread) {
     for (int i = 0; i < threads_; ++i) {
         if (i == thread) continue;
         spin_until([&] {
-            return static_cast<int32_t>(lines_[i].phase.load(std::memory_order_acquire) - phase) >=
-                   0;
+            const uint32_t other = lines_[i].phase.load(std::memory_order_acquire);
+            return static_cast<int32_t>(other - phase) >= 0 ||
+                   abandoned_.load(std::memory_order_relaxed);
         });
     }
 }
 
 void run_region(Region& region, int threads) {
     const FlushDenormals flush;
+    Team& t = team();
     if (threads > kMaxThreads) threads = kMaxThreads;
+    const int limit = std::max(threads, t.budget.load(std::memory_order_relaxed));
+    const unsigned generation = fork_generation();
+    t.active.fetch_add(1, std::memory_order_relaxed);
     Worker* taken[kMaxThreads];
     int helpers = 0;
-    while (helpers < threads - 1) {
-        Worker* w = team().take(threads - 1);
-        if (!w) break;
+    while (helpers < threads - 1 && t.enter(limit)) {
+        Worker* w = t.take(limit - 1);
+        if (!w) {
+            t.leave(1);
+            break;
+        }
         taken[helpers++] = w;
     }
     Barrier barrier(helpers + 1);
     if (helpers == 0) {
         region.run(0, 1, barrier);
+        if (fork_generation() == generation) t.leave(1);
         return;
     }
     Job job{&region, &barrier, helpers + 1, {helpers}};
@@ -166,8 +192,16 @@ void run_region(Region& region, int threads) {
         taken[i]->assigned.notify_one();
     }
     region.run(0, helpers + 1, barrier);
+    if (fork_generation() != generation) return;  // in a child now, that has no workers
     spin_until([&] { return job.running.load(std::memory_order_acquire) == 0; });
+    t.leave(helpers + 1);
 }
+
+void set_thread_budget(int threads) {
+    team().budget.store(std::clamp(threads, 1, kMaxThreads), std::memory_order_relaxed);
+}
+
+unsigned fork_generation() { return team().generation.load(std::memory_order_relaxed); }
 
 #if defined(__x86_64__)
 FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) {

@@ -1,10 +1,13 @@
 // The threads of the process: one pool for all models, and the barrier inside a parallel region.
 //
 // Workers are started when first needed. After a region they look for the next one for some tens of
-// microseconds, so that inferences in a row find them awake, and then sleep in the kernel. A region
-// takes the workers that are idle, up to the number asked for: models that run at the same time
-// share the pool instead of multiplying it, and no result depends on how many came. A forked child
-// starts with an empty pool of its own.
+// microseconds, so that inferences in a row find them awake, and then sleep in the kernel.
+//
+// All regions of the process share one budget of threads. The callers' own threads count, and a
+// region takes workers only while fewer threads than the budget are in regions: models that run at
+// the same time share the machine instead of multiplying their threads, and no result depends on
+// how many came. No caller ever waits for another. A forked child starts with an empty pool and a
+// whole budget, whatever its parent was doing.
 //
 // This is not OpenMP because its runtime cannot promise the above: libgomp keeps a pool per calling
 // thread, spins for milliseconds after every region, and hangs in a child forked after one.
@@ -30,8 +33,11 @@ public:
     Barrier(const Barrier&) = delete;
     Barrier& operator=(const Barrier&) = delete;
     void wait(int thread);
+    // Nobody waits here any longer.
+    void abandon() { abandoned_.store(true, std::memory_order_relaxed); }
 
 private:
+    std::atomic<bool> abandoned_{false};
     struct alignas(64) Line {
         std::atomic<uint32_t> phase{0};
     };
@@ -50,8 +56,15 @@ protected:
 };
 
 // Runs the body on up to `threads` threads and returns when all are done. Does not throw, and takes
-// no lock unless it starts a worker. With one thread it only calls the body.
+// no lock unless it starts a worker.
 void run_region(Region& region, int threads);
+
+// The threads that may be in regions at the same time; a region may ask for more than that.
+void set_thread_budget(int threads);
+
+// How many times this process has been forked from its ancestors since they loaded this library: a
+// region that sees another number than it began with has lost its workers.
+unsigned fork_generation();
 
 // Sets flush-to-zero and denormals-are-zero for its lifetime, on this thread.
 class FlushDenormals {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+import cnnrt
 from cnnrt import ops
 from cnnrt.graph import Node
 from cnnrt.ops.activation import Activation
@@ -56,3 +57,27 @@ def exact_tolerance(depth: int) -> float:
 
 
 WINOGRAD_TOLERANCE = {"winograd2": 5e-6, "winograd4": 2e-5}
+
+THREADS = (1, 2, 3)
+BATCHES = (1, 3, 8)
+
+
+def assert_deterministic(models: Sequence[cnnrt.Model], images: np.ndarray, at: object) -> None:
+    """Each image has the same output bits alone, by the first model, and in batches, by all.
+
+    Args:
+        models: alike but for their threads.
+        images: eight.
+    """
+    alone = [models[0](images[i : i + 1])[0] for i in range(len(images))]
+    for model in models:
+        for batch in BATCHES:
+            first = len(images) - batch  # so that an image has another place in each batch
+            got = model(images[first:])
+            for place in range(batch):
+                want = alone[first + place]
+                assert np.array_equal(got[place], want, equal_nan=True), (
+                    f"{at}: with {model.threads} threads, image {place} of a batch of {batch} "
+                    f"differs by {np.nanmax(np.abs(got[place] - want))} from the same alone"
+                )
+        assert np.array_equal(model(images), model(images), equal_nan=True), f"{at}: run to run"

@@ -69,8 +69,11 @@ struct ConvArgs {
     Ref offsets;        // int32 per tap
     Ref windows;        // grouped only: per block, int32 pairs (offset into x, depth of last taps)
     int32_t group = 0;  // 2, 4, 8: groups of so many channels and outputs, all taps are last_taps
-    int64_t panel = 0;  // floats from one block's weights to the next
-    int32_t taps = 0;   // taps that read 16 channels
+    // Grouped otherwise: channels and outputs of a group where a block's outputs are of several
+    // groups, so that its panels hold zeros for the channels of the others.
+    int32_t group_c = 0, group_m = 0;
+    int64_t panel = 0;      // floats from one block's weights to the next
+    int32_t taps = 0;       // taps that read 16 channels
     int32_t last_taps = 0;  // then taps that read only last_depth channels
     int32_t last_depth = 0;
     int32_t n = 0, out_d = 0, out_h = 0, out_w = 0, blocks = 0;
@@ -251,8 +254,9 @@ struct PeakArgs {
 
 // The fields by name, for the binding.
 #define CNNRT_ALL_ARGS(X)                                                                         \
-    X(ConvArgs, x, y, residual, weight, bias, offsets, windows, group, panel, taps, last_taps,    \
-      last_depth, n, out_d, out_h, out_w, blocks, step_d, step_h, step_w, flat, order, epilogue)  \
+    X(ConvArgs, x, y, residual, weight, bias, offsets, windows, group, group_c, group_m, panel,   \
+      taps, last_taps, last_depth, n, out_d, out_h, out_w, blocks, step_d, step_h, step_w, flat,  \
+      order, epilogue)                                                                            \
     X(ConvPlanarArgs, x, weight, bias, y, residual, panel, n, c, in_d, in_h, in_w, out_d, out_h,  \
       out_w, blocks, kernel_d, kernel_h, kernel_w, stride_d, stride_h, stride_w, pad_d, pad_h,    \
       pad_w, dilation_d, dilation_h, dilation_w, epilogue)                                        \

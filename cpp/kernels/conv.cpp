@@ -158,6 +158,40 @@ struct Conv {
                 run_group(o, b0, smaller(u1, b0 + band), !small && o + 1 < o1);
     }
 
+    // What an infinite or NaN channel has done to the outputs of other groups, being multiplied by
+    // their zeros: it made them NaN. Pixels of the tile with outputs that are not finite are done
+    // again, each output with the channels of its group only.
+    void repair(int64_t block, int pixels) const {
+        f32x16 seen = zero();
+        for (int m = 0; m < pixels; ++m) seen = fma(zero(), load(t.y + m * 16), seen);
+        if (finite(seen)) return;
+        for (int m = 0; m < pixels; ++m)
+            if (!finite(load(t.y + m * 16))) convolve_by_group(block, m);
+    }
+
+    __attribute__((noinline, cold)) void convolve_by_group(int64_t block, int m) const {
+        float group_of_lane[16];
+        for (int l = 0; l < 16; ++l)
+            group_of_lane[l] = static_cast<float>((block * 16 + l) / g.group_m);
+        const f32x16 groups = load(group_of_lane);
+        const int64_t first = windows[2 * block] / g.x.block * 16;
+        f32x16 sum = load(t.bias);
+        const float* weights = t.b;
+        for (int i = 0; i < t.taps + t.last_taps; ++i) {
+            const int depth = i < t.taps ? 16 : t.last_depth;
+            for (int k = 0; k < depth; ++k, weights += 16) {
+                const int64_t channel = first + i / t.last_taps * 16 + k;
+                const f32x16 x = broadcast(t.a[t.offsets[i] + m * t.a_step + k]);
+                const f32x16 more = fma(x, load(weights), sum);
+                const f32x16 group = broadcast(static_cast<float>(channel / g.group_c));
+                sum = select(equal(group, groups), more, sum);
+            }
+        }
+        if (t.residual) sum = add(sum, load(t.residual + m * 16));
+        store(t.y + m * 16, sum);
+        if (g.epilogue.activation != Activation::none) activate(g.epilogue, t.y + m * 16, 16);
+    }
+
     void run_group(int64_t o, int64_t u0, int64_t u1, bool prefetch) {
         const int64_t block = o * s.group_blocks;
         const int blocks = static_cast<int>(smaller<int64_t>(s.group_blocks, g.blocks - block));
@@ -197,6 +231,7 @@ struct Conv {
             if (at.both_rows()) f = kPaired[g.step_w == 32][blocks - 1];
 #endif
             f(t);
+            if (g.group_c) repair(block, static_cast<int>(at.pixels()));
             t.next += t.next_lines * taps * 16;
             lines_left -= t.next_lines * taps;
             if (lines_left < t.next_lines * taps) t.next_lines = 0;

@@ -6,6 +6,10 @@
 // over `batch` tiles at once), and y = A^T M A gives m x m outputs. The weights come transformed,
 // U = G g G^T, computed in double precision by the planner.
 //
+// An infinite or NaN input would reach all outputs of its tile, and infinities would meet as
+// infinity - infinity. Tiles whose outputs are not finite are therefore done again directly, each
+// by itself; the filter is g = L U L^T, L being the left inverse of G that has the fewest terms.
+//
 // F(4x4) uses the points 0, +-sqrt(1/2), +-sqrt(2): its error is half that of the usual
 // 0, +-1, +-2. docs/performance.md has the measured errors.
 
@@ -32,6 +36,11 @@ struct Transform<2> {
         y[0] = add(add(m[0], m[1]), m[2]);
         y[1] = sub(sub(m[1], m[2]), m[3]);
     }
+    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) {
+        g[0] = u[0];
+        g[1] = sub(u[1], u[2]);
+        g[2] = u[3];
+    }
 };
 
 template <>
@@ -55,6 +64,11 @@ struct Transform<4> {
         y[1] = fma(broadcast(kRoot2 / 2), b, mul(broadcast(kRoot2), d));
         y[2] = fma(broadcast(0.5f), a, add(c, c));
         y[3] = fma(broadcast(kRoot2 / 4), b, fma(broadcast(2 * kRoot2), d, m[5]));
+    }
+    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) {
+        g[0] = u[0];
+        g[1] = mul(broadcast(0.75f * kRoot2), sub(u[2], u[1]));
+        g[2] = u[5];
     }
 };
 
@@ -128,28 +142,21 @@ void transform_input(const float* const* rows, int first, int last, float* v, in
     }
 }
 
-// y = activation(A^T M A + bias + residual) for one tile, of which height x width pixels exist.
-template <int M>
-void transform_output(const float* m, int64_t plane, f32x16 bias, const float* residual,
-                      int64_t residual_row, float* y, int64_t y_row, int height, int width,
-                      const Epilogue& e) {
-    constexpr int A = M + 2;
-    f32x16 half[M][A];
-#pragma GCC unroll 1
-    for (int j = 0; j < A; ++j) {
-        f32x16 d[A], r[M];
-#pragma GCC unroll 6
-        for (int i = 0; i < A; ++i) d[i] = load(m + (i * A + j) * plane);
-        Transform<M>::output(d, r);
-#pragma GCC unroll 4
-        for (int i = 0; i < M; ++i) half[i][j] = r[i];
-    }
-    const bool relu = e.activation == Activation::relu;
-    const f32x16 z = zero();
-#pragma GCC unroll 1
-    for (int i = 0; i < height; ++i) {
-        f32x16 r[M];
-        Transform<M>::output(half[i], r);
+// Where the outputs of one tile and block go, and what is added to them; height x width exist.
+struct Target {
+    f32x16 bias;
+    const float* residual;
+    int64_t residual_row;
+    float* y;
+    int64_t y_row;
+    int height, width;
+    const Epilogue& e;
+
+    // Row i: y = activation(r + bias + residual).
+    template <int M>
+    CNNRT_INLINE void store_row(int i, const f32x16* r) const {
+        const bool relu = e.activation == Activation::relu;
+        const f32x16 z = zero();
         float* out = y + i * y_row;
 #pragma GCC unroll 4
         for (int j = 0; j < M; ++j) {
@@ -161,6 +168,32 @@ void transform_output(const float* m, int64_t plane, f32x16 bias, const float* r
         }
         if (!relu && e.activation != Activation::none) activate(e, out, width * 16);
     }
+};
+
+// The outputs A^T M A of one tile. Returns the sum of those in its corners: no other is infinite or
+// NaN if they are not, as each row and column of M is part of the first or the last one's.
+template <int M>
+f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
+    constexpr int A = M + 2;
+    f32x16 half[M][A];
+#pragma GCC unroll 1
+    for (int j = 0; j < A; ++j) {
+        f32x16 d[A], r[M];
+#pragma GCC unroll 6
+        for (int i = 0; i < A; ++i) d[i] = load(m + (i * A + j) * plane);
+        Transform<M>::output(d, r);
+#pragma GCC unroll 4
+        for (int i = 0; i < M; ++i) half[i][j] = r[i];
+    }
+    f32x16 corners = zero();
+#pragma GCC unroll 1
+    for (int i = 0; i < to.height; ++i) {
+        f32x16 r[M];
+        Transform<M>::output(half[i], r);
+        if (i == 0 || i == M - 1) corners = add(corners, add(r[0], r[M - 1]));
+        to.store_row<M>(i, r);
+    }
+    return corners;
 }
 
 template <int M>
@@ -275,29 +308,86 @@ struct Winograd {
                 }
             }
             for (int k = 0; k < blocks; ++k) {
-                const f32x16 b = load(bias + (block + k) * 16);
+                const float* products = m + k * t.y_block;
+                f32x16 seen = zero();
                 for (int64_t d = 0; d < g.out_d; ++d)
                     for (int64_t i = 0; i < count; ++i) {
-                        const auto [n, h, w] = places[i];
-                        const float* added =
-                            residual
-                                ? residual + n * g.residual.image + (block + k) * g.residual.block +
-                                      d * g.residual.plane + h * g.residual.row + w * 16
-                                : nullptr;
-                        float* from = y + n * g.y.image + (block + k) * g.y.block + d * g.y.plane;
-                        float* to = from + h * g.y.row + w * 16;
-                        if (i + kAhead < count && places[i + kAhead].n == n)
-                            ask_for<M, M>(
-                                from + places[i + kAhead].h * g.y.row + places[i + kAhead].w * 16,
-                                g.y.row);
-                        transform_output<M>(m + k * t.y_block + (d * count + i) * 16, out_plane, b,
-                                            added, g.residual.row, to, g.y.row,
-                                            static_cast<int>(smaller<int64_t>(M, g.out_h - h)),
-                                            static_cast<int>(smaller<int64_t>(M, g.out_w - w)),
-                                            g.epilogue);
+                        const Place& at = places[i];
+                        const Target to = target(block + k, d, at);
+                        if (i + kAhead < count && places[i + kAhead].n == at.n)
+                            ask_for<M, M>(to.y + (places[i + kAhead].h - at.h) * g.y.row +
+                                              (places[i + kAhead].w - at.w) * 16,
+                                          g.y.row);
+                        const f32x16 corners =
+                            transform_output<M>(products + (d * count + i) * 16, out_plane, to);
+                        seen = fma(zero(), corners, seen);
                     }
+                if (!finite(seen)) repair(products, out_plane, block + k, places, count);
             }
         }
+    }
+
+    Target target(int64_t block, int64_t d, const Place& p) const {
+        const float* added = residual
+                                 ? residual + p.n * g.residual.image + block * g.residual.block +
+                                       d * g.residual.plane + p.h * g.residual.row + p.w * 16
+                                 : nullptr;
+        return {
+            .bias = load(bias + block * 16),
+            .residual = added,
+            .residual_row = g.residual.row,
+            .y = y + p.n * g.y.image + block * g.y.block + d * g.y.plane + p.h * g.y.row + p.w * 16,
+            .y_row = g.y.row,
+            .height = static_cast<int>(smaller<int64_t>(M, g.out_h - p.h)),
+            .width = static_cast<int>(smaller<int64_t>(M, g.out_w - p.w)),
+            .e = g.epilogue};
+    }
+
+    // Does again, directly, those of `count` tiles whose outputs are not all finite.
+    __attribute__((noinline, cold)) void repair(const float* products, int64_t plane, int64_t block,
+                                                const Place* places, int64_t count) const {
+        for (int64_t d = 0; d < g.out_d; ++d)
+            for (int64_t i = 0; i < count; ++i) {
+                const Target to = target(block, d, places[i]);
+                if (!finite(transform_output<M>(products + (d * count + i) * 16, plane, to)))
+                    convolve(block, d, places[i], to);
+            }
+    }
+
+    void convolve(int64_t block, int64_t d, const Place& p, const Target& to) const {
+        const int64_t panel = static_cast<int64_t>(g.kernel_d) * g.c * 16;
+        f32x16 sums[M][M];
+        for (auto& row : sums)
+            for (f32x16& s : row) s = zero();
+        for (int64_t k = first_tap(d); k < last_tap(d); ++k)
+            for (int64_t c = 0; c < g.c; ++c) {
+                f32x16 half[3][A], taps[3][3];
+                for (int j = 0; j < A; ++j) {
+                    f32x16 u[A], r[3];
+                    for (int i = 0; i < A; ++i)
+                        u[i] = load(weight + ((i * A + j) * g.blocks + block) * panel +
+                                    (k * g.c + c) * 16);
+                    Transform<M>::filter(u, r);
+                    for (int i = 0; i < 3; ++i) half[i][j] = r[i];
+                }
+                for (int i = 0; i < 3; ++i) Transform<M>::filter(half[i], taps[i]);
+                const float* plane = x + p.n * g.x.image + c / 16 * g.x.block +
+                                     (d + k - g.pad_d) * g.x.plane + c % 16;
+                for (int i = 0; i < to.height + 2; ++i)
+                    for (int j = 0; j < to.width + 2; ++j) {
+                        const int64_t h = p.h - g.pad_h + i, w = p.w - g.pad_w + j;
+                        if (h < 0 || h >= g.in_h || w < 0 || w >= g.in_w) continue;
+                        const f32x16 v = broadcast(plane[h * g.x.row + w * 16]);
+                        for (int a = 0; a < 3; ++a)
+                            for (int b = 0; b < 3; ++b) {
+                                const int row = i - a, column = j - b;
+                                if (row < 0 || row >= M || column < 0 || column >= M) continue;
+                                f32x16& s = sums[row][column];
+                                s = fma(v, taps[a][b], s);
+                            }
+                    }
+            }
+        for (int i = 0; i < to.height; ++i) to.template store_row<M>(i, sums[i]);
     }
 
     // The taps of the depth axis that lie inside the image at output depth d.

@@ -111,5 +111,8 @@ CNNRT_INLINE f32x16 mish(f32x16 x) {
     return mul(x, div(n, add(n, broadcast(2.0f))));
 }
 
+// Whether no lane is infinite or NaN.
+CNNRT_INLINE bool finite(f32x16 x) { return sum(mul(zero(), x)) == 0.0f; }
+
 }  // namespace
 }  // namespace cnnrt::CNNRT_ISA

@@ -9,6 +9,7 @@ activations: tuple[str, ...]
 kernels: tuple[str, ...]
 
 def isas() -> list[str]: ...
+def set_thread_budget(threads: int) -> None: ...
 
 class Memory:
     """Aligned memory holding a copy of an array, or packed weights."""
@@ -48,7 +49,12 @@ class Workspace:
 class Plan:
     def __init__(self, isa: str) -> None: ...
     def add(
-        self, kernel: str, fields: dict[str, Any], serial: bool = False, independent: bool = False
+        self,
+        kernel: str,
+        fields: dict[str, Any],
+        serial: bool = False,
+        independent: bool = False,
+        nanoseconds: float = 0.0,
     ) -> None: ...
     def finish(
         self,

@@ -82,11 +82,9 @@ def atomic_write(path: str | os.PathLike[str], chunks: Iterable[bytes | memoryvi
         return
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
     # os.open, not tempfile: the file gets the permissions that the umask gives any new file.
-    handle = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
             file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())

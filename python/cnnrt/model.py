@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +21,10 @@ from .lazy import stored_nbytes
 from .memory import MemoryUse
 from .packed import PACKING, Packed
 from .passes import inputs_of_value, prepare
+from .pickling import Origin, reduce
 from .plan import Plan
 from .preprocessing import Preprocessing
-from .threads import get_num_threads
+from .threads import Lock, share_budget
 
 if TYPE_CHECKING:
     from .profiling import Profile
@@ -89,6 +89,7 @@ def load(
         FormatError: the file is missing, damaged or of another kind.
         UnsupportedOperator: the network needs operators that cnnrt does not have.
     """
+    origin = Origin.of(source)
     content = formats.read(source)
     compiled = content.compiled
     if compiled and algorithm == "auto":
@@ -105,13 +106,21 @@ def load(
         notice=content.metadata.get("notice"),
         packed=Packed(ready, content.file),
     )
+    model.origin = origin
     if tune:
         model.tune()
     return model
 
 
 class Model:
-    """A network, ready to run on arrays. May be called from several threads at once."""
+    """A network, ready to run on arrays. May be called from several threads at once.
+
+    It can be pickled: one that was loaded from a model.bin as the path and digest of that file, any
+    other as its bytes.
+    """
+
+    origin: Origin | None = None
+    """The file that it was loaded from, if that alone makes the model."""
 
     def __init__(
         self,
@@ -138,10 +147,12 @@ class Model:
         self.preprocessing = preprocessing
         self.labels = list(labels) if labels is not None else None
         self.notice = notice
-        self.threads = get_num_threads() if threads is None else int(threads)
+        shared = share_budget()
+        self.threads = shared if threads is None else int(threads)
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
         self.isa = isa or default_isa()
+        self._asked = (threads, isa)
         self._algorithms = {} if isinstance(algorithm, str) else dict(algorithm)
         self._algorithm = algorithm if isinstance(algorithm, str) else "auto"
         for name in (self._algorithm, *self._algorithms.values()):
@@ -152,13 +163,29 @@ class Model:
         # By outputs, the inputs whose values shapes depend on.
         self._valued: dict[tuple[str, ...], set[str]] = {}
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._names = [spec.name for spec in graph.inputs]
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
         # The plan of the last call, found without building a key: (shape, plan) of a model with
         # one input.
         self._last: tuple[tuple[int, ...], Plan] | None = None
         self._plan_ahead()
+
+    def __reduce__(self) -> Any:
+        return reduce(self)
+
+    def options(self) -> dict[str, Any]:
+        """The arguments, besides the graph, that make another model like this one. Threads and
+        instruction set are those that were asked for: None is another process's own default."""
+        threads, isa = self._asked
+        return {
+            "preprocessing": self.preprocessing,
+            "labels": self.labels,
+            "threads": threads,
+            "algorithm": dict(self._algorithms) or self._algorithm,
+            "isa": isa,
+            "notice": self.notice,
+        }
 
     @property
     def inputs(self) -> list[TensorSpec]:

@@ -65,7 +65,12 @@ class Plan:
             ValueNeeded: shapes depend on the value of a tensor that is not constant.
         """
         self.graph = specialise(graph, shapes, values)
-        lowering = Lowering(self.graph, machine(isa), packed, threads, algorithm)
+        # Of the graph before it is specialised: a folded constant may grow with the batch, on which
+        # no choice may depend.
+        weight_bytes = sum(c.nbytes for c in graph.constants.values())
+        lowering = Lowering(
+            self.graph, machine(isa), packed, threads, algorithm, weight_bytes=weight_bytes
+        )
         lowering.run()
         self.externals = lowering.externals
         self.steps = lowering.steps
@@ -93,7 +98,9 @@ class Plan:
                 continue
             serial = alone or step.work < SERIAL_BELOW
             fields = {name: _resolve(value) for name, value in step.fields.items()}
-            self.core.add(step.kernel, fields, serial, step.independent)
+            # Of one image, for most kernels that take a batch.
+            expected = step.work * step.fields.get("n", 1)
+            self.core.add(step.kernel, fields, serial, step.independent, expected)
         if len(self.core) > first:
             segments.append((first, len(self.core)))
         return segments

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 import os
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+
+from . import _core
+
+NO_QUOTA = 1 << 16
 
 _chosen: int | None = None
 
 
 def set_num_threads(threads: int | None) -> None:
     """Sets the default number of threads of models loaded from now on; None: back to automatic.
+
+    It is also the number of threads that all models of the process share when they run at the same
+    time. A model's own `threads` may be larger.
 
     Raises:
         ValueError: `threads` is less than 1.
@@ -19,46 +30,113 @@ def set_num_threads(threads: int | None) -> None:
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     _chosen = threads
+    share_budget()
 
 
 def get_num_threads() -> int:
     """The default number of threads: as set, or `OMP_NUM_THREADS`, or what this process may use.
 
-    That is the smallest of the CPU affinity mask, the container's quota (cgroup v1 or v2, rounded
-    up) and the number of physical cores.
+    That is the number of physical cores in the CPU affinity mask, or the container's quota (cgroup
+    v1 or v2, rounded up) if that is smaller.
     """
     if _chosen is not None:
         return _chosen
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
-    return max(1, min(_affinity(), _quota(), _physical_cores()))
+    return max(1, min(_cores(_affinity()), _quota()))
 
 
-def _affinity() -> int:
+def share_budget() -> int:
+    """Makes `get_num_threads()` the number that running models share; returns it."""
+    threads = get_num_threads()
+    _core.set_thread_budget(threads)
+    return threads
+
+
+def _affinity() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
-def _quota(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs that the container's quota amounts to; a large number where there is none."""
-    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+def _cores(cpus: set[int], root: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Cores that these CPUs are, counting siblings of simultaneous multithreading once."""
+    cores = set()
+    for cpu in cpus:
         try:
-            words = [w for f in files for w in (root / f).read_text().split()]
+            siblings = (root / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip()
         except OSError:
-            continue
-        if len(words) == 2 and words[0].isdigit() and int(words[1]) > 0:
-            return max(1, math.ceil(int(words[0]) / int(words[1])))
-    return 1 << 16
+            siblings = str(cpu)
+        cores.add(siblings)
+    return len(cores)
 
 
-def _physical_cores(root: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Cores, counting siblings of simultaneous multithreading once."""
-    siblings = set()
-    for path in root.glob("cpu[0-9]*/topology/thread_siblings_list"):
-        try:
-            siblings.add(path.read_text().strip())
-        except OSError:
+def _quota(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> int:
+    """CPUs that the quota of the process's control group, or of one around it, amounts to."""
+    return min(_quotas(root, membership), default=NO_QUOTA)
+
+
+def _quotas(root: Path, membership: Path) -> Iterator[int]:
+    """The quotas along the paths of the control groups, from that of the process to the root.
+
+    In a container the path may be that of the host, which is not to be seen; then the root is the
+    container's own group.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = ["0::/"]
+    for line in lines:
+        number, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if number == "0" and not controllers:
+            folder, files = root, ["cpu.max"]
+        elif "cpu" in controllers.split(","):
+            folder, files = root / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        else:
             continue
-    return len(siblings) or os.cpu_count() or 1
+        group = Path(path.lstrip("/"))
+        for place in (group, *group.parents):
+            try:
+                words = [w for f in files for w in (folder / place / f).read_text().split()]
+            except OSError:
+                continue
+            if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):
+                yield max(1, math.ceil(int(words[0]) / int(words[1])))
+
+
+class Lock:
+    """A lock that a forked child finds open, whichever thread of its parent had taken it.
+
+    What it guards must be whole between any two steps of the interpreter: the thread that was
+    changing it does not exist in the child.
+    """
+
+    _all: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lock.locked():  # not so if this thread has forked meanwhile
+            self._lock.release()
+
+    @classmethod
+    def _open_all(cls) -> None:
+        for lock in list(cls._all):
+            lock._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Lock._open_all)

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="PyTorch's wheel is declared for Pyt
 
 import cnnrt  # noqa: E402
 from architectures import build, size_of  # noqa: E402
+from checks import THREADS, assert_deterministic  # noqa: E402
 
 NETWORKS = [
     "lenet5",
@@ -60,6 +61,14 @@ def test_agrees_with_pytorch(
     assert np.array_equal(cnnrt.load(path, threads=1)(x), whole), "differs by thread count"
     exact = cnnrt.load(path, algorithm="im2col")(x[:1])
     assert worst(exact, want[:1]) <= 2e-5
+
+
+def test_same_bits_for_any_threads_batch_and_place(
+    network: tuple[str, Path, np.ndarray, np.ndarray],
+) -> None:
+    name, path, x, _ = network
+    images = np.random.default_rng(2).standard_normal((8, *x.shape[1:]), dtype=np.float32)
+    assert_deterministic([cnnrt.load(path, threads=n) for n in THREADS], images, name)
 
 
 def test_no_operator_runs_by_its_reference(

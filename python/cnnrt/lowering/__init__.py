@@ -85,6 +85,7 @@ class Lowering:
         packed: Packed,
         threads: int,
         algorithm: Callable[[str], str],
+        weight_bytes: int,
     ) -> None:
         self.graph = graph
         self.machine = machine
@@ -94,6 +95,8 @@ class Lowering:
         self.threads = threads
         self.algorithm = algorithm
         """Which convolution algorithm the caller asks for, by node name."""
+        self.weights_are_cold = weight_bytes > 8 << 20
+        """Whether the network's weights are too many to stay in the last-level cache."""
         self.steps: list[Step | ReferenceStep] = []
         self.buffers: list[Buffer] = []
         self.externals: list[TensorType] = []
@@ -498,15 +501,6 @@ class Lowering:
     def is_input(self, name: str) -> bool:
         """Whether a tensor lies in one of the caller's arrays."""
         return name in self._plain and self._plain[name].buffer.external is not None
-
-    @property
-    def weights_are_cold(self) -> bool:
-        """Whether the network's weights are too many to stay in the last-level cache."""
-        if self._weight_bytes < 0:
-            self._weight_bytes = sum(c.nbytes for c in self.graph.constants.values())
-        return self._weight_bytes > 8 << 20
-
-    _weight_bytes = -1
 
     def _reorder(self, plain: Plain, blocked: Blocked, *, to_blocked: bool) -> None:
         d, h, w = blocked.spatial

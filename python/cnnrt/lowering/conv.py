@@ -364,6 +364,8 @@ def _im2col_band(
             "windows": to.table(table),
             "group": group_c if by_lanes else 0,
         }
+        if not by_lanes and (group_c % BLOCK or (m // group) % BLOCK):
+            fields |= {"group_c": group_c, "group_m": m // group}
     tap_offsets = [
         kd * dilation[0] * x.plane + kh * dilation[1] * x.row + kw * dilation[2] * BLOCK
         for kd in range(kernel[0])
