@@ -20,10 +20,12 @@ from .errors import (
     FormatError,
     GraphError,
     ImageError,
+    MemoryLimitError,
     ShapeError,
     UnsupportedOperator,
 )
 from .graph import TensorSpec
+from .limits import set_memory_limit
 from .model import Classification, Model, load
 from .preprocessing import Preprocessing
 from .threads import get_num_threads, set_num_threads
@@ -70,6 +72,7 @@ __all__ = [
     "FormatError",
     "GraphError",
     "ImageError",
+    "MemoryLimitError",
     "Model",
     "Preprocessing",
     "ShapeError",
@@ -82,5 +85,6 @@ __all__ = [
     "image_files",
     "kernels",
     "load",
+    "set_memory_limit",
     "set_num_threads",
 ]

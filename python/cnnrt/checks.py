@@ -14,12 +14,11 @@ import numpy as np
 
 from .errors import FormatError
 from .graph import TensorSpec
+from .limits import MAX_RANK, MAX_SIZE
 from .ops.common import DTYPES
 
-MAX_RANK = 32
-"""Axes of a tensor: what NumPy 1 can hold."""
-MAX_ELEMENTS = 2**31 - 1
-"""Size of an axis, and of an input or output whose axes are all fixed."""
+MAX_ELEMENTS = MAX_SIZE
+"""Of an input or output whose axes are all fixed."""
 MAX_NAME = 1000
 """Characters of the name of a node or a tensor."""
 
@@ -139,7 +138,7 @@ def dtype(value: Any, at: str) -> np.dtype[Any]:
 
 def dim(value: Any, at: str) -> int | str:
     """A size, or the name of a free one."""
-    return name(value, at) if isinstance(value, str) else integer(value, at, 0, MAX_ELEMENTS)
+    return name(value, at) if isinstance(value, str) else integer(value, at, 0, MAX_SIZE)
 
 
 def check_spec(spec: TensorSpec, at: str) -> None:

@@ -25,6 +25,10 @@ class ValueNeeded(ShapeError):
         self.tensor = tensor
 
 
+class MemoryLimitError(ShapeError):
+    """A network asks for more memory than its size allows; see `cnnrt.set_memory_limit`."""
+
+
 class UnsupportedOperator(CnnrtError):
     """The model needs operators, or attributes of operators, that cnnrt does not run."""
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core, formats, tuning
+from . import _core, formats, limits, tuning
 from .cost import ALGORITHMS
-from .errors import GraphError, ShapeError, ValueNeeded
+from .errors import GraphError, MemoryLimitError, ShapeError, ValueNeeded
 from .graph import Array, Graph, TensorSpec
 from .lazy import stored_nbytes
 from .memory import MemoryUse
@@ -535,8 +535,10 @@ class Model:
                 return
             shape = (1 if isinstance(batch, str) else batch, *rest)
             shapes.append(shape[: len(spec.shape)])
-        with contextlib.suppress(ValueNeeded):
-            self._plan(tuple(shapes), self._default_outputs)  # type: ignore[arg-type]
+        # Nobody has given an input yet: a large one is planned for when it comes.
+        given = limits.memory_limit(sum(value.nbytes for value in self.graph.constants.values()))
+        with contextlib.suppress(MemoryLimitError, ValueNeeded):
+            self._plan(tuple(shapes), self._default_outputs, limit=given)  # type: ignore[arg-type]
 
     def _forget(self) -> None:
         """Drops the packed weights that no plan uses, if there is a plan."""
@@ -548,6 +550,7 @@ class Model:
         shapes: tuple[tuple[int, ...], ...],
         outputs: tuple[str, ...],
         arrays: Sequence[Array] | None = None,
+        limit: int | None = None,
     ) -> Plan:
         """The plan for inputs of these shapes; where shapes depend on the values of small inputs,
         that for these values.
@@ -558,7 +561,8 @@ class Model:
         """
         with self._lock:
             if outputs not in self._prepared:
-                self._prepared[outputs] = prepare(self.graph, outputs)
+                sizes = dict(zip(self._names, shapes, strict=True))
+                self._prepared[outputs] = prepare(self.graph, outputs, sizes, limit)
             while True:
                 values = {
                     name: array.copy()
@@ -568,7 +572,7 @@ class Model:
                 key = (shapes, outputs, *(array.tobytes() for array in values.values()))
                 plan = self._plans.get(key)
                 try:
-                    plan = plan or self._new_plan(shapes, outputs, values)
+                    plan = plan or self._new_plan(shapes, outputs, values, limit)
                     break
                 except ValueNeeded as error:
                     # Tried again with the values; each time there are more of them.
@@ -592,6 +596,7 @@ class Model:
         shapes: tuple[tuple[int, ...], ...],
         outputs: tuple[str, ...],
         values: Mapping[str, Array],
+        limit: int | None,
     ) -> Plan:
         try:
             return Plan(
@@ -602,12 +607,13 @@ class Model:
                 isa=self.isa,
                 algorithm=self._algorithm_of,
                 values=values,
+                limit=limit,
             )
         except ValueNeeded:
             raise
         except ShapeError as error:
             given = ", ".join(f"{n!r}: {s}" for n, s in zip(self._names, shapes, strict=True))
-            raise ShapeError(f"{error} (the model's inputs are {given})") from None
+            raise type(error)(f"{error} (the model's inputs are {given})") from None
 
     def _inputs_behind(
         self,
@@ -651,7 +657,10 @@ def as_input(spec: TensorSpec, value: Any) -> Array:
     Raises:
         ShapeError: its shape or dtype does not fit.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of different lengths
+        raise ShapeError(f"input {spec.name!r} is no array: {error}") from None
     if not spec.accepts(array.shape):
         raise ShapeError(
             f"input {spec.name!r} takes shape {_shape_text(spec)}, not {tuple(array.shape)}"

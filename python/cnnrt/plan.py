@@ -12,8 +12,11 @@ import numpy as np
 from . import _core, ops
 from .arena import assign_offsets, peak_live
 from .cost import machine
-from .graph import Array, Graph
+from .errors import CnnrtError, ShapeError
+from .graph import Array, Graph, TensorType
+from .limits import check_memory, memory_limit
 from .lowering import Lowering, ReferenceStep
+from .lowering.bounds import check_bounds
 from .lowering.tensors import At, Buffer, Plain, Step, ViewAt
 from .memory import PlanMemory
 from .packed import Packed
@@ -55,21 +58,28 @@ class Plan:
         isa: str,
         algorithm: Callable[[str], str],
         values: Mapping[str, Array] | None = None,
+        limit: int | None = None,
     ) -> None:
         """Plans a prepared graph (`passes.prepare`) for inputs of these shapes.
 
-        `values` are those of the inputs for which alone the plan holds.
+        Args:
+            values: of the inputs for which alone the plan holds.
+            limit: bytes that it may use; None: `limits.memory_limit` of its constants and inputs.
 
         Raises:
-            ShapeError: an operator does not take what these shapes lead to.
+            ShapeError: an operator does not take what these shapes lead to, or the plan takes more
+                memory than it may.
             ValueNeeded: shapes depend on the value of a tensor that is not constant.
         """
-        self.graph = specialise(graph, shapes, values)
-        # Of the graph before it is specialised: a folded constant may grow with the batch, on which
-        # no choice may depend.
-        weight_bytes = sum(c.nbytes for c in graph.constants.values())
+        stored = sum(value.nbytes for value in graph.constants.values())
+        if limit is None:
+            given = [TensorType(shapes[spec.name], spec.dtype).nbytes for spec in graph.inputs]
+            limit = memory_limit(sum(given) + stored)
+        self.graph = specialise(graph, shapes, values, limit)
+        # The weights are those of the graph before it is specialised: a folded constant may grow
+        # with the batch, on which no choice may depend.
         lowering = Lowering(
-            self.graph, machine(isa), packed, threads, algorithm, weight_bytes=weight_bytes
+            self.graph, machine(isa), packed, threads, algorithm, weight_bytes=stored, limit=limit
         )
         lowering.run()
         self.externals = lowering.externals
@@ -81,6 +91,8 @@ class Plan:
         self._segments = self._add_steps(threads)
         n = len(self.graph.inputs)
         self.core.finish(arena, _specs(self.externals[:n]), _specs(self.externals[n:]), threads)
+        used = arena + self.core.scratch_bytes + sum(type_.nbytes for type_ in self.externals[n:])
+        check_memory(used + lowering.packed_bytes, limit, f"the plan of {graph.name!r}")
         self._whole = self._segments == [(0, len(self.core))]
 
     def _add_steps(self, threads: int) -> list[ReferenceStep | tuple[int, int]]:
@@ -97,10 +109,14 @@ class Plan:
                 first = len(self.core)
                 continue
             serial = alone or step.work < SERIAL_BELOW
+            check_bounds(step)
             fields = {name: _resolve(value) for name, value in step.fields.items()}
             # Of one image, for most kernels that take a batch.
             expected = step.work * step.fields.get("n", 1)
-            self.core.add(step.kernel, fields, serial, step.independent, expected)
+            try:
+                self.core.add(step.kernel, fields, serial, step.independent, expected)
+            except TypeError as error:  # a number that its field cannot hold
+                raise ShapeError(f"node {step.node!r} cannot be planned: {error}") from None
         if len(self.core) > first:
             segments.append((first, len(self.core)))
         return segments
@@ -178,11 +194,19 @@ def _run_reference(step: ReferenceStep, arrays: list[Array]) -> None:
         arrays[x.buffer.external or 0].reshape(x.type.shape) if isinstance(x, Plain) else x
         for x in step.inputs
     ]
-    results = ops.op(step.node).reference(step.node, *inputs)
+    at = f"node {step.node.name!r} ({step.node.op})"
+    try:
+        results = ops.op(step.node).reference(step.node, *inputs)
+    except CnnrtError:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise ShapeError(f"{at} cannot be evaluated: {error}") from error
     for target, value in zip(step.outputs, results, strict=True):
         if target is None:
             continue
         assert target.buffer.external is not None
+        if np.shape(value) != target.type.shape:
+            raise ShapeError(f"{at} made shape {np.shape(value)}; planned: {target.type.shape}")
         arrays[target.buffer.external][...] = value
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -178,6 +179,7 @@ class _Importer:
         self._read_constants(proto.graph)
         given = {tensor.name for tensor in proto.graph.initializer}
         self.inputs = self._specs(v for v in proto.graph.input if v.name not in given)
+        self._check_unique("input", self.inputs)
         self.names = Names([*self.constants, *(spec.name for spec in self.inputs)])
         for made in proto.graph.node:
             for output in made.output:
@@ -202,6 +204,7 @@ class _Importer:
             lines = [f"{self.at}: cnnrt does not {' and does not '.join(counts)}:", *self.problems]
             raise UnsupportedOperator("\n  ".join(lines))
         nodes, scopes = self.nodes, self.scopes
+        self._check_unique("output", outputs)
         taken = [*self.constants, *(spec.name for spec in self.inputs)]
         names = [spec.name for spec in outputs]
         renamed = name_by_modules(nodes, scopes, taken, names) if module_names else {}
@@ -368,7 +371,10 @@ class _Importer:
         if attribute.name == "value":
             return self._array(attribute.t, f"constant {proto.output[0]!r}")
         if attribute.name in kinds:
-            return np.array(_attribute_value(attribute), kinds[attribute.name])
+            try:
+                return np.array(_attribute_value(attribute), kinds[attribute.name])
+            except (TypeError, ValueError) as error:
+                raise FormatError(f"{at}: {attribute.name!r}: {error}") from None
         raise UnsupportedOperator(f"constants of the kind {attribute.name!r} are not supported")
 
     def _array(self, tensor: TensorProto, at: str) -> Array:
@@ -381,6 +387,12 @@ class _Importer:
         self.constants[name] = value
 
     # Names.
+
+    def _check_unique(self, what: str, specs: list[TensorSpec]) -> None:
+        names = Counter(spec.name for spec in specs)
+        for name, count in names.items():
+            if count > 1:
+                raise FormatError(f"{self.at}: {count} {what}s are named {name!r}")
 
     def _rename(
         self, nodes: list[Node], renamed: dict[str, str], outputs: list[TensorSpec]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..checks import MAX_RANK
 from ..errors import FormatError, UnsupportedOperator
 from ..graph import Array
+from ..limits import MAX_RANK
 
 if TYPE_CHECKING:
     from onnx import TensorProto

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checks
+from .. import checks, limits
 from ..errors import FormatError, GraphError
 from ..files import MappedFile, atomic_write
 from ..graph import Array, Graph
@@ -303,7 +303,7 @@ def _entry(value: Any, data: int, at: str) -> _Entry:
     kind = checks.choice(fields["dtype"], f"{at}: dtype", tuple(DTYPES.values()))
     offsets = checks.listing(fields["data_offsets"], at, _size)
     shape = checks.listing(fields["shape"], at, _size)
-    if len(offsets) != 2 or len(shape) > checks.MAX_RANK:
+    if len(offsets) != 2 or len(shape) > limits.MAX_RANK:
         raise FormatError(f"{at}: has offsets {offsets} and {len(shape)} axes")
     dtype = np.dtype(NAMES[kind]).newbyteorder("<")
     nbytes = math.prod(shape) * dtype.itemsize

@@ -28,6 +28,7 @@ from .. import _core
 from ..cost import Machine
 from ..errors import GraphError, ShapeError
 from ..graph import Array, Graph, Node, TensorType
+from ..limits import MAX_SIZE, check_memory
 from ..ops.activation import Activation
 from ..packed import Key, Packed
 from .concat import concat_places
@@ -86,6 +87,7 @@ class Lowering:
         threads: int,
         algorithm: Callable[[str], str],
         weight_bytes: int,
+        limit: int,
     ) -> None:
         self.graph = graph
         self.machine = machine
@@ -97,6 +99,9 @@ class Lowering:
         """Which convolution algorithm the caller asks for, by node name."""
         self.weights_are_cold = weight_bytes > 8 << 20
         """Whether the network's weights are too many to stay in the last-level cache."""
+        self.limit = limit
+        """Bytes that the plan may use."""
+        self.packed_bytes = 0
         self.steps: list[Step | ReferenceStep] = []
         self.buffers: list[Buffer] = []
         self.externals: list[TensorType] = []
@@ -143,20 +148,26 @@ class Lowering:
         for node in self.graph.nodes:
             self._node = node.name
             lower = LOWERINGS.get(node.op)
-            if lower is None or not self._floats(node) or not lower(node, self):
+            if lower is None or not self._plannable(node) or not lower(node, self):
                 self._reference(node)
             for name in filter(None, node.inputs):
                 self._uses[name] -= 1
+                if not self._uses[name]:  # so that the tables hold what is alive, however long
+                    for home in (self._plain, self._blocked, self._views):
+                        home.pop(name, None)
         for name, wanted in output_buffers.items():
             self._node = name
             got = self.plain(name)
             if got.buffer is not wanted.buffer:
                 self.copy(got, wanted)
 
-    def _floats(self, node: Node) -> bool:
-        """Whether all tensors that the node makes and reads at run time are float32."""
-        names = [*node.outputs, *(n for n in node.inputs if n not in self.graph.constants)]
-        return all(self.type(n).dtype == np.float32 for n in filter(None, names))
+    def _plannable(self, node: Node) -> bool:
+        """Whether all tensors that the node makes and reads at run time are float32, and what it
+        reads is not empty, which kernels do not expect."""
+        made = [self.type(name) for name in node.outputs if name]
+        read = [self.type(n) for n in node.inputs if n and n not in self.graph.constants]
+        floats = all(type_.dtype == np.float32 for type_ in (*made, *read))
+        return floats and all(t.size for t in read)
 
     def _external(self, type_: TensorType) -> Plain:
         buffer = Buffer(dtype_bytes(type_), external=len(self.externals))
@@ -349,6 +360,7 @@ class Lowering:
     _after_border = -1
 
     def new_buffer(self, nbytes: int) -> Buffer:
+        check_memory(nbytes, self.limit, f"node {self._node!r}: a tensor as kernels want it")
         # Whole lines, so that a blocked tensor of one pixel may stand for a plain one.
         buffer = Buffer(ceil_div(max(nbytes, 1), 64) * 64)
         self.buffers.append(buffer)
@@ -373,6 +385,8 @@ class Lowering:
     def constant_memory(self, name: str, kind: str, value: Array) -> Any:
         """The memory of a constant in a form of its own, shared by all plans of the model."""
         self.weights.add((name, kind))
+        self.packed_bytes += floats * 4
+        check_memory(self.packed_bytes, self.limit, f"node {self._node!r}: packed weights")
         source = self.graph.constants[name]
         return self.packed.get(
             source, (name, kind), lambda: _core.Memory(np.ascontiguousarray(value))
@@ -436,6 +450,8 @@ class Lowering:
         note: str = "copy",
     ) -> None:
         """y[i] = x[i] for strides in elements; axes that can be merged are merged."""
+        if 0 in shape:
+            return
         sizes, (x_merged, y_merged) = merge_axes(shape, x_strides, y_strides)
         self.step(
             "copy",
@@ -492,11 +508,12 @@ class Lowering:
         self.weights.add(key)
         return self.packed.get(value, key, make)
 
-    def table(self, values: Sequence[int]) -> Any:
+    def table(self, values: Sequence[int] | Array) -> Any:
         """A constant table of 32-bit integers."""
-        if values and max(values) >= 1 << 31:
+        numbers = np.asarray(values, np.int64)
+        if numbers.size and np.abs(numbers).max() > MAX_SIZE:
             raise ShapeError(f"node {self._node!r}: an image of more than 8 GB")
-        return _core.Memory(np.asarray(values, np.int32))
+        return _core.Memory(np.ascontiguousarray(numbers, np.int32))
 
     def is_input(self, name: str) -> bool:
         """Whether a tensor lies in one of the caller's arrays."""

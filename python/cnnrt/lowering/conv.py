@@ -25,6 +25,9 @@ GROUP_LANES = (2, 4, 8)
 """Channels in a group for which the kernel multiplies each lane by its own group's channels. Groups
 of other sizes are blocks of 16 x 16 whose weights between the groups are zero."""
 
+MOST_BAND_STEPS = 1 << 20
+"""Rows times taps that are searched for bands that need fewer taps: 0.1 s."""
+
 ROOT_2 = math.sqrt(2.0)
 WINOGRAD_G: dict[int, Array] = {
     # Weight transforms G, of F(2x2) for the points 0, +-1 and of F(4x4) for 0, +-sqrt(1/2),
@@ -262,6 +265,8 @@ def row_bands(w: Windows) -> list[Band]:
     kernel, stride, dilation = (three(v, 1)[1] for v in (w.kernel, w.stride, w.dilation))
     begin, size, out = three(w.begin, 0)[1], three(w.size, 1)[1], three(w.out, 1)[1]
     bands: list[Band] = []
+    if out * kernel > MOST_BAND_STEPS:
+        return [Band(0, out, 0, kernel)]
     for row in range(out):
         first = row * stride - begin
         live = [k for k in range(kernel) if 0 <= first + k * dilation < size]

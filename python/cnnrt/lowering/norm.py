@@ -71,6 +71,8 @@ def _row(name: str, shape: Sequence[int], to: Lowering) -> Any:
     value = to.constant(name) if name else None
     if not name:
         return _core.Memory(np.zeros(math.prod(shape), np.float32))
+    if value is not None and np.broadcast_shapes(value.shape, tuple(shape)) != tuple(shape):
+        return None
     if value is None:
         return to.plain(name).at if to.type(name).shape == tuple(shape) else None
     return to.constant_memory(name, f"row of {shape}", np.broadcast_to(value, shape))

@@ -3,46 +3,45 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
-from ..graph import Node
+import numpy as np
+
+from ..graph import Array, Node
 from ..ops import OPS
 from ..ops.pool import Adaptive
 from ..ops.windows import Windows, resolve_windows
 from . import Lowering, epilogue, lowers
 from .reduce import reduce_step
-from .tensors import ceil_div
-
-Window = tuple[int, int, int]
-"""Begin and end inside the image, and the count that an average divides by."""
 
 
-def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> list[Window]:
-    """The windows along one axis."""
+def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> Array:
+    """The windows along one axis: (out, 3) of begin and end inside the image, and the count that an
+    average divides by."""
     size, dilation, kernel = w.size[axis], w.dilation[axis], w.kernel[axis]
-    table = []
-    for o in range(w.out[axis]):
-        start = o * w.stride[axis] - w.begin[axis]
-        begin = start + ceil_div(max(0, -start), dilation) * dilation
-        reach = start + (kernel - 1) * dilation + 1
-        end = min(reach, size)
-        # Padding counts if asked for, but not what ceil_mode lets a window reach beyond it.
-        last = min(reach, size + w.end[axis]) if include_pad else end
-        first = start if include_pad else begin
-        table.append((begin, max(begin, end), max(0, ceil_div(last - first, dilation))))
-    return table
+    start = np.arange(w.out[axis]) * w.stride[axis] - w.begin[axis]
+    begin = start + -(np.minimum(0, start) // dilation) * dilation
+    reach = start + (kernel - 1) * dilation + 1
+    end = np.minimum(reach, size)
+    # Padding counts if asked for, but not what ceil_mode lets a window reach beyond it.
+    last = np.minimum(reach, size + w.end[axis]) if include_pad else end
+    first = start if include_pad else begin
+    count = np.maximum(0, -((first - last) // dilation))
+    return np.stack([begin, np.maximum(begin, end), count], axis=1)
 
 
 def pool_step(
-    node: Node, to: Lowering, mode: str, windows: list[list[Window]], dilation: tuple[int, ...]
+    node: Node, to: Lowering, mode: str, windows: Sequence[Any], dilation: tuple[int, ...]
 ) -> None:
     """Appends a pool whose windows are given for each spatial axis of x."""
     x = to.blocked(node.inputs[0])
     y = to.new_blocked(node.outputs[0])
     missing = 3 - len(windows)
-    windows = [[(0, 1, 1)]] * missing + windows
+    windows = [np.asarray(axis) for axis in ([[(0, 1, 1)]] * missing + list(windows))]
     dilations = (1,) * missing + dilation
     out_d, out_h, out_w = y.spatial
-    taps = math.prod(max(end - begin for begin, end, _ in axis) for axis in windows)
+    taps = math.prod(int((axis[:, 1] - axis[:, 0]).max()) for axis in windows)
     to.step(
         "pool",
         x=x.view(),
@@ -53,10 +52,7 @@ def pool_step(
         out_d=out_d,
         out_h=out_h,
         out_w=out_w,
-        **{
-            f"windows_{a}": to.table([v for window in axis for v in window])
-            for a, axis in zip("dhw", windows, strict=True)
-        },
+        **{f"windows_{a}": to.table(axis) for a, axis in zip("dhw", windows, strict=True)},
         **{f"dilation_{a}": d for a, d in zip("dhw", dilations, strict=True)},
         epilogue=epilogue(node.attributes.get("activation")),
         note=mode,

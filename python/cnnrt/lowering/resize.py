@@ -38,7 +38,7 @@ def lower_resize(node: Node, to: Lowering) -> bool:
         if taps is not None:
             used = np.abs(taps.weight).max(axis=0) > 0  # a tap that never counts is left out
             index, weight = taps.index[:, used], taps.weight[:, used]
-        fields[f"index_{letter}"] = to.table(index.reshape(-1).tolist())
+        fields[f"index_{letter}"] = to.table(index)
         fields[f"weight_{letter}"] = _core.Memory(np.ascontiguousarray(weight, np.float32))
         fields[f"taps_{letter}"] = index.shape[1]
     to.step(

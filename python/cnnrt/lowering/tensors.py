@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..graph import TensorType
 
 BLOCK = 16
@@ -185,4 +183,4 @@ class Step:
 
 
 def dtype_bytes(type_: TensorType) -> int:
-    return type_.size * np.dtype(type_.dtype).itemsize
+    return type_.nbytes

@@ -12,6 +12,10 @@ from ..graph import Array, Node, TensorType
 from . import Op, register, shape_error
 from .common import ByValue, Inputs, at_least, check_indices, choice, operands
 
+MOST_SAMPLES = 1 << 26
+"""Samples of one region, in all channels: 256 channels of 512 x 512. Regions are numbers that the
+network made: one as large as they can be must not take all memory."""
+
 
 @register
 class RoiAlign(Op):
@@ -50,6 +54,8 @@ class RoiAlign(Op):
         if not math.isfinite(step):
             low = step = 0.0
         each = node["sampling_ratio"] or max(math.ceil(step), 0)
+        if bins * each > MOST_SAMPLES:
+            raise ValueError(f"a region from {low} to {high} in {bins} bins of {each} points")
         x = low + step * (np.arange(bins)[:, None] + (np.arange(each) + 0.5) / max(each, 1))
         x = x.reshape(-1)
         outside = ~((x >= -1) & (x <= size))  # so that NaN is, too
@@ -68,6 +74,10 @@ class RoiAlign(Op):
                 x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
             rows, row_weight = self.points(node, y1, y2, bins[0], x.shape[2])
             columns, column_weight = self.points(node, x1, x2, bins[1], x.shape[3])
+            if max(rows.size, columns.size, x.shape[1] * rows.size * columns.size) > MOST_SAMPLES:
+                raise ValueError(
+                    f"region {region.tolist()} has {rows.size} x {columns.size} points"
+                )
             corners = [
                 x[image][:, rows[i]][:, :, columns[j]] * row_weight[i][:, None] * column_weight[j]
                 for i, j in itertools.product(range(2), repeat=2)

@@ -222,9 +222,10 @@ class LRN(Op):
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         size = node["size"]
-        pads = [(0, 0), ((size - 1) // 2, size // 2), *[(0, 0)] * (x.ndim - 2)]
-        squares = np.pad(x * x, pads)
-        total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
+        # What a window reaches beyond all channels adds nothing.
+        before, after = (min(n, x.shape[1]) for n in ((size - 1) // 2, size // 2))
+        squares = np.pad(x * x, [(0, 0), (before, after), *[(0, 0)] * (x.ndim - 2)])
+        total = sum(squares[:, i : i + x.shape[1]] for i in range(before + after + 1))
         y = x / (node["bias"] + node["alpha"] / size * total) ** node["beta"]
         return (y.astype(x.dtype, copy=False),)
 

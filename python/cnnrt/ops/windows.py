@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,11 @@ import numpy as np
 
 from ..errors import GraphError, ShapeError
 from ..graph import Array, Node
+from ..limits import MAX_SIZE
+
+PATCHES_FLOOR, PATCHES_FACTOR = 1 << 27, 1024
+"""Elements that all windows together may have, and that for each element of the image; an ordinary
+window reads each pixel up to 50 times."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,11 @@ class Windows:
     out: tuple[int, ...]  # of the output
 
     def patches(self, x: Array, fill: float = 0.0) -> Array:
-        """(N, C, *size) -> (N, C, *out, *kernel), a view of x padded with `fill`."""
+        """(N, C, *size) -> (N, C, *out, *kernel), a view of x padded with `fill`.
+
+        Raises:
+            ValueError: it has so many elements that going through them would take all memory.
+        """
         rank = len(self.kernel)
         reach = [
             (o - 1) * s + (k - 1) * d + 1
@@ -35,6 +45,13 @@ class Windows:
             max(e, r - n - b)
             for e, r, n, b in zip(self.end, reach, self.size, self.begin, strict=True)
         ]
+        padded_size = [n + b + e for n, b, e in zip(self.size, self.begin, after, strict=True)]
+        most = max(math.prod(padded_size), math.prod(self.out) * math.prod(self.kernel))
+        if most * math.prod(x.shape[:2]) > max(PATCHES_FLOOR, PATCHES_FACTOR * x.size):
+            raise ValueError(
+                f"windows {list(self.kernel)} over {padded_size} pixels, {most} elements for an "
+                f"image of {list(self.size)}"
+            )
         pads = [(0, 0), (0, 0), *zip(self.begin, after, strict=True)]
         padded = np.pad(x, pads, constant_values=fill)
         span = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
@@ -95,6 +112,14 @@ def resolve_windows(
             else:
                 o = room // s + 1
             out.append(o)
+    if (
+        max(*span, *stride, *(n + b + e for n, b, e in zip(size, begin, end, strict=True)))
+        > MAX_SIZE
+    ):
+        raise GraphError(
+            f"node {node.name!r} ({node.op}): a window of {span}, moved by {list(stride)}, over "
+            f"{list(size)} padded by {list(begin)} and {list(end)}: expected at most {MAX_SIZE}"
+        )
     if min(out, default=1) < 1 or min(size, default=1) < 1:
         raise ShapeError(
             f"node {node.name!r} ({node.op}): a window of {span} does not fit into an input of "

@@ -7,7 +7,9 @@ shapes. Order matters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
+from ..errors import ValueNeeded
 from ..graph import Array, Graph
 from .channels_first import channels_first
 from .eliminate import eliminate
@@ -42,9 +44,29 @@ PER_SHAPE: list[Callable[[Graph], None]] = [
 ]
 
 
-def prepare(graph: Graph, outputs: Sequence[str]) -> Graph:
-    """A copy of the graph, ending at `outputs`, after the passes that need no sizes."""
+def prepare(
+    graph: Graph,
+    outputs: Sequence[str],
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    limit: int | None = None,
+) -> Graph:
+    """A copy of the graph, ending at `outputs`, after the passes that need no sizes.
+
+    Args:
+        graph: the network, which may come from anybody.
+        outputs: names of tensors.
+        shapes: of the inputs, to check the graph by, as passes believe what they see: that a batch
+            normalisation has as many channels as the convolution before it. None: it is right.
+        limit: see `infer`.
+
+    Raises:
+        GraphError: no tensor has one of the names.
+        ShapeError: an operator does not take its inputs, or a tensor is too large.
+    """
     result = graph.ending_at(outputs).copy()
+    if shapes is not None:
+        with suppress(ValueNeeded):  # with the values, the plan checks the rest
+            infer(result.copy(), shapes, limit)
     for run in ONCE:
         run(result)
     return result
@@ -54,6 +76,7 @@ def specialise(
     graph: Graph,
     shapes: Mapping[str, tuple[int, ...]],
     values: Mapping[str, Array] | None = None,
+    limit: int | None = None,
 ) -> Graph:
     """A copy of a prepared graph for inputs of these shapes: types known, constants folded, fused.
 
@@ -63,13 +86,14 @@ def specialise(
         values: of the inputs that are to be taken as constants.
 
     Raises:
-        ShapeError: an operator does not take what these shapes lead to.
+        ShapeError: an operator does not take what these shapes lead to, or a tensor is larger than
+            `limit` bytes (see `infer`).
         ValueNeeded: shapes depend on the value of a tensor that is not constant.
     """
     result = graph.copy()
     result.constants |= values or {}
     result.varying |= set(values or {})
-    infer(result, shapes)
+    infer(result, shapes, limit)
     for run in PER_SHAPE:
         run(result)
     return result

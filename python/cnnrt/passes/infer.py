@@ -1,31 +1,79 @@
-"""Types of all tensors for given input shapes; whatever is constant is computed on the way."""
+"""Types of all tensors for given input shapes; whatever is constant is computed on the way.
+
+Here meet a file's numbers and what they lead to: each type is checked before anything of its size
+is made, and the constants that are computed have a budget in bytes and in work.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .. import ops
+from .. import limits, ops
 from ..errors import CnnrtError, GraphError, ShapeError
 from ..graph import Array, Graph, Node, TensorType
 from ..ops import Operand
-
-MAX_FOLDED_ELEMENTS = 1 << 26
-"""Larger constants are left to be computed at run time: a small file must not make a large one."""
+from ..ops.common import ByValue
 
 BY_TYPE = {"shape", "size"}
 """Operators whose result depends on the type of their input alone."""
 
+PRODUCTS = {
+    *("attention", "col2im", "conv", "conv_integer", "conv_transpose", "deform_conv", "einsum"),
+    *("gemm", "gru", "linear", "lstm", "matmul", "matmul_integer", "non_max_suppression"),
+    *("qlinear_conv", "qlinear_matmul", "rnn", "roi_align"),
+}
+"""Operators that may combine each element of an input with each of another."""
+LOOPS = {"gru", "lstm", "non_max_suppression", "reverse_sequence", "rnn", "roi_align"}
+"""Operators whose reference goes through an axis in Python, at about the price of LOOP elements
+for each step."""
+LOOP = 10_000
 
-def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Fills `graph.types` and turns nodes of constant inputs into constants.
+
+class Budget:
+    """What may still be spent on computing constants, and the bytes that a tensor may have.
 
     Raises:
-        ShapeError: an operator does not take what these shapes lead to.
+        ShapeError: an input is larger than that.
+    """
+
+    def __init__(
+        self, graph: Graph, types: Mapping[str, TensorType], limit: int | None = None
+    ) -> None:
+        if limit is None:
+            limit = limits.memory_limit(sum(type_.nbytes for type_ in types.values()))
+        self.limit = limit
+        for spec in graph.inputs:
+            limits.check_type(types[spec.name], limit, f"input {spec.name!r}")
+        stored = sum(value.nbytes for value in graph.constants.values())
+        self.nbytes = limits.FOLDED_FLOOR + limits.FOLDED_FACTOR * stored
+        self.work = limits.FOLDED_WORK
+
+    def take(self, nbytes: int, work: int) -> bool:
+        """Whether there is as much left; then it is spent."""
+        if nbytes > self.nbytes or work > self.work:
+            return False
+        self.nbytes -= nbytes
+        self.work -= work
+        return True
+
+
+def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]], limit: int | None = None) -> None:
+    """Fills `graph.types` and turns nodes of constant inputs into constants.
+
+    Args:
+        graph: is changed.
+        shapes: of the inputs.
+        limit: bytes that no tensor may exceed; None: `limits.memory_limit` of what is given.
+
+    Raises:
+        ShapeError: an operator does not take what these shapes lead to, or a tensor is too large.
     """
     types = _known_types(graph, shapes)
-    graph.nodes = [node for node in graph.nodes if not _infer_node(node, graph, types)]
+    budget = Budget(graph, types, limit)
+    graph.nodes = [node for node in graph.nodes if not _infer_node(node, graph, types, budget)]
     graph.types = types
 
 
@@ -36,11 +84,12 @@ def problems(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, C
     """
     graph = graph.copy()
     types = _known_types(graph, shapes)
+    budget = Budget(graph, types)
     found: dict[str, CnnrtError] = {}
     for node in graph.nodes:
         if all(name in types for name in node.inputs if name):
             try:
-                _infer_node(node, graph, types)
+                _infer_node(node, graph, types, budget)
             except CnnrtError as error:
                 found[node.name] = error
     return found
@@ -54,20 +103,17 @@ def _known_types(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     return types
 
 
-def _infer_node(node: Node, graph: Graph, types: dict[str, TensorType]) -> bool:
+def _infer_node(
+    node: Node, graph: Graph, types: dict[str, TensorType], budget: Budget
+) -> bool:
     """Enters the types of what a node makes; if that is constant also its values: then True."""
     operands = [
         Operand(name, types[name], graph.constants.get(name)) if name else None
         for name in node.inputs
     ]
-    inferred = ops.op(node).infer(node, operands)
-    if len(inferred) != len(node.outputs):
-        raise GraphError(
-            f"node {node.name!r} ({node.op}) has {len(node.outputs)} outputs; "
-            f"the operator makes {len(inferred)}"
-        )
+    inferred = _types(node, operands, budget)
     types.update(zip(node.outputs, inferred, strict=True))
-    values = _fold(node, operands, inferred)
+    values = _fold(node, operands, inferred, budget)
     if values is None:
         return False
     for name, value in zip(node.outputs, values, strict=True):
@@ -96,15 +142,39 @@ def inputs_of_value(graph: Graph, tensor: str) -> set[str]:
     return found
 
 
+def _types(
+    node: Node, operands: Sequence[Operand | None], budget: Budget
+) -> list[TensorType]:
+    """The checked types of a node's outputs."""
+    at = f"node {node.name!r} ({node.op})"
+    op = ops.op(node)
+    # Its shapes are its results: what they cost is paid here.
+    if isinstance(op, ByValue) and not budget.take(0, _work(node, operands, [])):
+        raise ShapeError(f"{at}: is too much work to be done before the network runs")
+    try:
+        inferred = op.infer(node, operands)
+    except CnnrtError:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise ShapeError(f"{at}: does not take its inputs and attributes: {error}") from error
+    if len(inferred) != len(node.outputs):
+        raise GraphError(
+            f"{at} has {len(node.outputs)} outputs; the operator makes {len(inferred)}"
+        )
+    for name, type_ in zip(node.outputs, inferred, strict=True):
+        limits.check_type(type_, budget.limit, f"{at}: output {name!r}")
+    return inferred
+
+
 def _fold(
-    node: Node, operands: list[Operand | None], inferred: list[TensorType]
+    node: Node, operands: Sequence[Operand | None], inferred: list[TensorType], budget: Budget
 ) -> tuple[Array, ...] | None:
-    """The values of a node's outputs, if they can be known now."""
+    """The values of a node's outputs, if they can be known now and are worth it."""
     present = [x for x in operands if x is not None]
     if node.op in BY_TYPE:
         arrays = [np.broadcast_to(np.zeros((), x.type.dtype), x.shape) for x in present]
     elif all(x.value is not None for x in present) and present:
-        if sum(t.size for t in inferred) > MAX_FOLDED_ELEMENTS:
+        if not budget.take(sum(t.nbytes for t in inferred), _work(node, operands, inferred)):
             return None
         arrays = [np.asarray(x.value) for x in present]
     else:
@@ -115,6 +185,18 @@ def _fold(
         values = ops.op(node).reference(node, *inputs)
     except CnnrtError:
         raise
-    except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise ShapeError(f"node {node.name!r} ({node.op}) cannot be evaluated: {error}") from error
     return tuple(np.ascontiguousarray(v).reshape(np.shape(v)) for v in values)
+
+
+def _work(node: Node, operands: Sequence[Operand | None], inferred: list[TensorType]) -> int:
+    """At most how many products, or elements, the node's reference goes through, about."""
+    sizes = [x.type.size for x in operands if x is not None]
+    made = sum(type_.size for type_ in inferred) or max(sizes, default=0)
+    work = sum(sizes) + made * math.prod(node.attributes.get("kernel_shape") or (1,))
+    if node.op in PRODUCTS:
+        work += made * math.prod(sorted(sizes)[:-1] if node.op == "einsum" else sizes[1:2])
+    if node.op in LOOPS:
+        work += LOOP * max((max(x.shape, default=1) for x in operands if x), default=1)
+    return work

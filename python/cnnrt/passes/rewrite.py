@@ -225,11 +225,12 @@ def _live_taps(
     kernel: int, dilation: int, begin: int, stride: int, size: int, out: int
 ) -> tuple[int, int]:
     """The range of taps of one axis that meet the image at some output; at least one."""
-    live = [
-        k
-        for k in range(kernel)
-        if any(0 <= o * stride - begin + k * dilation < size for o in range(out))
-    ]
+    live = []
+    for k in range(kernel):
+        start = k * dilation - begin  # where the tap is at output 0
+        first = max(0, -(start // stride))  # the first output at which it has reached the image
+        if first < out and first * stride + start < size:
+            live.append(k)
     return (live[0], live[-1] + 1) if live else (0, 1)
 
 

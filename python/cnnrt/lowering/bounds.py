@@ -1,0 +1,295 @@
+"""The last look at a step before it becomes C++: every place it reads or writes must exist.
+
+Kernels believe their fields. What they do with them is told here once more, as the least and the
+greatest element that each place is used at, in Python's integers, which do not overflow; each must
+lie within the buffer that the planner made. The structs are those of cpp/kernels/args.h.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..graph import Array
+from ..limits import MAX_SIZE
+from .tensors import BLOCK, At, Step, ViewAt, ceil_div
+
+MAX_BATCH = 64
+"""Tiles that the Winograd kernel has places for (kMaxBatch in winograd.cpp)."""
+
+
+class Use(NamedTuple):
+    """Elements [low, high) of `size` bytes that a step uses of one of its places."""
+
+    field: str
+    low: int
+    high: int
+    size: int = 4
+
+
+class Bad(Exception):
+    """A field has a value that its kernel does not take."""
+
+
+Fields = Mapping[str, Any]
+Uses = Iterator[Use]
+
+
+def check_bounds(step: Step) -> None:
+    """Checks every place that a step uses.
+
+    Raises:
+        ShapeError: one is outside of its buffer, or a field is out of range.
+    """
+    try:
+        for use in USES[step.kernel](step.fields):
+            place = step.fields.get(use.field)
+            if place is None:
+                continue
+            at = place.at if isinstance(place, ViewAt) else place
+            offset, size = (at.offset, at.buffer.nbytes) if isinstance(at, At) else (0, at.nbytes)
+            low, high = offset + use.low * use.size, offset + use.high * use.size
+            if use.low < use.high and not 0 <= low <= high <= size:
+                raise Bad(f"bytes {low} to {high} of {use.field!r}, which has {size}")
+    except Bad as error:
+        raise ShapeError(
+            f"node {step.node!r} cannot be planned: the kernel {step.kernel!r} would use {error}"
+        ) from None
+
+
+def _need(condition: bool, what: str) -> None:
+    if not condition:
+        raise Bad(what)
+
+
+def _span(sizes: Sequence[int], strides: Sequence[int], width: int = 1) -> tuple[int, int]:
+    """The elements that strided axes reach, each place being `width` elements wide."""
+    _need(min(sizes, default=1) >= 1 and max(sizes, default=1) <= MAX_SIZE, f"sizes {sizes}")
+    ends = [(n - 1) * s for n, s in zip(sizes, strides, strict=True)]
+    return sum(min(0, e) for e in ends), sum(max(0, e) for e in ends) + width
+
+
+def _first(field: str, count: int) -> Use:
+    return Use(field, 0, count)
+
+
+def _strided(field: str, shape: Sequence[int], strides: Sequence[int]) -> Use:
+    return Use(field, *_span(shape, strides))
+
+
+def _pixels(f: Fields, field: str, n: int, blocks: int, d: int, h: int, w: int) -> Use:
+    """All pixels of a blocked tensor."""
+    v = f[field]
+    if v is None:
+        return Use(field, 0, 0)
+    strides = (v.image, v.block, v.plane, v.row, BLOCK)
+    return Use(field, *_span((n, blocks, d, h, w), strides, BLOCK))
+
+
+def _outputs(f: Fields, *names: str) -> Uses:
+    """The results of a blocked kernel, and what lies as they do."""
+    for name in names:
+        if name in f:
+            yield _pixels(f, name, f["n"], f["blocks"], f["out_d"], f["out_h"], f["out_w"])
+
+
+def _table(f: Fields, field: str, count: int) -> Array:
+    """A table of integers, of which `count` are used."""
+    table = np.frombuffer(f[field], np.int32)
+    _need(len(table) >= count > 0, f"{count} entries of {field!r}, which has {len(table)}")
+    return table[:count]
+
+
+def _conv(f: Fields) -> Uses:
+    taps = f["taps"] + f["last_taps"]
+    offsets = _table(f, "offsets", taps)
+    low, high = int(offsets.min()), int(offsets.max()) + BLOCK
+    if f.get("windows") is not None:
+        windows = _table(f, "windows", 2 * f["blocks"])
+        low, high = low + int(windows[::2].min()), high + int(windows[::2].max())
+        _need(windows[1::2].min() >= 1 and windows[1::2].max() <= BLOCK, "a depth beyond a block")
+    _need(0 <= f["last_depth"] <= BLOCK, "a depth beyond a block")
+    group = f.get("group", 0)
+    _need(group in (0, 2, 4, 8) and not (group and f["taps"]), f"groups of {group}")
+    depth = f["taps"] * BLOCK + f["last_taps"] * (group or f["last_depth"])
+    _need(depth * BLOCK <= f["panel"], "weights beyond a panel")
+    first, last = _span(
+        (f["n"], f["out_d"], f["out_h"], f["out_w"]),
+        (f["x"].image, f["step_d"], f["step_h"], f["step_w"]),
+    )
+    yield Use("x", first + low, last - 1 + high)
+    yield _first("weight", f["blocks"] * f["panel"])
+    yield _first("bias", f["blocks"] * BLOCK)
+    yield from _outputs(f, "y", "residual")
+
+
+def _conv_planar(f: Fields) -> Uses:
+    taps = f["c"] * f["kernel_d"] * f["kernel_h"] * f["kernel_w"]
+    reach = (f["out_w"] - 1) * f["stride_w"] + (f["kernel_w"] - 1) * f["dilation_w"] + 1
+    rows = f["c"] * f["kernel_d"] * f["kernel_h"]
+    _need(rows * (reach + BLOCK) <= MAX_SIZE, "rows beyond 32 bits")
+    _need(taps * BLOCK <= f["panel"], "weights beyond a panel")
+    yield _first("x", f["n"] * f["c"] * f["in_d"] * f["in_h"] * f["in_w"])
+    yield _first("weight", f["blocks"] * f["panel"])
+    yield _first("bias", f["blocks"] * BLOCK)
+    yield from _outputs(f, "y", "residual")
+
+
+def _winograd(f: Fields) -> Uses:
+    _need(f["tile"] in (2, 4) and 1 <= f["batch"] <= MAX_BATCH, "another tile or batch")
+    blocks, positions = ceil_div(f["c"], BLOCK), (f["tile"] + 2) ** 2
+    plane = blocks * f["in_d"] * f["batch"] * BLOCK + BLOCK
+    _need(plane <= MAX_SIZE, "planes beyond 32 bits")
+    _need(f["kernel_d"] == 1 or f["c"] % BLOCK == 0, "a part of a block")
+    tiles = f["n"] * ceil_div(f["out_h"], f["tile"]) * ceil_div(f["out_w"], f["tile"])
+    yield _pixels(f, "x", f["n"], blocks, f["in_d"], f["in_h"], f["in_w"])
+    yield _first("weight", positions * f["blocks"] * f["kernel_d"] * f["c"] * BLOCK)
+    yield _first("bias", f["blocks"] * BLOCK)
+    yield _first("transformed", ceil_div(tiles, f["batch"]) * positions * plane)
+    yield from _outputs(f, "y", "residual")
+
+
+def _depthwise(f: Fields) -> Uses:
+    v, steps = f["x"], (f["x"].plane, f["x"].row, BLOCK)
+    sizes = [f["n"], f["blocks"]]
+    strides = [v.image, v.block]
+    for axis, step in zip("dhw", steps, strict=True):
+        sizes += [f[f"out_{axis}"], f[f"kernel_{axis}"]]
+        strides += [f[f"stride_{axis}"] * step, f[f"dilation_{axis}"] * step]
+    taps = f["kernel_d"] * f["kernel_h"] * f["kernel_w"]
+    yield Use("x", *_span(sizes, strides, BLOCK))
+    yield _first("weight", f["blocks"] * taps * BLOCK)
+    yield _first("bias", f["blocks"] * BLOCK)
+    yield from _outputs(f, "y")
+
+
+def _linear(f: Fields) -> Uses:
+    rows, padded = f["rows"], ceil_div(f["columns"], BLOCK) * BLOCK
+    yield _strided("x", (rows, f["depth"]), (f["x_row"], 1))
+    yield _strided("y", (rows, f["columns"]), (f["y_row"], 1))
+    yield _strided("residual", (rows, f["columns"]), (f["residual_row"], 1))
+    yield _first("weight", padded * f["depth"])
+    yield _first("bias", padded)
+
+
+def _pool(f: Fields) -> Uses:
+    v, first, last = f["x"], 0, 0
+    for axis, step in zip("dhw", (v.plane, v.row, BLOCK), strict=True):
+        windows = _table(f, f"windows_{axis}", 3 * f[f"out_{axis}"]).reshape(-1, 3)
+        _need(windows.min() >= 0 and f[f"dilation_{axis}"] >= 1, "a window before the image")
+        first += int(windows[:, 0].min()) * step
+        last += max(0, int(windows[:, 1].max()) - 1) * step
+    low, high = _span((f["n"], f["blocks"]), (v.image, v.block), BLOCK)
+    yield Use("x", low + min(first, last), high + last)
+    yield from _outputs(f, "y")
+
+
+def _elementwise(f: Fields) -> Uses:
+    shape = f["shape"]
+    for field in ("a", "b", "y"):
+        strides = f[f"{field}_stride"]
+        _need(strides[-1] in ((1,) if field == "y" and shape[-1] > 1 else (0, 1)), "such strides")
+        yield _strided(field, shape, strides)
+
+
+def _copy(f: Fields) -> Uses:
+    for field in ("x", "y"):
+        yield Use(field, *_span(f["shape"], f[f"{field}_stride"]), f["element"])
+
+
+def _reorder(f: Fields) -> Uses:
+    n, c, d, h, w = (f[k] for k in "ncdhw")
+    yield _strided("plain", (n, c, d * h * w), (f["image"], f["channel"], 1))
+    yield _pixels(f, "blocked", n, ceil_div(c, BLOCK), d, h, w)
+
+
+def _border(f: Fields) -> Uses:
+    v = f["y"]
+    before = f["border_d"] * v.plane + f["border_h"] * v.row + f["border_w"] * BLOCK
+    inside = _pixels(f, "y", f["n"], f["blocks"], f["d"], f["h"], f["w"])
+    yield Use("y", inside.low - before, max(inside.high, f["n"] * v.image))
+
+
+def _softmax(f: Fields) -> Uses:
+    for field in "xy":
+        yield _first(field, f["outer"] * f["axis"] * f["inner"])
+
+
+def _resize(f: Fields) -> Uses:
+    v, last = f["x"], 0
+    for axis, step in zip("dhw", (v.plane, v.row, BLOCK), strict=True):
+        count = f[f"taps_{axis}"] * f[f"out_{axis}"]
+        index = _table(f, f"index_{axis}", count)
+        _need(index.min() >= 0, "an index before the image")
+        _need(axis != "w" or index.max() < f["in_w"], "an index beyond a row")
+        last += (f["in_w"] - 1 if axis == "w" else int(index.max())) * step
+        yield _first(f"weight_{axis}", count)
+    low, high = _span((f["n"], f["blocks"]), (v.image, v.block), BLOCK)
+    yield Use("x", low, high + last)
+    yield from _outputs(f, "y")
+
+
+def _layer_norm(f: Fields) -> Uses:
+    axis, span = f["axis"], f.get("span", 0)
+    _need(axis >= 1 and span >= 0 and (not span or axis % span == 0), f"rows of {axis} by {span}")
+    whole, rest = divmod(axis, BLOCK)
+    for field in "xy":
+        low, high = _span(f["shape"], f[f"{field}_stride"])
+        step = f[f"{field}_block"]
+        row = whole * step + rest if rest else (whole - 1) * step + BLOCK
+        _need(not span or step == BLOCK, "rows in pieces")
+        yield Use(field, low, high - 1 + row)
+    for field in ("scale", "bias"):
+        yield _first(field, f["groups"] * (axis // span) if span else axis)
+
+
+def _reduce(f: Fields) -> Uses:
+    yield _first("x", f["outer"] * f["axis"] * f["inner"])
+    yield _first("y", f["outer"] * f["inner"])
+
+
+def _matmul(f: Fields) -> Uses:
+    rows, depth, columns, batch = f["rows"], f["depth"], f["columns"], list(f["shape"])
+    yield _strided("a", [*batch, rows, depth], [*f["a_stride"], f["a_row"], 1])
+    yield _strided("b", [*batch, depth, columns], [*f["b_stride"], f["b_row"], f["b_column"]])
+    yield _first("y", math.prod(batch) * rows * columns)
+
+
+def _attention(f: Fields) -> Uses:
+    n, heads, rows, tokens = f["n"], f["heads"], f["rows"], f["tokens"]
+    _need(f["group"] >= 1 and heads % f["group"] == 0, f"groups of {f['group']} heads")
+    shared = heads // f["group"]
+    for field, shape in {
+        "q": (n, heads, rows, f["depth"]),
+        "k": (n, shared, tokens, f["depth"]),
+        "v": (n, shared, tokens, f["columns"]),
+        "mask": (n, heads, rows, tokens),
+        "y": (n, heads, rows, f["columns"]),
+    }.items():
+        yield _strided(field, shape, f[f"{field}_stride"])
+
+
+USES: dict[str, Callable[[Fields], Uses]] = {
+    "attention": _attention,
+    "border": _border,
+    "conv": _conv,
+    "conv_planar": _conv_planar,
+    "copy": _copy,
+    "depthwise": _depthwise,
+    "elementwise": _elementwise,
+    "layer_norm": _layer_norm,
+    "linear": _linear,
+    "matmul": _matmul,
+    "pool": _pool,
+    "reduce": _reduce,
+    "reorder": _reorder,
+    "resize": _resize,
+    "softmax": _softmax,
+    "winograd": _winograd,
+    "winograd_input": _winograd,
+    "winograd_output": _winograd,
+}
