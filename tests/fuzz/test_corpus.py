@@ -1,0 +1,38 @@
+"""What fuzzing has found stays found, and a few fresh mutations of every kind."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import mutate  # noqa: E402
+import seeds  # noqa: E402
+import target  # noqa: E402
+
+FILES = sorted(path for path in (HERE / "corpus").glob("*/*") if path.is_file())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_findings(path: Path) -> None:
+    target.execute(path.read_bytes())
+
+
+def test_fresh_mutations() -> None:
+    rng = random.Random(0)
+    files = [seeds.file_of(graph) for graph in seeds.small_networks()]
+    assert {target.execute(data) for data in files} == {"ran"}
+    results = []
+    for _ in range(1500):
+        data = mutate.mutated_model(rng.choice(files), rng.choice(files), rng)
+        results.append(target.execute(data))
+        if results[-1] == "ran" and len(files) < 100:
+            files.append(data)
+    # The mutations must reach beyond the first check, or they test nothing.
+    assert results.count("ran") > 200
+    assert results.count("refused") > 200
