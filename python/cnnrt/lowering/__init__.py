@@ -385,8 +385,6 @@ class Lowering:
     def constant_memory(self, name: str, kind: str, value: Array) -> Any:
         """The memory of a constant in a form of its own, shared by all plans of the model."""
         self.weights.add((name, kind))
-        self.packed_bytes += floats * 4
-        check_memory(self.packed_bytes, self.limit, f"node {self._node!r}: packed weights")
         source = self.graph.constants[name]
         return self.packed.get(
             source, (name, kind), lambda: _core.Memory(np.ascontiguousarray(value))
@@ -402,6 +400,8 @@ class Lowering:
             pack: makes it of the constant; not called where a compiled file holds it.
         """
         self.weights.add((name, kind))
+        self.packed_bytes += floats * 4
+        check_memory(self.packed_bytes, self.limit, f"node {self._node!r}: packed weights")
         source = self.graph.constants[name]
         nbytes = None if name in self.graph.varying else floats * 4
         make = lambda: pack(np.asarray(source))  # noqa: E731
