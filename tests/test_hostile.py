@@ -70,6 +70,8 @@ def bombs() -> Iterator[tuple[str, Graph]]:
     weight = np.zeros((1, 1, 1, 1), np.float32)
     pads = {"pads": [40_000] * 4}
     yield "convolution", operator("conv", X, weight, **pads)[0]
+    strides = {"strides": [50_000] * 2}
+    yield "transposed convolution", operator("conv_transpose", X, weight, **strides)[0]
     yield "border", operator("conv", X, weight, pads=[2**29] * 4, strides=[2**29] * 2)[0]
     yield "window", operator("max_pool", X, kernel_shape=[2**30, 2**30], pads=[2**29] * 4)[0]
     yield "many windows", operator("lp_pool", X, kernel_shape=[2000] * 2, pads=[2000] * 4)[0]

@@ -1,4 +1,4 @@
-"""Random small networks: what runs, after all passes and by kernels, is what the references compute.
+"""Random small networks: what runs, after all passes, by kernels, is what the references compute.
 
 Networks are chains with branches: an operator reads any tensor made so far, two of them where their
 shapes agree, and every tensor that nobody reads is an output.
