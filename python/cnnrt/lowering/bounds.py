@@ -273,6 +273,10 @@ def _attention(f: Fields) -> Uses:
         yield _strided(field, shape, f[f"{field}_stride"])
 
 
+def _peak(f: Fields) -> Uses:
+    yield _first("y", BLOCK + BLOCK * f["tasks"])
+
+
 USES: dict[str, Callable[[Fields], Uses]] = {
     "attention": _attention,
     "border": _border,
@@ -284,6 +288,7 @@ USES: dict[str, Callable[[Fields], Uses]] = {
     "layer_norm": _layer_norm,
     "linear": _linear,
     "matmul": _matmul,
+    "peak": _peak,
     "pool": _pool,
     "reduce": _reduce,
     "reorder": _reorder,

@@ -80,7 +80,7 @@ def choose(node: Node, to: Lowering) -> Choice | None:
 
 def _choose(node: Node, to: Lowering) -> Choice | None:
     x, weight = to.type(node.inputs[0]).shape, to.constant(node.inputs[1])
-    if weight is None or len(x) > 5 or 0 in x:
+    if weight is None or len(x) > 5 or 0 in (*x, *weight.shape):
         return None
     bias = node.inputs[2] if len(node.inputs) > 2 else ""
     if bias and to.constant(bias) is None:

@@ -103,9 +103,7 @@ def _known_types(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     return types
 
 
-def _infer_node(
-    node: Node, graph: Graph, types: dict[str, TensorType], budget: Budget
-) -> bool:
+def _infer_node(node: Node, graph: Graph, types: dict[str, TensorType], budget: Budget) -> bool:
     """Enters the types of what a node makes; if that is constant also its values: then True."""
     operands = [
         Operand(name, types[name], graph.constants.get(name)) if name else None
@@ -142,9 +140,7 @@ def inputs_of_value(graph: Graph, tensor: str) -> set[str]:
     return found
 
 
-def _types(
-    node: Node, operands: Sequence[Operand | None], budget: Budget
-) -> list[TensorType]:
+def _types(node: Node, operands: Sequence[Operand | None], budget: Budget) -> list[TensorType]:
     """The checked types of a node's outputs."""
     at = f"node {node.name!r} ({node.op})"
     op = ops.op(node)
