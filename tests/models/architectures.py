@@ -1,23 +1,24 @@
-"""The networks that the tests run, with seeded weights and calibrated batch normalisation."""
+"""Networks written out from their public definitions, where torchvision has none of the kind.
+
+Each class says where its architecture is defined. Widths are small: what is tested is the shape of
+the network, not its size.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
-
-import torchvision_cpu
-from lenet5 import LeNet5
-
-SIZES = {"course_rgb": (3, 32, 32), "course_digits": (1, 28, 28), "lenet5": (1, 28, 28)}
-"""Input (C, H, W) of those that do not take 3 x 224 x 224."""
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def _conv(c: int, m: int) -> list[nn.Module]:
     return [nn.Conv2d(c, m, 3, padding=1), nn.BatchNorm2d(m), nn.ReLU()]
 
 
-def _course_rgb() -> nn.Module:
-    """The course's network for 32 x 32 pictures in ten classes."""
+def course_rgb() -> nn.Module:
+    """A course's network for 32 x 32 pictures in ten classes."""
     return nn.Sequential(
         *_conv(3, 32),
         nn.MaxPool2d(2),
@@ -33,8 +34,8 @@ def _course_rgb() -> nn.Module:
     )
 
 
-def _course_digits() -> nn.Module:
-    """The course's network for 28 x 28 digits."""
+def course_digits() -> nn.Module:
+    """A course's network for 28 x 28 digits."""
     return nn.Sequential(
         *_conv(1, 32),
         nn.MaxPool2d(2),
@@ -48,41 +49,214 @@ def _course_digits() -> nn.Module:
     )
 
 
-def _efficientnet_lite0() -> nn.Module:
-    """The pretrained network of the example."""
-    from efficientnet_lite0 import efficientnet_lite0
+class UNet(nn.Module):
+    """U-Net in 2 or 3 dimensions: Ronneberger et al. 2015; Çiçek et al. 2016.
 
-    return efficientnet_lite0()
-
-
-OWN = {
-    "course_rgb": _course_rgb,
-    "course_digits": _course_digits,
-    "lenet5": LeNet5,
-    "efficientnet_lite0": _efficientnet_lite0,
-}
-PRETRAINED = {"efficientnet_lite0"}
-
-
-def size_of(name: str) -> tuple[int, int, int]:
-    """Input (C, H, W) of a network."""
-    return SIZES.get(name, (3, 224, 224))
-
-
-def build(name: str) -> nn.Module:
-    """A network in evaluation mode: one of `OWN`, or torchvision's of this name.
-
-    Batch normalisation gets the statistics of one random batch, so that activations keep their
-    scale through many layers as they do in a trained network.
+    Convolutions are padded and normalised, so that a mask has the size of its image, which must be
+    a multiple of 2 to the power of the number of widths less one.
     """
-    torch.manual_seed(0)
-    module = OWN[name]() if name in OWN else torchvision_cpu.torchvision.models.get_model(name)
-    if name in PRETRAINED:
-        return module
-    module.train()
-    for part in module.modules():
-        if isinstance(part, nn.Dropout):
-            part.eval()
-    with torch.no_grad():
-        module(torch.randn(4, *size_of(name)))
-    return module.eval()
+
+    def __init__(self, dims: int, c: int, classes: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        conv, norm, pool, up = {
+            2: (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.ConvTranspose2d),
+            3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d, nn.ConvTranspose3d),
+        }[dims]
+
+        def double(c: int, m: int) -> nn.Module:
+            layers = []
+            for i in (c, m):
+                layers += [conv(i, m, 3, padding=1, bias=False), norm(m), nn.ReLU(inplace=True)]
+            return nn.Sequential(*layers)
+
+        self.pool = pool(2)
+        ins = [c, *widths]
+        self.down = nn.ModuleList(
+            double(i, m) for i, m in zip(ins[:-1], ins[1:], strict=True)
+        )
+        pairs = list(zip(widths[::-1][:-1], widths[::-1][1:], strict=True))
+        self.up = nn.ModuleList(up(i, m, 2, stride=2) for i, m in pairs)
+        self.join = nn.ModuleList(double(i, m) for i, m in pairs)
+        self.head = conv(widths[0], classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for i, block in enumerate(self.down):
+            x = block(x if i == 0 else self.pool(x))
+            skips.append(x)
+        for up, join, skip in zip(self.up, self.join, skips[-2::-1], strict=True):
+            x = join(torch.cat([skip, up(x)], dim=1))
+        return self.head(x)
+
+
+class WaveNet(nn.Module):
+    """A WaveNet stack: causal dilated convolutions, gated, with skips: van den Oord et al. 2016."""
+
+    def __init__(self, width: int = 32, skip: int = 48, layers: int = 8, levels: int = 64) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(1, width, 1)
+        self.dilated = nn.ModuleList(
+            nn.Conv1d(width, 2 * width, 2, dilation=2**i) for i in range(layers)
+        )
+        self.residual = nn.ModuleList(nn.Conv1d(width, width, 1) for _ in range(layers))
+        self.skip = nn.ModuleList(nn.Conv1d(width, skip, 1) for _ in range(layers))
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.Conv1d(skip, skip, 1), nn.ReLU(), nn.Conv1d(skip, levels, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        total: Tensor | None = None
+        for dilated, residual, skip in zip(self.dilated, self.residual, self.skip, strict=True):
+            padded = F.pad(x, (dilated.dilation[0], 0))
+            filtered, gate = dilated(padded).chunk(2, dim=1)
+            z = torch.tanh(filtered) * torch.sigmoid(gate)
+            total = skip(z) if total is None else total + skip(z)
+            x = x + residual(z)
+        assert total is not None
+        return self.head(total)
+
+
+class TextCNN(nn.Module):
+    """Sentence classification by convolutions over embedded words: Kim 2014."""
+
+    def __init__(self, words: int = 1000, width: int = 64, filters: int = 48) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, width)
+        self.convs = nn.ModuleList(nn.Conv1d(width, filters, k) for k in (3, 4, 5))
+        self.head = nn.Linear(3 * filters, 5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens).transpose(1, 2)
+        return self.head(torch.cat([F.relu(c(x)).amax(dim=2) for c in self.convs], dim=1))
+
+
+class M5(nn.Module):
+    """Speech commands from the raw waveform: Dai et al. 2017, "M5"."""
+
+    def __init__(self, classes: int = 35, width: int = 32) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for c, m, k, stride in (
+            (1, width, 80, 16),
+            (width, width, 3, 1),
+            (width, 2 * width, 3, 1),
+            (2 * width, 2 * width, 3, 1),
+        ):
+            layers += [nn.Conv1d(c, m, k, stride=stride), nn.BatchNorm1d(m), nn.ReLU()]
+            layers += [nn.MaxPool1d(4)]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(2 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.log_softmax(self.head(self.features(x).mean(dim=2)), dim=1)
+
+
+class DenseGCN(nn.Module):
+    """Two graph convolutions: Kipf and Welling 2017, on a normalised adjacency matrix.
+
+    Takes features (B, nodes, c) and the adjacency (B, nodes, nodes), normalised.
+    """
+
+    def __init__(self, c: int = 32, width: int = 48, classes: int = 7) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(c, width), nn.Linear(width, classes)
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        x = F.relu(adjacency @ self.first(x))
+        return adjacency @ self.second(x)
+
+
+class EdgeGCN(nn.Module):
+    """The same on a list of edges: gather the sources, weigh, add up at the targets.
+
+    Takes features (nodes, c) and edges (2, E) with self-loops; degrees are counted by a
+    scatter-add of ones.
+    """
+
+    def __init__(self, c: int = 32, width: int = 48, classes: int = 7) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(c, width), nn.Linear(width, classes)
+
+    @staticmethod
+    def propagate(x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        ones = torch.ones_like(target, dtype=x.dtype)
+        degree = torch.zeros(x.shape[0], dtype=x.dtype).scatter_add(0, target, ones)
+        norm = degree.clamp(min=1.0).rsqrt()
+        messages = x[source] * (norm[source] * norm[target])[:, None]
+        return torch.zeros_like(x).index_add(0, target, messages)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        source, target = edges[0], edges[1]
+        x = F.relu(self.propagate(self.first(x), source, target))
+        return self.propagate(self.second(x), source, target)
+
+
+class GraphSAGE(nn.Module):
+    """A layer with mean aggregation: Hamilton et al. 2017, on a list of edges (2, E)."""
+
+    def __init__(self, c: int = 32, width: int = 48) -> None:
+        super().__init__()
+        self.own, self.neighbours = nn.Linear(c, width), nn.Linear(c, width, bias=False)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        source, target = edges[0], edges[1]
+        messages = x.index_select(0, source)
+        index = target[:, None].expand_as(messages)
+        total = torch.zeros_like(x).scatter_add(0, index, messages)
+        count = torch.zeros_like(x).scatter_add(0, index, torch.ones_like(messages))
+        mean = total / count.clamp(min=1.0)
+        return F.relu(self.own(x) + self.neighbours(mean))
+
+
+def srcnn() -> nn.Module:
+    """Super-resolution of an enlarged picture: Dong et al. 2014, 9-1-5."""
+    return nn.Sequential(
+        nn.Conv2d(1, 64, 9, padding=4),
+        nn.ReLU(),
+        nn.Conv2d(64, 32, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 1, 5, padding=2),
+    )
+
+
+def espcn(scale: int = 3) -> nn.Module:
+    """Super-resolution ending in a pixel shuffle: Shi et al. 2016."""
+    return nn.Sequential(
+        nn.Conv2d(1, 64, 5, padding=2),
+        nn.Tanh(),
+        nn.Conv2d(64, 32, 3, padding=1),
+        nn.Tanh(),
+        nn.Conv2d(32, scale * scale, 3, padding=1),
+        nn.PixelShuffle(scale),
+    )
+
+
+def dcgan_generator(width: int = 32) -> nn.Module:
+    """A picture of 64 x 64 from noise (100, 1, 1): Radford et al. 2016."""
+    layers: list[nn.Module] = []
+    c = 100
+    for i, m in enumerate((8 * width, 4 * width, 2 * width, width)):
+        stride, padding = (1, 0) if i == 0 else (2, 1)
+        layers += [nn.ConvTranspose2d(c, m, 4, stride, padding, bias=False)]
+        layers += [nn.BatchNorm2d(m), nn.ReLU()]
+        c = m
+    return nn.Sequential(*layers, nn.ConvTranspose2d(c, 3, 4, 2, 1, bias=False), nn.Tanh())
+
+
+def autoencoder() -> nn.Module:
+    """A convolutional autoencoder: strided convolutions down, transposed ones of kernel 3 up."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 7),
+        nn.ReLU(),
+        nn.ConvTranspose2d(64, 32, 7),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 16, 3, stride=2, padding=1, output_padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 1, 3, stride=2, padding=1, output_padding=1),
+        nn.Sigmoid(),
+    )
