@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -173,6 +174,13 @@ def _small() -> list[Network]:
             stem = video_resnet.R2Plus1dStem
         return video_resnet.VideoResNet(block, [convs] * 4, [1, 1, 1, 1], stem, num_classes=10)
 
+    def small_vgg() -> nn.Module:
+        result = vgg.VGG(
+            vgg.make_layers([16, "M", 32, "M", 64, "M"], batch_norm=True), init_weights=False
+        )
+        result.classifier = nn.Sequential(nn.Linear(64 * 7 * 7, 10))
+        return result
+
     def mbconv(*args: Any) -> Any:
         return efficientnet.MBConvConfig(*args)
 
@@ -192,7 +200,7 @@ def _small() -> list[Network]:
     block = video_resnet.BasicBlock
     clip = ((3, 8, 32, 32), (3, 6, 40, 48))
     return [
-        net("vgg", lambda: vgg.VGG(vgg.make_layers([16, "M", 32, "M", 64, "M"], batch_norm=True), num_classes=10, init_weights=False), (3, 56, 56), free=False),
+        net("vgg", small_vgg, (3, 56, 56), (3, 64, 48), free=False),
         net("resnet", res, a, b),
         net("resnext", lambda: res(4, 16), a, b),
         net("densenet", lambda: densenet.DenseNet(12, (2, 2, 2), 24, num_classes=10), a, b),
@@ -205,7 +213,7 @@ def _small() -> list[Network]:
         net("vit", lambda: vision_transformer.VisionTransformer(32, 8, 2, 2, 64, 128, num_classes=10), (3, 32, 32), free=False),
         net("swin", lambda: swin_transformer.SwinTransformer([4, 4], 32, [2, 2], [2, 4], [4, 4], num_classes=10), (3, 64, 64), (3, 40, 72), free=False),
         net("swin_v2", lambda: swin_transformer.SwinTransformer([4, 4], 32, [2, 2], [2, 4], [4, 4], num_classes=10, block=swin_transformer.SwinTransformerBlockV2, downsample_layer=swin_transformer.PatchMergingV2), (3, 64, 64), (3, 40, 72), free=False),
-        net("maxvit", lambda: maxvit.MaxVit((32, 32), 16, [16, 32], [1, 1], 8, 0.0, partition_size=4, num_classes=10), (3, 32, 32), free=False),
+        net("maxvit", lambda: maxvit.MaxVit((32, 32), 16, 4, [16, 32], [1, 1], 8, 0.0, num_classes=10), (3, 32, 32), free=False),
         net("lraspp", lambda: Output(models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=5)), a, b),
         net("r3d", lambda: video(block, video_resnet.Conv3DSimple), *clip),
         net("r2plus1d", lambda: video(block, video_resnet.Conv2Plus1D), *clip),
@@ -368,4 +376,59 @@ def export(name: str, module: nn.Module, size: int, path: Path) -> None:
     # PyTorch takes a size of 1 in the example for one that is always 1.
     example = network.inputs(size, 2)
     free = network.free or tuple({0: "batch"} for _ in example)
-    cnnrt.export(module, example, path, dynamic_shapes=free)
+    part = path.with_suffix(".part")
+    cnnrt.export(module, example, part, dynamic_shapes=free)
+    part.replace(path)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far outputs are from PyTorch's, as max |difference| / max |output|."""
+
+    size: int
+    batch: int
+    default: float
+    im2col: float
+    references: list[str]
+    """Lines of `Model.describe` of operators without a kernel."""
+
+
+def exported(name: str, module: nn.Module | None, size: int, folder: Path) -> Path:
+    """The file of a network for inputs of a size, written if it is not there yet.
+
+    One file serves all sizes where the sizes are free.
+    """
+    path = folder / f"{name}.{0 if NETWORKS[name].free else size}.bin"
+    if not path.exists():
+        export(name, build(name) if module is None else module, size, path)
+    return path
+
+
+def named_inputs(model: cnnrt.Model, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+    """The inputs by the names that the exporter has given them."""
+    return {spec.name: x.numpy() for spec, x in zip(model.inputs, inputs, strict=True)}
+
+
+def agreements(name: str, folder: Path, module: nn.Module | None = None) -> Iterator[Agreement]:
+    """Compares a network with PyTorch at every size, batch 1 and 3, with exports in `folder`."""
+    network = NETWORKS[name]
+    module = build(name) if module is None else module
+    loaded, ways = None, []
+    for size in range(network.sizes):
+        path = exported(name, module, size, folder)
+        if path != loaded:
+            ways.clear()  # of large networks two do not fit into memory at the same time
+            ways += [cnnrt.load(path, threads=2, algorithm=a) for a in ("auto", "im2col")]
+            loaded = path
+        for batch in (1, 3):
+            inputs = network.inputs(size, batch)
+            with torch.no_grad():
+                want = module(*inputs).numpy()
+            x = named_inputs(ways[0], inputs)
+            errors = []
+            for model in ways:
+                got = model.run(x)
+                assert got.shape == want.shape, f"{name}: {got.shape}, not {want.shape}"
+                errors.append(float(np.abs(got - want).max() / np.abs(want).max()))
+            lines = ways[0].describe(x).splitlines()
+            yield Agreement(size, batch, *errors, [s for s in lines if "no kernel" in s])

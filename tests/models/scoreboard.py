@@ -1,0 +1,150 @@
+"""Writes docs/networks.md: every network of the zoo, measured.
+
+    python tests/models/scoreboard.py [NAME ...]           # agreement with PyTorch; all networks
+    python tests/models/scoreboard.py --time [NAME ...]    # the time of those that are exported
+
+Rows of networks that are not named stay as they are in the file. Exports are kept in `--cache`;
+all of torchvision takes 16 GB of disk, and the largest network 12 GB of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests/models", "tests", "examples")]
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+import cnnrt  # noqa: E402
+import zoo  # noqa: E402
+
+TABLE = ROOT / "docs" / "networks.md"
+
+COLUMNS = ("network", "input", "parameters", "MACs", "default", "im2col", "no kernel", "ms")
+
+HEAD = """# Networks
+
+Every network of `tests/models/zoo.py`: torchvision's classification, segmentation and video models
+and those written out in `tests/models/architectures.py`, with seeded random weights, exported from
+PyTorch {version}. Written by `python tests/models/scoreboard.py`.
+
+* **MACs**: multiply-adds of one image of the input given.
+* **default**, **im2col**: largest max |difference| / max |output| from PyTorch's float32, over two
+  sizes where the architecture allows and batch 1 and 3, with default settings and with
+  `algorithm="im2col"`. The bounds are 1e-4 and 2e-5.
+* **no kernel**: steps that run by an operator's NumPy reference.
+* **ms**: one image of the input given, 2 threads, the shortest of several runs on {cpu}.
+
+Not in the table: torchvision's detection models, whose shapes depend on the data, and the int8
+networks of `torchvision.models.quantization`; both are refused with an error that says so.
+"""
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="none: all of them")
+    parser.add_argument("--time", action="store_true", help="measure the time only")
+    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "zoo", help="of exports")
+    args = parser.parse_args()
+    names = args.names or [n for n in zoo.NETWORKS if not n.startswith("small_")]
+    unknown = [n for n in names if n not in zoo.NETWORKS]
+    if unknown:
+        parser.error(f"unknown networks: {', '.join(unknown)}")
+    args.cache.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(2)
+    for name in names:
+        rows = read()
+        row = dict(rows.get(name) or dict.fromkeys(COLUMNS, ""))
+        row["network"] = name
+        try:
+            row |= timed(name, args.cache) if args.time else measured(name, args.cache)
+        except Exception as error:  # the table says so, and the next one goes on
+            reason = " ".join(str(error).split())
+            print(f"{name}: {type(error).__name__}: {reason[:600]}", file=sys.stderr)
+            continue
+        print(" ".join(row.values()), flush=True)
+        write({**read(), name: row})
+        gc.collect()
+
+
+def measured(name: str, cache: Path) -> dict[str, str]:
+    """All columns but the time."""
+    network, module = zoo.NETWORKS[name], zoo.build(name)
+    found = list(zoo.agreements(name, cache, module))
+    return {
+        "input": ", ".join("x".join(map(str, x.shape[1:])) for x in network.inputs(0, 1)),
+        "parameters": short(sum(p.numel() for p in module.parameters())),
+        "MACs": short(macs(module, network.inputs(0, 1))),
+        "default": f"{max(a.default for a in found):.1e}",
+        "im2col": f"{max(a.im2col for a in found):.1e}",
+        "no kernel": str(max(len(a.references) for a in found)),
+    }
+
+
+def macs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
+    """Multiply-adds of convolutions, products and attention."""
+    torch.backends.mha.set_fastpath_enabled(False)  # one opaque operator, that is not counted
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module(*inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+    return int(counter.get_total_flops()) // 2
+
+
+def timed(name: str, cache: Path) -> dict[str, str]:
+    """The time of one image."""
+    model = cnnrt.load(zoo.exported(name, None, 0, cache), threads=2)
+    x = zoo.named_inputs(model, zoo.NETWORKS[name].inputs(0, 1))
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < 1 and len(times) < 30):
+        start = time.perf_counter()
+        model.run(x)
+        times.append(time.perf_counter() - start)
+    return {"ms": f"{min(times) * 1e3:.3g}"}
+
+
+def short(n: int) -> str:
+    """A count in three digits and a letter."""
+    for size, letter in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if n >= size:
+            return f"{n / size:.3g}{letter}"
+    return str(n)
+
+
+def read() -> dict[str, dict[str, str]]:
+    """The rows of the table that is there."""
+    if not TABLE.exists():
+        return {}
+    lines = [s for s in TABLE.read_text().splitlines() if s.startswith("| ")][1:]
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+    return {c[0]: dict(zip(COLUMNS, c, strict=True)) for c in cells}
+
+
+def write(rows: dict[str, dict[str, str]]) -> None:
+    """The table, in the order of the zoo."""
+    ordered = [rows[name] for name in zoo.NETWORKS if name in rows]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
+    lines += ["| " + " | ".join(row[c] for c in COLUMNS) + " |" for row in ordered]
+    head = HEAD.format(version=torch.__version__.split("+")[0], cpu=cpu())
+    TABLE.write_text(head + "\n" + "\n".join(lines) + "\n")
+
+
+def cpu() -> str:
+    """The processor's own name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [s.partition(":")[2].strip() for s in lines if s.startswith("model name")]
+    return names[0] if names else "this machine"
+
+
+if __name__ == "__main__":
+    main()
