@@ -286,6 +286,15 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     using namespace cnnrt;
     m.doc() = "Kernels and executor of cnnrt.";
 
+    py::register_exception_translator([](std::exception_ptr p) {
+        try {
+            if (p) std::rethrow_exception(p);
+        } catch (const IndexFault& e) {
+            // (step, index, size), for Python to name the node.
+            const auto what = py::make_tuple(e.step, e.fault.index, e.fault.size);
+            PyErr_SetObject(PyExc_IndexError, what.ptr());
+        }
+    });
     m.def("isas", [] {
         std::vector<std::string> names;
         for (const Tier& t : tiers()) names.emplace_back(t.name);

@@ -32,16 +32,23 @@ struct Run final : Region {
     Poll poll = nullptr;
     // Once set, all threads go on to the end from barrier to barrier, but do nothing.
     std::atomic<bool> stopped{false};
+    std::mutex lock;
+    Fault fault;  // of the first step, and there of the first thread, that met one
+    size_t fault_step = 0;
+    int fault_thread = 0;
 
     int64_t since_start() const { return std::chrono::nanoseconds(Clock::now() - start).count(); }
 
     void run(int thread, int size, Barrier& barrier) override {
-        const Context context{spaces, scratch + thread * scratch_bytes};
+        Fault mine;
+        size_t mine_step = 0;
+        const Context context{spaces, scratch + thread * scratch_bytes, &mine};
         Span* span = spans ? spans + static_cast<size_t>(thread) * count : nullptr;
         int64_t now = span ? since_start() : 0;
         auto polled = Clock::now();
         for (size_t i = 0; i < count; ++i) {
             const Step& s = steps[i];
+            if (mine.size < 0) mine_step = i;
             if (size > 1 && i > 0 && s.wait) {
                 barrier.wait(thread);
                 if (span) now = since_start();
@@ -61,6 +68,16 @@ struct Run final : Region {
                 span[i].end = now = since_start();
             }
         }
+        if (mine.size >= 0) note(mine, mine_step, thread);
+    }
+
+    void note(const Fault& found, size_t step, int thread) {
+        const std::lock_guard<std::mutex> guard(lock);
+        if (fault.size >= 0 && (step > fault_step || (step == fault_step && thread > fault_thread)))
+            return;
+        fault = found;
+        fault_step = step;
+        fault_thread = thread;
     }
 
     void look(Clock::time_point& polled, Barrier& barrier) {
@@ -126,6 +143,7 @@ bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll,
     const bool alone =
         std::all_of(r.steps, r.steps + r.count, [](const Step& s) { return s.serial; });
     run_region(r, alone ? 1 : threads_);
+    if (r.fault.size >= 0) throw IndexFault{r.fault, first + r.fault_step};
     return !r.stopped.load(std::memory_order_relaxed);
 }
 

@@ -40,6 +40,12 @@ struct Workspace {
     std::vector<uintptr_t> spaces;
 };
 
+// Thrown by a run in which an index of the data was beyond its axis.
+struct IndexFault {
+    Fault fault;
+    size_t step;
+};
+
 class Plan {
 public:
     explicit Plan(const Tier& tier) : tier_(tier) {}
@@ -51,7 +57,7 @@ public:
 
     // Runs steps [first, last) with the external spaces that the workspace names. Given a table of
     // spans, one per thread and step, also notes when each was done. False: stopped by `poll`; the
-    // outputs are then unspecified.
+    // outputs are then unspecified. Throws IndexFault when all is done.
     bool run(const Workspace& workspace, size_t first, size_t last, Poll poll = nullptr,
              Span* spans = nullptr) const;
 

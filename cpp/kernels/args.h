@@ -34,10 +34,17 @@ struct View {
     explicit operator bool() const { return static_cast<bool>(at); }
 };
 
-// What a kernel sees of a run: where the spaces begin, and scratch memory of its own thread.
+// An index among the run's data that is beyond its axis; size < 0: there was none.
+struct Fault {
+    int64_t index = 0, size = -1;
+};
+
+// What a kernel sees of a run: where the spaces begin, scratch memory of its own thread, and where
+// it notes an index that is beyond its axis.
 struct Context {
     const uintptr_t* spaces;
     char* scratch;
+    Fault* fault;
     template <class T = float>
     T* at(Ref r) const {
         return r ? reinterpret_cast<T*>(spaces[r.space] + static_cast<uintptr_t>(r.offset))
@@ -168,6 +175,19 @@ struct CopyArgs {
     int64_t shape[kMaxDims] = {}, x_stride[kMaxDims] = {}, y_stride[kMaxDims] = {};
 };
 
+// gather:   y[o, j, i] = x[o, index[o, j, i], i]       x[outer, axis, inner], y[outer, count, inner]
+// scatter:  y[o, index[o, j, i], i] op= x[o, j, i]     x[outer, count, inner], y[outer, axis, inner]
+// Plain tensors; indices of 4 or 8 bytes, their strides in elements (inner 0: whole rows), an index
+// below zero counts from the end. gather: elements of 1, 2, 4 or 8 bytes. scatter: floats, in the
+// order of j; op is first (replaces), add, mul, min or max.
+struct IndexedArgs {
+    Ref x, indices, y;
+    int64_t outer = 0, count = 0, inner = 0, axis = 0;
+    int64_t index_outer = 0, index_row = 0, index_inner = 0;
+    int32_t index_bytes = 8, element = 4;
+    Binary op = Binary::first;
+};
+
 // plain[n, c, d, h, w] <-> blocked.
 struct ReorderArgs {
     Ref plain;
@@ -270,6 +290,8 @@ struct PeakArgs {
       blocks, out_d, out_h, out_w, mode, epilogue)                                                \
     X(ElementwiseArgs, a, b, y, op, dims, shape, a_stride, b_stride, y_stride, epilogue)          \
     X(CopyArgs, x, y, dims, element, shape, x_stride, y_stride)                                   \
+    X(IndexedArgs, x, indices, y, outer, count, inner, axis, index_outer, index_row, index_inner, \
+      index_bytes, element, op)                                                                   \
     X(ReorderArgs, plain, blocked, image, channel, n, c, d, h, w, to_blocked)                     \
     X(BorderArgs, y, n, blocks, d, h, w, border_d, border_h, border_w)                            \
     X(ResizeArgs, x, y, index_d, index_h, index_w, weight_d, weight_h, weight_w, taps_d, taps_h,  \

@@ -33,5 +33,9 @@ class UnsupportedOperator(CnnrtError):
     """The model needs operators, or attributes of operators, that cnnrt does not run."""
 
 
+class IndexOutOfRange(CnnrtError, IndexError):
+    """An index among a run's inputs is beyond the axis that it selects from."""
+
+
 class ImageError(CnnrtError):
     """A file or an array cannot be read as an image."""

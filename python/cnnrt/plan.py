@@ -12,7 +12,7 @@ import numpy as np
 from . import _core, ops
 from .arena import assign_offsets, peak_live
 from .cost import machine
-from .errors import CnnrtError, ShapeError
+from .errors import CnnrtError, IndexOutOfRange, ShapeError
 from .graph import Array, Graph, TensorType
 from .limits import check_memory, memory_limit
 from .lowering import Lowering, ReferenceStep
@@ -122,9 +122,16 @@ class Plan:
         return segments
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Outputs of the graph, in order; inputs are contiguous and of the planned types."""
+        """Outputs of the graph, in order; inputs are contiguous and of the planned types.
+
+        Raises:
+            IndexOutOfRange: an index among the inputs is beyond the axis that it selects from.
+        """
         if self._whole:
-            return self.core.run(inputs)
+            try:
+                return self.core.run(inputs)
+            except IndexError as error:
+                raise self._located(error) from None
         return self._run_segments(inputs)[0]
 
     def trace(self, inputs: Sequence[Array]) -> Array:
@@ -156,7 +163,10 @@ class Plan:
                 spans[0, step] = start, time.perf_counter_ns() - began
                 step += 1
                 continue
-            table = self.core.run_steps(workspace, arrays, *segment, timed=timed)
+            try:
+                table = self.core.run_steps(workspace, arrays, *segment, timed=timed)
+            except IndexError as error:
+                raise self._located(error) from None
             if timed:
                 spans[:, step : step + table.shape[1]] = np.where(table < 0, -1, table + start)
                 step += table.shape[1]
@@ -167,6 +177,12 @@ class Plan:
         shapes = tuple(t.shape for t in self.externals[: len(self.graph.inputs)])
         core = self.core
         return PlanMemory(shapes, self._live, core.arena_bytes, core.scratch_bytes, core.workspaces)
+
+    def _located(self, error: IndexError) -> IndexOutOfRange:
+        """The core's error about an index, which names a step, with the name of the node."""
+        step, index, size = error.args
+        node = [s for s in self.steps if isinstance(s, Step)][step].node
+        return IndexOutOfRange(f"node {node!r}: index {index} is beyond an axis of {size} elements")
 
     def describe(self) -> list[StepInfo]:
         """The steps in order."""
@@ -199,6 +215,8 @@ def _run_reference(step: ReferenceStep, arrays: list[Array]) -> None:
         results = ops.op(step.node).reference(step.node, *inputs)
     except CnnrtError:
         raise
+    except IndexError as error:
+        raise IndexOutOfRange(f"{at}: {error}") from error
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise ShapeError(f"{at} cannot be evaluated: {error}") from error
     for target, value in zip(step.outputs, results, strict=True):

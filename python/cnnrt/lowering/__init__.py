@@ -39,17 +39,21 @@ LowerFunction = Callable[[Node, "Lowering"], bool]
 BorderFunction = Callable[[Node, "Lowering"], Mapping[str, Border]]
 
 LOWERINGS: dict[str, LowerFunction] = {}
+ANY_TYPE: set[str] = set()
+"""Operators that are lowered for every dtype: they move elements without looking at them."""
 BORDERS: dict[str, BorderFunction] = {}
 
 
-def lowers(*ops: str) -> Callable[[LowerFunction], LowerFunction]:
-    """Registers a function as the lowering of these operators."""
+def lowers(*ops: str, any_type: bool = False) -> Callable[[LowerFunction], LowerFunction]:
+    """Registers a function as the lowering of these operators, for float32 or for any dtype."""
 
     def enter(function: LowerFunction) -> LowerFunction:
         for name in ops:
             if name in LOWERINGS:
                 raise GraphError(f"operator {name!r} has two lowerings")
             LOWERINGS[name] = function
+        if any_type:
+            ANY_TYPE.update(ops)
         return function
 
     return enter
@@ -162,12 +166,12 @@ class Lowering:
                 self.copy(got, wanted)
 
     def _plannable(self, node: Node) -> bool:
-        """Whether all tensors that the node makes and reads at run time are float32, and what it
-        reads is not empty, which kernels do not expect."""
+        """Whether all tensors that the node makes and reads at run time are float32, where its
+        kernels want that, and what it reads is not empty, which kernels do not expect."""
         made = [self.type(name) for name in node.outputs if name]
         read = [self.type(n) for n in node.inputs if n and n not in self.graph.constants]
         floats = all(type_.dtype == np.float32 for type_ in (*made, *read))
-        return floats and all(t.size for t in read)
+        return (floats or node.op in ANY_TYPE) and all(t.size for t in read)
 
     def _external(self, type_: TensorType) -> Plain:
         buffer = Buffer(dtype_bytes(type_), external=len(self.externals))

@@ -16,7 +16,7 @@ MAX_DIMS = 8
 """Axes of a strided kernel (kMaxDims in cpp/kernels/args.h)."""
 
 
-@lowers("reshape", "flatten", "squeeze", "unsqueeze")
+@lowers("reshape", "flatten", "squeeze", "unsqueeze", any_type=True)
 def lower_reshape(node: Node, to: Lowering) -> bool:
     name, shape = node.inputs[0], to.type(node.outputs[0]).shape
     x = to.strided(name)
@@ -28,7 +28,7 @@ def lower_reshape(node: Node, to: Lowering) -> bool:
     return True
 
 
-@lowers("identity", "dropout")
+@lowers("identity", "dropout", any_type=True)
 def lower_identity(node: Node, to: Lowering) -> bool:
     if len(list(filter(None, node.outputs))) != 1:
         return False
@@ -41,7 +41,7 @@ def lower_identity(node: Node, to: Lowering) -> bool:
     return True
 
 
-@lowers("transpose")
+@lowers("transpose", any_type=True)
 def lower_transpose(node: Node, to: Lowering) -> bool:
     type_ = to.type(node.inputs[0])
     if type_.rank > MAX_DIMS:
@@ -67,7 +67,7 @@ def _to_channels_last(node: Node, to: Lowering) -> None:
     )
 
 
-@lowers("expand")
+@lowers("expand", any_type=True)
 def lower_expand(node: Node, to: Lowering) -> bool:
     x, type_ = to.strided(node.inputs[0]), to.type(node.outputs[0])
     if type_.rank > MAX_DIMS:
@@ -76,7 +76,7 @@ def lower_expand(node: Node, to: Lowering) -> bool:
     return True
 
 
-@lowers("tile")
+@lowers("tile", any_type=True)
 def lower_tile(node: Node, to: Lowering) -> bool:
     """x is copied to the front of y; then, from the last axis on, what is there is repeated."""
     x, type_ = to.strided(node.inputs[0]), to.type(node.inputs[0])
@@ -84,20 +84,21 @@ def lower_tile(node: Node, to: Lowering) -> bool:
         return False
     y = to.new_plain(node.outputs[0])
     filled, strides = list(type_.shape), y.strides()
+    item = type_.dtype.itemsize
     if 0 in y.type.shape:
         return True
-    to.copy_strided(x.at, y.at, filled, x.strides, strides, 4, "tile")
+    to.copy_strided(x.at, y.at, filled, x.strides, strides, item, "tile")
     for axis in reversed(range(type_.rank)):
         size = filled[axis]
         times = y.type.shape[axis] // size
         if times > 1:
             to.copy_strided(
                 y.at,
-                At(y.buffer, y.offset + size * strides[axis] * 4),
+                At(y.buffer, y.offset + size * strides[axis] * item),
                 [times - 1, *filled],
                 [0, *strides],
                 [size * strides[axis], *strides],
-                4,
+                item,
                 "tile",
             )
         filled[axis] = y.type.shape[axis]
@@ -129,7 +130,7 @@ def _copy_reordered(to: Lowering, x: Strided, shape: Sequence[int], output: str,
     to.copy_strided(x.at, y.at, shape, x.strides, row_major(shape), 4, note)
 
 
-@lowers("concat")
+@lowers("concat", any_type=True)
 def lower_concat(node: Node, to: Lowering) -> bool:
     type_ = to.type(node.outputs[0])
     axis = node["axis"] % type_.rank
@@ -141,12 +142,12 @@ def lower_concat(node: Node, to: Lowering) -> bool:
         return False
     y = to.new_plain(node.outputs[0])
     strides = y.strides()
-    offset = y.offset
+    offset, item = y.offset, type_.dtype.itemsize
     for name in names:
         x, shape = to.strided(name), to.type(name).shape
         target = At(y.buffer, offset)
-        to.copy_strided(x.at, target, shape, x.strides, strides, 4, "concat")
-        offset += shape[axis] * strides[axis] * 4
+        to.copy_strided(x.at, target, shape, x.strides, strides, item, "concat")
+        offset += shape[axis] * strides[axis] * item
     return True
 
 

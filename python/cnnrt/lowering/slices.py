@@ -15,10 +15,6 @@ from .shape import MAX_DIMS
 from .strides import row_major
 from .tensors import BLOCK, At, Plain
 
-MOST_RUNS = 64
-"""Runs of consecutive indices that gather copies one by one; more are left to the reference."""
-
-
 def integers(node: Node, to: Lowering, index: int) -> list[int] | None:
     """A constant input as integers; None if it is absent."""
     value = to.constant(node.inputs[index]) if len(node.inputs) > index else None
@@ -30,7 +26,8 @@ def _cut(to: Lowering, x: str, y: str, starts: Sequence[int], steps: Sequence[in
     view = to.strided(x)
     offset = sum(i * s for i, s in zip(starts, view.strides, strict=True))
     strides = [i * s for i, s in zip(steps, view.strides, strict=True)]
-    to.alias_strided(y, Strided(view.at._replace(offset=view.at.offset + offset * 4), strides))
+    item = to.type(x).dtype.itemsize
+    to.alias_strided(y, Strided(view.at._replace(offset=view.at.offset + offset * item), strides))
 
 
 def _cut_blocks(to: Lowering, x: str, y: str, first: int) -> bool:
@@ -43,18 +40,18 @@ def _cut_blocks(to: Lowering, x: str, y: str, first: int) -> bool:
     return True
 
 
-def _is_constant(name: str, to: Lowering) -> bool:
+def is_constant(name: str, to: Lowering) -> bool:
     """Whether a tensor is a constant or a view of one, whose memory has no parts."""
     if to.constant(name) is not None:
         return True
     return not to.is_blocked(name) and to.strided(name).at.buffer.memory is not None
 
 
-@lowers("split")
+@lowers("split", any_type=True)
 def lower_split(node: Node, to: Lowering) -> bool:
     x = node.inputs[0]
     type_ = to.type(x)
-    if _is_constant(x, to):
+    if is_constant(x, to):
         return False
     axis = node["axis"] % type_.rank
     op = OPS["split"]
@@ -69,11 +66,11 @@ def lower_split(node: Node, to: Lowering) -> bool:
     return True
 
 
-@lowers("slice")
+@lowers("slice", any_type=True)
 def lower_slice(node: Node, to: Lowering) -> bool:
     x = node.inputs[0]
     shape = to.type(x).shape
-    if _is_constant(x, to) or any(name and to.constant(name) is None for name in node.inputs[1:]):
+    if is_constant(x, to) or any(name and to.constant(name) is None for name in node.inputs[1:]):
         return False
     op = OPS["slice"]
     assert isinstance(op, Slice)
@@ -94,67 +91,14 @@ def lower_slice(node: Node, to: Lowering) -> bool:
     return True
 
 
-@lowers("gather")
-def lower_gather(node: Node, to: Lowering) -> bool:
-    x, y = node.inputs[0], node.outputs[0]
-    type_, value = to.type(x), to.constant(node.inputs[1])
-    if value is None or value.size == 0 or 0 in type_.shape or _is_constant(x, to):
-        return False
-    axis = node["axis"] % type_.rank
-    indices = [int(i) % type_.shape[axis] for i in value.reshape(-1)]
-    runs = _runs(indices)
-    if value.ndim <= 1 and len(runs) == 1:
-        (run,) = runs
-        view = to.strided(x)
-        strides = list(view.strides)
-        at = view.at._replace(offset=view.at.offset + run.start * strides[axis] * 4)
-        strides[axis : axis + 1] = [run.step * strides[axis]] * value.ndim
-        to.alias_strided(y, Strided(at, strides))
-        return True
-    if len(runs) > MOST_RUNS or type_.rank > MAX_DIMS:
-        return False
-    view = to.strided(x)
-    target = to.new_plain(y)
-    flat = (*type_.shape[:axis], len(indices), *type_.shape[axis + 1 :])
-    strides = list(row_major(flat))
-    done = 0
-    for run in runs:
-        source = view.at._replace(offset=view.at.offset + run.start * view.strides[axis] * 4)
-        to.copy_strided(
-            source,
-            At(target.buffer, target.offset + done * strides[axis] * 4),
-            (*flat[:axis], len(run), *flat[axis + 1 :]),
-            [s * run.step if i == axis else s for i, s in enumerate(view.strides)],
-            strides,
-            4,
-            "gather",
-        )
-        done += len(run)
-    return True
-
-
-def _runs(indices: Sequence[int]) -> list[range]:
-    """The indices as the fewest arithmetic progressions that a walk through them finds."""
-    runs: list[range] = []
-    i = 0
-    while i < len(indices):
-        step = indices[i + 1] - indices[i] if i + 1 < len(indices) else 1
-        stop = i + 1
-        while stop < len(indices) and step and indices[stop] - indices[stop - 1] == step:
-            stop += 1
-        runs.append(range(indices[i], indices[i] + (stop - i) * (step or 1), step or 1))
-        i = stop
-    return runs
-
-
-@lowers("pad")
+@lowers("pad", any_type=True)
 def lower_pad(node: Node, to: Lowering) -> bool:
     """The borders are copies: of a constant, or axis by axis of what is already in place."""
     x, shape = node.inputs[0], to.type(node.inputs[0]).shape
     named = [name for name in node.inputs[1:] if name]
     if any(to.constant(name) is None for name in named) or len(shape) > MAX_DIMS:
         return False
-    if _is_constant(x, to):
+    if is_constant(x, to):
         return False
     op = OPS["pad"]
     assert isinstance(op, Pad)
@@ -165,18 +109,18 @@ def lower_pad(node: Node, to: Lowering) -> bool:
         if mode != "constant" and max(b, e) > (n - 1 if mode == "reflect" else n):
             return False
     y = to.new_plain(node.outputs[0])
-    strides = y.strides()
+    strides, item = y.strides(), y.type.dtype.itemsize
     if mode == "constant" and core != list(y.type.shape):
         given = to.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
-        fill = _core.Memory(np.full(1, 0 if given is None else given.reshape(()), np.float32))
-        to.copy_strided(fill, y.at, (y.type.size,), (0,), (1,), 4, "pad")
+        fill = _core.Memory(np.full(1, 0 if given is None else given.reshape(()), y.type.dtype))
+        to.copy_strided(fill, y.at, (y.type.size,), (0,), (1,), item, "pad")
     if 0 in core:
         return True
     skipped = sum(max(-b, 0) * s for (b, _), s in zip(borders, view.strides, strict=True))
     inside = sum(max(b, 0) * s for (b, _), s in zip(borders, strides, strict=True))
-    source = view.at._replace(offset=view.at.offset + skipped * 4)
+    source = view.at._replace(offset=view.at.offset + skipped * item)
     to.copy_strided(
-        source, At(y.buffer, y.offset + inside * 4), core, view.strides, strides, 4, "pad"
+        source, At(y.buffer, y.offset + inside * item), core, view.strides, strides, item, "pad"
     )
     if mode != "constant":
         _mirror(to, y, core, borders, mode)
@@ -187,7 +131,7 @@ def _mirror(
     to: Lowering, y: Plain, core: Sequence[int], borders: Sequence[tuple[int, int]], mode: str
 ) -> None:
     """Fills the borders of y from its middle, one axis after the other."""
-    strides = y.strides()
+    strides, item = y.strides(), y.type.dtype.itemsize
     start = [max(b, 0) for b, _ in borders]
     extent = list(core)
     for axis, (before, after) in enumerate(borders):
@@ -209,12 +153,12 @@ def _mirror(
             shape = [width if a == axis else m for a, m in enumerate(extent)]
             x_strides = [step * s if a == axis else t for a, t in enumerate(strides)]
             to.copy_strided(
-                At(y.buffer, y.offset + (base + from_ * s) * 4),
-                At(y.buffer, y.offset + (base + place * s) * 4),
+                At(y.buffer, y.offset + (base + from_ * s) * item),
+                At(y.buffer, y.offset + (base + place * s) * item),
                 shape,
                 x_strides,
                 strides,
-                4,
+                item,
                 f"pad, {mode}",
             )
         start[axis] = 0

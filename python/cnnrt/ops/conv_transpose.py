@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import REQUIRED, Op, register, shape_error
 from .common import Inputs, at_least, integers, operands
 from .elementwise import activated
 from .shape import numbers
@@ -163,3 +163,42 @@ class Col2Im(Op):
                 x.reshape(x.shape[0], x.shape[1] // math.prod(w.kernel), *w.kernel, *w.out), lands
             ),
         )
+
+
+@register
+class Interleave(Op):
+    """Pixels of one channel from several: (N, group * phases * M, *q) -> (N, group * M, *out).
+
+    The phases r of a pixel, one per combination of 0 <= r < stride on every axis, in row-major
+    order, become the pixels q * stride + r; those within `pads` are cropped. What a
+    transposed convolution is once its taps have been sorted by phase.
+    """
+
+    name = "interleave"
+    attributes = {"group": 1, "strides": REQUIRED, "pads": REQUIRED}
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        (x,) = operands(node, inputs, 1, 1)
+        strides, rank = node["strides"], x.rank - 2
+        phases = math.prod(strides)
+        pads = node["pads"]
+        if len(strides) != rank or len(pads) != 2 * rank or min(strides) < 1 or min(pads) < 0:
+            raise shape_error(node, inputs, f"needs {rank} strides and {2 * rank} pads")
+        if node["group"] < 1 or x.shape[1] % (phases * node["group"]):
+            raise shape_error(node, inputs, f"{phases} phases in {node['group']} groups")
+        axes = zip(x.shape[2:], strides, pads[:rank], pads[rank:], strict=True)
+        out = [q * s - b - e for q, s, b, e in axes]
+        if min(out) < 0:
+            raise shape_error(node, inputs, f"an output of {out}")
+        return [TensorType((x.shape[0], x.shape[1] // phases, *out), x.type.dtype)]
+
+    def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        strides, group, rank = node["strides"], node["group"], x.ndim - 2
+        n, c, *q = x.shape
+        y = x.reshape(n, group, *strides, c // (group * math.prod(strides)), *q)
+        pairs = [a for i in range(rank) for a in (3 + rank + i, 2 + i)]
+        y = y.transpose(0, 1, 2 + rank, *pairs)
+        full = [a * b for a, b in zip(q, strides, strict=True)]
+        y = y.reshape(n, -1, *full)
+        kept = zip(node["pads"][:rank], node["pads"][rank:], full, strict=True)
+        return (np.ascontiguousarray(y[(..., *(slice(b, f - e) for b, e, f in kept))]),)

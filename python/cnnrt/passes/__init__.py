@@ -22,10 +22,12 @@ from .infer import infer, inputs_of_value, problems
 from .linearise import linearise
 from .narrow import narrow
 from .rewrite import rewrite
+from .split_transposed import split_transposed
 
 ONCE: list[Callable[[Graph], None]] = [
     eliminate,  # what does nothing at inference, and what nobody reads
     fold_norm,  # batch normalisation into the convolution or layer before it
+    split_transposed,  # transposed convolutions into ordinary ones
     linearise,  # gemm and matmul by a constant into linear
     channels_first,  # what is done channels last between two transposes
     eliminate,

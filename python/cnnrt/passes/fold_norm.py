@@ -11,8 +11,8 @@ import numpy as np
 from ..graph import Array, Graph, Node
 from ..lazy import lazy
 
-CHANNEL_AXIS = {"conv": 0, "linear": 0}
-"""Where the output channels lie in the weight, for the operators that can take it."""
+TAKES_NORM = {"conv", "conv_transpose", "linear"}
+"""The operators that can take a factor and a shift for each output channel."""
 
 
 def fold_norm(graph: Graph) -> None:
@@ -27,7 +27,7 @@ def fold_norm(graph: Graph) -> None:
         statistics = [graph.constants.get(name) for name in node.inputs[1:5]]
         if (
             conv is None
-            or conv.op not in CHANNEL_AXIS
+            or conv.op not in TAKES_NORM
             or conv.inputs[1] not in graph.constants
             or graph.constants[conv.inputs[1]].dtype != np.float32
             or any(name and name not in graph.constants for name in conv.inputs[2:])
@@ -70,8 +70,9 @@ def _fold(graph: Graph, conv: Node, norm: Node, statistics: list[Array]) -> None
     # Named after the tensor that is made: two nodes may share a name, and a weight.
     made, epsilon = norm.outputs[0], norm["epsilon"]
     new_weight, new_bias = f"{conv.inputs[1]}*{made}", f"{made}.shift"
+    group = conv["group"] if conv.op == "conv_transpose" else 0
     graph.constants[new_weight] = lazy(
-        weight.shape, np.float32, _scaled, weight, epsilon, *statistics
+        weight.shape, np.float32, _scaled, weight, group, epsilon, *statistics
     )
     graph.constants[new_bias] = lazy(
         statistics[0].shape, np.float32, _shifted, epsilon, *statistics, *biases
@@ -79,9 +80,15 @@ def _fold(graph: Graph, conv: Node, norm: Node, statistics: list[Array]) -> None
     conv.inputs[1:3] = [new_weight, new_bias]
 
 
-def _scaled(weight: Array, epsilon: float, *statistics: Array) -> Array:
+def _scaled(weight: Array, group: int, epsilon: float, *statistics: Array) -> Array:
+    """The weight of a convolution or layer, or, where `group` is not 0, of a transposed one."""
     factor, _ = scale_and_shift(list(statistics), epsilon)
-    return scaled_channels(weight, factor)
+    if not group:
+        return scaled_channels(weight, factor)
+    # (C, M / group, *kernel): the channels of an input channel's group on axis 1
+    c, m, *kernel = weight.shape
+    spread = np.repeat(factor.reshape(group, m), c // group, axis=0)
+    return (weight * spread.reshape(c, m, *[1] * len(kernel))).astype(np.float32)
 
 
 def _shifted(epsilon: float, *values: Array) -> Array:

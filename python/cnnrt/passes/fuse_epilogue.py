@@ -80,15 +80,18 @@ class _Fusion:
         # Only kernels, which are for float32, carry an activation whatever the operator.
         if activation is None or self.graph.types[node.outputs[0]].dtype != np.float32:
             return None
-        producer = self._sole_producer(node.inputs[0])
+        producer = moved = self._sole_producer(node.inputs[0])
+        if producer is not None and producer.op == "interleave":  # moves elements, all of them
+            producer = self._sole_producer(producer.inputs[0])
         if (
             producer is None
+            or moved is None
             or producer.op not in TAKES_ACTIVATION
             or producer.attributes.get("activation") is not None
         ):
             return None
         producer.attributes["activation"] = activation
-        return self._take(producer, node)
+        return self._take(moved, node)
 
     def _as_activation(self, node: Node) -> Activation | None:
         if node.op == "clip":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -234,9 +234,84 @@ def _live_taps(
     return (live[0], live[-1] + 1) if live else (0, 1)
 
 
+def _einsum(node: Node, c: _Context) -> bool:
+    """A product of two tensors, every letter of which is kept or in both, is a matmul.
+
+    Letters are sorted into those of both tensors and the result (the batch), those summed over,
+    and those of one tensor; each sort becomes one axis.
+    """
+    terms, arrow, result = node["equation"].replace(" ", "").partition("->")
+    names = terms.split(",")
+    if not arrow or len(names) != 2 or "." in terms + result:
+        return False
+    left, right = names
+    every = set(left) | set(right)
+    if any(len(set(t)) != len(t) for t in (left, right, result)) or not set(result) <= every:
+        return False
+    shapes = [c.graph.types[name].shape for name in node.inputs]
+    sizes: dict[str, int] = {}
+    for term, shape in zip((left, right), shapes, strict=True):
+        for letter, size in zip(term, shape, strict=True):
+            if sizes.setdefault(letter, size) != size:  # one of them broadcasts
+                return False
+    batch = [i for i in result if i in left and i in right]
+    summed = [i for i in left if i in right and i not in result]
+    rows = [i for i in left if i not in right]
+    columns = [i for i in right if i not in left]
+    if not set(rows + columns) <= set(result):
+        return False
+    dtype = c.graph.types[node.outputs[0]].dtype
+    nodes: list[Node] = []
+
+    def add(op: str, x: str, name: str, letters: Sequence[int], **attributes: object) -> str:
+        to = f"{node.outputs[0]}.{name}"
+        inputs = [x]
+        if op == "reshape":
+            shape = c.new_constant(node, f"{name}.shape", np.array(letters, np.int64))
+            inputs.append(shape)
+        new = Node(op, f"{node.name}.{name}", inputs, [to], dict(attributes))
+        ops.complete(new)
+        c.graph.types[to] = TensorType(tuple(letters), dtype)
+        nodes.append(new)
+        return to
+
+    def operand(i: int, *groups: list[str]) -> str:
+        """An input with the axes (batch, group, group), each group of letters as one axis."""
+        term, name, order = names[i], node.inputs[i], [*batch, *groups[0], *groups[1]]
+        if order != list(term):
+            perm = [term.index(letter) for letter in order]
+            name = add("transpose", name, f"{i}.t", [sizes[a] for a in order], perm=perm)
+        if all(len(group) == 1 for group in groups):
+            return name
+        shape = [sizes[a] for a in batch] + [math.prod(sizes[a] for a in g) for g in groups]
+        return add("reshape", name, f"{i}.r", shape)
+
+    a, b = operand(0, rows, summed), operand(1, summed, columns)
+    order = [*batch, *rows, *columns]
+    product = Node("matmul", node.name, [a, b], list(node.outputs))
+    ops.complete(product)
+    whole = len(rows) == len(columns) == 1
+    if whole and order == list(result):
+        c.replaced[id(node)] = [*nodes, product]
+        return True
+    shape = [sizes[i] for i in batch] + [math.prod(sizes[i] for i in g) for g in (rows, columns)]
+    made = product.outputs[0] = f"{node.outputs[0]}.product"
+    c.graph.types[made] = TensorType(tuple(shape), dtype)
+    nodes.append(product)
+    if not whole:
+        made = add("reshape", made, "split", [sizes[i] for i in order])
+    if order != list(result):
+        perm = [order.index(i) for i in result]
+        add("transpose", made, "perm", [sizes[i] for i in result], perm=perm)
+    nodes[-1].outputs = list(node.outputs)
+    c.replaced[id(node)] = nodes
+    return True
+
+
 RULES: dict[str, list[Rule]] = {
     "mul": [_swish, _gelu],
     "reduce_mean": [_spatial_mean],
     "batch_normalization": [_normalise],
+    "einsum": [_einsum],
     "conv": [_pad_into_window, _crop_taps],
 }

@@ -1,0 +1,68 @@
+// y[o, j, i] = x[o, index[o, j, i], i] for elements of any size: rows are copied whole where one
+// index serves them. Where an index is beyond the axis, y is zero and the run fails.
+#include "indexed.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+constexpr int64_t kChunk = 16384;  // bytes in one task, about
+
+CNNRT_INLINE int64_t rows_per_task(const IndexedArgs& a) {
+    return larger<int64_t>(1, kChunk / larger<int64_t>(1, a.inner * a.element));
+}
+
+template <class T>
+void gather_elements(const IndexedArgs& a, const Indices& indices, const T* x, T* y, int64_t row) {
+    const int64_t o = row / a.count, j = row % a.count;
+    x += o * a.axis * a.inner;
+    y += row * a.inner;
+    for (int64_t i = 0; i < a.inner; ++i) {
+        const int64_t place = indices.at(o, j, i);
+        y[i] = place < 0 ? T{0} : x[place * a.inner + i];
+    }
+}
+
+}  // namespace
+
+void gather(const IndexedArgs& a, const Context& context, int64_t begin, int64_t end) {
+    const Indices indices(a, context);
+    const char* x = context.at<const char>(a.x);
+    char* y = context.at<char>(a.y);
+    const int64_t rows = rows_per_task(a), bytes = a.inner * a.element;
+    end = smaller(a.outer * a.count, end * rows);
+    for (int64_t row = begin * rows; row < end; ++row) {
+        if (a.index_inner == 0) {
+            const int64_t o = row / a.count, place = indices.at(o, row % a.count, 0);
+            char* to = y + row * bytes;
+            if (place < 0)
+                __builtin_memset(to, 0, static_cast<size_t>(bytes));
+            else
+                __builtin_memcpy(to, x + (o * a.axis + place) * bytes, static_cast<size_t>(bytes));
+            continue;
+        }
+        switch (a.element) {
+            case 1:
+                gather_elements(a, indices, reinterpret_cast<const uint8_t*>(x),
+                                reinterpret_cast<uint8_t*>(y), row);
+                break;
+            case 2:
+                gather_elements(a, indices, reinterpret_cast<const uint16_t*>(x),
+                                reinterpret_cast<uint16_t*>(y), row);
+                break;
+            case 4:
+                gather_elements(a, indices, reinterpret_cast<const uint32_t*>(x),
+                                reinterpret_cast<uint32_t*>(y), row);
+                break;
+            case 8:
+                gather_elements(a, indices, reinterpret_cast<const uint64_t*>(x),
+                                reinterpret_cast<uint64_t*>(y), row);
+                break;
+        }
+    }
+}
+
+int64_t gather_tasks(const IndexedArgs& a) { return ceil_div(a.outer * a.count, rows_per_task(a)); }
+
+int64_t gather_scratch(const IndexedArgs&) { return 0; }
+
+}  // namespace cnnrt::CNNRT_ISA

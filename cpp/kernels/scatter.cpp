@@ -1,0 +1,79 @@
+// y[o, index[o, j, i], i] op= x[o, j, i], in the order of j: the same sums for any number of
+// threads, as each task walks all of j for a strip of inner positions of its own. Where an index is
+// beyond the axis, nothing is written and the run fails.
+#include "indexed.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+constexpr int64_t kStrip = 16;  // inner positions of one task: a cache line
+
+struct Replace {
+    static f32x16 join(f32x16, f32x16 x) { return x; }
+};
+struct Add {
+    static f32x16 join(f32x16 y, f32x16 x) { return add(y, x); }
+};
+struct Multiply {
+    static f32x16 join(f32x16 y, f32x16 x) { return mul(y, x); }
+};
+// A NaN stays: min and max return their second operand where either is NaN.
+struct Smaller {
+    static f32x16 join(f32x16 y, f32x16 x) { return select(is_nan(x), x, min(x, y)); }
+};
+struct Larger {
+    static f32x16 join(f32x16 y, f32x16 x) { return select(is_nan(x), x, max(x, y)); }
+};
+
+template <class Rule>
+CNNRT_INLINE void join_into(float* y, const float* x, int n) {
+    store_partial(y, n, Rule::join(load_partial(y, n), load_partial(x, n)));
+}
+
+template <class Rule>
+void scatter_strips(const IndexedArgs& a, const Context& context, int64_t begin, int64_t end) {
+    const Indices indices(a, context);
+    const float* x = context.at<const float>(a.x);
+    float* y = context.at(a.y);
+    const int64_t strips = ceil_div(a.inner, kStrip);
+    for (int64_t task = begin; task < end; ++task) {
+        const int64_t o = task / strips, first = task % strips * kStrip;
+        const int64_t n = smaller(kStrip, a.inner - first);
+        for (int64_t j = 0; j < a.count; ++j) {
+            const float* from = x + (o * a.count + j) * a.inner + first;
+            float* to = y + o * a.axis * a.inner + first;
+            if (a.index_inner == 0) {
+                const int64_t place = indices.at(o, j, 0);
+                if (place >= 0) join_into<Rule>(to + place * a.inner, from, static_cast<int>(n));
+                continue;
+            }
+            for (int64_t i = 0; i < n; ++i) {
+                const int64_t place = indices.at(o, j, first + i);
+                if (place >= 0) join_into<Rule>(to + place * a.inner + i, from + i, 1);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+void scatter(const IndexedArgs& a, const Context& context, int64_t begin, int64_t end) {
+    switch (a.op) {
+        case Binary::add:
+            return scatter_strips<Add>(a, context, begin, end);
+        case Binary::mul:
+            return scatter_strips<Multiply>(a, context, begin, end);
+        case Binary::min:
+            return scatter_strips<Smaller>(a, context, begin, end);
+        case Binary::max:
+            return scatter_strips<Larger>(a, context, begin, end);
+        default:
+            return scatter_strips<Replace>(a, context, begin, end);
+    }
+}
+
+int64_t scatter_tasks(const IndexedArgs& a) { return a.outer * ceil_div(a.inner, kStrip); }
+
+int64_t scatter_scratch(const IndexedArgs&) { return 0; }
+
+}  // namespace cnnrt::CNNRT_ISA

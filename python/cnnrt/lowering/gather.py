@@ -1,0 +1,190 @@
+"""Operators that read or write at indices: views of runs of constant ones, else kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..graph import Node
+from . import Lowering, Strided, lowers
+from .shape import MAX_DIMS
+from .slices import is_constant
+from .strides import row_major
+from .tensors import At
+
+MOST_RUNS = 64
+"""Runs of consecutive constant indices that gather copies one by one; more go to the kernel."""
+
+INDEX_TYPES = (np.dtype(np.int32), np.dtype(np.int64))
+
+REDUCTIONS = {"none": "first", "add": "add", "mul": "mul", "min": "min", "max": "max"}
+"""The operation of the kernel for each reduction of a scatter."""
+
+
+@lowers("gather", any_type=True)
+def lower_gather(node: Node, to: Lowering) -> bool:
+    axis = node["axis"] % to.type(node.inputs[0]).rank
+    rank = to.type(node.inputs[1]).rank
+    return _gather_runs(node, to) or _gather(node, to, axis, (0, rank))
+
+
+@lowers("gather_nd", any_type=True)
+def lower_gather_nd(node: Node, to: Lowering) -> bool:
+    """Tuples of one index: a gather along the axis after the batch axes."""
+    batch, indices = node["batch_dims"], to.type(node.inputs[1])
+    return indices.shape[-1] == 1 and _gather(node, to, batch, (batch, indices.rank - 1))
+
+
+@lowers("gather_elements", any_type=True)
+def lower_gather_elements(node: Node, to: Lowering) -> bool:
+    axis = _common_axis(node, to)
+    return axis is not None and _gather(node, to, axis, (axis, axis + 1))
+
+
+@lowers("scatter_nd", any_type=True)
+def lower_scatter_nd(node: Node, to: Lowering) -> bool:
+    """Tuples of one index: whole rows are updated."""
+    indices = to.type(node.inputs[1])
+    return indices.shape[-1] == 1 and _scatter(node, to, 0, (0, indices.rank - 1))
+
+
+@lowers("scatter_elements", any_type=True)
+def lower_scatter_elements(node: Node, to: Lowering) -> bool:
+    axis = _common_axis(node, to)
+    return axis is not None and _scatter(node, to, axis, (axis, axis + 1))
+
+
+def _common_axis(node: Node, to: Lowering) -> int | None:
+    """The axis of a gather or scatter of elements, if the indices span x on all of the others."""
+    shape, indices = (to.type(name).shape for name in node.inputs[:2])
+    axis = int(node["axis"]) % len(shape)
+    alike = all(n == i for a, (n, i) in enumerate(zip(shape, indices, strict=True)) if a != axis)
+    return axis if alike else None
+
+
+def _indexed(node: Node, to: Lowering, axis: int, rows: tuple[int, int]) -> dict[str, Any] | None:
+    """The fields about x[outer, axis, inner] and the indices[outer, count, inner].
+
+    Of the axes of the indices those in the range `rows` count; those before lie outside, those
+    after inside. None: no kernel reads such indices.
+    """
+    shape, (name, type_) = to.type(node.inputs[0]).shape, (node.inputs[1], to.type(node.inputs[1]))
+    if type_.dtype not in INDEX_TYPES or 0 in shape or 0 in type_.shape:
+        return None
+    first, last = rows
+    groups = (slice(0, first), slice(first, last), slice(last, None))
+    view = to.strided(name)
+    strides = [_merged(type_.shape[g], view.strides[g]) for g in groups]
+    if None in strides:
+        plain = to.plain(name)
+        view = Strided(plain.at, plain.strides())
+        strides = [_merged(type_.shape[g], view.strides[g]) for g in groups]
+    outer, row, inner = strides
+    return {
+        "indices": view.at,
+        "outer": math.prod(shape[:axis]),
+        "axis": shape[axis],
+        "inner": math.prod(shape[axis + 1 :]),
+        "count": math.prod(type_.shape[first:last]),
+        "index_outer": outer,
+        "index_row": row,
+        "index_inner": inner,
+        "index_bytes": type_.dtype.itemsize,
+    }
+
+
+def _merged(shape: Sequence[int], strides: Sequence[int]) -> int | None:
+    """The stride of some axes walked as one; None if no single one does."""
+    axes = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    if any(outer != n * inner for (_, outer), (n, inner) in pairwise(axes)):
+        return None
+    return axes[-1][1] if axes else 0
+
+
+def _gather(node: Node, to: Lowering, axis: int, rows: tuple[int, int]) -> bool:
+    """The step y[o, j, i] = x[o, index[o, j, i], i]."""
+    fields = _indexed(node, to, axis, rows)
+    if fields is None:
+        return False
+    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+    item = y.type.dtype.itemsize
+    work = y.type.size * item / 10
+    to.step("gather", x=x.at, y=y.at, element=item, note="gather", work=work, **fields)
+    return True
+
+
+def _scatter(node: Node, to: Lowering, axis: int, rows: tuple[int, int]) -> bool:
+    """A copy of x, then the step y[o, index[o, j, i], i] op= updates[o, j, i]."""
+    x_name, _, updates_name = node.inputs
+    if to.type(x_name).dtype != np.float32:
+        return False
+    fields = _indexed(node, to, axis, rows)
+    if fields is None:
+        return False
+    updates, y_name = to.plain(updates_name), node.outputs[0]
+    if to.may_overwrite(x_name, y_name) and x_name != updates_name:
+        y = to.plain(x_name)
+        to.alias(y_name, y)
+    else:
+        x, y = to.plain(x_name), to.new_plain(y_name)
+        to.copy(x, y)
+    op, size = REDUCTIONS[node["reduction"]], updates.type.size
+    to.step("scatter", x=updates.at, y=y.at, op=op, note=f"scatter, {op}", work=size * 1.0, **fields)
+    return True
+
+
+def _gather_runs(node: Node, to: Lowering) -> bool:
+    """Constant indices as views or copies of what they read one after the other."""
+    x, y = node.inputs[0], node.outputs[0]
+    type_, value = to.type(x), to.constant(node.inputs[1])
+    if value is None or value.size == 0 or 0 in type_.shape or is_constant(x, to):
+        return False
+    axis, item = node["axis"] % type_.rank, type_.dtype.itemsize
+    indices = [int(i) % type_.shape[axis] for i in value.reshape(-1)]
+    runs = _runs(indices)
+    if value.ndim <= 1 and len(runs) == 1:
+        (run,) = runs
+        view = to.strided(x)
+        strides = list(view.strides)
+        at = view.at._replace(offset=view.at.offset + run.start * strides[axis] * item)
+        strides[axis : axis + 1] = [run.step * strides[axis]] * value.ndim
+        to.alias_strided(y, Strided(at, strides))
+        return True
+    if len(runs) > MOST_RUNS or type_.rank > MAX_DIMS:
+        return False
+    view = to.strided(x)
+    target = to.new_plain(y)
+    flat = (*type_.shape[:axis], len(indices), *type_.shape[axis + 1 :])
+    strides = list(row_major(flat))
+    done = 0
+    for run in runs:
+        source = view.at._replace(offset=view.at.offset + run.start * view.strides[axis] * item)
+        to.copy_strided(
+            source,
+            At(target.buffer, target.offset + done * strides[axis] * item),
+            (*flat[:axis], len(run), *flat[axis + 1 :]),
+            [s * run.step if i == axis else s for i, s in enumerate(view.strides)],
+            strides,
+            item,
+            "gather",
+        )
+        done += len(run)
+    return True
+
+
+def _runs(indices: Sequence[int]) -> list[range]:
+    """The indices as the fewest arithmetic progressions that a walk through them finds."""
+    runs: list[range] = []
+    i = 0
+    while i < len(indices):
+        step = indices[i + 1] - indices[i] if i + 1 < len(indices) else 1
+        stop = i + 1
+        while stop < len(indices) and step and indices[stop] - indices[stop - 1] == step:
+            stop += 1
+        runs.append(range(indices[i], indices[i] + (stop - i) * (step or 1), step or 1))
+        i = stop
+    return runs

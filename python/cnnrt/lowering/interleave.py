@@ -1,0 +1,72 @@
+"""The pixels of the phases of a transposed convolution, put between each other."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from ..graph import Node
+from . import Lowering, Strided, lowers
+from .conv import three
+from .strides import row_major
+from .tensors import BLOCK, At
+
+
+@lowers("interleave")
+def lower_interleave(node: Node, to: Lowering) -> bool:
+    """A strided copy for each phase: of whole blocks if the channels of a phase fill them."""
+    x_name, y_name = node.inputs[0], node.outputs[0]
+    x_type, type_ = to.type(x_name), to.type(y_name)
+    if x_type.rank > 5 or 0 in x_type.shape or 0 in type_.shape:
+        return False
+    phases, group = math.prod(node["strides"]), node["group"]
+    m = type_.shape[1] // group
+    q, out = three(x_type.shape[2:], 1), three(type_.shape[2:], 1)
+    strides, begin = (
+        three(tuple(node["strides"]), 1),
+        three(tuple(node["pads"][: x_type.rank - 2]), 0),
+    )
+    blocked = to.is_blocked(x_name) and m % BLOCK == 0
+    if blocked:
+        # Over n, block, d, h, w, lane; a phase is as many blocks further as it has channels.
+        x, y = Strided.of_blocked(to.blocked(x_name)), Strided.of_blocked(to.new_blocked(y_name))
+        lead, tail = (x_type.shape[0], group, m // BLOCK), (BLOCK,)
+        x_lead = (x.strides[0], phases * m // BLOCK * x.strides[1], x.strides[1])
+        y_lead = (y.strides[0], m // BLOCK * y.strides[1], y.strides[1])
+        x_space, y_space = x.strides[2:5], y.strides[2:5]
+        x_phase = m // BLOCK * x.strides[1]
+    else:
+        lead, tail = (x_type.shape[0], group, m), ()
+        x, y = (Strided(p.at, ()) for p in (to.plain(x_name), to.new_plain(y_name)))
+        x_space, y_space = row_major(q), row_major(out)
+        x_phase, y_channel = m * math.prod(q), math.prod(out)
+        x_lead = (x_type.shape[1] * math.prod(q), phases * x_phase, math.prod(q))
+        y_lead = (type_.shape[1] * y_channel, m * y_channel, y_channel)
+    lane = (1,) * len(tail)
+    for number, phase in enumerate(itertools.product(*map(range, strides))):
+        axes = [_reach(*a) for a in zip(q, out, strides, begin, phase, strict=True)]
+        if any(count <= 0 for _, _, count in axes):
+            continue
+        x_at = number * x_phase + sum(a * s for (a, _, _), s in zip(axes, x_space, strict=True))
+        y_at = sum(a * s for (_, a, _), s in zip(axes, y_space, strict=True))
+        to.copy_strided(
+            _moved(x.at, x_at),
+            _moved(y.at, y_at),
+            (*lead, *(count for _, _, count in axes), *tail),
+            (*x_lead, *x_space, *lane),
+            (*y_lead, *(s * t for s, t in zip(y_space, strides, strict=True)), *lane),
+            4,
+            "interleave, whole blocks" if blocked else "interleave",
+        )
+    return True
+
+
+def _reach(q: int, out: int, stride: int, begin: int, phase: int) -> tuple[int, int, int]:
+    """Of one axis: the first q of a phase that is not cropped, its output, and how many follow."""
+    first = max(0, -(-(begin - phase) // stride))
+    last = min(q - 1, (out - 1 + begin - phase) // stride)
+    return first, first * stride + phase - begin, last - first + 1
+
+
+def _moved(at: At, floats: int) -> At:
+    return at._replace(offset=at.offset + 4 * floats)
