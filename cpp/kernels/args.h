@@ -188,6 +188,15 @@ struct IndexedArgs {
     Binary op = Binary::first;
 };
 
+// y = condition ? a : b over up to kMaxDims axes, y contiguous; conditions of one byte, elements of
+// 1, 2, 4 or 8; strides count elements, 0: broadcast.
+struct WhereArgs {
+    Ref condition, a, b, y;
+    int32_t dims = 0, element = 4;
+    int64_t shape[kMaxDims] = {}, condition_stride[kMaxDims] = {}, a_stride[kMaxDims] = {},
+            b_stride[kMaxDims] = {};
+};
+
 // plain[n, c, d, h, w] <-> blocked.
 struct ReorderArgs {
     Ref plain;
@@ -292,6 +301,7 @@ struct PeakArgs {
     X(CopyArgs, x, y, dims, element, shape, x_stride, y_stride)                                   \
     X(IndexedArgs, x, indices, y, outer, count, inner, axis, index_outer, index_row, index_inner, \
       index_bytes, element, op)                                                                   \
+    X(WhereArgs, condition, a, b, y, dims, element, shape, condition_stride, a_stride, b_stride)  \
     X(ReorderArgs, plain, blocked, image, channel, n, c, d, h, w, to_blocked)                     \
     X(BorderArgs, y, n, blocks, d, h, w, border_d, border_h, border_w)                            \
     X(ResizeArgs, x, y, index_d, index_h, index_w, weight_d, weight_h, weight_w, taps_d, taps_h,  \

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .errors import UnsupportedOperator
 from .formats import write_model
 from .formats.onnx import read_onnx
 from .preprocessing import Preprocessing
@@ -58,7 +59,8 @@ def export(
         output_names: names for the outputs; None: those that the exporter gives.
 
     Raises:
-        UnsupportedOperator: the network needs operators that cnnrt does not have.
+        UnsupportedOperator: the network needs operators that cnnrt does not have, has shapes that
+            depend on the data, or is quantised by PyTorch.
         FormatError, ValueError: `preprocessing` is not one.
         ImportError: PyTorch or the packages that its exporter uses are missing.
         OSError: the file cannot be written.
@@ -71,7 +73,13 @@ def export(
     found_preprocessing, found_labels = _carried(module, weights)
     names = {"input_names": input_names, "output_names": output_names}
     with _evaluating(module):
-        proto = _to_onnx(module, inputs, dynamic_shapes, names)
+        try:
+            proto = _to_onnx(module, inputs, dynamic_shapes, names)
+        except RuntimeError as error:
+            reason = _unsupported(error)
+            if reason is None:
+                raise
+            raise UnsupportedOperator(f"{type(module).__name__} {reason}") from error
     graph = read_onnx(proto, name=type(module).__name__)
     return write_model(
         path,
@@ -139,6 +147,32 @@ def _to_onnx(
             stacklevel=3,
         )
         return proto
+
+
+def _unsupported(error: BaseException) -> str | None:
+    """What PyTorch's exporter says in thousands of words of networks that no ONNX file can hold."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    kinds, text = {type(c).__name__ for c in causes}, " ".join(str(c) for c in causes)
+    if kinds & DATA_DEPENDENT or "data-dependent" in text:
+        return (
+            "has shapes that depend on the values of its input, as a detection network's boxes: "
+            "PyTorch cannot export it, and cnnrt runs networks whose shapes follow from the "
+            "input's shape; export its backbone and heads, and select boxes in Python"
+        )
+    if "PackedParams" in text or "quantized" in text:
+        return (
+            "is quantised by torch.ao.quantization, whose packed int8 layers PyTorch cannot "
+            "export to ONNX; export the float network instead"
+        )
+    return None
+
+
+DATA_DEPENDENT = {"GuardOnDataDependentSymNode", "UserError", "PendingUnbackedSymbolNotFound"}
+"""The exporter's exceptions about values that become shapes."""
 
 
 def _carried(

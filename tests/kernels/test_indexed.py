@@ -123,3 +123,41 @@ def test_an_index_beyond_the_axis_names_the_node(
         model.run(made)
     indices[1] = 3
     assert np.isfinite(model.run(made)).all()
+
+
+def test_gather_nd_of_constant_tuples(isa: str, threads: int, random: Random) -> None:
+    x = random(6, 5, 2, 9)
+    tuples = np.stack([indices_of(4, 3, size=6), indices_of(4, 3, size=5, seed=1)], axis=-1)
+    graph, inputs = operator("gather_nd", x, tuples)
+    (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+    assert np.array_equal(got, x[tuples[..., 0], tuples[..., 1]])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32, np.int64, np.bool_])
+@pytest.mark.parametrize(
+    "condition, a, b",
+    [
+        ((4, 1, 7), (4, 5, 7), (1,)),
+        ((), (3, 4), (3, 4)),
+        ((5000,), (1,), (2, 1)),
+        ((2, 3), (3,), (2, 1)),
+        ((1,), (), ()),
+    ],
+)
+def test_where(
+    condition: tuple[int, ...],
+    a: tuple[int, ...],
+    b: tuple[int, ...],
+    dtype: type,
+    isa: str,
+    threads: int,
+    random: Random,
+) -> None:
+    made = {
+        "c": np.asarray(random(*condition) > 0),
+        "a": np.asarray(9 * random(*a)).astype(dtype),
+        "b": np.asarray(9 * random(*b)).astype(dtype),
+    }
+    graph = network(made, {}, ("y", "where", "c a b"))
+    (got,) = by_kernels(graph, made, isa=isa, threads=threads)
+    assert np.array_equal(got, np.where(made["c"], made["a"], made["b"]))

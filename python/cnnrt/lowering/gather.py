@@ -34,9 +34,29 @@ def lower_gather(node: Node, to: Lowering) -> bool:
 
 @lowers("gather_nd", any_type=True)
 def lower_gather_nd(node: Node, to: Lowering) -> bool:
-    """Tuples of one index: a gather along the axis after the batch axes."""
+    """Tuples of one index: a gather along the axis after the batch axes. Constant tuples of more
+    become numbers of places on their axes taken as one."""
     batch, indices = node["batch_dims"], to.type(node.inputs[1])
-    return indices.shape[-1] == 1 and _gather(node, to, batch, (batch, indices.rank - 1))
+    if indices.shape[-1] == 1:
+        return _gather(node, to, batch, (batch, indices.rank - 1))
+    value, shape = to.constant(node.inputs[1]), to.type(node.inputs[0]).shape
+    if value is None or batch or 0 in shape or value.size == 0:
+        return False
+    depth = value.shape[-1]
+    places = np.moveaxis(value, -1, 0)
+    wrapped = [np.where(p < 0, p + n, p) for p, n in zip(places, shape, strict=False)]
+    flat = np.ravel_multi_index(wrapped, shape[:depth]).astype(np.int64)
+    fields = {
+        "indices": to.constant_memory(node.inputs[1], f"places in {shape[:depth]}", flat),
+        "outer": 1,
+        "axis": math.prod(shape[:depth]),
+        "inner": math.prod(shape[depth:]),
+        "count": flat.size,
+        "index_row": 1,
+        "index_bytes": 8,
+    }
+    _gather_step(node, to, fields)
+    return True
 
 
 @lowers("gather_elements", any_type=True)
@@ -110,11 +130,15 @@ def _gather(node: Node, to: Lowering, axis: int, rows: tuple[int, int]) -> bool:
     fields = _indexed(node, to, axis, rows)
     if fields is None:
         return False
+    _gather_step(node, to, fields)
+    return True
+
+
+def _gather_step(node: Node, to: Lowering, fields: dict[str, Any]) -> None:
     x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
     item = y.type.dtype.itemsize
     work = y.type.size * item / 10
     to.step("gather", x=x.at, y=y.at, element=item, note="gather", work=work, **fields)
-    return True
 
 
 def _scatter(node: Node, to: Lowering, axis: int, rows: tuple[int, int]) -> bool:
