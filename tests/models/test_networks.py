@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch's wheel is declared for Python 3.11 only")
 
 import cnnrt  # noqa: E402
-from architectures import build, size_of  # noqa: E402
+import zoo  # noqa: E402
 from checks import THREADS, assert_deterministic  # noqa: E402
 
 NETWORKS = [

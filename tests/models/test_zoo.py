@@ -7,7 +7,6 @@ The default run has the small ones; `pytest -m zoo` all of torchvision (hours, 1
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,8 @@ torch = pytest.importorskip("torch", reason="PyTorch's wheel is declared for Pyt
 
 import cnnrt  # noqa: E402
 import zoo  # noqa: E402
-from cnnrt.errors import IndexOutOfRange, ShapeError  # noqa: E402
+from cnnrt.errors import IndexOutOfRange, ShapeError, UnsupportedOperator  # noqa: E402
+from cnnrt.model import MAX_PLANS  # noqa: E402
 
 DEFAULT_BOUND, IM2COL_BOUND = 1e-4, 2e-5
 """Of max |difference| / max |output|; im2col: no convolution by Winograd."""
@@ -71,3 +71,68 @@ def test_the_zoo_has_all_of_torchvision() -> None:
     }
     missing = {name for name in every - set(zoo.NETWORKS) if not name.startswith("raft")}
     assert not missing
+
+
+QUICK_REFUSALS = ("fasterrcnn_mobilenet_v3_large_320_fpn", "quantized_mobilenet_v2")
+
+
+def refused(names: list[str]) -> list[object]:
+    return [
+        pytest.param(name, marks=[] if name in QUICK_REFUSALS else [pytest.mark.zoo])
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("name", refused(zoo.DETECTION))
+def test_detection_networks_are_refused_in_one_sentence(name: str) -> None:
+    """Which boxes are kept depends on what is in the picture."""
+    module = zoo.models.get_model(name, weights=None, weights_backbone=None).eval()
+    with pytest.raises(UnsupportedOperator, match="shapes that depend on the values of its input"):
+        cnnrt.export(module, ([torch.rand(3, 64, 64)],), None, dynamic_shapes=())
+
+
+@pytest.mark.parametrize("name", refused(zoo.QUANTISED))
+@pytest.mark.filterwarnings("ignore")  # of PyTorch about its own deprecated quantisation
+def test_int8_modules_of_pytorch_are_refused_in_one_sentence(name: str) -> None:
+    module = zoo.models.get_model(name, weights=None, quantize=True).eval()
+    with pytest.raises(UnsupportedOperator, match="packed int8 layers"):
+        cnnrt.export(module, torch.rand(1, 3, 64, 64), None, dynamic_shapes=())
+
+
+def test_a_plan_for_every_size_and_no_more_than_the_limit(folder: Path) -> None:
+    """One export runs at any size; plans of sizes not seen for long are dropped."""
+    name = "unet"
+    module = zoo.build(name)
+    model = cnnrt.load(zoo.exported(name, module, 0, folder), threads=1)
+    sizes = [(b, h, w) for b in (1, 2) for h in (8, 16, 40) for w in (8, 24, 32)]
+    assert len(sizes) > MAX_PLANS
+    for b, h, w in sizes:
+        x = torch.rand(b, 3, h, w)
+        with torch.no_grad():
+            want = module(x).numpy()
+        got = model(x.numpy())
+        assert np.abs(got - want).max() <= DEFAULT_BOUND * np.abs(want).max(), (b, h, w)
+    assert len(model._plans) == MAX_PLANS
+
+
+@pytest.mark.parametrize("name", ["unet", "wavenet", "small_deeplab", "small_resnet", "gcn_edges"])
+def test_arithmetic_on_shapes_folds_away(name: str, folder: Path) -> None:
+    """What computes a size at run time in the file is a constant in every plan."""
+    model = cnnrt.load(zoo.exported(name, None, 0, folder), threads=1)
+    for size in (0, 1):
+        x = zoo.named_inputs(model, zoo.NETWORKS[name].inputs(size, 3))
+        operators = {node.op for node in model.plan_for(list(x.values())).graph.nodes}
+        assert not operators & {"shape", "size", "range", "constant_of_shape", "cast"}, operators
+
+
+def test_a_size_that_the_network_cannot_take_names_the_node(folder: Path) -> None:
+    model = cnnrt.load(zoo.exported("unet", None, 0, folder), threads=1)
+    with pytest.raises(ShapeError, match="concat|cat"):
+        model(np.zeros((1, 3, 30, 30), np.float32))
+
+
+def test_a_word_beyond_the_embedding_is_an_error(folder: Path) -> None:
+    model = cnnrt.load(zoo.exported("textcnn", None, 0, folder))
+    tokens = np.full((1, 40), 1000)
+    with pytest.raises(IndexOutOfRange, match="index 1000 is beyond an axis of 1000"):
+        model(tokens)
