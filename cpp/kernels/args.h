@@ -175,11 +175,11 @@ struct CopyArgs {
     int64_t shape[kMaxDims] = {}, x_stride[kMaxDims] = {}, y_stride[kMaxDims] = {};
 };
 
-// gather:   y[o, j, i] = x[o, index[o, j, i], i]       x[outer, axis, inner], y[outer, count, inner]
-// scatter:  y[o, index[o, j, i], i] op= x[o, j, i]     x[outer, count, inner], y[outer, axis, inner]
-// Plain tensors; indices of 4 or 8 bytes, their strides in elements (inner 0: whole rows), an index
-// below zero counts from the end. gather: elements of 1, 2, 4 or 8 bytes. scatter: floats, in the
-// order of j; op is first (replaces), add, mul, min or max.
+// gather:   y[o, j, i] = x[o, index[o, j, i], i]       x[outer, axis, inner], y[outer, count,
+// inner] scatter:  y[o, index[o, j, i], i] op= x[o, j, i]     x[outer, count, inner], y[outer,
+// axis, inner] Plain tensors; indices of 4 or 8 bytes, their strides in elements (inner 0: whole
+// rows), an index below zero counts from the end. gather: elements of 1, 2, 4 or 8 bytes. scatter:
+// floats, in the order of j; op is first (replaces), add, mul, min or max.
 struct IndexedArgs {
     Ref x, indices, y;
     int64_t outer = 0, count = 0, inner = 0, axis = 0;

@@ -64,7 +64,9 @@ def test_scatter(reduction: str, inner: int, isa: str, threads: int, random: Ran
     if reduction == "none":
         indices = np.random.default_rng(1).permutation(9)[:7, None]
         updates = updates[:7]
-    graph, inputs = operator("scatter_nd", x, indices, updates, computed=[1, 2], reduction=reduction)
+    graph, inputs = operator(
+        "scatter_nd", x, indices, updates, computed=[1, 2], reduction=reduction
+    )
     (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
     assert_close(got, by_reference(graph, inputs)[0], 1e-6, reduction)
     assert np.array_equal(x, inputs["x0"])
@@ -79,9 +81,7 @@ def test_scatter_elements(
     shape = [4 if a == axis else n for a, n in enumerate(x.shape)]
     indices = indices_of(*shape, size=x.shape[axis])
     if reduction == "none":  # where two write to one place, either may be last
-        order = np.random.default_rng(2).permuted(
-            np.indices(x.shape)[axis], axis=axis
-        )
+        order = np.random.default_rng(2).permuted(np.indices(x.shape)[axis], axis=axis)
         shape[axis] = 3
         indices = np.take(order, range(3), axis=axis)
     updates = random(*shape)
@@ -117,7 +117,9 @@ def test_an_index_beyond_the_axis_names_the_node(
     made = {"x": x, "i": indices, "u": random(3, 8000)}
     inputs = "x i" if op == "gather" else "x i u"
     made = {name: made[name] for name in inputs.split()}
-    graph = network(made, {}, ("a", "relu", "x"), ("y", op, inputs), ("z", "abs", "y"), outputs=["z"])
+    graph = network(
+        made, {}, ("a", "relu", "x"), ("y", op, inputs), ("z", "abs", "y"), outputs=["z"]
+    )
     model = Model(graph, threads=threads, isa=isa)
     with pytest.raises(IndexOutOfRange, match=rf"'y'.* {bad} .* 5 elements"):
         model.run(made)

@@ -32,12 +32,10 @@ def network(
 ) -> tuple[str, Path, np.ndarray, np.ndarray]:
     """Name, model.bin, an input of two images and PyTorch's output for it."""
     name = str(request.param)
-    module = build(name)
+    module = zoo.build(name)
     path = tmp_path_factory.mktemp(name) / "model.bin"
-    x = torch.from_numpy(
-        np.random.default_rng(1).standard_normal((2, *size_of(name)), dtype=np.float32)
-    )
-    cnnrt.export(module, x[:1], path)
+    zoo.export(name, module, 0, path)
+    (x,) = zoo.NETWORKS[name].inputs(0, 2)
     with torch.no_grad():
         return name, path, x.numpy(), module(x).numpy()
 
@@ -79,7 +77,7 @@ def test_no_operator_runs_by_its_reference(
 
 
 def test_inner_tensors_have_the_names_of_pytorch_modules(tmp_path: Path) -> None:
-    module = build("resnet18")
+    module = zoo.build("resnet18")
     x = torch.randn(1, 3, 64, 64)
     cnnrt.export(module, x, tmp_path / "model.bin")
     model = cnnrt.load(tmp_path / "model.bin")

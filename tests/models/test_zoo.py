@@ -34,10 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("zoo")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def two_threads() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def pytorch_threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Two for the large networks; for small ones the second would only spin."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(2 if request.node.get_closest_marker("zoo") else 1)
     yield
     torch.set_num_threads(before)
 

@@ -46,6 +46,8 @@ class Network:
     shift: float = 0.0
     """Mean of the norms' biases. Deep networks without residual branches amplify rounding errors
     less where most of their ReLUs are open."""
+    pretrained: bool = False
+    """Whether it is built with weights of its own."""
     quick: bool = False
     """Whether the default test run has it."""
 
@@ -66,9 +68,7 @@ def pictures(*shapes: tuple[int, ...]) -> Callable[[int, int], tuple[Tensor, ...
             field = torch.ones(shape[0], *[1] * (len(shape) - 1))
             for axis, n in enumerate(shape[1:], 1):
                 f, phase = torch.rand(2, shape[0], generator=g)
-                wave = torch.cos(
-                    2 * math.pi * (f[:, None] * torch.arange(n) / n + phase[:, None])
-                )
+                wave = torch.cos(2 * math.pi * (f[:, None] * torch.arange(n) / n + phase[:, None]))
                 field = field * wave.reshape(
                     shape[0], *[n if a == axis else 1 for a in range(1, len(shape))]
                 )
@@ -128,16 +128,44 @@ def _own() -> list[Network]:
     """What is not torchvision's."""
     from lenet5 import LeNet5
 
-    def net(name: str, family: str, build: Any, inputs: Any, free: Any = None, sizes: int = 2) -> Network:
+    def efficientnet_lite0() -> nn.Module:
+        from efficientnet_lite0 import efficientnet_lite0 as pretrained
+
+        module: nn.Module = pretrained()
+        return module
+
+    def net(
+        name: str, family: str, build: Any, inputs: Any, free: Any = None, sizes: int = 2
+    ) -> Network:
         return Network(name, family, build, inputs, sizes, free, quick=True)
 
     two = FREE[2]
     return [
         net("lenet5", "course", LeNet5, pictures((1, 28, 28)), sizes=1),
+        Network(
+            "efficientnet_lite0",
+            "course",
+            efficientnet_lite0,
+            pictures((3, 224, 224)),
+            1,
+            pretrained=True,
+        ),
         net("course_rgb", "course", own.course_rgb, pictures((3, 32, 32)), sizes=1),
         net("course_digits", "course", own.course_digits, pictures((1, 28, 28)), sizes=1),
-        net("unet", "segmentation", lambda: own.UNet(2, 3, 2, (16, 32, 64, 128)), pictures((3, 64, 64), (3, 48, 80)), two),
-        net("unet3d", "segmentation", lambda: own.UNet(3, 1, 3, (16, 32, 64)), pictures((1, 16, 16, 16), (1, 8, 24, 20)), FREE[3]),
+        net(
+            "unet",
+            "segmentation",
+            lambda: own.UNet(2, 3, 2, (16, 32, 64, 128)),
+            pictures((3, 64, 64), (3, 48, 80)),
+            two,
+        ),
+        net(
+            "unet3d",
+            "segmentation",
+            lambda: own.UNet(3, 1, 3, (16, 32, 64)),
+            pictures((1, 16, 16, 16), (1, 8, 24, 20)),
+            FREE[3],
+        ),
         net("wavenet", "1d", own.WaveNet, pictures((1, 600), (1, 433)), FREE[1]),
         net("textcnn", "1d", own.TextCNN, _tokens, ({0: "batch", 1: "length"},)),
         net("m5", "1d", own.M5, pictures((1, 8000), (1, 11025)), FREE[1]),
@@ -148,7 +176,7 @@ def _own() -> list[Network]:
         net("espcn", "image", own.espcn, pictures((1, 32, 32), (1, 21, 40)), two),
         net("dcgan", "image", own.dcgan_generator, pictures((100, 1, 1)), sizes=1),
         net("autoencoder", "image", own.autoencoder, pictures((1, 28, 28), (1, 44, 36)), two),
-    ]  # fmt: skip
+    ]
 
 
 def _small() -> list[Network]:
@@ -210,21 +238,108 @@ def _small() -> list[Network]:
         net("resnext", lambda: res(4, 16), a, b),
         net("densenet", lambda: densenet.DenseNet(12, (2, 2, 2), 24, num_classes=10), a, b),
         net("squeezenet", lambda: models.squeezenet1_1(weights=None, num_classes=10), a, b),
-        net("shufflenet", lambda: models.ShuffleNetV2([2, 2, 2], [24, 48, 96, 192, 256], num_classes=10), a, b),
-        net("efficientnet", lambda: efficientnet.EfficientNet([mbconv(1, 3, 1, 16, 16, 1), mbconv(6, 3, 2, 16, 24, 2), efficientnet.FusedMBConvConfig(4, 3, 2, 24, 32, 1), mbconv(6, 5, 2, 32, 40, 2)], 0.0, num_classes=10), a, b),
-        net("mobilenet", lambda: models.mobilenet_v3_small(weights=None, width_mult=0.5, num_classes=10), a, b),
-        net("regnet", lambda: regnet.RegNet(regnet.BlockParams.from_init_params(4, 24, 24.48, 2.54, 16, se_ratio=0.25), num_classes=10), a, b),
-        net("convnext", lambda: convnext.ConvNeXt([convnext.CNBlockConfig(32, 64, 1), convnext.CNBlockConfig(64, 96, 1), convnext.CNBlockConfig(96, None, 1)], num_classes=10), a, b),
-        net("vit", lambda: vision_transformer.VisionTransformer(32, 8, 2, 2, 64, 128, num_classes=10), (3, 32, 32), free=False),
-        net("swin", lambda: swin_transformer.SwinTransformer([4, 4], 32, [2, 2], [2, 4], [4, 4], num_classes=10), (3, 64, 64), (3, 40, 72), free=False),
-        net("swin_v2", lambda: swin_transformer.SwinTransformer([4, 4], 32, [2, 2], [2, 4], [4, 4], num_classes=10, block=swin_transformer.SwinTransformerBlockV2, downsample_layer=swin_transformer.PatchMergingV2), (3, 40, 72), free=False),
-        net("maxvit", lambda: maxvit.MaxVit((32, 32), 16, 4, [16, 32], [1, 1], 8, 0.0, num_classes=10), (3, 32, 32), free=False),
+        net(
+            "shufflenet",
+            lambda: models.ShuffleNetV2([2, 2, 2], [24, 48, 96, 192, 256], num_classes=10),
+            a,
+            b,
+        ),
+        net(
+            "efficientnet",
+            lambda: efficientnet.EfficientNet(
+                [
+                    mbconv(1, 3, 1, 16, 16, 1),
+                    mbconv(6, 3, 2, 16, 24, 2),
+                    efficientnet.FusedMBConvConfig(4, 3, 2, 24, 32, 1),
+                    mbconv(6, 5, 2, 32, 40, 2),
+                ],
+                0.0,
+                num_classes=10,
+            ),
+            a,
+            b,
+        ),
+        net(
+            "mobilenet",
+            lambda: models.mobilenet_v3_small(weights=None, width_mult=0.5, num_classes=10),
+            a,
+            b,
+        ),
+        net(
+            "regnet",
+            lambda: regnet.RegNet(
+                regnet.BlockParams.from_init_params(4, 24, 24.48, 2.54, 16, se_ratio=0.25),
+                num_classes=10,
+            ),
+            a,
+            b,
+        ),
+        net(
+            "convnext",
+            lambda: convnext.ConvNeXt(
+                [
+                    convnext.CNBlockConfig(32, 64, 1),
+                    convnext.CNBlockConfig(64, 96, 1),
+                    convnext.CNBlockConfig(96, None, 1),
+                ],
+                num_classes=10,
+            ),
+            a,
+            b,
+        ),
+        net(
+            "vit",
+            lambda: vision_transformer.VisionTransformer(32, 8, 2, 2, 64, 128, num_classes=10),
+            (3, 32, 32),
+            free=False,
+        ),
+        net(
+            "swin",
+            lambda: swin_transformer.SwinTransformer(
+                [4, 4], 32, [2, 2], [2, 4], [4, 4], num_classes=10
+            ),
+            (3, 64, 64),
+            free=False,
+        ),
+        net(
+            "swin_v2",
+            lambda: swin_transformer.SwinTransformer(
+                [4, 4],
+                32,
+                [2, 2],
+                [2, 4],
+                [4, 4],
+                num_classes=10,
+                block=swin_transformer.SwinTransformerBlockV2,
+                downsample_layer=swin_transformer.PatchMergingV2,
+            ),
+            (3, 40, 72),
+            free=False,
+        ),
+        net(
+            "maxvit",
+            lambda: maxvit.MaxVit((32, 32), 16, 4, [16, 32], [1, 1], 8, 0.0, num_classes=10),
+            (3, 32, 32),
+            free=False,
+        ),
         net("lraspp", lambda: Output(lraspp.LRASPP(Pyramid(), 24, 48, 5, 32)), a, b),
-        net("deeplab", lambda: Output(deeplabv3.DeepLabV3(Pyramid(), deeplabv3.DeepLabHead(48, 5))), a, b),
+        net(
+            "deeplab",
+            lambda: Output(deeplabv3.DeepLabV3(Pyramid(), deeplabv3.DeepLabHead(48, 5))),
+            a,
+            b,
+        ),
         net("r3d", lambda: video(block, video_resnet.Conv3DSimple), *clip),
         net("r2plus1d", lambda: video(block, video_resnet.Conv2Plus1D), *clip),
-        net("swin3d", lambda: video_swin.SwinTransformer3d([2, 4, 4], 32, [2, 2], [2, 4], [4, 4, 4], num_classes=10), (3, 6, 40, 48), free=False),
-    ]  # fmt: skip
+        net(
+            "swin3d",
+            lambda: video_swin.SwinTransformer3d(
+                [2, 4, 4], 32, [2, 2], [2, 4], [4, 4, 4], num_classes=10
+            ),
+            (3, 6, 40, 48),
+            free=False,
+        ),
+    ]
 
 
 class Pyramid(nn.Module):
@@ -321,7 +436,7 @@ CLASSIFICATION_SIZES = {"inception_v3": ((3, 299, 299), (3, 192, 224))}
 VIDEO_SIZES = {
     "mvit_v1_b": ((3, 16, 224, 224),),
     "mvit_v2_s": ((3, 16, 224, 224),),
-    "s3d": ((3, 16, 224, 224), (3, 16, 192, 224)),
+    "s3d": ((3, 16, 224, 224), (3, 24, 224, 256)),
 }
 
 INCEPTIONS = ("googlenet", "inception_v3", "s3d")
@@ -336,6 +451,8 @@ def build(name: str) -> nn.Module:
     """A network in evaluation mode, with seeded weights."""
     network = NETWORKS[name]
     torch.manual_seed(zlib.crc32(name.encode()))
+    if network.pretrained:
+        return network.build().eval()
     return randomise(network.build(), network.inputs(0, CALIBRATION), network.shift)
 
 

@@ -157,7 +157,9 @@ def _scatter(node: Node, to: Lowering, axis: int, rows: tuple[int, int]) -> bool
         x, y = to.plain(x_name), to.new_plain(y_name)
         to.copy(x, y)
     op, size = REDUCTIONS[node["reduction"]], updates.type.size
-    to.step("scatter", x=updates.at, y=y.at, op=op, note=f"scatter, {op}", work=size * 1.0, **fields)
+    to.step(
+        "scatter", x=updates.at, y=y.at, op=op, note=f"scatter, {op}", work=size * 1.0, **fields
+    )
     return True
 
 

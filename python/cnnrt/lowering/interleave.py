@@ -30,13 +30,13 @@ def lower_interleave(node: Node, to: Lowering) -> bool:
     if blocked:
         # Over n, block, d, h, w, lane; a phase is as many blocks further as it has channels.
         x, y = Strided.of_blocked(to.blocked(x_name)), Strided.of_blocked(to.new_blocked(y_name))
-        lead, tail = (x_type.shape[0], group, m // BLOCK), (BLOCK,)
+        lead, tail = (x_type.shape[0], group, m // BLOCK), [BLOCK]
         x_lead = (x.strides[0], phases * m // BLOCK * x.strides[1], x.strides[1])
         y_lead = (y.strides[0], m // BLOCK * y.strides[1], y.strides[1])
         x_space, y_space = x.strides[2:5], y.strides[2:5]
         x_phase = m // BLOCK * x.strides[1]
     else:
-        lead, tail = (x_type.shape[0], group, m), ()
+        lead, tail = (x_type.shape[0], group, m), []
         x, y = (Strided(p.at, ()) for p in (to.plain(x_name), to.new_plain(y_name)))
         x_space, y_space = row_major(q), row_major(out)
         x_phase, y_channel = m * math.prod(q), math.prod(out)

@@ -12,8 +12,8 @@ from ..ops import OPS
 from ..ops.slices import Pad, Slice, Split
 from . import Lowering, Strided, lowers
 from .shape import MAX_DIMS
-from .strides import row_major
 from .tensors import BLOCK, At, Plain
+
 
 def integers(node: Node, to: Lowering, index: int) -> list[int] | None:
     """A constant input as integers; None if it is absent."""

@@ -294,9 +294,9 @@ def _einsum(node: Node, c: _Context) -> bool:
     if whole and order == list(result):
         c.replaced[id(node)] = [*nodes, product]
         return True
-    shape = [sizes[i] for i in batch] + [math.prod(sizes[i] for i in g) for g in (rows, columns)]
+    joined = [math.prod(sizes[i] for i in group) for group in (rows, columns)]
     made = product.outputs[0] = f"{node.outputs[0]}.product"
-    c.graph.types[made] = TensorType(tuple(shape), dtype)
+    c.graph.types[made] = TensorType((*(sizes[i] for i in batch), *joined), dtype)
     nodes.append(product)
     if not whole:
         made = add("reshape", made, "split", [sizes[i] for i in order])

@@ -31,7 +31,7 @@ def split_transposed(graph: Graph) -> None:
 def _replace(node: Node, graph: Graph) -> list[Node]:
     weight = graph.constants.get(node.inputs[1])
     bias_name = node.inputs[2] if len(node.inputs) > 2 else ""
-    if weight is None or (bias_name and bias_name not in graph.constants):
+    if weight is None or 0 in weight.shape or (bias_name and bias_name not in graph.constants):
         return [node]
     group, rank = node["group"], weight.ndim - 2
     valid = node["auto_pad"] == "NOTSET" or (node["auto_pad"] == "VALID" and node["pads"] is None)
@@ -108,16 +108,16 @@ def _by_phase(
     c, m, *kernel = weight.shape
     grouped = weight.reshape(group, c // group, m, *kernel).swapaxes(1, 2)
     if not dense:
-        flipped = grouped[(..., *[slice(None, None, -1)] * len(kernel))]
+        flipped = np.flip(grouped, axis=tuple(range(3, grouped.ndim)))
         return np.ascontiguousarray(flipped.reshape(group * m, c // group, *kernel))
-    taps = [
-        (k - 1) * d // s + 1 for k, d, s in zip(kernel, dilations, strides, strict=True)
-    ]
+    taps = [(k - 1) * d // s + 1 for k, d, s in zip(kernel, dilations, strides, strict=True)]
     phases = list(itertools.product(*map(range, strides)))
     result = np.zeros((group, len(phases), m, c // group, *taps), weight.dtype)
     for place in np.ndindex(*kernel):
         far = [k * d for k, d in zip(place, dilations, strict=True)]
         phase = phases.index(tuple(f % s for f, s in zip(far, strides, strict=True)))
-        at = tuple(n - 1 - f // s for n, f, s in zip(taps, far, strides, strict=True))
-        result[(slice(None), phase, slice(None), slice(None), *at)] = grouped[(..., *place)]
+        at = (slice(None), phase, slice(None), slice(None)) + tuple(
+            n - 1 - f // s for n, f, s in zip(taps, far, strides, strict=True)
+        )
+        result[at] = grouped[(slice(None),) * 3 + place]
     return result.reshape(-1, c // group, *taps)
