@@ -6,6 +6,7 @@ the network, not its size.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -71,7 +72,7 @@ class UNet(nn.Module):
 
         self.pool = pool(2)
         ins = [c, *widths]
-        self.down = nn.ModuleList(double(i, m) for i, m in zip(ins[:-1], ins[1:], strict=True))
+        self.down = nn.ModuleList(double(i, m) for i, m in itertools.pairwise(ins))
         pairs = list(zip(widths[::-1][:-1], widths[::-1][1:], strict=True))
         self.up = nn.ModuleList(up(i, m, 2, stride=2) for i, m in pairs)
         self.join = nn.ModuleList(double(i, m) for i, m in pairs)
