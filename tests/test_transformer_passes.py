@@ -260,3 +260,45 @@ def test_many_rows_are_not_narrowed(random: Random) -> None:
     done = specialise(prepare(graph, ["y"]), {"x": (2, 10, 24)})
     assert done.nodes[-1].op == "gather"
     same(graph, inputs)
+
+
+@pytest.mark.parametrize("order", [("m", "mask"), ("mask", "m")])
+def test_the_mask_of_shifted_windows(order: tuple[str, str], random: Random) -> None:
+    """Swin: a bias for all windows, then a mask for each, added between two reshapes."""
+    q, k, v = random(8, 3, 6, 4), random(8, 3, 6, 4), random(8, 3, 6, 5)
+    made = {"q": q, "k": k, "v": v}
+    graph = network(
+        made,
+        {
+            "bias": random(1, 3, 6, 6),
+            "mask": np.where(random(1, 4, 1, 6, 6) > 0, np.float32(0), np.float32(-100)),
+            "cut": np.array([-1, 4, 3, 6, 6]),
+            "back": np.array([-1, 3, 6, 6]),
+        },
+        ("kt", "transpose", "k", {"perm": [0, 1, 3, 2]}),
+        ("s", "matmul", "q kt"),
+        ("b", "add", "s bias"),
+        ("m", "reshape", "b cut"),
+        ("n", "add", " ".join(order)),
+        ("r", "reshape", "n back"),
+        ("w", "softmax", "r"),
+        ("y", "matmul", "w v"),
+    )
+    assert operators(graph).count("attention") == 1
+    same(graph, made)
+
+
+def test_attention_in_windows_of_several_images(random: Random) -> None:
+    """MaxViT: five axes, and a bias for every head."""
+    made = {"q": random(2, 4, 3, 6, 8), "k": random(2, 4, 3, 6, 8), "v": random(2, 4, 3, 6, 5)}
+    graph = network(
+        made,
+        {"bias": random(1, 3, 6, 6), "factor": np.float32(0.3)},
+        ("u", "mul", "k factor"),
+        ("s", "einsum", "q u", {"equation": "B G H I D, B G H J D -> B G H I J"}),
+        ("n", "add", "s bias"),
+        ("w", "softmax", "n"),
+        ("y", "einsum", "w v", {"equation": "B G H I J, B G H J D -> B G H I D"}),
+    )
+    assert operators(graph).count("attention") == 1
+    same(graph, made)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .. import ops
 from ..graph import Graph, Node, TensorType
 
-RANK = 4
-"""Of (N, heads, L, D)."""
+RANKS = (4, 5)
+"""Of (N, heads, L, D), and of (N, windows, heads, L, D), whose first two axes become one."""
 
 
 def fuse_attention(graph: Graph) -> None:
@@ -29,7 +31,7 @@ class _Fusion:
     def replace(self, node: Node) -> list[Node]:
         """The nodes that stand for a matmul: attention before whose keys a transpose, or itself."""
         softmax = self._only_read(node.inputs[0], "softmax")
-        if softmax is None or softmax["axis"] not in (-1, RANK - 1):
+        if softmax is None or softmax["axis"] not in (-1, self._rank(softmax) - 1):
             return [node]
         scores, mask = softmax.inputs[0], ""
         add = self._only_read(scores, "add")
@@ -48,7 +50,12 @@ class _Fusion:
             return [node]
         return self._attention(node, query, keys, mask, scale)
 
+    def _rank(self, node: Node) -> int:
+        return self.graph.types[node.outputs[0]].rank
+
     def _attention(self, node: Node, query: str, keys: str, mask: str, scale: float) -> list[Node]:
+        if self.graph.types[query].rank == max(RANKS):
+            return self._of_windows(node, query, keys, mask, scale)
         key = f"{node.outputs[0]}.key"
         n, heads, depth, tokens = self.graph.types[keys].shape
         self.graph.types[key] = TensorType((n, heads, tokens, depth))
@@ -62,6 +69,34 @@ class _Fusion:
         )
         ops.complete(attention)
         return [transpose, attention]
+
+    def _of_windows(self, node: Node, query: str, keys: str, mask: str, scale: float) -> list[Node]:
+        """The same with the windows of every image taken as images."""
+        joined, before = [], []
+        for role, name in (("q", query), ("k", keys), ("v", node.inputs[1])):
+            n, windows, *rest = self.graph.types[name].shape
+            made, reshape = self._reshape(node, role, name, (n * windows, *rest))
+            joined.append(made)
+            before.append(reshape)
+        whole, shape = node.outputs[0], self.graph.types[node.outputs[0]].shape
+        inner = f"{whole}.windows"
+        self.graph.types[inner] = TensorType((shape[0] * shape[1], *shape[2:]))
+        product = Node("matmul", node.name, ["", joined[2]], [inner])
+        attention = self._attention(product, joined[0], joined[1], mask, scale)
+        _, after = self._reshape(node, "y", inner, shape)
+        after.outputs = [whole]
+        return [*before, *attention, after]
+
+    def _reshape(
+        self, node: Node, role: str, name: str, shape: tuple[int, ...]
+    ) -> tuple[str, Node]:
+        made, sizes = f"{node.outputs[0]}.{role}", np.array(shape, np.int64)
+        self.graph.types[made] = TensorType(shape)
+        self.graph.constants[f"{made}.shape"] = sizes
+        self.graph.types[f"{made}.shape"] = TensorType(sizes.shape, sizes.dtype)
+        reshape = Node("reshape", f"{node.name}.{role}", [name, f"{made}.shape"], [made])
+        ops.complete(reshape)
+        return made, reshape
 
     def _only_read(self, name: str, op: str) -> Node | None:
         """The node of operator `op` that makes a tensor read but once."""
@@ -86,16 +121,20 @@ class _Fusion:
         return name, 1.0
 
     def _fits(self, query: str, keys: str, values: str, mask: str) -> bool:
-        """Whether these have the four axes of attention, without broadcasting."""
+        """Whether these have the axes of attention, without broadcasting."""
         types = self.graph.types
         q, k, v = (types[name] for name in (query, keys, values))
-        if any(t.rank != RANK or t.dtype != np.float32 for t in (q, k, v)):
+        if q.rank not in RANKS or any(t.rank != q.rank or t.dtype != np.float32 for t in (q, k, v)):
             return False
-        if not q.shape[:2] == k.shape[:2] == v.shape[:2]:
+        if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
             return False
         if not mask:
             return True
-        scores = (*q.shape[:3], k.shape[3])
+        scores = (math.prod(q.shape[:-3]), *q.shape[-3:-1], k.shape[-1])
         m = types[mask]
-        broadcast = m.rank <= RANK and np.broadcast_shapes(m.shape, scores) == scores
+        broadcast = (
+            m.rank <= len(scores)
+            and (q.rank == 4 or m.rank < 4 or m.shape[0] == 1)
+            and np.broadcast_shapes(m.shape, scores) == scores
+        )
         return broadcast and m.dtype == np.float32 and m.shape[-1:] == scores[-1:]

@@ -234,6 +234,54 @@ def _live_taps(
     return (live[0], live[-1] + 1) if live else (0, 1)
 
 
+def _add_before_reshape(node: Node, c: _Context) -> bool:
+    """reshape(reshape(x) + constant) is x + constant, if x's first axis was cut in two meanwhile.
+
+    So Swin adds the mask of its shifted windows to the scores of a batch of windows.
+    """
+    add = c.made_by(node.inputs[0], "add")
+    x_type, types = c.graph.types[node.outputs[0]], c.graph.types
+    if add is None or c.readers.get(node.inputs[0]) != 1:
+        return False
+    for cut_name, mask in (add.inputs, add.inputs[::-1]):
+        cut, value = c.made_by(cut_name, "reshape"), c.graph.constants.get(mask)
+        if cut is None or value is None or c.readers.get(cut_name) != 1:
+            continue
+        (first, *rest), shape = x_type.shape or (0,), types[cut_name].shape
+        whole = types[cut.inputs[0]].shape == x_type.shape and list(shape[2:]) == rest
+        fits = len(shape) == len(rest) + 2 and value.ndim == len(shape)
+        if not (whole and fits) or first * math.prod(value.shape[2:]) > MAX_MASK:
+            continue
+        spread = np.broadcast_to(value, (*shape[:2], *value.shape[2:]))
+        moved = c.new_constant(node, "mask", spread.reshape(first, *value.shape[2:]))
+        c.become(node, "add", [cut.inputs[0], moved])
+        _join_constants(node, c)
+        return True
+    return False
+
+
+MAX_MASK = 1 << 24
+"""Elements of a mask with the batch's copies; a larger one is added as the file says."""
+
+
+def _join_constants(node: Node, c: _Context) -> bool:
+    """(x + a) + b is x + (a + b), for constants of which one has the shape of the sum."""
+    for inner_name, b in (node.inputs, node.inputs[::-1]):
+        inner = c.made_by(inner_name, "add")
+        if inner is None or b not in c.graph.constants or c.readers.get(inner_name) != 1:
+            continue
+        for x, a in (inner.inputs, inner.inputs[::-1]):
+            if a not in c.graph.constants or x in c.graph.constants:
+                continue
+            total = c.graph.constants[a] + c.graph.constants[b]
+            shape = c.graph.types[node.outputs[0]].shape
+            if c.graph.types[x].shape != shape or total.size > MAX_MASK:
+                continue
+            c.become(node, "add", [x, c.new_constant(node, "sum", total)])
+            return True
+    return False
+
+
 def _einsum(node: Node, c: _Context) -> bool:
     """A product of two tensors, every letter of which is kept or in both, is a matmul.
 
@@ -312,6 +360,8 @@ RULES: dict[str, list[Rule]] = {
     "mul": [_swish, _gelu],
     "reduce_mean": [_spatial_mean],
     "batch_normalization": [_normalise],
+    "add": [_join_constants],
+    "reshape": [_add_before_reshape],
     "einsum": [_einsum],
     "conv": [_pad_into_window, _crop_taps],
 }
