@@ -42,6 +42,8 @@ PyTorch {version}. Written by `python tests/models/scoreboard.py`.
 * **no kernel**: steps that run by an operator's NumPy reference.
 * **ms**: one image of the input given, 2 threads, the shortest of several runs on {cpu}.
 
+A network of the zoo without a row has not been measured yet; `pytest -m zoo` runs them all.
+
 Not in the table: torchvision's detection models, whose shapes depend on the data, and the int8
 networks of `torchvision.models.quantization`; both are refused with an error that says so.
 """
