@@ -88,7 +88,8 @@ def _scaled(weight: Array, group: int, epsilon: float, *statistics: Array) -> Ar
     # (C, M / group, *kernel): the channels of an input channel's group on axis 1
     c, m, *kernel = weight.shape
     spread = np.repeat(factor.reshape(group, m), c // group, axis=0)
-    return (weight * spread.reshape(c, m, *[1] * len(kernel))).astype(np.float32)
+    per_channel = spread.reshape(c, m, *[1] * len(kernel))
+    return (np.asarray(weight) * per_channel).astype(np.float32)
 
 
 def _shifted(epsilon: float, *values: Array) -> Array:

@@ -273,7 +273,7 @@ def _join_constants(node: Node, c: _Context) -> bool:
         for x, a in (inner.inputs, inner.inputs[::-1]):
             if a not in c.graph.constants or x in c.graph.constants:
                 continue
-            total = c.graph.constants[a] + c.graph.constants[b]
+            total = np.add(c.graph.constants[a], c.graph.constants[b])
             shape = c.graph.types[node.outputs[0]].shape
             if c.graph.types[x].shape != shape or total.size > MAX_MASK:
                 continue

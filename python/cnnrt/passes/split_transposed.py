@@ -46,12 +46,12 @@ def _replace(node: Node, graph: Graph) -> list[Node]:
     end = [n - p + e for n, p, e in zip(spans, pads[rank:], extra, strict=True)]
     flipped = math.prod(strides) == 1 and min(*begin, *end) >= 0
     steps = [1] * rank if not flipped else dilations
-    made = _by_phase(weight, group, strides, dilations, dense=not flipped)
+    made = _by_phase(np.asarray(weight), group, strides, dilations, dense=not flipped)
     phases = math.prod(strides)
     names = [f"{node.inputs[1]}.phases", f"{bias_name}.phases" if bias_name else ""]
     graph.constants[names[0]] = made
     if bias_name:
-        bias = graph.constants[bias_name].reshape(group, 1, -1)
+        bias = np.asarray(graph.constants[bias_name]).reshape(group, 1, -1)
         graph.constants[names[1]] = np.repeat(bias, phases, axis=1).reshape(-1)
     inputs = [node.inputs[0], *filter(None, names)]
     given = {"group": group, "activation": node["activation"], "dilations": steps}
