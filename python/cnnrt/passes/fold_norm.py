@@ -89,7 +89,8 @@ def _scaled(weight: Array, group: int, epsilon: float, *statistics: Array) -> Ar
     c, m, *kernel = weight.shape
     spread = np.repeat(factor.reshape(group, m), c // group, axis=0)
     per_channel = spread.reshape(c, m, *[1] * len(kernel))
-    return (np.asarray(weight) * per_channel).astype(np.float32)
+    result: Array = (np.asarray(weight) * per_channel).astype(np.float32)
+    return result
 
 
 def _shifted(epsilon: float, *values: Array) -> Array:
