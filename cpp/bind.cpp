@@ -35,6 +35,11 @@ constexpr Names<static_cast<size_t>(Activation::affine) + 1> kActivations = {
 constexpr Names<9> kBinaries = {"first", "add", "sub", "mul", "div", "min", "max", "pow", "prelu"};
 constexpr Names<2> kPools = {"max", "average"};
 constexpr Names<7> kReductions = {"sum", "mean", "max", "min", "l1", "l2", "sum_square"};
+constexpr Names<10> kDtypes = {"bool",  "uint8", "int8",    "uint16",  "int16",
+                               "int32", "int64", "float16", "float32", "float64"};
+constexpr Names<3> kCells = {"rnn", "gru", "lstm"};
+constexpr Names<3> kSamplings = {"nearest", "linear", "cubic"};
+constexpr Names<3> kPaddings = {"zeros", "border", "reflection"};
 constexpr Names<2> kOrders = {"rows", "channels"};
 
 template <class E, size_t N>
@@ -99,12 +104,28 @@ struct Reader {
         field.alpha = t[1].cast<float>();
         field.beta = t[2].cast<float>();
     }
+    template <size_t N>
+    static void read(const py::object& v, Epilogue (&field)[N]) {
+        const auto list = v.cast<py::list>();
+        if (list.size() != N) throw py::cast_error();
+        for (size_t i = 0; i < N; ++i) read(py::object(list[i]), field[i]);
+    }
+    static void read(const py::object& v, Cell& field) { field = named<Cell>(kCells, v, "cell"); }
     static void read(const py::object& v, Order& field) {
         field = named<Order>(kOrders, v, "order");
     }
     static void read(const py::object& v, Pool& field) { field = named<Pool>(kPools, v, "pool"); }
     static void read(const py::object& v, Reduction& field) {
         field = named<Reduction>(kReductions, v, "reduction");
+    }
+    static void read(const py::object& v, Dtype& field) {
+        field = named<Dtype>(kDtypes, v, "dtype");
+    }
+    static void read(const py::object& v, Sampling& field) {
+        field = named<Sampling>(kSamplings, v, "mode");
+    }
+    static void read(const py::object& v, Padding& field) {
+        field = named<Padding>(kPaddings, v, "padding");
     }
     static void read(const py::object& v, Binary& field) {
         field = named<Binary>(kBinaries, v, "operation");

@@ -154,6 +154,15 @@ struct PoolArgs {
     Epilogue epilogue;
 };
 
+// The same of plain [planes, d, h, w], where the channels are too few to block.
+struct PoolPlanarArgs {
+    Ref x, y;
+    Ref windows_d, windows_h, windows_w;
+    int32_t dilation_d = 1, dilation_h = 1, dilation_w = 1;
+    int32_t planes = 0, in_d = 0, in_h = 0, in_w = 0, out_d = 0, out_h = 0, out_w = 0;
+    Pool mode = Pool::max;
+};
+
 enum class Binary : int32_t { first, add, sub, mul, div, min, max, pow, prelu };
 
 // y = activation(a op b) over up to kMaxDims axes, innermost last, with broadcasting as stride 0.
@@ -175,11 +184,11 @@ struct CopyArgs {
     int64_t shape[kMaxDims] = {}, x_stride[kMaxDims] = {}, y_stride[kMaxDims] = {};
 };
 
-// gather:   y[o, j, i] = x[o, index[o, j, i], i]       x[outer, axis, inner], y[outer, count,
-// inner] scatter:  y[o, index[o, j, i], i] op= x[o, j, i]     x[outer, count, inner], y[outer,
-// axis, inner] Plain tensors; indices of 4 or 8 bytes, their strides in elements (inner 0: whole
-// rows), an index below zero counts from the end. gather: elements of 1, 2, 4 or 8 bytes. scatter:
-// floats, in the order of j; op is first (replaces), add, mul, min or max.
+// gather: y[o, j, i] = x[o, index[o, j, i], i], x[outer, axis, inner] and y[outer, count, inner].
+// scatter: y[o, index[o, j, i], i] op= x[o, j, i], x and y the other way round.
+// Plain tensors; indices of 4 or 8 bytes, their strides in elements (inner 0: whole rows), an index
+// below zero counts from the end. gather: elements of 1, 2, 4 or 8 bytes. scatter: floats, in the
+// order of j; op is first (replaces), add, mul, min or max.
 struct IndexedArgs {
     Ref x, indices, y;
     int64_t outer = 0, count = 0, inner = 0, axis = 0;
@@ -195,6 +204,28 @@ struct WhereArgs {
     int32_t dims = 0, element = 4;
     int64_t shape[kMaxDims] = {}, condition_stride[kMaxDims] = {}, a_stride[kMaxDims] = {},
             b_stride[kMaxDims] = {};
+};
+
+enum class Dtype : int32_t {
+    boolean,
+    uint8,
+    int8,
+    uint16,
+    int16,
+    int32,
+    int64,
+    float16,
+    float32,
+    float64
+};
+
+// From float32, or to it. With `scale` and `zero` (both or neither; float): quantises, or
+// dequantises. There are `scales` of them, for the rows in turn or, by_column, for the columns.
+struct ConvertArgs {
+    Ref x, y, scale, zero;
+    Dtype from = Dtype::float32, to = Dtype::float32;
+    int64_t rows = 0, columns = 0, scales = 1;
+    int32_t by_column = 0;
 };
 
 // plain[n, c, d, h, w] <-> blocked.
@@ -243,6 +274,22 @@ struct ReduceArgs {
     int64_t outer = 0, axis = 0, inner = 0;
 };
 
+// The k largest or smallest along the middle axis of plain [outer, axis, inner], and where they are
+// (int64). Either result may be absent; axis is below 2^32.
+struct TopkArgs {
+    Ref x, values, indices;
+    int64_t outer = 0, axis = 0, inner = 0, k = 0;
+    int32_t largest = 1;
+};
+
+// The place (int64) of the largest or smallest along the middle axis of plain [outer, axis, inner],
+// the first of equals or the last; axis is below 2^24.
+struct ArgExtremumArgs {
+    Ref x, y;
+    int64_t outer = 0, axis = 0, inner = 0;
+    int32_t largest = 1, last = 0;
+};
+
 // y = a b for plain y[batch, rows, columns], the batch being up to kMaxDims axes of given shape.
 // The rows of a[rows, depth] are contiguous; b[depth, columns] is so along one of its axes.
 struct MatmulArgs {
@@ -265,6 +312,25 @@ struct AttentionArgs {
     float scale = 1;
 };
 
+enum class Cell : int32_t { rnn, gru, lstm };
+
+// The steps of a recurrent layer (ONNX's RNN, GRU, LSTM). The columns of a gate are padded to whole
+// blocks. x: what the inputs and biases have in the gates, [direction][gate][columns] by time and
+// row of the batch; weight: panels [direction][gate][column block][hidden][16]; bias: of the last
+// gate of gru, [direction][columns], with reset_after; peephole: [direction][3][columns].
+// lengths: int32 per row of the batch. States lie by direction and row, y by time also.
+struct RecurrentArgs {
+    Ref x, weight, bias, peephole, lengths, h0, c0, y, h_last, c_last;
+    Cell cell = Cell::rnn;
+    int32_t reverse = 0;  // the first direction runs backward
+    int32_t reset_after = 0, input_forget = 0;
+    int64_t directions = 1, length = 0, batch = 0, hidden = 0;
+    int64_t x_time = 0, x_row = 0, y_time = 0, y_row = 0, y_direction = 0;
+    int64_t state_row = 0, state_direction = 0;
+    float clip = 0;           // of what the activations are given; 0: none
+    Epilogue activations[6];  // per direction: of the gates, the candidate, the lstm's output
+};
+
 // y = weighted sums of x along the axes d, h, w: per output position `taps` indices and weights.
 struct ResizeArgs {
     View x, y;
@@ -272,6 +338,32 @@ struct ResizeArgs {
     Ref weight_d, weight_h, weight_w;  // float
     int32_t taps_d = 0, taps_h = 0, taps_w = 0;
     int32_t n = 0, blocks = 0, in_w = 0, out_d = 0, out_h = 0, out_w = 0;
+};
+
+enum class Sampling : int32_t { nearest, linear, cubic };
+enum class Padding : int32_t { zeros, border, reflection };
+
+// y[n, ., point] = x between its pixels at grid[n, point, rank], whose -1 and 1 are the ends of an
+// axis; the innermost axis comes first.
+struct GridSampleArgs {
+    View x, y;
+    Ref grid;
+    Sampling mode = Sampling::linear;
+    Padding padding = Padding::zeros;
+    int32_t align_corners = 0, rank = 2, n = 0, blocks = 0;
+    int32_t in_d = 0, in_h = 0, in_w = 0, out_d = 0, out_h = 0, out_w = 0;
+};
+
+// y[region] = bins of the regions x1, y1, x2, y2 (times scale) of x; `images` (int64) has the image
+// of each. ratio: points along a side of a bin; 0: about one per pixel.
+struct RoiAlignArgs {
+    View x, y;
+    Ref regions, images;
+    Pool mode = Pool::average;
+    int64_t count = 0, n = 0, blocks = 0;
+    int32_t in_h = 0, in_w = 0, out_h = 0, out_w = 0;
+    int32_t ratio = 0, half_pixel = 1;
+    float scale = 1;
 };
 
 // `steps` multiply-adds of each register of a tile, by each task; y holds 16 factors, and after
@@ -297,11 +389,14 @@ struct PeakArgs {
       order, epilogue)                                                                            \
     X(PoolArgs, x, y, windows_d, windows_h, windows_w, dilation_d, dilation_h, dilation_w, n,     \
       blocks, out_d, out_h, out_w, mode, epilogue)                                                \
+    X(PoolPlanarArgs, x, y, windows_d, windows_h, windows_w, dilation_d, dilation_h, dilation_w,  \
+      planes, in_d, in_h, in_w, out_d, out_h, out_w, mode)                                        \
     X(ElementwiseArgs, a, b, y, op, dims, shape, a_stride, b_stride, y_stride, epilogue)          \
     X(CopyArgs, x, y, dims, element, shape, x_stride, y_stride)                                   \
     X(IndexedArgs, x, indices, y, outer, count, inner, axis, index_outer, index_row, index_inner, \
       index_bytes, element, op)                                                                   \
     X(WhereArgs, condition, a, b, y, dims, element, shape, condition_stride, a_stride, b_stride)  \
+    X(ConvertArgs, x, y, scale, zero, from, to, rows, columns, scales, by_column)                 \
     X(ReorderArgs, plain, blocked, image, channel, n, c, d, h, w, to_blocked)                     \
     X(BorderArgs, y, n, blocks, d, h, w, border_d, border_h, border_w)                            \
     X(ResizeArgs, x, y, index_d, index_h, index_w, weight_d, weight_h, weight_w, taps_d, taps_h,  \
@@ -310,10 +405,19 @@ struct PeakArgs {
     X(LayerNormArgs, x, y, scale, bias, axis, x_block, y_block, span, groups, dims, centred,      \
       shape, x_stride, y_stride, epsilon)                                                         \
     X(ReduceArgs, x, y, op, outer, axis, inner)                                                   \
+    X(TopkArgs, x, values, indices, outer, axis, inner, k, largest)                               \
+    X(ArgExtremumArgs, x, y, outer, axis, inner, largest, last)                                   \
     X(MatmulArgs, a, b, y, rows, depth, columns, a_row, b_row, b_column, dims, shape, a_stride,   \
       b_stride)                                                                                   \
+    X(RecurrentArgs, x, weight, bias, peephole, lengths, h0, c0, y, h_last, c_last, directions,   \
+      cell, reverse, reset_after, input_forget, length, batch, hidden, x_time, x_row, y_time,     \
+      y_row, y_direction, state_row, state_direction, clip, activations)                          \
     X(AttentionArgs, q, k, v, mask, y, n, heads, group, rows, tokens, depth, columns, q_stride,   \
       k_stride, v_stride, mask_stride, y_stride, scale)                                           \
+    X(GridSampleArgs, x, y, grid, mode, padding, rank, n, blocks, in_d, in_h, in_w, out_d, out_h, \
+      out_w, align_corners)                                                                       \
+    X(RoiAlignArgs, x, y, regions, images, mode, count, n, blocks, in_h, in_w, out_h, out_w,      \
+      ratio, half_pixel, scale)                                                                   \
     X(PeakArgs, y, steps, tasks)
 
 }  // namespace cnnrt

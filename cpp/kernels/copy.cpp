@@ -100,6 +100,8 @@ CNNRT_INLINE void copy_elements(const T* x, T* y, int64_t n, int64_t x_step, int
     } else if (y_step == 1 && x_step == 0) {
         const T value = *x;
         for (int64_t i = 0; i < n; ++i) y[i] = value;
+    } else if (y_step == 1 && x_step == 2) {  // a constant step makes vectors
+        for (int64_t i = 0; i < n; ++i) y[i] = x[i * 2];
     } else {
         for (int64_t i = 0; i < n; ++i) y[i * y_step] = x[i * x_step];
     }

@@ -1,6 +1,7 @@
 // Reduction over the middle axis of plain [outer, axis, inner].
 //
-// inner == 1: vectors along the axis, several side by side, then over their lanes. inner > 1:
+// inner == 1: vectors along the axis, several side by side, then over their lanes; of short axes 16
+// at once, whose last step then is one transposition. inner > 1:
 // strips of inner positions that L1 holds, to which row after row is joined: of a large tensor, a
 // narrow strip would read but a line of each page. The order of a sum depends on the shape alone. A
 // NaN makes the maximum and the minimum NaN, as in NumPy.
@@ -12,6 +13,7 @@ namespace {
 constexpr int64_t kChunk = 16384;  // elements read by one task, about
 constexpr int kSide = 4;           // results side by side: each waits for its last operation
 constexpr int64_t kStrip = 512;    // inner positions reduced together
+constexpr int64_t kShort = 256;    // axes that are reduced 16 at a time, if the rows are that many
 
 struct Sum {
     static f32x16 start() { return zero(); }
@@ -72,6 +74,12 @@ CNNRT_INLINE f32x16 across(f32x16 r) {
     return r;
 }
 
+// The first n lanes.
+CNNRT_INLINE mask16 first_of(int n) {
+    static constexpr float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return less(load(kLane), broadcast(static_cast<float>(n)));
+}
+
 // One row of n contiguous floats.
 template <class Rule>
 CNNRT_INLINE f32x16 reduce_row(const float* x, int64_t n) {
@@ -85,12 +93,42 @@ CNNRT_INLINE f32x16 reduce_row(const float* x, int64_t n) {
     }
     for (; i + 16 <= n; i += 16) r[0] = Rule::step(r[0], load(x + i));
     if (i < n) {
-        static constexpr float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
         const int rest = static_cast<int>(n - i);
-        const mask16 inside = less(load(kLane), broadcast(static_cast<float>(rest)));
-        r[1] = select(inside, Rule::step(r[1], load_partial(x + i, rest)), r[1]);
+        r[1] = select(first_of(rest), Rule::step(r[1], load_partial(x + i, rest)), r[1]);
     }
     return across<Rule>(Rule::join(Rule::join(r[0], r[1]), Rule::join(r[2], r[3])));
+}
+
+// y[i] = the reduction of row i of `rows`, of which there are at most 16. The order of a sum is the
+// same for any number of them: what is missing is done with the last row again.
+template <class Rule>
+void reduce_rows(const ReduceArgs& a, const float* x, float* y, int rows) {
+    const float* row[16];
+    f32x16 r[16];
+#pragma GCC unroll 16
+    for (int m = 0; m < 16; ++m) {
+        row[m] = x + smaller(m, rows - 1) * a.axis;
+        r[m] = Rule::start();
+    }
+    int64_t i = 0;
+    for (; i + 16 <= a.axis; i += 16) {
+#pragma GCC unroll 16
+        for (int m = 0; m < 16; ++m) r[m] = Rule::step(r[m], load(row[m] + i));
+    }
+    if (i < a.axis) {
+        const int rest = static_cast<int>(a.axis - i);
+        const mask16 inside = first_of(rest);
+#pragma GCC unroll 16
+        for (int m = 0; m < 16; ++m)
+            r[m] = select(inside, Rule::step(r[m], load_partial(row[m] + i, rest)), r[m]);
+    }
+    transpose(r);
+#pragma GCC unroll 4
+    for (int n = 8; n >= 1; n /= 2) {
+#pragma GCC unroll 8
+        for (int m = 0; m < n; ++m) r[m] = Rule::join(r[m], r[m + n]);
+    }
+    store_partial(y, rows, finish(a, r[0]));
 }
 
 // y[i] = the reduction of column i of `columns`, `inner` floats from row to row.
@@ -110,11 +148,17 @@ void reduce_columns(const ReduceArgs& a, const float* x, float* y, int64_t colum
     if (rest) store_partial(y + whole, rest, finish(a, load(strip + whole)));
 }
 
-// Units of work: results, or where inner > 1 strips of them.
+// Whether rows are reduced 16 at a time. The shape of a row decides, not how many there are.
+CNNRT_INLINE bool by_sixteens(const ReduceArgs& a) { return a.inner == 1 && a.axis <= kShort; }
+
+// Units of work: results, 16 of them, or where inner > 1 strips of them.
 CNNRT_INLINE int64_t per_outer(const ReduceArgs& a) { return ceil_div(a.inner, kStrip); }
-CNNRT_INLINE int64_t units(const ReduceArgs& a) { return a.outer * per_outer(a); }
+CNNRT_INLINE int64_t units(const ReduceArgs& a) {
+    return by_sixteens(a) ? ceil_div(a.outer, 16) : a.outer * per_outer(a);
+}
 CNNRT_INLINE int64_t units_per_task(const ReduceArgs& a) {
-    const int64_t size = larger<int64_t>(1, a.axis) * smaller(a.inner, kStrip);
+    const int64_t rows = by_sixteens(a) ? 16 : 1;
+    const int64_t size = larger<int64_t>(1, a.axis) * smaller(a.inner, kStrip) * rows;
     return larger<int64_t>(1, kChunk / size);
 }
 
@@ -128,6 +172,12 @@ void reduce(const ReduceArgs& args, const Context& context, int64_t begin, int64
     with_rule(args.op, [&](auto rule) {
         using Rule = decltype(rule);
         for (int64_t unit = first; unit < stop; ++unit) {
+            if (by_sixteens(args)) {
+                const int64_t row = unit * 16;
+                const int rows = static_cast<int>(smaller<int64_t>(16, args.outer - row));
+                reduce_rows<Rule>(args, x + row * args.axis, y + row, rows);
+                continue;
+            }
             const int64_t outer = unit / per_outer(args), i = unit % per_outer(args) * kStrip;
             const float* from = x + outer * args.axis * args.inner + i;
             float* to = y + outer * args.inner + i;

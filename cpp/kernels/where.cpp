@@ -1,68 +1,94 @@
-// y = condition ? a : b over up to kMaxDims axes with broadcasting as stride 0; elements of 1, 2, 4
-// or 8 bytes, conditions of one byte. y is contiguous.
+// y[i] = condition[i] ? a[i] : b[i] over up to 8 strided axes, elements of 1, 2, 4 or 8 bytes; y is
+// row-major.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kChunk = 4096;  // elements of one task, about
+constexpr int64_t kChunk = 8192;  // elements in one task, about
 
-CNNRT_INLINE int64_t run_length(const WhereArgs& a) { return a.dims ? a.shape[a.dims - 1] : 1; }
-
-CNNRT_INLINE int64_t runs(const WhereArgs& a) {
-    int64_t count = 1;
-    for (int i = 0; i + 1 < a.dims; ++i) count *= a.shape[i];
-    return count;
+// Elements `0 .. n` of a row; steps in elements. The usual steps are constants, so that the
+// compiler makes vectors of them.
+template <class T>
+void choose(const uint8_t* c, int64_t c_step, const T* a, int64_t a_step, const T* b,
+            int64_t b_step, T* __restrict y, int64_t n) {
+    const auto loop = [&](int64_t cs, int64_t as, int64_t bs) __attribute__((always_inline)) {
+        for (int64_t i = 0; i < n; ++i) {
+            // Both are read: a load under a condition would keep the loop scalar.
+            const T yes = a[i * as], no = b[i * bs];
+            y[i] = c[i * cs] ? yes : no;
+        }
+    };
+    if (c_step == 1 && a_step == 1 && b_step == 1)
+        loop(1, 1, 1);
+    else if (c_step == 1 && a_step == 1 && b_step == 0)
+        loop(1, 1, 0);
+    else if (c_step == 1 && a_step == 0 && b_step == 1)
+        loop(1, 0, 1);
+    else if (c_step == 1 && a_step == 0 && b_step == 0)
+        loop(1, 0, 0);
+    else
+        loop(c_step, a_step, b_step);
 }
 
-CNNRT_INLINE int64_t runs_per_task(const WhereArgs& a) {
-    return larger<int64_t>(1, kChunk / larger<int64_t>(1, run_length(a)));
-}
+struct Cut {
+    int64_t rows = 1, columns = 1, piece = 1, pieces = 1, per_task = 1;
+    explicit Cut(const WhereArgs& a) {
+        columns = a.shape[a.dims - 1];
+        for (int i = 0; i < a.dims - 1; ++i) rows *= a.shape[i];
+        piece = larger<int64_t>(1, smaller(columns, kChunk));
+        pieces = ceil_div(columns, piece);
+        per_task = larger<int64_t>(1, kChunk / piece);
+    }
+    int64_t units() const { return rows * pieces; }
+};
 
 template <class T>
-void choose(const WhereArgs& g, const Context& context, int64_t begin, int64_t end) {
-    const uint8_t* condition = context.at<const uint8_t>(g.condition);
-    const T *a = context.at<const T>(g.a), *b = context.at<const T>(g.b);
-    T* y = context.at<T>(g.y);
-    const int last = g.dims - 1;
-    const int64_t n = run_length(g);
-    const int64_t c_step = last < 0 ? 0 : g.condition_stride[last];
-    const int64_t a_step = last < 0 ? 0 : g.a_stride[last];
-    const int64_t b_step = last < 0 ? 0 : g.b_stride[last];
-    for (int64_t run = begin; run < end; ++run) {
-        int64_t rest = run, c0 = 0, a0 = 0, b0 = 0;
+void choose_rows(const WhereArgs& args, const Context& context, const Cut& cut, int64_t begin,
+                 int64_t end) {
+    const int last = args.dims - 1;
+    for (int64_t unit = begin; unit < end; ++unit) {
+        const int64_t row = unit / cut.pieces, column = unit % cut.pieces * cut.piece;
+        const uint8_t* c = context.at<const uint8_t>(args.condition);
+        const T *a = context.at<const T>(args.a), *b = context.at<const T>(args.b);
+        int64_t rest = row;
         for (int i = last - 1; i >= 0; --i) {
-            const int64_t k = rest % g.shape[i];
-            rest /= g.shape[i];
-            c0 += k * g.condition_stride[i];
-            a0 += k * g.a_stride[i];
-            b0 += k * g.b_stride[i];
+            const int64_t k = rest % args.shape[i];
+            rest /= args.shape[i];
+            c += k * args.condition_stride[i];
+            a += k * args.a_stride[i];
+            b += k * args.b_stride[i];
         }
-        T* to = y + run * n;
-        for (int64_t i = 0; i < n; ++i)
-            to[i] = condition[c0 + i * c_step] ? a[a0 + i * a_step] : b[b0 + i * b_step];
+        const int64_t cs = args.condition_stride[last], as = args.a_stride[last],
+                      bs = args.b_stride[last];
+        choose(c + column * cs, cs, a + column * as, as, b + column * bs, bs,
+               context.at<T>(args.y) + row * cut.columns + column,
+               smaller(cut.piece, cut.columns - column));
     }
 }
 
 }  // namespace
 
-void where(const WhereArgs& a, const Context& context, int64_t begin, int64_t end) {
-    const int64_t per_task = runs_per_task(a);
-    begin *= per_task;
-    end = smaller(runs(a), end * per_task);
-    switch (a.element) {
+void where(const WhereArgs& args, const Context& context, int64_t begin, int64_t end) {
+    const Cut cut(args);
+    begin *= cut.per_task;
+    end = smaller(cut.units(), end * cut.per_task);
+    switch (args.element) {
         case 1:
-            return choose<uint8_t>(a, context, begin, end);
+            return choose_rows<uint8_t>(args, context, cut, begin, end);
         case 2:
-            return choose<uint16_t>(a, context, begin, end);
+            return choose_rows<uint16_t>(args, context, cut, begin, end);
         case 4:
-            return choose<uint32_t>(a, context, begin, end);
+            return choose_rows<uint32_t>(args, context, cut, begin, end);
         case 8:
-            return choose<uint64_t>(a, context, begin, end);
+            return choose_rows<uint64_t>(args, context, cut, begin, end);
     }
 }
 
-int64_t where_tasks(const WhereArgs& a) { return ceil_div(runs(a), runs_per_task(a)); }
+int64_t where_tasks(const WhereArgs& args) {
+    const Cut cut(args);
+    return ceil_div(cut.units(), cut.per_task);
+}
 
 int64_t where_scratch(const WhereArgs&) { return 0; }
 

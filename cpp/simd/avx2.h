@@ -15,6 +15,12 @@ CNNRT_INLINE reg reg_load_first(const float* p, int n) {
     return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane));
 }
 CNNRT_INLINE void reg_store(float* p, reg a) { _mm256_storeu_ps(p, a); }
+CNNRT_INLINE reg reg_load_half(const uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+CNNRT_INLINE void reg_store_half(uint16_t* p, reg a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
 CNNRT_INLINE reg reg_broadcast(float x) { return _mm256_set1_ps(x); }
 template <int GROUP, int K>
 CNNRT_INLINE reg reg_spread(reg a) {

@@ -27,6 +27,13 @@ CNNRT_INLINE f32x16 load_partial(const float* p, int n) {
 CNNRT_INLINE void store_partial(float* p, int n, f32x16 a) {
     _mm512_mask_storeu_ps(p, first_lanes(n), a.v);
 }
+CNNRT_INLINE f32x16 load_half(const uint16_t* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+CNNRT_INLINE void store_half(uint16_t* p, f32x16 a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 CNNRT_INLINE f32x16 broadcast(float x) { return {_mm512_set1_ps(x)}; }
 CNNRT_INLINE f32x16 zero() { return {_mm512_setzero_ps()}; }
 template <int GROUP, int K>

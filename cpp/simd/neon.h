@@ -18,6 +18,12 @@ CNNRT_INLINE reg reg_load_first(const float* p, int n) {
     return reg{n > 0 ? p[0] : 0.0f, n > 1 ? p[1] : 0.0f, n > 2 ? p[2] : 0.0f, 0.0f};
 }
 CNNRT_INLINE void reg_store(float* p, reg a) { vst1q_f32(p, a); }
+CNNRT_INLINE reg reg_load_half(const uint16_t* p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+CNNRT_INLINE void reg_store_half(uint16_t* p, reg a) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a)));
+}
 CNNRT_INLINE reg reg_broadcast(float x) { return vdupq_n_f32(x); }
 template <int GROUP, int K>
 CNNRT_INLINE reg reg_spread(reg a) {

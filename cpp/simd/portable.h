@@ -21,6 +21,41 @@ CNNRT_INLINE reg reg_load_first(const float* p, int n) {
     return reg{n > 0 ? p[0] : 0.0f, n > 1 ? p[1] : 0.0f, n > 2 ? p[2] : 0.0f, 0.0f};
 }
 CNNRT_INLINE void reg_store(float* p, reg a) { *reinterpret_cast<unaligned_reg*>(p) = a; }
+CNNRT_INLINE float of_half(uint16_t h) {
+    const uint32_t sign = (h & 0x8000u) << 16, rest = h & 0x7fffu;
+    const bool subnormal = rest < 0x400;  // multiples of 2^-24
+    const float small = static_cast<float>(rest) * 0x1p-24f;
+    // The exponent's bias grows from 15 to 127; that of infinity and NaN becomes the largest.
+    uint32_t bits = (rest << 13) + (112u << 23);
+    if (rest >= 0x7c00) bits += 112u << 23;
+    if (rest > 0x7c00) bits |= 0x400000;  // quiet
+    if (subnormal) __builtin_memcpy(&bits, &small, 4);
+    bits |= sign;
+    float x;
+    __builtin_memcpy(&x, &bits, 4);
+    return x;
+}
+CNNRT_INLINE uint16_t to_half(float x) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &x, 4);
+    const uint32_t sign = bits >> 16 & 0x8000u, rest = bits & 0x7fffffffu;
+    if (rest > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | (rest >> 13 & 0x3ffu));
+    if (rest >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // from 65520 on
+    if (rest < 0x38800000u) {
+        // Below 2^-14: a multiple of 2^-24, rounded to even by an addition that leaves no fraction.
+        const float scaled = (x < 0 ? -x : x) * 0x1p24f + 8388608.0f;
+        return static_cast<uint16_t>(sign | static_cast<uint32_t>(scaled - 8388608.0f));
+    }
+    const uint32_t rounded = rest + 0xfffu + (rest >> 13 & 1u);
+    return static_cast<uint16_t>(sign | (rounded - (112u << 23)) >> 13);
+}
+CNNRT_INLINE reg reg_load_half(const uint16_t* p) {
+    return reg{of_half(p[0]), of_half(p[1]), of_half(p[2]), of_half(p[3])};
+}
+CNNRT_INLINE void reg_store_half(uint16_t* p, reg a) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) p[i] = to_half(a[i]);
+}
 CNNRT_INLINE reg reg_broadcast(float x) { return reg{x, x, x, x}; }
 template <int GROUP, int K>
 CNNRT_INLINE reg reg_spread(reg a) {

@@ -1,7 +1,8 @@
 // f32x16 as an array of narrower registers. The including header defines, for its register type
 // `reg` of kLanes floats: reg_load, reg_load_first (the first n lanes, zero in the others; any n),
-// reg_store, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div, reg_fma, reg_fnma, reg_min,
-// reg_max, reg_abs, reg_copysign, reg_round, reg_floor, reg_sqrt, reg_pow2 (2^n for integral n in
+// reg_store, reg_load_half, reg_store_half, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div,
+// reg_fma, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign, reg_round, reg_floor, reg_sqrt,
+// reg_pow2 (2^n for integral n in
 // [-126, 127]), reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered, reg_select,
 // reg_spread<GROUP, K> for groups of fewer lanes than a register has, reg_sum, reg_largest and
 // reg_transpose (kLanes x kLanes); masks are registers too.
@@ -57,6 +58,13 @@ CNNRT_INLINE void store_partial(float* p, int n, f32x16 a) {
         p += piece;
         from += piece;
     }
+}
+CNNRT_INLINE f32x16 load_half(const uint16_t* p) {
+    return each([=](int i) { return reg_load_half(p + i * kLanes); });
+}
+CNNRT_INLINE void store_half(uint16_t* p, f32x16 a) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) reg_store_half(p + i * kLanes, a.v[i]);
 }
 CNNRT_INLINE f32x16 broadcast(float x) {
     const reg b = reg_broadcast(x);

@@ -7,6 +7,7 @@
 // instruction set can be linked into an older tier.
 //
 //   load, store             unaligned; load_partial, store_partial touch only the first n lanes
+//   load_half, store_half   sixteen IEEE half-precision floats, rounded to even
 //   broadcast, zero         the same value in every lane
 //   spread<GROUP, K>(p)     lane K of every GROUP (2, 4 or 8) lanes in all of these
 //   add sub mul div fma fnma   fma(a, b, c) = a * b + c; fnma(a, b, c) = c - a * b

@@ -172,17 +172,17 @@ class Plan:
                 step += table.shape[1]
         return arrays[n : n + len(self.graph.outputs)], spans
 
-    def memory(self) -> PlanMemory:
-        """What this plan takes besides weights."""
-        shapes = tuple(t.shape for t in self.externals[: len(self.graph.inputs)])
-        core = self.core
-        return PlanMemory(shapes, self._live, core.arena_bytes, core.scratch_bytes, core.workspaces)
-
     def _located(self, error: IndexError) -> IndexOutOfRange:
         """The core's error about an index, which names a step, with the name of the node."""
         step, index, size = error.args
         node = [s for s in self.steps if isinstance(s, Step)][step].node
         return IndexOutOfRange(f"node {node!r}: index {index} is beyond an axis of {size} elements")
+
+    def memory(self) -> PlanMemory:
+        """What this plan takes besides weights."""
+        shapes = tuple(t.shape for t in self.externals[: len(self.graph.inputs)])
+        core = self.core
+        return PlanMemory(shapes, self._live, core.arena_bytes, core.scratch_bytes, core.workspaces)
 
     def describe(self) -> list[StepInfo]:
         """The steps in order."""

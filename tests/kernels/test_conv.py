@@ -10,12 +10,14 @@ import pytest
 
 from checks import (
     WINOGRAD_TOLERANCE,
+    Random,
     activation,
     assert_close,
     exact_tolerance,
     reference,
 )
 from cnnrt import kernels
+from networks import by_kernels, by_reference, operator
 
 
 class Case(NamedTuple):
@@ -256,3 +258,15 @@ def test_the_result_does_not_depend_on_threads_or_batch(isa: str) -> None:
             for i in range(case.n):
                 one = kernels.conv2d(x[i : i + 1], weight, threads=2, **options)
                 assert np.array_equal(whole[i : i + 1], one), (case, algorithm, i)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 9), (1, 33, 4, 5), (2, 3, 2, 3, 4)])
+def test_batch_normalisation_of_a_plain_tensor(
+    shape: tuple[int, ...], isa: str, threads: int, random: Random
+) -> None:
+    c = shape[1]
+    x = random(*shape)
+    statistics = [random(c), random(c), random(c), np.abs(random(c)) + 0.5]
+    graph, inputs = operator("batch_normalization", x, *statistics)
+    (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+    assert_close(got, by_reference(graph, inputs)[0], 1e-6)

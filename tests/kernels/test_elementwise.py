@@ -15,6 +15,7 @@ PARAMETERS = {
     "elu": (1.0, 0.0),
     "selu": (1.6732632, 1.050701),
     "affine": (1.5, -0.25),
+    "thresholded_relu": (0.75, 0.0),
 }
 POSITIVE = {"log", "sqrt", "reciprocal"}
 

@@ -108,3 +108,17 @@ def test_nan_stays_in_its_row(isa: str, random: Random) -> None:
     (got,) = by_kernels(graph, inputs, isa=isa)
     assert np.array_equal(np.isnan(got).all(axis=1), [False, True, False])
     assert not np.isnan(got[[0, 2]]).any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((3, 40), [1]), ((1, 5, 6, 7), [0, 2, 3]), ((4, 5, 6), [-1, -2]), ((2, 33), [0, 1])],
+)
+def test_mean_variance_normalisation(
+    shape: tuple[int, ...], axes: list[int], isa: str, threads: int, random: Random
+) -> None:
+    x = random(*shape)
+    x[0] = 1.5 if len(shape) == 2 else x[0]  # no deviation at all
+    graph, inputs = operator("mean_variance_normalization", x, axes=axes)
+    (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+    assert_close(got, by_reference(graph, inputs)[0], 2e-6)

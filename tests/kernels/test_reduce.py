@@ -17,7 +17,9 @@ def tolerance(kind: str, count: int) -> float:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(5,), (3, 64), (2, 1000), (4, 7, 17), (2, 33, 16), (2, 3, 1100)])
+@pytest.mark.parametrize(
+    "shape", [(5,), (3, 64), (37, 56), (16, 256), (2, 1000), (4, 7, 17), (2, 33, 16), (2, 3, 1100)]
+)
 def test_one_axis(
     kind: str, shape: tuple[int, ...], isa: str, threads: int, random: Random
 ) -> None:

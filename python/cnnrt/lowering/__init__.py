@@ -40,7 +40,8 @@ BorderFunction = Callable[[Node, "Lowering"], Mapping[str, Border]]
 
 LOWERINGS: dict[str, LowerFunction] = {}
 ANY_TYPE: set[str] = set()
-"""Operators that are lowered for every dtype: they move elements without looking at them."""
+"""Operators that are lowered for every dtype: they move elements without looking at them, or look
+at the dtypes themselves."""
 BORDERS: dict[str, BorderFunction] = {}
 
 

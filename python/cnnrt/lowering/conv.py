@@ -149,6 +149,9 @@ def lower_conv(node: Node, to: Lowering) -> bool:
     if choice.kind == "linear":
         linear_step(node, to, note)
         return True
+    if choice.kind == "depthwise" and _is_affine(node, to, weight):
+        _affine(node, to, weight)
+        return True
     bias = to.bias(node, weight.shape[0])
     residual = node.inputs[3] if len(node.inputs) > 3 and node.inputs[3] else ""
     r = to.blocked(residual) if residual else None
@@ -170,6 +173,28 @@ def lower_conv(node: Node, to: Lowering) -> bool:
     else:
         _winograd(node, to, w, int(choice.kind[-1]), common)
     return True
+
+
+def _is_affine(node: Node, to: Lowering, weight: Array) -> bool:
+    """Whether a depthwise convolution only scales and shifts the channels of a plain tensor."""
+    w = windows_of(node, to)
+    moved = (*w.begin, *w.end, *(s - 1 for s in w.stride))
+    residual = len(node.inputs) > 3
+    return bool(weight.size == len(weight)) and not (
+        any(moved) or residual or to.is_blocked(node.inputs[0])
+    )
+
+
+def _affine(node: Node, to: Lowering, weight: Array) -> None:
+    """Batch normalisation alone: two passes over x are half of what blocking it takes."""
+    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+    shape = x.type.shape
+    per_channel = [0, 1, *[0] * (len(shape) - 2)]
+    out = Strided.of_plain(y, shape)
+    factor = Strided(to.constant_memory(node.inputs[1], "plain", weight), per_channel)
+    shift = Strided(to.bias(node, len(weight)), per_channel)
+    to.elementwise("mul", shape, Strided.of_plain(x, shape), factor, out)
+    to.elementwise("add", shape, out, shift, out, node["activation"])
 
 
 def _per_axis(w: Windows, *names: str) -> dict[str, Any]:

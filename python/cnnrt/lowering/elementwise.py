@@ -10,8 +10,7 @@ from ..graph import Array, Node
 from ..ops import OPS
 from ..ops.activation import Activation
 from ..ops.elementwise import Unary
-from . import Lowering, Strided, blocked_shape, lowers, merge_axes
-from .shape import MAX_DIMS
+from . import Lowering, Strided, blocked_shape, lowers
 from .tensors import BLOCK, Blocked, ceil_div
 
 BINARY = {"add", "sub", "mul", "div", "min", "max", "pow", "prelu"}
@@ -113,34 +112,6 @@ def lower_binary(node: Node, to: Lowering) -> bool:
         out_plain = to.new_plain(y)
         out = Strided.of_plain(out_plain, shape)
     to.elementwise(node.op, shape, a, b, out, node.attributes.get("activation"))
-    return True
-
-
-@lowers("where", any_type=True)
-def lower_where(node: Node, to: Lowering) -> bool:
-    type_ = to.type(node.outputs[0])
-    if type_.rank > MAX_DIMS or 0 in type_.shape or to.type(node.inputs[0]).dtype != np.bool_:
-        return False
-    operands = [to.strided(n).broadcast(to.type(n).shape, type_.shape) for n in node.inputs]
-    y = to.new_plain(node.outputs[0])
-    strides = [*(o.strides for o in operands), y.strides()]
-    shape, (of_condition, of_a, of_b, _) = merge_axes(type_.shape, *strides)
-    condition, a, b = operands
-    to.step(
-        "where",
-        condition=condition.at,
-        a=a.at,
-        b=b.at,
-        y=y.at,
-        dims=len(shape),
-        element=type_.dtype.itemsize,
-        shape=shape,
-        condition_stride=of_condition,
-        a_stride=of_a,
-        b_stride=of_b,
-        note="where",
-        work=type_.size * 1.0,
-    )
     return True
 
 

@@ -134,6 +134,32 @@ def lower_group_norm(node: Node, to: Lowering) -> bool:
     return True
 
 
+@lowers("mean_variance_normalization")
+def lower_mean_variance_norm(node: Node, to: Lowering) -> bool:
+    """Rows are the last axes, if those are what is normalised (axes of one element aside)."""
+    shape = to.type(node.inputs[0]).shape
+    axes = {a % len(shape) for a in node["axes"]}
+    kept = [i for i, n in enumerate(shape) if n != 1 and i not in axes]
+    first = kept[-1] + 1 if kept else 0
+    if 0 in shape or any(a < first and shape[a] != 1 for a in axes):
+        return False
+    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+    axis = math.prod(shape[first:])
+    _layer_norm(
+        node,
+        to,
+        (math.prod(shape[:first]),),
+        Strided(x.at, (axis,)),
+        Strided(y.at, (axis,)),
+        axis,
+        (BLOCK, BLOCK),
+        (None, None),
+        centred=True,
+        epsilon=1e-18,  # as adding 1e-9 to the deviation, where that is zero
+    )
+    return True
+
+
 def _layer_norm(
     node: Node,
     to: Lowering,
@@ -144,6 +170,7 @@ def _layer_norm(
     blocks: tuple[int, int],
     weights: Sequence[Any],
     centred: bool,
+    epsilon: float | None = None,
     **more: Any,
 ) -> None:
     """One step: rows of `axis` elements, of which x and y hold sixteens `blocks` floats apart."""
@@ -163,7 +190,7 @@ def _layer_norm(
         shape=shape,
         x_stride=x_strides,
         y_stride=y_strides,
-        epsilon=node["epsilon"],
+        epsilon=node["epsilon"] if epsilon is None else epsilon,
         note=node.op.replace("_", " "),
         work=math.prod(rows) * axis * 8 / to.machine.activations,
         **more,

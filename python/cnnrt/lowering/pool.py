@@ -15,6 +15,9 @@ from ..ops.windows import Windows, resolve_windows
 from . import Lowering, epilogue, lowers
 from .reduce import reduce_step
 
+PLANAR_CHANNELS = 8
+"""Up to this many channels a plain tensor is pooled as it lies: half of a block would be empty."""
+
 
 def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> Array:
     """The windows along one axis: (out, 3) of begin and end inside the image, and the count that an
@@ -35,28 +38,46 @@ def pool_step(
     node: Node, to: Lowering, mode: str, windows: Sequence[Any], dilation: tuple[int, ...]
 ) -> None:
     """Appends a pool whose windows are given for each spatial axis of x."""
-    x = to.blocked(node.inputs[0])
-    y = to.new_blocked(node.outputs[0])
     missing = 3 - len(windows)
     windows = [np.asarray(axis) for axis in ([[(0, 1, 1)]] * missing + list(windows))]
     dilations = (1,) * missing + dilation
-    out_d, out_h, out_w = y.spatial
     taps = math.prod(int((axis[:, 1] - axis[:, 0]).max()) for axis in windows)
+    fields = {
+        "mode": mode,
+        **{f"out_{a}": len(axis) for a, axis in zip("dhw", windows, strict=True)},
+        **{f"windows_{a}": to.table(axis) for a, axis in zip("dhw", windows, strict=True)},
+        **{f"dilation_{a}": d for a, d in zip("dhw", dilations, strict=True)},
+    }
+    activation = node.attributes.get("activation")
+    shape = to.type(node.inputs[0]).shape
+    if shape[1] <= PLANAR_CHANNELS and not to.is_blocked(node.inputs[0]) and activation is None:
+        plain, made = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+        in_d, in_h, in_w = (1,) * missing + shape[2:]
+        to.step(
+            "pool_planar",
+            x=plain.at,
+            y=made.at,
+            planes=shape[0] * shape[1],
+            in_d=in_d,
+            in_h=in_h,
+            in_w=in_w,
+            note=f"{mode}, {shape[1]} channels",
+            work=made.type.size * taps / 10,
+            **fields,
+        )
+        return
+    x = to.blocked(node.inputs[0])
+    y = to.new_blocked(node.outputs[0])
     to.step(
         "pool",
         x=x.view(),
         y=y.view(),
-        mode=mode,
         n=y.n,
         blocks=y.blocks,
-        out_d=out_d,
-        out_h=out_h,
-        out_w=out_w,
-        **{f"windows_{a}": to.table(axis) for a, axis in zip("dhw", windows, strict=True)},
-        **{f"dilation_{a}": d for a, d in zip("dhw", dilations, strict=True)},
-        epilogue=epilogue(node.attributes.get("activation")),
+        epilogue=epilogue(activation),
         note=mode,
         work=y.image * taps / 30,
+        **fields,
     )
 
 

@@ -69,6 +69,7 @@ ACTIVATIONS: dict[str, Function] = {
     "erf": lambda x, *_: erf(x),
     "floor": lambda x, *_: np.floor(x),
     "round": lambda x, *_: np.rint(x),
+    "thresholded_relu": lambda x, a, _: np.where(x > a, x, 0),
     "affine": lambda x, a, b: a * x + b,
 }
 
@@ -89,7 +90,6 @@ UNFUSED: dict[str, Function] = {
     "atanh": lambda x, *_: np.arctanh(x),
     "swish": lambda x, a, _: x * sigmoid(a * x),
     "celu": lambda x, a, _: np.maximum(x, 0) + np.minimum(a * np.expm1(np.minimum(x, 0) / a), 0),
-    "thresholded_relu": lambda x, a, _: np.where(x > a, x, 0),
     "shrink": lambda x, lambd, bias: np.where(
         x < -lambd, x + bias, np.where(x > lambd, x - bias, 0)
     ),

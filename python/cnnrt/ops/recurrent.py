@@ -16,7 +16,7 @@ from ..errors import UnsupportedOperator
 from ..graph import Array, Node, TensorType
 from . import Op, register, shape_error
 from .common import Inputs, choice, operands
-from .elementwise import ACTIVATIONS, UNFUSED
+from .elementwise import ACTIVATIONS
 
 Function = Callable[[Array], Array]
 
@@ -26,7 +26,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Any, float, float], Any], float, float]] = 
     "sigmoid": (ACTIVATIONS["sigmoid"], 0.0, 0.0),
     "affine": (ACTIVATIONS["affine"], 1.0, 0.0),
     "leakyrelu": (ACTIVATIONS["leaky_relu"], 0.01, 0.0),
-    "thresholdedrelu": (UNFUSED["thresholded_relu"], 1.0, 0.0),
+    "thresholdedrelu": (ACTIVATIONS["thresholded_relu"], 1.0, 0.0),
     "scaledtanh": (lambda x, a, b: a * np.tanh(b * x), 1.0, 1.0),
     "hardsigmoid": (ACTIVATIONS["hard_sigmoid"], 0.2, 0.5),
     "elu": (ACTIVATIONS["elu"], 1.0, 0.0),
@@ -72,7 +72,7 @@ class Recurrent(Op):
             node, inputs, 3, 5 + self.states + (self.states == 2)
         )
         directions = 2 if self.direction(node) == "bidirectional" else 1
-        self.functions(node)
+        self.activations(node)
         if x.rank != 3 or recurrence.rank != 3:
             raise shape_error(node, inputs, "x and the weights need three axes")
         length, batch = x.shape[:2] if node["layout"] == 0 else x.shape[1::-1]
@@ -98,8 +98,8 @@ class Recurrent(Op):
     def direction(self, node: Node) -> str:
         return choice(node, "direction", ("forward", "reverse", "bidirectional"))
 
-    def functions(self, node: Node) -> list[list[Function]]:
-        """The activations of each direction.
+    def activations(self, node: Node) -> list[list[tuple[str, float, float]]]:
+        """The activations of each direction: key of `FUNCTIONS`, alpha, beta.
 
         Raises:
             UnsupportedOperator: one is not known, or there are too few.
@@ -110,14 +110,21 @@ class Recurrent(Op):
         if len(names) != directions * len(self.defaults) or not set(names) <= FUNCTIONS.keys():
             raise UnsupportedOperator(f"node {node.name!r} ({node.op}): activations {names}")
         alphas, betas = (iter(node[f"activation_{p}"] or ()) for p in ("alpha", "beta"))
-        found: list[Function] = []
+        found: list[tuple[str, float, float]] = []
         for name in names:
-            function, alpha, beta = FUNCTIONS[name]
+            _, alpha, beta = FUNCTIONS[name]
             a = float(next(alphas, alpha)) if name in WITH_ALPHA else alpha
             b = float(next(betas, beta)) if name in WITH_BETA else beta
-            found.append(self.bounded(node, function, a, b))
+            found.append((name, a, b))
         count = len(self.defaults)
         return [found[i : i + count] for i in range(0, len(found), count)]
+
+    def functions(self, node: Node) -> list[list[Function]]:
+        """The same as functions."""
+        return [
+            [self.bounded(node, FUNCTIONS[name][0], a, b) for name, a, b in direction]
+            for direction in self.activations(node)
+        ]
 
     def bounded(
         self, node: Node, function: Callable[[Any, float, float], Any], a: float, b: float

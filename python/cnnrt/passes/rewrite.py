@@ -126,6 +126,33 @@ def _scaled(name: str, x: str, c: _Context) -> bool:
     return False
 
 
+def _power(node: Node, c: _Context) -> bool:
+    """Powers of a few constants are products and roots."""
+    x, types = node.inputs[0], c.graph.types
+    exponent = c.scalar(node.inputs[1])
+    if exponent is None or types[x].dtype != np.float32:
+        return False
+    if types[x].rank < types[node.inputs[1]].rank:
+        return False
+    if exponent == 2:
+        c.become(node, "mul", [x, x])
+    elif exponent == 3:
+        square = Node("mul", f"{node.name}.square", [x, x], [f"{node.outputs[0]}.square"])
+        cube = Node("mul", node.name, [square.outputs[0], x], list(node.outputs))
+        for made in (square, cube):
+            ops.complete(made)
+        types[square.outputs[0]] = types[x]
+        c.replaced[id(node)] = [square, cube]
+    elif exponent in ROOTS:
+        c.become(node, ROOTS[exponent], [x])
+    else:
+        return False
+    return True
+
+
+ROOTS = {1.0: "identity", 0.5: "sqrt", -1.0: "reciprocal"}
+
+
 def _spatial_mean(node: Node, c: _Context) -> bool:
     """reduce_mean over all spatial axes, keeping them, is global_average_pool."""
     rank = c.graph.types[node.inputs[0]].rank
@@ -358,6 +385,7 @@ def _einsum(node: Node, c: _Context) -> bool:
 
 RULES: dict[str, list[Rule]] = {
     "mul": [_swish, _gelu],
+    "pow": [_power],
     "reduce_mean": [_spatial_mean],
     "batch_normalization": [_normalise],
     "add": [_join_constants],

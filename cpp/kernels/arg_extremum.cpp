@@ -1,0 +1,106 @@
+// Where the largest, or smallest, element is along the middle axis of plain [outer, axis, inner]:
+// of equal ones the first, or the last. A NaN is more extreme than all numbers.
+//
+// Places are kept as floats beside the values, lane by lane. To find the last of equals, the axis
+// is walked from its end.
+#include "kernel.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+constexpr int64_t kStrip = 64;     // inner positions searched together
+constexpr int64_t kChunk = 16384;  // elements read by one task, about
+
+struct Best {
+    f32x16 value, place;
+
+    // Takes v where it is strictly better, in the lanes' own terms.
+    CNNRT_INLINE void meet(f32x16 v, f32x16 at, bool largest) {
+        const mask16 better = largest ? less(value, v) : less(v, value);
+        const f32x16 if_nan = select(is_nan(value), place, at);
+        place = select(is_nan(v), if_nan, select(better, at, place));
+        value = select(is_nan(v), v, select(better, v, value));
+    }
+};
+
+struct One {
+    float value;
+    int64_t place;
+
+    void meet(float v, int64_t at, const ArgExtremumArgs& a) {
+        const bool nan = v != v, mine = value != value;
+        bool better = nan && !mine;
+        if (!nan && !mine) better = a.largest ? v > value : v < value;
+        const bool equal = (nan && mine) || v == value;
+        if (better || (equal && (a.last ? at > place : at < place))) *this = {v, at};
+    }
+};
+
+int64_t search_row(const ArgExtremumArgs& a, const float* x) {
+    static constexpr float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    One one{x[0], 0};
+    const int64_t vectors = a.axis / 16;
+    if (vectors > 0) {
+        const f32x16 lane = load(kLane);
+        const auto place = [&](int64_t i) {
+            return add(lane, broadcast(static_cast<float>(i * 16)));
+        };
+        const int64_t start = a.last ? vectors - 1 : 0, step = a.last ? -1 : 1;
+        Best best{load(x + start * 16), place(start)};
+        for (int64_t k = 1, i = start + step; k < vectors; ++k, i += step)
+            best.meet(load(x + i * 16), place(i), a.largest != 0);
+        float values[16], places[16];
+        store(values, best.value);
+        store(places, best.place);
+        for (int i = 0; i < 16; ++i) one.meet(values[i], static_cast<int64_t>(places[i]), a);
+    }
+    for (int64_t i = vectors * 16; i < a.axis; ++i) one.meet(x[i], i, a);
+    return one.place;
+}
+
+// `columns` inner positions, at most kStrip.
+void search_columns(const ArgExtremumArgs& a, const float* x, int64_t* y, int64_t columns) {
+    const int64_t start = a.last ? a.axis - 1 : 0, step = a.last ? -1 : 1;
+    for (int64_t j = 0; j < columns; j += 16) {
+        const int lanes = static_cast<int>(smaller<int64_t>(16, columns - j));
+        const float* p = x + start * a.inner + j;
+        Best best{load_partial(p, lanes), broadcast(static_cast<float>(start))};
+        for (int64_t k = 1, i = start + step; k < a.axis; ++k, i += step) {
+            p += step * a.inner;
+            best.meet(load_partial(p, lanes), broadcast(static_cast<float>(i)), a.largest != 0);
+        }
+        float places[16];
+        store(places, best.place);
+        for (int l = 0; l < lanes; ++l) y[j + l] = static_cast<int64_t>(places[l]);
+    }
+}
+
+CNNRT_INLINE int64_t per_outer(const ArgExtremumArgs& a) { return ceil_div(a.inner, kStrip); }
+CNNRT_INLINE int64_t per_task(const ArgExtremumArgs& a) {
+    return larger<int64_t>(1, kChunk / (a.axis * smaller(a.inner, kStrip)));
+}
+
+}  // namespace
+
+void arg_extremum(const ArgExtremumArgs& a, const Context& context, int64_t begin, int64_t end) {
+    const float* x = context.at<const float>(a.x);
+    int64_t* y = context.at<int64_t>(a.y);
+    const int64_t stop = smaller(a.outer * per_outer(a), end * per_task(a));
+    for (int64_t unit = begin * per_task(a); unit < stop; ++unit) {
+        const int64_t outer = unit / per_outer(a), i = unit % per_outer(a) * kStrip;
+        const float* from = x + outer * a.axis * a.inner + i;
+        int64_t* to = y + outer * a.inner + i;
+        if (a.inner == 1)
+            *to = search_row(a, from);
+        else
+            search_columns(a, from, to, smaller(kStrip, a.inner - i));
+    }
+}
+
+int64_t arg_extremum_tasks(const ArgExtremumArgs& a) {
+    return ceil_div(a.outer * per_outer(a), per_task(a));
+}
+
+int64_t arg_extremum_scratch(const ArgExtremumArgs&) { return 0; }
+
+}  // namespace cnnrt::CNNRT_ISA

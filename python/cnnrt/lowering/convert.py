@@ -1,0 +1,89 @@
+"""Conversion of dtypes: cast, quantisation and back, wherever one side is float32."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .. import _core
+from ..graph import Node, TensorType
+from . import Lowering, lowers
+from .tensors import dtype_bytes
+
+CONVERTED = frozenset(
+    ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
+)
+"""What the kernel converts from float32 and to it (enum Dtype in cpp/kernels/args.h)."""
+
+QUANTISED = frozenset(("uint8", "int8", "uint16", "int16"))
+"""Quantised elements of which a float32 holds all, with their zero points."""
+
+
+@lowers("cast", "cast_like", any_type=True)
+def lower_cast(node: Node, to: Lowering) -> bool:
+    x, y = to.type(node.inputs[0]), to.type(node.outputs[0])
+    if x.dtype == y.dtype:
+        to.alias(node.outputs[0], to.plain(node.inputs[0]))
+        return True
+    if "float32" not in (x.dtype.name, y.dtype.name) or not _converted(x, y):
+        return False
+    _convert(node, to, f"{x.dtype} to {y.dtype}", rows=1, columns=x.size)
+    return True
+
+
+def _converted(*types: TensorType) -> bool:
+    return all(t.dtype.name in CONVERTED for t in types)
+
+
+@lowers("quantize_linear", "dequantize_linear", any_type=True)
+def lower_quantize(node: Node, to: Lowering) -> bool:
+    x, y = to.type(node.inputs[0]), to.type(node.outputs[0])
+    scale = to.constant(node.inputs[1])
+    zero_name = node.inputs[2] if len(node.inputs) > 2 else ""
+    zero = to.constant(zero_name)
+    whole, real = (y, x) if node.op == "quantize_linear" else (x, y)
+    if (
+        scale is None
+        or scale.dtype != np.float32
+        or (zero_name and zero is None)
+        or node["block_size"]
+        or real.dtype != np.float32
+        or whole.dtype.name not in QUANTISED
+    ):
+        return False
+    axis = node["axis"] % x.rank if scale.size > 1 else 0
+    inner = math.prod(x.shape[axis + 1 :])
+    if scale.size == 1:
+        rows, columns, by_column = 1, x.size, 0
+    elif inner > 1:
+        rows, columns, by_column = x.size // inner, inner, 0
+    else:
+        rows, columns, by_column = x.size // scale.size, scale.size, 1
+    _convert(
+        node,
+        to,
+        f"{x.dtype} to {y.dtype}",
+        rows=rows,
+        columns=columns,
+        scales=scale.size,
+        by_column=by_column,
+        scale=to.constant_memory(node.inputs[1], "floats", scale),
+        zero=_core.Memory(np.zeros(scale.size, np.float32))
+        if zero is None
+        else to.constant_memory(zero_name, "floats", zero.astype(np.float32)),
+    )
+    return True
+
+
+def _convert(node: Node, to: Lowering, note: str, **fields: object) -> None:
+    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+    to.step(
+        "convert",
+        x=x.at,
+        y=y.at,
+        **{"from": x.type.dtype.name, "to": y.type.dtype.name},
+        note=note,
+        work=(dtype_bytes(x.type) + dtype_bytes(y.type)) / to.machine.activations,
+        **fields,
+    )

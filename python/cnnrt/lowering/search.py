@@ -1,0 +1,62 @@
+"""The largest and smallest elements along an axis, and where they are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..graph import Node
+from . import Lowering, lowers
+
+
+@lowers("topk", any_type=True)
+def lower_topk(node: Node, to: Lowering) -> bool:
+    type_, k = to.type(node.inputs[0]), to.constant(node.inputs[1])
+    if type_.dtype != np.float32 or k is None or int(k.reshape(())) == 0 or 0 in type_.shape:
+        return False
+    count, axis = int(k.reshape(())), node["axis"] % type_.rank
+    if type_.shape[axis] >= 1 << 32:
+        return False
+    x = to.plain(node.inputs[0])
+    values, indices = (
+        to.new_plain(name).at if name else None for name in [*node.outputs, "", ""][:2]
+    )
+    to.step(
+        "topk",
+        x=x.at,
+        values=values,
+        indices=indices,
+        outer=math.prod(type_.shape[:axis]),
+        axis=type_.shape[axis],
+        inner=math.prod(type_.shape[axis + 1 :]),
+        k=count,
+        largest=int(bool(node["largest"])),
+        note=f"{count} of {type_.shape[axis]}",
+        work=type_.size * 0.3 + 5 * type_.size / type_.shape[axis] * count * math.log2(count + 1),
+    )
+    return True
+
+
+@lowers("argmax", "argmin", any_type=True)
+def lower_arg_extremum(node: Node, to: Lowering) -> bool:
+    type_ = to.type(node.inputs[0])
+    if type_.dtype != np.float32 or type_.rank == 0 or 0 in type_.shape:
+        return False
+    axis = node["axis"] % type_.rank
+    if type_.shape[axis] >= 1 << 24:  # places are counted in floats
+        return False
+    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+    to.step(
+        "arg_extremum",
+        x=x.at,
+        y=y.at,
+        outer=math.prod(type_.shape[:axis]),
+        axis=type_.shape[axis],
+        inner=math.prod(type_.shape[axis + 1 :]),
+        largest=int(node.op == "argmax"),
+        last=int(bool(node["select_last_index"])),
+        note=f"{node.op} of {type_.shape[axis]}",
+        work=type_.size * 8 / to.machine.activations,
+    )
+    return True

@@ -1,0 +1,71 @@
+"""Elements chosen by a condition: where, and trilu, whose condition is a constant."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import _core
+from ..graph import Node
+from . import Lowering, Strided, lowers, merge_axes
+from .shape import MAX_DIMS
+from .strides import row_major
+
+
+@lowers("where", any_type=True)
+def lower_where(node: Node, to: Lowering) -> bool:
+    type_ = to.type(node.outputs[0])
+    if type_.rank > MAX_DIMS:
+        return False
+    operands = [
+        to.strided(name).broadcast(to.type(name).shape, type_.shape) for name in node.inputs
+    ]
+    _where(to, node.outputs[0], *operands)
+    return True
+
+
+@lowers("trilu", any_type=True)
+def lower_trilu(node: Node, to: Lowering) -> bool:
+    type_ = to.type(node.outputs[0])
+    name = node.inputs[1] if len(node.inputs) > 1 else ""
+    k = to.constant(name)
+    if (name and k is None) or type_.rank > MAX_DIMS:
+        return False
+    rows, columns = type_.shape[-2:]
+    diagonal = 0 if k is None else int(k.reshape(()))
+    upper = bool(node["upper"])
+    below = np.tri(rows, columns, diagonal - upper, bool)
+    condition = _core.Memory(~below if upper else below)
+    zero = _core.Memory(np.zeros(1, type_.dtype))
+    lead = [0] * (type_.rank - 2)
+    _where(
+        to,
+        node.outputs[0],
+        Strided(condition, [*lead, columns, 1]),
+        to.strided(node.inputs[0]),
+        Strided(zero, [0] * type_.rank),
+    )
+    return True
+
+
+def _where(to: Lowering, output: str, condition: Strided, a: Strided, b: Strided) -> None:
+    y = to.new_plain(output)
+    shape = y.type.shape
+    sizes, (c, a_strides, b_strides, _) = merge_axes(
+        shape, condition.strides, a.strides, b.strides, row_major(shape)
+    )
+    itemsize = y.type.dtype.itemsize
+    to.step(
+        "where",
+        condition=condition.at,
+        a=a.at,
+        b=b.at,
+        y=y.at,
+        dims=len(sizes),
+        element=itemsize,
+        shape=sizes,
+        condition_stride=c,
+        a_stride=a_strides,
+        b_stride=b_strides,
+        note="where",
+        work=y.type.size * (1 + 3 * itemsize) / to.machine.activations,
+    )
