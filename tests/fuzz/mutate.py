@@ -49,7 +49,7 @@ def mutated_model(data: bytes, other: bytes, rng: random.Random) -> bytes:
         metadata, tensors = parts(data)
         graph = json.loads(metadata["cnnrt.graph"])
         graph["nodes"][0]["op"]
-    except (ValueError, KeyError, TypeError, IndexError, UnicodeDecodeError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, UnicodeDecodeError):
         return mutated_bytes(data, rng)
     if rng.random() < 0.05:
         return mutated_bytes(data, rng)

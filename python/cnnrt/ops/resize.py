@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import MemoryLimitError
 from ..graph import Array, Node, TensorType
 from . import Op, register, shape_error
 from .common import Inputs, axes_of, check_kind, choice, integers, operands, value_of
 from .shape import numbers
 
+MAX_TAPS = 1 << 22
+"""Entries of the table of one axis: an axis of a million pixels."""
 MODES = ("nearest", "linear", "cubic")
 COORDINATES = (
     *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"),
@@ -187,6 +190,11 @@ class Resize(Op):
         else:
             squeeze = min(scale, 1.0) if node["antialias"] else 1.0
             reach = math.ceil((1 if node["mode"] == "linear" else 2) / squeeze)
+            if out * 2 * reach > MAX_TAPS:
+                raise MemoryLimitError(
+                    f"node {node.name!r} ({node.op}): {out} results of {2 * reach} taps each along "
+                    f"one axis; at most {MAX_TAPS} taps are planned"
+                )
             index = np.floor(x)[:, None] + np.arange(1 - reach, reach + 1)
             distance = (index - x[:, None]) * squeeze
             if node["mode"] == "linear":
@@ -208,13 +216,17 @@ class Resize(Op):
         lengths = None if sizes is None else numbers(sizes)
         tables = self.taps(node, x.shape, region, factors, lengths)
         y = x if node["mode"] == "nearest" else x.astype(np.result_type(x.dtype, np.float32))
-        for taps in tables:
+        # Axes that shrink go first, and taps one by one: no more memory than x or y, a few times.
+        for taps in sorted(tables, key=lambda t: len(t.index) / x.shape[t.axis]):
             lanes = np.moveaxis(y, taps.axis, -1)
             if node["mode"] == "nearest":
                 lanes = lanes[..., taps.index[:, 0]]
             else:
                 weight = taps.weight.astype(y.dtype)
-                lanes = (lanes[..., taps.index] * weight).sum(axis=-1)
+                total = lanes[..., taps.index[:, 0]] * weight[:, 0]
+                for k in range(1, weight.shape[1]):
+                    total += lanes[..., taps.index[:, k]] * weight[:, k]
+                lanes = total
             y = np.moveaxis(lanes, -1, taps.axis)
         for taps in tables:
             np.moveaxis(y, taps.axis, -1)[..., taps.outside] = node["extrapolation_value"]
