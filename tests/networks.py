@@ -48,13 +48,14 @@ def by_reference(graph: Graph, inputs: Mapping[str, Array]) -> list[Array]:
 def by_kernels(
     graph: Graph, inputs: Mapping[str, Array], *, isa: str | None = None, threads: int = 1
 ) -> list[Array]:
-    """The outputs of a model that must not leave any operator to its reference."""
+    """The outputs of a model that must not leave any operator to its reference, unless empty."""
     model = Model(graph, threads=threads, isa=isa)
     result = model.run(dict(inputs))
-    assert "no kernel" not in str(model.describe()), model.describe()
-    if len(graph.outputs) == 1:
-        return [result]
-    return [result[spec.name] for spec in graph.outputs]
+    one = len(graph.outputs) == 1
+    results = [result] if one else [result[spec.name] for spec in graph.outputs]
+    if any(y.size for y in results):
+        assert "no kernel" not in str(model.describe()), model.describe()
+    return results
 
 
 def operator(

@@ -168,11 +168,13 @@ class Lowering:
 
     def _plannable(self, node: Node) -> bool:
         """Whether all tensors that the node makes and reads at run time are float32, where its
-        kernels want that, and what it reads is not empty, which kernels do not expect."""
+        kernels want that, and not all that it makes, nor any that it reads, is empty, which
+        kernels do not expect."""
         made = [self.type(name) for name in node.outputs if name]
         read = [self.type(n) for n in node.inputs if n and n not in self.graph.constants]
         floats = all(type_.dtype == np.float32 for type_ in (*made, *read))
-        return (floats or node.op in ANY_TYPE) and all(t.size for t in read)
+        full = any(t.size for t in made) and all(t.size for t in read)
+        return full and (floats or node.op in ANY_TYPE)
 
     def _external(self, type_: TensorType) -> Plain:
         buffer = Buffer(dtype_bytes(type_), external=len(self.externals))

@@ -21,6 +21,12 @@ from .tensors import BLOCK, At, Step, ViewAt, ceil_div
 MAX_BATCH = 64
 """Tiles that the Winograd kernel has places for (kMaxBatch in winograd.cpp)."""
 
+ELEMENTS = (1, 2, 4, 8)
+"""Bytes of the elements that the kernels move one by one."""
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+"""Gates of a recurrent cell (gates_of in recurrent.cpp)."""
+
 
 class Use(NamedTuple):
     """Elements [low, high) of `size` bytes that a step uses of one of its places."""
@@ -73,12 +79,12 @@ def _span(sizes: Sequence[int], strides: Sequence[int], width: int = 1) -> tuple
     return sum(min(0, e) for e in ends), sum(max(0, e) for e in ends) + width
 
 
-def _first(field: str, count: int) -> Use:
-    return Use(field, 0, count)
+def _first(field: str, count: int, size: int = 4) -> Use:
+    return Use(field, 0, count, size)
 
 
-def _strided(field: str, shape: Sequence[int], strides: Sequence[int]) -> Use:
-    return Use(field, *_span(shape, strides))
+def _strided(field: str, shape: Sequence[int], strides: Sequence[int], size: int = 4) -> Use:
+    return Use(field, *_span(shape, strides), size)
 
 
 def _pixels(f: Fields, field: str, n: int, blocks: int, d: int, h: int, w: int) -> Use:
@@ -171,7 +177,7 @@ def _linear(f: Fields) -> Uses:
     rows, padded = f["rows"], ceil_div(f["columns"], BLOCK) * BLOCK
     yield _strided("x", (rows, f["depth"]), (f["x_row"], 1))
     yield _strided("y", (rows, f["columns"]), (f["y_row"], 1))
-    yield _strided("residual", (rows, f["columns"]), (f["residual_row"], 1))
+    yield _strided("residual", (rows, f["columns"]), (f.get("residual_row", 0), 1))
     yield _first("weight", padded * f["depth"])
     yield _first("bias", padded)
 
@@ -188,6 +194,20 @@ def _pool(f: Fields) -> Uses:
     yield from _outputs(f, "y")
 
 
+def _pool_planar(f: Fields) -> Uses:
+    inside, outside = f["planes"], f["planes"]
+    for axis in "dhw":
+        size, out = f[f"in_{axis}"], f[f"out_{axis}"]
+        windows = _table(f, f"windows_{axis}", 3 * out).reshape(-1, 3)
+        read = windows[windows[:, 0] < windows[:, 1]]
+        _need(f[f"dilation_{axis}"] >= 1, "a dilation below 1")
+        _need(read.min(initial=0) >= 0, "a window before the image")
+        _need(read[:, 1].max(initial=0) <= size, "a window beyond the image")
+        inside, outside = inside * size, outside * out
+    yield _first("x", inside)
+    yield _first("y", outside)
+
+
 def _elementwise(f: Fields) -> Uses:
     shape = f["shape"]
     for field in ("a", "b", "y"):
@@ -199,6 +219,50 @@ def _elementwise(f: Fields) -> Uses:
 def _copy(f: Fields) -> Uses:
     for field in ("x", "y"):
         yield Use(field, *_span(f["shape"], f[f"{field}_stride"]), f["element"])
+
+
+def _indices(f: Fields) -> Uses:
+    """The indices of gather and scatter; that they lie on the axis is checked as they are read."""
+    _need(f["index_bytes"] in (4, 8), f"indices of {f['index_bytes']} bytes")
+    shape = (f["outer"], f["count"], f["inner"])
+    strides = (f.get("index_outer", 0), f["index_row"], f.get("index_inner", 0))
+    yield _strided("indices", shape, strides, f["index_bytes"])
+
+
+def _gather(f: Fields) -> Uses:
+    element = f["element"]
+    # Rows that one index serves are copied as bytes.
+    _need(element in ELEMENTS or not f.get("index_inner", 0), f"elements of {element} bytes")
+    yield from _indices(f)
+    yield _first("x", f["outer"] * f["axis"] * f["inner"], element)
+    yield _first("y", f["outer"] * f["count"] * f["inner"], element)
+
+
+def _scatter(f: Fields) -> Uses:
+    _need(f["op"] in ("first", "add", "mul", "min", "max"), f"the operation {f['op']!r}")
+    yield from _indices(f)
+    yield _first("x", f["outer"] * f["count"] * f["inner"])
+    yield _first("y", f["outer"] * f["axis"] * f["inner"])
+
+
+def _where(f: Fields) -> Uses:
+    element = f["element"]
+    _need(element in ELEMENTS, f"elements of {element} bytes")
+    for field, size in {"condition": 1, "a": element, "b": element}.items():
+        yield _strided(field, f["shape"], f[f"{field}_stride"], size)
+    yield _first("y", math.prod(f["shape"]), element)
+
+
+def _convert(f: Fields) -> Uses:
+    types, scales = (f["from"], f["to"]), f.get("scales", 1)
+    _need("float32" in types, f"{types[0]} to {types[1]}")
+    scaled = [f.get(field) is not None for field in ("scale", "zero")]
+    _need(scaled[0] == scaled[1], "a scale or a zero point alone")
+    _need(scales >= (f["columns"] if f.get("by_column") else 1), f"{scales} scales")
+    for field, dtype in zip("xy", types, strict=True):
+        yield _first(field, f["rows"] * f["columns"], np.dtype(dtype).itemsize)
+    for field in ("scale", "zero"):
+        yield _first(field, scales)
 
 
 def _reorder(f: Fields) -> Uses:
@@ -252,6 +316,37 @@ def _reduce(f: Fields) -> Uses:
     yield _first("y", f["outer"] * f["inner"])
 
 
+def _topk(f: Fields) -> Uses:
+    outer, axis, inner, k = (f[name] for name in ("outer", "axis", "inner", "k"))
+    _need(1 <= k <= axis < 1 << 32, f"{k} of {axis}")
+    yield _first("x", outer * axis * inner)
+    yield _first("values", outer * k * inner)
+    yield _first("indices", outer * k * inner, 8)
+
+
+def _arg_extremum(f: Fields) -> Uses:
+    _need(1 <= f["axis"] < 1 << 24 and f["inner"] >= 1, f"{f['inner']} columns of {f['axis']}")
+    yield _first("x", f["outer"] * f["axis"] * f["inner"])
+    yield _first("y", f["outer"] * f["inner"], 8)
+
+
+def _recurrent(f: Fields) -> Uses:
+    directions, length, batch, hidden = (f[k] for k in ("directions", "length", "batch", "hidden"))
+    _need(directions in (1, 2), f"{directions} directions")
+    width = ceil_div(hidden, BLOCK) * BLOCK
+    gates = directions * GATES[f["cell"]] * width
+    yield Use("x", *_span((length, batch), (f["x_time"], f["x_row"]), gates))
+    yield _first("weight", gates * hidden)
+    yield _first("bias", directions * width)
+    yield _first("peephole", directions * 3 * width)
+    yield _first("lengths", batch)
+    for field in ("h0", "c0", "h_last", "c_last"):
+        state = (f["state_direction"], f["state_row"], 1)
+        yield _strided(field, (directions, batch, hidden), state)
+    strides = (f["y_time"], f["y_direction"], f["y_row"], 1)
+    yield _strided("y", (length, directions, batch, hidden), strides)
+
+
 def _matmul(f: Fields) -> Uses:
     rows, depth, columns, batch = f["rows"], f["depth"], f["columns"], list(f["shape"])
     yield _strided("a", [*batch, rows, depth], [*f["a_stride"], f["a_row"], 1])
@@ -273,27 +368,54 @@ def _attention(f: Fields) -> Uses:
         yield _strided(field, shape, f[f"{field}_stride"])
 
 
+def _grid_sample(f: Fields) -> Uses:
+    n, rank, axes = f["n"], f["rank"], "dhw"
+    _need(1 <= rank <= 3, f"{rank} axes")
+    yield _pixels(f, "x", n, f["blocks"], *(f[f"in_{axis}"] for axis in axes))
+    yield _first("grid", n * math.prod(f[f"out_{axis}"] for axis in axes) * rank)
+    yield from _outputs(f, "y")
+
+
+def _roi_align(f: Fields) -> Uses:
+    count, blocks = f["count"], f["blocks"]
+    _need(f["ratio"] >= 0, f"{f['ratio']} points along a side")
+    yield _pixels(f, "x", f["n"], blocks, 1, f["in_h"], f["in_w"])
+    yield _pixels(f, "y", count, blocks, 1, f["out_h"], f["out_w"])
+    yield _first("regions", count * 4)
+    yield _first("images", count, 8)
+
+
 def _peak(f: Fields) -> Uses:
     yield _first("y", BLOCK + BLOCK * f["tasks"])
 
 
 USES: dict[str, Callable[[Fields], Uses]] = {
+    "arg_extremum": _arg_extremum,
     "attention": _attention,
     "border": _border,
     "conv": _conv,
     "conv_planar": _conv_planar,
+    "convert": _convert,
     "copy": _copy,
     "depthwise": _depthwise,
     "elementwise": _elementwise,
+    "gather": _gather,
+    "grid_sample": _grid_sample,
     "layer_norm": _layer_norm,
     "linear": _linear,
     "matmul": _matmul,
     "peak": _peak,
     "pool": _pool,
+    "pool_planar": _pool_planar,
+    "recurrent": _recurrent,
     "reduce": _reduce,
     "reorder": _reorder,
     "resize": _resize,
+    "roi_align": _roi_align,
+    "scatter": _scatter,
     "softmax": _softmax,
+    "topk": _topk,
+    "where": _where,
     "winograd": _winograd,
     "winograd_input": _winograd,
     "winograd_output": _winograd,
