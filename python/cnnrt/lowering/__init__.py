@@ -541,7 +541,7 @@ class Lowering:
             w=w,
             to_blocked=int(to_blocked),
             note="plain to blocked" if to_blocked else "blocked to plain",
-            work=dtype_bytes(plain.type) / 20,
+            work=dtype_bytes(plain.type) / 40,
         )
 
 

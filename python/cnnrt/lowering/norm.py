@@ -32,7 +32,7 @@ def lower_softmax(node: Node, to: Lowering) -> bool:
         inner=math.prod(shape[axis + 1 :]),
         log=int(node.op == "log_softmax"),
         note="softmax",
-        work=x.type.size * 0.5,
+        work=x.type.size * 0.2,
     )
     return True
 
