@@ -41,7 +41,10 @@ void copy_row(const float* from, int64_t in_w, int64_t pad, float* to, int64_t b
     const int64_t right = larger(left, smaller(end, pad + in_w));
     int64_t i = begin;
     for (; i < left; ++i) to[i] = 0;
-    for (; i < right; ++i) to[i] = from[i - pad];
+    if (right > left) {
+        __builtin_memcpy(to + left, from + left - pad, static_cast<size_t>(right - left) * 4);
+        i = right;
+    }
     for (; i < end; ++i) to[i] = 0;
 }
 
@@ -55,6 +58,7 @@ struct Row {
         : g(args), tiles(ceil_div(args.out_w, most)), inside(0), outside(tiles) {
         while (inside < tiles && begin(inside) < g.pad_w) ++inside;
         while (outside > inside && end(outside) > g.pad_w + g.in_w) --outside;
+        if (inside >= outside) inside = outside = tiles;  // one copy of the row for all
     }
     int64_t first(int64_t tile) const { return g.out_w * tile / tiles; }
     // Where a tile begins to read, and where all tiles before it end to.
