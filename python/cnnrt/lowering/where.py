@@ -31,7 +31,7 @@ def lower_trilu(node: Node, to: Lowering) -> bool:
     if (name and k is None) or type_.rank > MAX_DIMS:
         return False
     rows, columns = type_.shape[-2:]
-    diagonal = 0 if k is None else int(k.reshape(()))
+    diagonal = 0 if k is None else max(-rows, min(columns, int(k.reshape(()))))
     upper = bool(node["upper"])
     below = np.tri(rows, columns, diagonal - upper, bool)
     condition = _core.Memory(~below if upper else below)
