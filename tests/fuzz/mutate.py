@@ -294,7 +294,7 @@ def mutated_onnx(data: bytes, other: bytes, rng: random.Random) -> bytes:
                 _change_initializer(rng.choice(proto.graph.initializer), rng)
             else:
                 _change_message(proto, rng)
-        except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        except (ValueError, TypeError, LookupError, OverflowError, RuntimeError):
             pass  # protobuf checks ranges and UTF-8 itself
     return bytes(proto.SerializeToString())
 
