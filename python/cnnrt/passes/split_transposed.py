@@ -9,7 +9,6 @@ kernel is flipped.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -18,6 +17,10 @@ import numpy as np
 from .. import ops
 from ..graph import Array, Graph, Node
 from ..ops.conv_transpose import per_axis
+
+MAX_GROWTH = 1024
+"""Weights by phase over those of the file: a kernel of 1 with stride 32 x 32. Beyond it they are
+all but zeros, and a file of a few bytes could ask for any amount of memory."""
 
 
 def split_transposed(graph: Graph) -> None:
@@ -41,13 +44,15 @@ def _replace(node: Node, graph: Graph) -> list[Node]:
     dilations = per_axis(node, "dilations", rank, 1, 1)
     extra = per_axis(node, "output_padding", rank, 0, 0)
     pads = per_axis(node, "pads", 2 * rank, 0, 0)
-    spans = [(k - 1) * d for k, d in zip(weight.shape[2:], dilations, strict=True)]
+    phases, kernel = math.prod(strides), weight.shape[2:]
+    if phases * math.prod(_taps(kernel, strides, dilations)) > MAX_GROWTH * math.prod(kernel):
+        return [node]
+    spans = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
     begin = [n - p for n, p in zip(spans, pads[:rank], strict=True)]
     end = [n - p + e for n, p, e in zip(spans, pads[rank:], extra, strict=True)]
     flipped = math.prod(strides) == 1 and min(*begin, *end) >= 0
     steps = [1] * rank if not flipped else dilations
     made = _by_phase(np.asarray(weight), group, strides, dilations, dense=not flipped)
-    phases = math.prod(strides)
     names = [f"{node.inputs[1]}.phases", f"{bias_name}.phases" if bias_name else ""]
     graph.constants[names[0]] = made
     if bias_name:
@@ -97,6 +102,11 @@ def _replace(node: Node, graph: Graph) -> list[Node]:
     return [conv, interleave]
 
 
+def _taps(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[int]:
+    """Of each phase, by axis; a phase that no tap of the kernel falls on has zeros."""
+    return [(k - 1) * d // s + 1 for k, d, s in zip(kernel, dilations, strides, strict=True)]
+
+
 def _by_phase(
     weight: Array, group: int, strides: Sequence[int], dilations: Sequence[int], *, dense: bool
 ) -> Array:
@@ -110,12 +120,11 @@ def _by_phase(
     if not dense:
         flipped = np.flip(grouped, axis=tuple(range(3, grouped.ndim)))
         return np.ascontiguousarray(flipped.reshape(group * m, c // group, *kernel))
-    taps = [(k - 1) * d // s + 1 for k, d, s in zip(kernel, dilations, strides, strict=True)]
-    phases = list(itertools.product(*map(range, strides)))
-    result = np.zeros((group, len(phases), m, c // group, *taps), weight.dtype)
+    taps = _taps(kernel, strides, dilations)
+    result = np.zeros((group, math.prod(strides), m, c // group, *taps), weight.dtype)
     for place in np.ndindex(*kernel):
         far = [k * d for k, d in zip(place, dilations, strict=True)]
-        phase = phases.index(tuple(f % s for f, s in zip(far, strides, strict=True)))
+        phase = np.ravel_multi_index([f % s for f, s in zip(far, strides, strict=True)], strides)
         at = (slice(None), phase, slice(None), slice(None)) + tuple(
             n - 1 - f // s for n, f, s in zip(taps, far, strides, strict=True)
         )
