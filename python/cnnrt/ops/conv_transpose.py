@@ -35,19 +35,23 @@ def per_axis(node: Node, name: str, rank: int, default: int, least: int) -> list
 def scatter_windows(taps: Array, w: Windows) -> Array:
     """The sums of what falls on each output, (..., *kernel, *in) -> (..., *out).
 
-    Tap t of the window at i falls on i * stride + t * dilation; the padding is cropped.
+    Tap t of the window at i falls on i * stride + t * dilation - begin; what falls outside is
+    left out.
     """
     rank = len(w.kernel)
-    lead = taps.shape[: -2 * rank]
-    every = (slice(None),) * len(lead)
-    ends = zip(w.out, w.begin, w.end, strict=True)
-    full = np.zeros((*lead, *(o + b + e for o, b, e in ends)), taps.dtype)
+    every = (slice(None),) * (taps.ndim - 2 * rank)
+    result = np.zeros((*taps.shape[: -2 * rank], *w.out), taps.dtype)
     for tap in np.ndindex(*w.kernel):
-        steps = zip(tap, w.dilation, w.size, w.stride, strict=True)
-        places = tuple(slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in steps)
-        full[every + places] += taps[every + tap]
-    kept = zip(w.out, w.begin, strict=True)
-    return full[every + tuple(slice(b, b + o) for o, b in kept)]
+        windows, places = [], []
+        axes = zip(tap, w.dilation, w.begin, w.stride, w.size, w.out, strict=True)
+        for t, d, b, s, n, out in axes:
+            first = t * d - b
+            lo = max(0, -(first // s))
+            hi = min(n, (out - 1 - first) // s + 1)
+            windows.append(slice(lo, max(lo, hi)))
+            places.append(slice(first + lo * s, max(0, first + (hi - 1) * s + 1), s))
+        result[(*every, *places)] += taps[(*every, *tap, *windows)]
+    return result
 
 
 @register
