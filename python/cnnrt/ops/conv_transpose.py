@@ -50,7 +50,7 @@ def scatter_windows(taps: Array, w: Windows) -> Array:
             hi = min(n, (out - 1 - first) // s + 1)
             windows.append(slice(lo, max(lo, hi)))
             places.append(slice(first + lo * s, max(0, first + (hi - 1) * s + 1), s))
-        result[(*every, *places)] += taps[(*every, *tap, *windows)]
+        result[every + tuple(places)] += taps[every + tap + tuple(windows)]
     return result
 
 
