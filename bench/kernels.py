@@ -27,8 +27,8 @@ from engines import ENGINES, Array, Source
 from numpy.lib.stride_tricks import sliding_window_view
 from race import Race, race
 
+from cnnrt.analysis.peak import measure_peak
 from cnnrt.model import default_isa
-from cnnrt.peak import measure_peak
 
 OUTSIDE = {"reorder"}
 """Kernels of a single-operator plan that are not the operator."""

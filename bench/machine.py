@@ -80,7 +80,7 @@ def barrier(cache: Path, batches: int = 40) -> dict[str, float] | None:
 def peaks(threads: int) -> dict[str, float]:
     """GFLOP/s by instruction-set tier of cnnrt, all threads together."""
     from cnnrt import _core  # noqa: PLC0415  (not in the processes of other engines)
-    from cnnrt.peak import measure_peak  # noqa: PLC0415
+    from cnnrt.analysis.peak import measure_peak  # noqa: PLC0415
 
     return {isa: round(measure_peak(isa, threads), 1) for isa in _core.isas()}
 

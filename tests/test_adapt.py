@@ -12,8 +12,9 @@ from PIL import Image
 
 import cnnrt
 from browser import Browser
-from cnnrt import adapting, cli, head
-from cnnrt.head import fit_head
+from cnnrt import cli
+from cnnrt.transfer import adapting, head
+from cnnrt.transfer.head import fit_head
 
 pytest.importorskip("sklearn")
 

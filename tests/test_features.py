@@ -12,10 +12,11 @@ from safetensors.numpy import load_file
 
 import cnnrt
 from checks import Random
-from cnnrt import feature_cache, ops
-from cnnrt.classifier import find_classifier
+from cnnrt import ops
+from cnnrt.analysis.classifier import find_classifier
 from cnnrt.formats import write_model
 from cnnrt.graph import Graph, Node, TensorSpec
+from cnnrt.transfer import feature_cache
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LENET = EXAMPLES / "lenet5.bin"

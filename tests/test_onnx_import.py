@@ -723,7 +723,7 @@ def torch() -> Any:
 
 
 def exported(network: Any, *inputs: Any, **options: Any) -> Graph:
-    from cnnrt.exporting import export
+    from cnnrt.formats.pytorch import export
 
     data = export(network, inputs, None, **options)
     assert data is not None
@@ -790,7 +790,7 @@ def test_export_of_a_fixed_batch(torch: Any) -> None:
 
 
 def test_export_takes_over_what_timm_and_torchvision_know(torch: Any) -> None:
-    from cnnrt.exporting import export
+    from cnnrt.formats.pytorch import export
     from torchvision_cpu import torchvision
 
     timm = pytest.importorskip("timm")

@@ -13,7 +13,7 @@ import cnnrt
 from browser import Browser
 from checks import Random
 from cnnrt import cli
-from cnnrt.peak import peak_gflops
+from cnnrt.analysis.peak import peak_gflops
 from cnnrt.plan import step_times
 from networks import network
 
@@ -81,7 +81,7 @@ def test_peak(isa: str, threads: int) -> None:
 
 def test_peak_kernel_adds_what_it_says(isa: str) -> None:
     from cnnrt import _core
-    from cnnrt.peak import SUMS
+    from cnnrt.analysis.peak import SUMS
     from cnnrt.plan import EXTERNAL
 
     core = _core.Plan(isa)

@@ -15,11 +15,11 @@ import textbook
 from browser import Browser
 from checks import Random
 from cnnrt import cli
+from cnnrt.analysis.receptive_field import receptive_fields, text
+from cnnrt.analysis.summary import Summary, summarise
 from cnnrt.errors import ShapeError
 from cnnrt.graph import Graph, TensorSpec
 from cnnrt.passes import infer
-from cnnrt.receptive_field import receptive_fields, text
-from cnnrt.summary import Summary, summarise
 from networks import by_reference, network
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -13,10 +13,10 @@ import pytest
 from browser import Browser
 from checks import Random
 from cnnrt import cli
-from cnnrt.drawing import drawing, statistics, write_page
+from cnnrt.analysis.drawing import drawing, statistics, write_page
+from cnnrt.analysis.layers import layers
+from cnnrt.analysis.layout import NODE_WIDTH, place
 from cnnrt.formats import read
-from cnnrt.layers import layers
-from cnnrt.layout import NODE_WIDTH, place
 from networks import network
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

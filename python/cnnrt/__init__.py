@@ -37,19 +37,19 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 
 if TYPE_CHECKING:
-    from .activation_maps import ActivationMap, activation_map
-    from .adapting import Adaptation, adapt
-    from .exporting import export
-    from .features import FeatureExtractor
+    from .analysis.activation_maps import ActivationMap, activation_map
+    from .formats.pytorch import export
     from .images import image_files
+    from .transfer.adapting import Adaptation, adapt
+    from .transfer.features import FeatureExtractor
 
 _ON_DEMAND = {
-    "ActivationMap": "activation_maps",
-    "Adaptation": "adapting",
-    "FeatureExtractor": "features",
-    "activation_map": "activation_maps",
-    "adapt": "adapting",
-    "export": "exporting",
+    "ActivationMap": "analysis.activation_maps",
+    "Adaptation": "transfer.adapting",
+    "FeatureExtractor": "transfer.features",
+    "activation_map": "analysis.activation_maps",
+    "adapt": "transfer.adapting",
+    "export": "formats.pytorch",
     "image_files": "images",
 }
 """What is imported when it is first used: running a network takes none of it, nor Pillow."""

@@ -27,8 +27,8 @@ from .preprocessing import Preprocessing
 from .threads import Lock, share_budget
 
 if TYPE_CHECKING:
-    from .profiling import Profile
-    from .summary import Summary
+    from .analysis.profiling import Profile
+    from .analysis.summary import Summary
 
 Source = str | os.PathLike[str] | bytes
 Inputs = Any
@@ -309,7 +309,7 @@ class Model:
         Raises:
             ShapeError: the network does not take such an input, or its sizes are free.
         """
-        from .summary import summarise  # noqa: PLC0415  (not needed to run a network)
+        from .analysis.summary import summarise  # noqa: PLC0415  (not needed to run a network)
 
         shapes = self.shapes(x)
         core = self._plan(tuple(shapes.values()), self._default_outputs).core
@@ -329,7 +329,7 @@ class Model:
         Raises:
             ShapeError: the network does not take such an input, or its sizes are free.
         """
-        from . import profiling  # noqa: PLC0415  (not needed to run a network)
+        from .analysis import profiling  # noqa: PLC0415  (not needed to run a network)
 
         return profiling.profile(self, self.example(x), seconds)
 

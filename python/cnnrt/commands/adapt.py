@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..adapting import Adaptation, Measured, adapt
-from ..features import AUTO
+from ..transfer.adapting import Adaptation, Measured, adapt
+from ..transfer.features import AUTO
 from .common import count
 
 HELP = "teach a trained network new classes, from folders of images"

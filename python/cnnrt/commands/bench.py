@@ -7,10 +7,10 @@ import dataclasses
 import json
 
 from .. import benchmark
+from ..analysis.summary import size_text
 from ..benchmark import Measurement
 from ..benchmark.worker import ENGINES
 from ..model import Model
-from ..summary import size_text
 from ..threads import get_num_threads
 from .common import add_input, count, input_shapes, list_of, seconds
 

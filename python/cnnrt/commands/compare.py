@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import comparing
+from ..analysis import comparing
 from ..cost import ALGORITHMS
 from ..errors import FormatError, GraphError, ShapeError
 from ..graph import Array

@@ -10,8 +10,9 @@ from typing import Any
 
 from PIL.Image import Image
 
-from .. import pages, pictures
-from ..activation_maps import METHODS, activation_map
+from .. import pages
+from ..analysis import pictures
+from ..analysis.activation_maps import METHODS, activation_map
 from ..errors import GraphError
 from ..files import atomic_write
 from ..model import Model, load

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import pages
+from ..analysis.profiling import Profile
 from ..errors import GraphError
 from ..model import Model, load
-from ..profiling import Profile
 from .common import add_input, count, input_shapes, seconds
 
 HELP = "show where the time of a network goes, layer by layer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import drawing
+from ..analysis import drawing
 from ..model import load
 from .common import add_input, input_shapes
 

@@ -10,24 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from . import ops
-from .cache import digest
-from .classifier import find_classifier
-from .errors import GraphError
+from .. import ops
+from ..analysis.classifier import find_classifier, input_shape
+from ..cache import digest
+from ..errors import GraphError
+from ..formats import write_model
+from ..graph import Array, Dim, Graph, Node, TensorSpec
+from ..images import image_files
+from ..model import Model, Source, as_input, load
+from ..passes.infer import infer
+from ..progress import ProgressBar, progress_bar
 from .feature_cache import FeatureCache
-from .formats import write_model
-from .graph import Array, Dim, Graph, Node, TensorSpec
-from .images import image_files
-from .model import Model, Source, as_input, load
-from .passes.infer import infer
-from .preprocessing import Preprocessing
-from .progress import ProgressBar, progress_bar
 
 AUTO = "auto"
-
-NOMINAL_SIDE = 224
-"""Pixels of a side that an input leaves free: to learn how many axes a tensor has, any will do
-that a network takes."""
 
 
 class FeatureExtractor:
@@ -195,20 +190,6 @@ class FeatureExtractor:
         content = write_model(None, self.model.graph, preprocessing=self.model.preprocessing)
         assert content is not None
         return digest(content, self.model.settings().encode())
-
-
-def input_shape(spec: TensorSpec, preprocessing: Preprocessing | None) -> tuple[int, ...]:
-    """The shape of an input for two images, or for as many as a network takes that fixes them.
-
-    Two, because a tensor's first axis then shows whether it is the images'.
-    """
-    size = preprocessing.size if preprocessing else (NOMINAL_SIDE, NOMINAL_SIDE)
-    channels = len(preprocessing.mean) if preprocessing else 3
-    free = (2, channels, *size)
-    return tuple(
-        d if isinstance(d, int) else free[i] if i < 4 else NOMINAL_SIDE
-        for i, d in enumerate(spec.shape)
-    )
 
 
 def _cut(graph: Graph, shape: tuple[int, ...], layer: str, pool: bool) -> tuple[Graph, bool]:

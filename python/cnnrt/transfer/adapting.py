@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from . import formats, ops, pages
-from .cache import digest
-from .errors import GraphError, ImageError
+from .. import formats, ops, pages
+from ..cache import digest
+from ..errors import GraphError, ImageError
+from ..graph import Array, Graph, Node, TensorSpec
+from ..images import image_files, open_image
+from ..model import Model, Source, probabilities
 from .features import AUTO, FeatureExtractor
-from .graph import Array, Graph, Node, TensorSpec
 from .head import Head, fit_head, require_scikit_learn
-from .images import image_files, open_image
-from .model import Model, Source, probabilities
 
 PIXELS = 32
 """Side of the pictures whose pixels stand beside the features in a comparison."""

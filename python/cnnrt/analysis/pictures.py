@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..errors import GraphError
+from ..graph import Array
+from ..images import open_image
+from ..model import Model
+from ..passes.infer import infer
+from ..preprocessing import Preprocessing
 from .activation_maps import ActivationMap
-from .errors import GraphError
-from .features import input_shape
-from .graph import Array
-from .images import open_image
-from .model import Model
-from .passes.infer import infer
-from .preprocessing import Preprocessing
+from .classifier import input_shape
 
 CELL = 112
 """Pixels of a side of one channel in a grid."""

@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from .graph import Graph, Node, TensorType
-from .ops import OPS
-from .ops.elementwise import Unary
-from .ops.windows import resolve_windows
+from ..graph import Graph, Node, TensorType
+from ..ops import OPS
+from ..ops.elementwise import Unary
+from ..ops.windows import resolve_windows
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from . import pages
-from .graph import Array, Graph, Node
+from .. import pages
+from ..graph import Array, Graph, Node
+from ..ops import OPS
 from .layers import layers
 from .layout import NODE_WIDTH, place
-from .ops import OPS
 from .summary import node_settings, shape_text
 
 ROW, NODE_HEIGHT, MARGIN = 92, 40, 24

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from .graph import Graph, Node
+from ..graph import Graph, Node
 
 SETTINGS: dict[str, tuple[int, ...]] = {
     "batch_normalization": (3, 4),  # running statistics: measured, not learnt

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..graph import Graph, Node
+from ..ops.windows import resolve_windows
 from .counting import multiply_accumulates, parameters
-from .graph import Graph, Node
 from .layers import Layer, Layers, layers
-from .ops.windows import resolve_windows
 from .receptive_field import Field, receptive_fields, text
 
 

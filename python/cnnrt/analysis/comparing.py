@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import ops
-from .errors import CnnrtError, FormatError, GraphError, UnsupportedOperator
-from .formats import read
-from .formats.onnx import read_onnx
-from .formats.onnx_names import read_scopes
-from .graph import Array, Graph, Node
-from .model import Model, as_input
+from .. import ops
+from ..errors import CnnrtError, FormatError, GraphError, UnsupportedOperator
+from ..formats import read
+from ..formats.onnx import read_onnx
+from ..formats.onnx_names import read_scopes
+from ..graph import Array, Graph, Node
+from ..model import Model, as_input
 
 if TYPE_CHECKING:
     from onnx import ModelProto

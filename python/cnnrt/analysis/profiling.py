@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..files import atomic_write
+from ..graph import Array
+from ..plan import Plan, step_times
 from .counting import multiply_accumulates
-from .files import atomic_write
-from .graph import Array
 from .layers import layers
 from .peak import peak_gflops
-from .plan import Plan, step_times
 from .summary import operator, settings, shape_text, table
 
 if TYPE_CHECKING:
-    from .model import Model
+    from ..model import Model
 
 MIN_RUNS, MAX_RUNS = 5, 2000
 """Runs timed, whatever the time allowed."""

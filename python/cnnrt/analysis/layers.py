@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .graph import Graph, Node
-from .passes import infer, prepare, specialise
-from .passes.eliminate import NO_OPS
+from ..graph import Graph, Node
+from ..passes import infer, prepare, specialise
+from ..passes.eliminate import NO_OPS
 
 
 @dataclass(frozen=True)

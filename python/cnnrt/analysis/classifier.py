@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import GraphError
-from .graph import Array, Graph, Node
-from .passes.infer import infer
-from .passes.linearise import linearise
-from .passes.rewrite import rewrite
+from ..errors import GraphError
+from ..graph import Array, Graph, Node, TensorSpec
+from ..passes.infer import infer
+from ..passes.linearise import linearise
+from ..passes.rewrite import rewrite
+from ..preprocessing import Preprocessing
 
 SAME_SCORES = {
     *("identity", "dropout", "cast", "reshape", "flatten", "squeeze", "unsqueeze"),
@@ -24,6 +25,10 @@ SAME_VALUES = {"identity", "dropout", "reshape", "flatten", "squeeze", "unsqueez
 
 POOLED_SCORES = {"relu", "clip"}
 """What may besides lie between a classifier that is a convolution and the pooling after it."""
+
+NOMINAL_SIDE = 224
+"""Pixels of a side that an input leaves free: to learn how many axes a tensor has, any will do
+that a network takes."""
 
 
 @dataclass(frozen=True)
@@ -154,3 +159,17 @@ class _Search:
             and not any(node["pads"] or ())
             and self.graph.types[node.outputs[0]].shape[2:] == (1, 1)
         )
+
+
+def input_shape(spec: TensorSpec, preprocessing: Preprocessing | None) -> tuple[int, ...]:
+    """The shape of an input for two images, or for as many as a network takes that fixes them.
+
+    Two, because a tensor's first axis then shows whether it is the images'.
+    """
+    size = preprocessing.size if preprocessing else (NOMINAL_SIDE, NOMINAL_SIDE)
+    channels = len(preprocessing.mean) if preprocessing else 3
+    free = (2, channels, *size)
+    return tuple(
+        d if isinstance(d, int) else free[i] if i < 4 else NOMINAL_SIDE
+        for i, d in enumerate(spec.shape)
+    )

@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .classifier import Classifier, find_classifier
-from .errors import GraphError
-from .features import input_shape
-from .graph import Array
-from .model import Model, probabilities
+from ..errors import GraphError
+from ..graph import Array
+from ..model import Model, probabilities
+from .classifier import Classifier, find_classifier, input_shape
 
 Method = Literal["auto", "cam", "occlusion"]
 METHODS = ("auto", "cam", "occlusion")

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .errors import UnsupportedOperator
-from .formats import write_model
-from .formats.onnx import read_onnx
-from .preprocessing import Preprocessing
+from ..errors import UnsupportedOperator
+from ..preprocessing import Preprocessing
+from . import write_model
+from .onnx import read_onnx
 
 if TYPE_CHECKING:
     import torch
