@@ -12,8 +12,8 @@ from ..graph import Array, Node, TensorType
 from . import Op, register, shape_error
 from .common import ByValue, Inputs, at_least, check_indices, choice, operands
 
-MOST_SAMPLES = 1 << 26
-"""Samples of one region, in all channels: 256 channels of 512 x 512. Regions are numbers that the
+MOST_SAMPLES = 1 << 24
+"""Samples of one region, in all channels: 256 channels of 256 x 256. Regions are numbers that the
 network made: one as large as they can be must not take all memory."""
 
 
