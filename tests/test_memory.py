@@ -16,7 +16,7 @@ from cnnrt.arena import assign_offsets, peak_live
 from cnnrt.formats import write_model
 from cnnrt.graph import Array, Graph, TensorSpec
 from cnnrt.lowering.tensors import Buffer
-from cnnrt.model import MAX_PLANS
+from cnnrt.plans import MAX_PLANS
 from networks import network
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

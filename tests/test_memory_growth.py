@@ -141,7 +141,7 @@ def test_nothing_keeps_a_deleted_model_or_an_evicted_plan() -> None:
         model = cnnrt.load(LENET)
         first = weakref.ref(model.plan_for([np.zeros((2, 1, 28, 28), np.float32)]))
         assert first() is not None
-        for n in range(3, 3 + cnnrt.model.MAX_PLANS):
+        for n in range(3, 3 + cnnrt.plans.MAX_PLANS):
             model(np.zeros((n, 1, 28, 28), np.float32))
         assert first() is None
         gone = [weakref.ref(model), weakref.ref(model.graph)]

@@ -8,10 +8,45 @@ that is nearly common to all ways, and only their order matters.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 ALGORITHMS = ("auto", "im2col", "winograd2", "winograd4")
 """Ways of doing a 3x3 convolution that can be asked for."""
+
+
+class Algorithms:
+    """The way that is asked for of each convolution, by its node's name."""
+
+    def __init__(self, asked: str | Mapping[str, str]) -> None:
+        """
+        Args:
+            asked: one way for all, or a dict of ways by name; what it does not name is "auto".
+
+        Raises:
+            ValueError: a way is unknown.
+        """
+        self._default = asked if isinstance(asked, str) else "auto"
+        self._named = {} if isinstance(asked, str) else dict(asked)
+        for name in (self._default, *self._named.values()):
+            if name not in ALGORITHMS:
+                raise ValueError(f"algorithm {name!r}; expected one of {', '.join(ALGORITHMS)}")
+
+    def of(self, name: str) -> str:
+        """The way asked for of a convolution."""
+        return self._named.get(name, self._default)
+
+    def update(self, named: Mapping[str, str]) -> None:
+        """Asks for others by name."""
+        self._named.update(named)
+
+    @property
+    def asked(self) -> str | dict[str, str]:
+        """What makes the same again."""
+        return dict(self._named) or self._default
+
+    def __str__(self) -> str:
+        return f"{self._default} {sorted(self._named.items())}"
 
 
 @dataclass(frozen=True)

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
 import os
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core, formats, limits, tuning
-from .cost import ALGORITHMS
-from .errors import GraphError, MemoryLimitError, ShapeError, ValueNeeded
+from . import _core, formats, tuning
+from .cost import Algorithms
+from .errors import GraphError, ShapeError
 from .graph import Array, Graph, TensorSpec
 from .lazy import stored_nbytes
 from .memory import MemoryUse
 from .packed import PACKING, Packed
-from .passes import inputs_of_value, prepare
 from .pickling import Origin, reduce
 from .plan import Plan
+from .plans import Plans
 from .preprocessing import Preprocessing
-from .threads import Lock, share_budget
+from .threads import share_budget
 
 if TYPE_CHECKING:
     from .analysis.profiling import Profile
@@ -35,13 +32,6 @@ Inputs = Any
 """An array, or a dict of arrays by input name."""
 Shapes = Sequence[int] | Mapping[str, Sequence[int]]
 """The shape of an input, or a dict of shapes by input name."""
-
-MAX_PLANS = 16
-"""Plans kept for input shapes seen last."""
-
-MAX_VALUE_ELEMENTS = 1024
-"""Inputs whose values shapes depend on, such as the second of a reshape, are taken for constants of
-their plan if they have no more elements: a shape, some boxes, but not an image."""
 
 
 @dataclass(frozen=True)
@@ -153,23 +143,12 @@ class Model:
             raise ValueError(f"threads must be at least 1, not {threads}")
         self.isa = isa or default_isa()
         self._asked = (threads, isa)
-        self._algorithms = {} if isinstance(algorithm, str) else dict(algorithm)
-        self._algorithm = algorithm if isinstance(algorithm, str) else "auto"
-        for name in (self._algorithm, *self._algorithms.values()):
-            if name not in ALGORITHMS:
-                raise ValueError(f"algorithm {name!r}; expected one of {', '.join(ALGORITHMS)}")
-        self._packed = packed or Packed()
-        self._prepared: dict[tuple[str, ...], Graph] = {}
-        # By outputs, the inputs whose values shapes depend on.
-        self._valued: dict[tuple[str, ...], set[str]] = {}
-        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
-        self._lock = Lock()
+        self._algorithms = Algorithms(algorithm)
         self._names = [spec.name for spec in graph.inputs]
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
-        # The plan of the last call, found without building a key: (shape, plan) of a model with
-        # one input.
-        self._last: tuple[tuple[int, ...], Plan] | None = None
-        self._plan_ahead()
+        self._packed = packed or Packed()
+        self._plans = Plans(graph, self._packed, self.threads, self.isa, self._algorithms)
+        self._plans.make_ahead()
 
     def __reduce__(self) -> Any:
         return reduce(self)
@@ -182,7 +161,7 @@ class Model:
             "preprocessing": self.preprocessing,
             "labels": self.labels,
             "threads": threads,
-            "algorithm": dict(self._algorithms) or self._algorithm,
+            "algorithm": self._algorithms.asked,
             "isa": isa,
             "notice": self.notice,
         }
@@ -209,7 +188,7 @@ class Model:
         Raises:
             ShapeError: an input has another shape or dtype than the network takes.
         """
-        last = self._last
+        last = self._plans.last
         if last is not None and type(x) is np.ndarray and x.shape == last[0]:
             flags = x.flags
             if flags.c_contiguous and x.dtype == np.float32 and x.dtype.isnative:
@@ -230,7 +209,7 @@ class Model:
         """
         arrays = self._arrays(x)
         wanted = self._default_outputs if outputs is None else tuple(outputs)
-        plan = self._plan(tuple(a.shape for a in arrays), wanted, arrays)
+        plan = self._plans.get(tuple(a.shape for a in arrays), wanted, arrays)
         results = plan.run(arrays)
         if len(wanted) == 1:
             return results[0]
@@ -289,7 +268,7 @@ class Model:
         else:
             arrays = self._arrays(x)
             shapes = tuple(a.shape for a in arrays)
-        plan = self._plan(shapes, self._default_outputs, arrays)
+        plan = self._plans.get(shapes, self._default_outputs, arrays)
         rows = [("node", "kernel", "us", "how")]
         rows += [(s.node, s.kernel, f"{s.predicted / 1e3:.1f}", s.note) for s in plan.describe()]
         widths = [max(len(r[i]) for r in rows) for i in range(3)]
@@ -312,7 +291,7 @@ class Model:
         from .analysis.summary import summarise  # noqa: PLC0415  (not needed to run a network)
 
         shapes = self.shapes(x)
-        core = self._plan(tuple(shapes.values()), self._default_outputs).core
+        core = self._plans.get(tuple(shapes.values()), self._default_outputs).core
         return dataclasses.replace(
             summarise(self.graph, shapes),
             packed_bytes=self._packed.nbytes,
@@ -355,15 +334,10 @@ class Model:
         found = {
             name: algorithm
             for name, algorithm in tuning.tune(self, arrays).items()
-            if self._algorithm_of(name) == "auto"
+            if self._algorithms.of(name) == "auto"
         }
-        with self._lock:
-            self._algorithms |= found
-            self._plans.clear()
-            self._last = None
-        self._plan_ahead()
-        with self._lock:
-            self._forget()
+        self._algorithms.update(found)
+        self._plans.replace()
         return found
 
     def variant(self, algorithm: str) -> Model:
@@ -388,16 +362,14 @@ class Model:
         """
         if x is not None:
             self.plan_for(self._arrays(x))
-        with self._lock:
-            if not self._plans:
-                raise GraphError(
-                    "the model leaves the sizes of its inputs open: give an input of the size to "
-                    "compile for (cnnrt compile --shape ...)"
-                )
-            keys = {key for plan in self._plans.values() for key in plan.weights}
-            memories = self._packed.lasting(keys)
+        if not self._plans:
+            raise GraphError(
+                "the model leaves the sizes of its inputs open: give an input of the size to "
+                "compile for (cnnrt compile --shape ...)"
+            )
+        memories = self._plans.lasting_weights()
         weights = {name: np.frombuffer(m, np.float32) for name, m in memories.items()}
-        asked = {n.name: self._algorithm_of(n.name) for n in self.graph.nodes if n.op == "conv"}
+        asked = {n.name: self._algorithms.of(n.name) for n in self.graph.nodes if n.op == "conv"}
         formats.write_model(
             path,
             self.graph,
@@ -412,31 +384,19 @@ class Model:
 
     def memory(self) -> MemoryUse:
         """What the model takes of memory, and the least that it could do with."""
-        with self._lock:
-            stored = sum(stored_nbytes(c) for c in self.graph.constants.values())
-            return MemoryUse(
-                stored=stored,
-                stored_mapped=stored if self._packed.file is not None else 0,
-                packed=self._packed.nbytes,
-                packed_mapped=self._packed.mapped_nbytes,
-                plans=tuple(plan.memory() for plan in self._plans.values()),
-            )
+        stored = sum(stored_nbytes(c) for c in self.graph.constants.values())
+        return MemoryUse(
+            stored=stored,
+            stored_mapped=stored if self._packed.file is not None else 0,
+            packed=self._packed.nbytes,
+            packed_mapped=self._packed.mapped_nbytes,
+            plans=self._plans.memory(),
+        )
 
     def trim(self) -> None:
         """Gives back what is not in use: idle workspaces, and all plans but the one used last with
         the weights that only they need. What is needed again is made again."""
-        with self._lock:
-            used = self._last and self._last[1]  # by calls that do not come past the table
-            for plan in self._plans.values():
-                plan.core.trim()
-            if self._plans:
-                key = next(
-                    (k for k, p in self._plans.items() if p is used), next(reversed(self._plans))
-                )
-                self._plans = OrderedDict({key: self._plans[key]})
-            self._forget()
-            self._prepared = {k: g for k, g in self._prepared.items() if k == self._default_outputs}
-            self._packed.release()
+        self._plans.trim()
 
     def sibling(self, graph: Graph) -> Model:
         """A model of another graph with the settings and the preprocessing of this one."""
@@ -444,17 +404,17 @@ class Model:
             graph,
             preprocessing=self.preprocessing,
             threads=self.threads,
-            algorithm=self._algorithms or self._algorithm,
+            algorithm=self._algorithms.asked,
             isa=self.isa,
         )
 
     def settings(self) -> str:
         """What the last bits of the results depend on, besides the network."""
-        return f"{self.isa} {self._algorithm} {sorted(self._algorithms.items())}"
+        return f"{self.isa} {self._algorithms}"
 
     def plan_for(self, arrays: Sequence[Array]) -> Plan:
         """The plan that inputs of these shapes run by."""
-        return self._plan(tuple(a.shape for a in arrays), self._default_outputs, arrays)
+        return self._plans.get(tuple(a.shape for a in arrays), self._default_outputs, arrays)
 
     def shapes(self, x: Inputs | Shapes | None) -> dict[str, tuple[int, ...]]:
         """The shapes of the inputs by name: of `x` as in `summary`, or those that the model states.
@@ -502,9 +462,6 @@ class Model:
 
     # --------------------------------------------------------------------------------------------
 
-    def _algorithm_of(self, name: str) -> str:
-        return self._algorithms.get(name, self._algorithm)
-
     def _arrays(self, x: Inputs) -> list[Array]:
         """The inputs in order, contiguous and of the model's dtypes."""
         if isinstance(x, Mapping):
@@ -524,131 +481,6 @@ class Model:
         else:
             given = [x]
         return [as_input(spec, value) for spec, value in zip(self.graph.inputs, given, strict=True)]
-
-    def _plan_ahead(self) -> None:
-        """Packs the weights now, if the sizes of one image are known: the first run then takes no
-        longer than the others."""
-        shapes = []
-        for spec in self.graph.inputs:
-            batch, *rest = (*spec.shape, 1)[: max(1, len(spec.shape))]
-            if any(isinstance(size, str) for size in rest):
-                return
-            shape = (1 if isinstance(batch, str) else batch, *rest)
-            shapes.append(shape[: len(spec.shape)])
-        # Nobody has given an input yet: a large one is planned for when it comes.
-        given = limits.memory_limit(sum(value.nbytes for value in self.graph.constants.values()))
-        with contextlib.suppress(MemoryLimitError, ValueNeeded):
-            self._plan(tuple(shapes), self._default_outputs, limit=given)  # type: ignore[arg-type]
-
-    def _forget(self) -> None:
-        """Drops the packed weights that no plan uses, if there is a plan."""
-        if self._plans:
-            self._packed.keep({key for plan in self._plans.values() for key in plan.weights})
-
-    def _plan(
-        self,
-        shapes: tuple[tuple[int, ...], ...],
-        outputs: tuple[str, ...],
-        arrays: Sequence[Array] | None = None,
-        limit: int | None = None,
-    ) -> Plan:
-        """The plan for inputs of these shapes; where shapes depend on the values of small inputs,
-        that for these values.
-
-        Raises:
-            ShapeError: an operator does not take what the shapes lead to.
-            ValueNeeded: shapes depend on values that are not given, or on too many.
-        """
-        with self._lock:
-            if outputs not in self._prepared:
-                sizes = dict(zip(self._names, shapes, strict=True))
-                self._prepared[outputs] = prepare(self.graph, outputs, sizes, limit)
-            while True:
-                values = {
-                    name: array.copy()
-                    for name, array in zip(self._names, arrays or (), strict=False)
-                    if name in self._valued.get(outputs, ())
-                }
-                key = (shapes, outputs, *(array.tobytes() for array in values.values()))
-                plan = self._plans.get(key)
-                try:
-                    plan = plan or self._new_plan(shapes, outputs, values, limit)
-                    break
-                except ValueNeeded as error:
-                    # Tried again with the values; each time there are more of them.
-                    needed = self._inputs_behind(error, outputs, shapes, arrays is not None)
-                    self._valued.setdefault(outputs, set()).update(needed)
-            if key not in self._plans:
-                self._plans[key] = plan
-                if len(self._plans) > MAX_PLANS:
-                    self._plans.popitem(last=False)
-                    self._forget()
-                self._packed.release()
-            else:
-                self._plans.move_to_end(key)
-            simple = len(shapes) == 1 and len(outputs) == 1 and outputs == self._default_outputs
-            if simple and not values and self.graph.inputs[0].dtype == np.float32:
-                self._last = (shapes[0], plan)
-        return plan
-
-    def _new_plan(
-        self,
-        shapes: tuple[tuple[int, ...], ...],
-        outputs: tuple[str, ...],
-        values: Mapping[str, Array],
-        limit: int | None,
-    ) -> Plan:
-        try:
-            return Plan(
-                self._prepared[outputs],
-                dict(zip(self._names, shapes, strict=True)),
-                packed=self._packed,
-                threads=self.threads,
-                isa=self.isa,
-                algorithm=self._algorithm_of,
-                values=values,
-                limit=limit,
-            )
-        except ValueNeeded:
-            raise
-        except ShapeError as error:
-            given = ", ".join(f"{n!r}: {s}" for n, s in zip(self._names, shapes, strict=True))
-            raise type(error)(f"{error} (the model's inputs are {given})") from None
-
-    def _inputs_behind(
-        self,
-        error: ValueNeeded,
-        outputs: tuple[str, ...],
-        shapes: tuple[tuple[int, ...], ...],
-        given: bool,
-    ) -> set[str]:
-        """The inputs that the value of the tensor depends on which a plan could not do without.
-
-        Raises:
-            ValueNeeded: they are too large for a plan per value, or their values are not given.
-        """
-        known = self._valued.get(outputs, set())
-        needed = inputs_of_value(self._prepared[outputs], error.tensor) - known
-        sizes = dict(zip(self._names, shapes, strict=True))
-        large = [name for name in self._names if name in needed and not takes_value(sizes[name])]
-        if needed and not large and given:
-            return needed
-        if not needed:
-            raise error
-        if large:
-            names = ", ".join(map(repr, large))
-            raise ValueNeeded(
-                f"{error}; it is computed from {names}: cnnrt plans for each value of inputs of up "
-                f"to {MAX_VALUE_ELEMENTS} elements, not of larger ones",
-                error.tensor,
-            ) from None
-        names = ", ".join(sorted(needed))
-        raise ValueNeeded(f"{error}; give the values of {names}", error.tensor) from None
-
-
-def takes_value(shape: Sequence[int]) -> bool:
-    """Whether an input of this shape is small enough for a plan per value."""
-    return math.prod(shape) <= MAX_VALUE_ELEMENTS
 
 
 def as_input(spec: TensorSpec, value: Any) -> Array:

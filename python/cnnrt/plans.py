@@ -1,0 +1,237 @@
+"""The plans of a model: one for each shape of its inputs, the latest kept."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import limits
+from .cost import Algorithms
+from .errors import MemoryLimitError, ShapeError, ValueNeeded
+from .graph import Array, Graph
+from .memory import PlanMemory
+from .packed import Packed
+from .passes import inputs_of_value, prepare
+from .plan import Plan
+from .threads import Lock
+
+MAX_PLANS = 16
+"""Plans kept for input shapes seen last."""
+
+MAX_VALUE_ELEMENTS = 1024
+"""Inputs whose values shapes depend on, such as the second of a reshape, are taken for constants of
+their plan if they have no more elements: a shape, some boxes, but not an image."""
+
+Shape = tuple[int, ...]
+Outputs = tuple[str, ...]
+"""Names of tensors."""
+
+
+class Plans:
+    """Plans by the shapes of the inputs and the outputs that are asked for.
+
+    Where shapes depend on the values of small inputs there is a plan for each of these values.
+    Several threads may ask at once: one makes a plan that is missing, the others wait for it.
+    """
+
+    last: tuple[Shape, Plan] | None = None
+    """The plan used last, of a model that takes and gives one array, found without building a
+    key."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        packed: Packed,
+        threads: int,
+        isa: str,
+        algorithms: Algorithms,
+    ) -> None:
+        """
+        Args:
+            graph: as it was read.
+            packed: the weights, which the plans share.
+            threads: that a run may use.
+            isa: the instruction-set tier.
+            algorithms: of the convolutions; after a change of them, `replace` is due.
+        """
+        self._graph = graph
+        self._packed = packed
+        self._threads = threads
+        self._isa = isa
+        self._algorithms = algorithms
+        self._names = [spec.name for spec in graph.inputs]
+        self._default_outputs = tuple(spec.name for spec in graph.outputs)
+        self._prepared: dict[Outputs, Graph] = {}
+        # By outputs, the inputs whose values shapes depend on.
+        self._valued: dict[Outputs, set[str]] = {}
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def get(
+        self,
+        shapes: tuple[Shape, ...],
+        outputs: Outputs,
+        arrays: Sequence[Array] | None = None,
+        limit: int | None = None,
+    ) -> Plan:
+        """The plan for inputs of these shapes.
+
+        Args:
+            arrays: the inputs themselves, for their values.
+            limit: bytes that the plan may use; None: those of `cnnrt.limits` for these inputs.
+
+        Raises:
+            ShapeError: an operator does not take what the shapes lead to.
+            ValueNeeded: shapes depend on values that are not given, or on too many.
+        """
+        with self._lock:
+            if outputs not in self._prepared:
+                sizes = dict(zip(self._names, shapes, strict=True))
+                self._prepared[outputs] = prepare(self._graph, outputs, sizes, limit)
+            while True:
+                values = {
+                    name: array.copy()
+                    for name, array in zip(self._names, arrays or (), strict=False)
+                    if name in self._valued.get(outputs, ())
+                }
+                key = (shapes, outputs, *(array.tobytes() for array in values.values()))
+                plan = self._plans.get(key)
+                try:
+                    plan = plan or self._make(shapes, outputs, values, limit)
+                    break
+                except ValueNeeded as error:
+                    # Tried again with the values; each time there are more of them.
+                    needed = self._inputs_behind(error, outputs, shapes, arrays is not None)
+                    self._valued.setdefault(outputs, set()).update(needed)
+            if key not in self._plans:
+                self._plans[key] = plan
+                if len(self._plans) > MAX_PLANS:
+                    self._plans.popitem(last=False)
+                    self._forget()
+                self._packed.release()
+            else:
+                self._plans.move_to_end(key)
+            simple = len(shapes) == 1 and len(outputs) == 1 and outputs == self._default_outputs
+            if simple and not values and self._graph.inputs[0].dtype == "float32":
+                self.last = (shapes[0], plan)
+        return plan
+
+    def make_ahead(self) -> None:
+        """Packs the weights now, if the sizes of one image are known: the first run then takes no
+        longer than the others."""
+        shapes = []
+        for spec in self._graph.inputs:
+            batch, *rest = (*spec.shape, 1)[: max(1, len(spec.shape))]
+            if any(isinstance(size, str) for size in rest):
+                return
+            shape = (1 if isinstance(batch, str) else batch, *rest)
+            shapes.append(shape[: len(spec.shape)])
+        # Nobody has given an input yet: a large one is planned for when it comes.
+        given = limits.memory_limit(sum(v.nbytes for v in self._graph.constants.values()))
+        with contextlib.suppress(MemoryLimitError, ValueNeeded):
+            self.get(tuple(shapes), self._default_outputs, limit=given)  # type: ignore[arg-type]
+
+    def replace(self) -> None:
+        """Makes plans anew, as algorithms are others now."""
+        with self._lock:
+            self._plans.clear()
+            self.last = None
+        self.make_ahead()
+        with self._lock:
+            self._forget()
+
+    def trim(self) -> None:
+        """Keeps the plan used last alone, what it needs, and no idle workspace."""
+        with self._lock:
+            used = self.last and self.last[1]  # by calls that do not come past the table
+            for plan in self._plans.values():
+                plan.core.trim()
+            if self._plans:
+                key = next(
+                    (k for k, p in self._plans.items() if p is used), next(reversed(self._plans))
+                )
+                self._plans = OrderedDict({key: self._plans[key]})
+            self._forget()
+            self._prepared = {k: g for k, g in self._prepared.items() if k == self._default_outputs}
+            self._packed.release()
+
+    def memory(self) -> tuple[PlanMemory, ...]:
+        """Of each plan, the one used last at the end."""
+        with self._lock:
+            return tuple(plan.memory() for plan in self._plans.values())
+
+    def lasting_weights(self) -> dict[str, Any]:
+        """The packed weights of the plans that a compiled file holds, by their name there."""
+        with self._lock:
+            return self._packed.lasting(self._weights())
+
+    # --------------------------------------------------------------------------------------------
+
+    def _weights(self) -> set[tuple[str, str]]:
+        return {key for plan in self._plans.values() for key in plan.weights}
+
+    def _forget(self) -> None:
+        """Drops the packed weights that no plan uses, if there is a plan."""
+        if self._plans:
+            self._packed.keep(self._weights())
+
+    def _make(
+        self,
+        shapes: tuple[Shape, ...],
+        outputs: Outputs,
+        values: Mapping[str, Array],
+        limit: int | None,
+    ) -> Plan:
+        try:
+            return Plan(
+                self._prepared[outputs],
+                dict(zip(self._names, shapes, strict=True)),
+                packed=self._packed,
+                threads=self._threads,
+                isa=self._isa,
+                algorithm=self._algorithms.of,
+                values=values,
+                limit=limit,
+            )
+        except ValueNeeded:
+            raise
+        except ShapeError as error:
+            given = ", ".join(f"{n!r}: {s}" for n, s in zip(self._names, shapes, strict=True))
+            raise type(error)(f"{error} (the model's inputs are {given})") from None
+
+    def _inputs_behind(
+        self, error: ValueNeeded, outputs: Outputs, shapes: tuple[Shape, ...], given: bool
+    ) -> set[str]:
+        """The inputs that the value of the tensor depends on which a plan could not do without.
+
+        Raises:
+            ValueNeeded: they are too large for a plan per value, or their values are not given.
+        """
+        known = self._valued.get(outputs, set())
+        needed = inputs_of_value(self._prepared[outputs], error.tensor) - known
+        sizes = dict(zip(self._names, shapes, strict=True))
+        large = [name for name in self._names if name in needed and not takes_value(sizes[name])]
+        if needed and not large and given:
+            return needed
+        if not needed:
+            raise error
+        if large:
+            names = ", ".join(map(repr, large))
+            raise ValueNeeded(
+                f"{error}; it is computed from {names}: cnnrt plans for each value of inputs of up "
+                f"to {MAX_VALUE_ELEMENTS} elements, not of larger ones",
+                error.tensor,
+            ) from None
+        names = ", ".join(sorted(needed))
+        raise ValueNeeded(f"{error}; give the values of {names}", error.tensor) from None
+
+
+def takes_value(shape: Sequence[int]) -> bool:
+    """Whether an input of this shape is small enough for a plan per value."""
+    return math.prod(shape) <= MAX_VALUE_ELEMENTS
