@@ -8,7 +8,7 @@ directions, N, H) and the last states. With `layout` 1 the N of x, y and the sta
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,18 @@ WITH_ALPHA = {"affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmo
 WITH_BETA = {"affine", "scaledtanh", "hardsigmoid"}
 
 
+class Direction(NamedTuple):
+    """What the steps in one direction share."""
+
+    functions: list[Function]
+    recurrence: Array
+    """(gates * H, H)."""
+    bias: Array
+    """(2 * gates * H): of the input, of the states."""
+    peephole: Array | None
+    """(3 * H) of an lstm."""
+
+
 class Recurrent(Op):
     """A layer whose states at a step depend on those at the step before."""
 
@@ -54,16 +66,7 @@ class Recurrent(Op):
     states: ClassVar[int] = 1
     defaults: ClassVar[tuple[str, ...]]
 
-    def step(
-        self,
-        node: Node,
-        functions: list[Function],
-        x: Array,
-        states: list[Array],
-        recurrence: Array,
-        bias: Array,
-        peephole: Array | None,
-    ) -> list[Array]:
+    def step(self, node: Node, direction: Direction, x: Array, states: list[Array]) -> list[Array]:
         """The states after a step; x (N, gates * H) is the input times its weight."""
         raise NotImplementedError
 
@@ -158,8 +161,9 @@ class Recurrent(Op):
             states = [s[d] for s in initial]
             weighted = x @ weight[d].T
             pole = None if peephole is None else peephole[d]
+            shared = Direction(functions, recurrence[d], bias[d], pole)
             for t in reversed(range(length)) if backward else range(length):
-                new = self.step(node, functions, weighted[t], states, recurrence[d], bias[d], pole)
+                new = self.step(node, shared, weighted[t], states)
                 live = (t < lengths)[:, None]
                 states = [np.where(live, n, s) for n, s in zip(new, states, strict=True)]
                 y[t, d] = np.where(live, new[0], 0)
@@ -178,18 +182,9 @@ class RNN(Recurrent):
     gates = 1
     defaults = ("tanh",)
 
-    def step(
-        self,
-        node: Node,
-        functions: list[Function],
-        x: Array,
-        states: list[Array],
-        recurrence: Array,
-        bias: Array,
-        peephole: Array | None,
-    ) -> list[Array]:
-        both = sum(np.split(bias, 2))
-        return [functions[0](x + states[0] @ recurrence.T + both)]
+    def step(self, node: Node, direction: Direction, x: Array, states: list[Array]) -> list[Array]:
+        both = sum(np.split(direction.bias, 2))
+        return [direction.functions[0](x + states[0] @ direction.recurrence.T + both)]
 
 
 @register
@@ -204,17 +199,9 @@ class GRU(Recurrent):
     gates = 3
     defaults = ("sigmoid", "tanh")
 
-    def step(
-        self,
-        node: Node,
-        functions: list[Function],
-        x: Array,
-        states: list[Array],
-        recurrence: Array,
-        bias: Array,
-        peephole: Array | None,
-    ) -> list[Array]:
+    def step(self, node: Node, direction: Direction, x: Array, states: list[Array]) -> list[Array]:
         (h,) = states
+        functions, recurrence, bias, _ = direction
         hidden = h.shape[-1]
         x_bias, h_bias = np.split(bias, 2)
         x = x + x_bias
@@ -238,18 +225,9 @@ class LSTM(Recurrent):
     states = 2
     defaults = ("sigmoid", "tanh", "tanh")
 
-    def step(
-        self,
-        node: Node,
-        functions: list[Function],
-        x: Array,
-        states: list[Array],
-        recurrence: Array,
-        bias: Array,
-        peephole: Array | None,
-    ) -> list[Array]:
+    def step(self, node: Node, direction: Direction, x: Array, states: list[Array]) -> list[Array]:
         h, c = states
-        squash, inner, outer = functions
+        (squash, inner, outer), recurrence, bias, peephole = direction
         gates = x + h @ recurrence.T + sum(np.split(bias, 2))
         i, o, f, g = np.split(gates, 4, axis=-1)
         p_i, p_o, p_f = (0, 0, 0) if peephole is None else np.split(peephole, 3)
