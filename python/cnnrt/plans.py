@@ -91,9 +91,6 @@ class Plans:
             ValueNeeded: shapes depend on values that are not given, or on too many.
         """
         with self._lock:
-            if outputs not in self._prepared:
-                sizes = dict(zip(self._names, shapes, strict=True))
-                self._prepared[outputs] = prepare(self._graph, outputs, sizes, limit)
             while True:
                 values = {
                     name: array.copy()
@@ -188,10 +185,13 @@ class Plans:
         values: Mapping[str, Array],
         limit: int | None,
     ) -> Plan:
+        sizes = dict(zip(self._names, shapes, strict=True))
         try:
+            if outputs not in self._prepared:
+                self._prepared[outputs] = prepare(self._graph, outputs, sizes, values, limit)
             return Plan(
                 self._prepared[outputs],
-                dict(zip(self._names, shapes, strict=True)),
+                sizes,
                 packed=self._packed,
                 threads=self._threads,
                 isa=self._isa,
@@ -214,7 +214,8 @@ class Plans:
             ValueNeeded: they are too large for a plan per value, or their values are not given.
         """
         known = self._valued.get(outputs, set())
-        needed = inputs_of_value(self._prepared[outputs], error.tensor) - known
+        graph = self._prepared.get(outputs, self._graph)
+        needed = inputs_of_value(graph, error.tensor) - known
         sizes = dict(zip(self._names, shapes, strict=True))
         large = [name for name in self._names if name in needed and not takes_value(sizes[name])]
         if needed and not large and given:

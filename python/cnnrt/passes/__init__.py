@@ -7,9 +7,7 @@ shapes. Order matters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
-from ..errors import ValueNeeded
 from ..graph import Array, Graph
 from .channels_first import channels_first
 from .eliminate import eliminate
@@ -50,6 +48,7 @@ def prepare(
     graph: Graph,
     outputs: Sequence[str],
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    values: Mapping[str, Array] | None = None,
     limit: int | None = None,
 ) -> Graph:
     """A copy of the graph, ending at `outputs`, after the passes that need no sizes.
@@ -59,16 +58,19 @@ def prepare(
         outputs: names of tensors.
         shapes: of the inputs, to check the graph by, as passes believe what they see: that a batch
             normalisation has as many channels as the convolution before it. None: it is right.
+        values: of the inputs that shapes depend on.
         limit: see `infer`.
 
     Raises:
         GraphError: no tensor has one of the names.
         ShapeError: an operator does not take its inputs, or a tensor is too large.
+        ValueNeeded: shapes depend on the value of a tensor that is not given.
     """
     result = graph.ending_at(outputs).copy()
     if shapes is not None:
-        with suppress(ValueNeeded):  # with the values, the plan checks the rest
-            infer(result.copy(), shapes, limit)
+        checked = result.copy()
+        checked.constants |= values or {}
+        infer(checked, shapes, limit)
     for run in ONCE:
         run(result)
     return result
