@@ -12,7 +12,7 @@ import numpy as np
 from . import _core, ops
 from .arena import assign_offsets, peak_live
 from .cost import machine
-from .errors import CnnrtError, IndexOutOfRange, ShapeError
+from .errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
 from .graph import Array, Graph, TensorType
 from .limits import check_memory, memory_limit
 from .lowering import Lowering, ReferenceStep
@@ -219,6 +219,8 @@ def _run_reference(step: ReferenceStep, arrays: list[Array]) -> None:
         raise IndexOutOfRange(f"{at}: {error}") from error
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise ShapeError(f"{at} cannot be evaluated: {error}") from error
+    except MemoryError as error:
+        raise MemoryLimitError(f"{at} needs more memory than there is: {error}") from error
     for target, value in zip(step.outputs, results, strict=True):
         if target is None:
             continue

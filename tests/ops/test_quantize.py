@@ -36,6 +36,13 @@ def test_blocks(run: Any) -> None:
     assert back.tolist() == [[0, 1, 2, 4, 4], [5, 6, 8, 8, 8]]
 
 
+def test_a_block_of_any_size(run: Any) -> None:
+    x = np.float32([[1, -2], [3, 4]])
+    scale = np.float32([[0.5, 0.25]])
+    (q,) = run("quantize_linear", x, scale, np.zeros((1, 2), np.int8), axis=0, block_size=2**30)
+    np.testing.assert_array_equal(q, np.rint(x / scale))
+
+
 def test_integer_and_quantised_convolution(run: Any, rng: np.random.Generator) -> None:
     x = rng.integers(0, 255, (1, 4, 6, 6)).astype(np.uint8)
     weight = rng.integers(-127, 127, (6, 2, 3, 3)).astype(np.int8)

@@ -36,7 +36,8 @@ def spread(node: Node, scale: Array, shape: tuple[int, ...]) -> Array:
         return scale.reshape(())
     axis = node["axis"] % len(shape)
     if node["block_size"]:
-        return np.repeat(scale, node["block_size"], axis=axis)[tuple(slice(n) for n in shape)]
+        blocks = np.arange(shape[axis]) // node["block_size"]
+        return np.asarray(np.take(scale, blocks, axis=axis))
     return scale.reshape(-1, *[1] * (len(shape) - 1 - axis))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .. import limits, ops
-from ..errors import CnnrtError, GraphError, ShapeError
+from ..errors import CnnrtError, GraphError, MemoryLimitError, ShapeError
 from ..graph import Array, Graph, Node, TensorType
 from ..ops import Operand
 from ..ops.common import ByValue
@@ -175,6 +175,7 @@ def _fold(
         arrays = [np.asarray(x.value) for x in present]
     else:
         return None
+    at = f"node {node.name!r} ({node.op})"
     given = iter(arrays)
     inputs = [None if x is None else next(given) for x in operands]
     try:
@@ -182,7 +183,9 @@ def _fold(
     except CnnrtError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise ShapeError(f"node {node.name!r} ({node.op}) cannot be evaluated: {error}") from error
+        raise ShapeError(f"{at} cannot be evaluated: {error}") from error
+    except MemoryError as error:
+        raise MemoryLimitError(f"{at} needs more memory than there is: {error}") from error
     return tuple(np.ascontiguousarray(v).reshape(np.shape(v)) for v in values)
 
 
