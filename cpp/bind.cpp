@@ -395,23 +395,27 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         "pack_planar",
         [](const Floats& w, int threads) {
             need(w.ndim() == 3, "weight must be [m, c, taps]");
-            auto to = floats(blocks(w.shape(0)) * 16 * w.shape(1) * w.shape(2));
-            pack_planar(w.data(), w.shape(0), w.shape(1), w.shape(2), data(*to), threads);
+            const int64_t m = w.shape(0), depth = w.shape(1) * w.shape(2);
+            auto to = floats(blocks(m) * 16 * depth);
+            pack_planar(w.data(), m, depth, depth, 1, data(*to), depth, 0, threads);
             return to;
         },
         "weight"_a, "threads"_a = 1);
     m.def(
-        "pack_planar_into",
-        [](Memory& to, int64_t block, const Floats& w, int threads) {
-            need(w.ndim() == 3, "weight must be [m, c, taps]");
-            const int64_t panel = 16 * w.shape(1) * w.shape(2);
-            need(block >= 0 && to.owned() &&
-                     (block + blocks(w.shape(0))) * panel * 4 <= static_cast<int64_t>(to.bytes()),
+        "pack_linear",
+        [](Memory& to, int64_t depth, int64_t row, int64_t column,
+           const py::array_t<float, py::array::forcecast>& w, int threads) {
+            need(w.ndim() == 2, "weight must be [m, c]");
+            need(w.strides(0) % 4 == 0 && w.strides(1) % 4 == 0, "strides must be whole floats");
+            const int64_t m = w.shape(0), k = w.shape(1);
+            need(depth >= 0 && row >= 0 && row % 16 == 0 && column >= 0 && column + k <= depth &&
+                     to.owned() &&
+                     (row / 16 + blocks(m)) * depth * 64 <= static_cast<int64_t>(to.bytes()),
                  "the memory is too small, or a view");
-            pack_planar(w.data(), w.shape(0), w.shape(1), w.shape(2), data(to) + block * panel,
-                        threads);
+            pack_planar(w.data(), m, k, w.strides(0) / 4, w.strides(1) / 4, data(to) + row * depth,
+                        depth, column, threads);
         },
-        "to"_a, "block"_a, "weight"_a, "threads"_a = 1);
+        "to"_a, "depth"_a, "row"_a, "column"_a, "weight"_a, "threads"_a = 1);
     m.def(
         "pack_depthwise",
         [](const Floats& w) {

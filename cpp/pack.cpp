@@ -1,6 +1,7 @@
 #include "pack.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "team.h"
 
@@ -24,20 +25,21 @@ void for_all(int64_t n, int threads, F f) {
 
 }  // namespace
 
-void pack_conv(const float* weight, int64_t m, int64_t c, int64_t taps, float* to, int threads) {
+void pack_conv(const Unaligned* weight, int64_t m, int64_t c, int64_t taps, float* to,
+               int threads) {
     for_all((m + 15) / 16, threads, [=](int64_t block) {
         float* p = to + block * c * taps * 16;
         const int64_t outputs = std::min<int64_t>(16, m - block * 16);
         for (int64_t c0 = 0; c0 < c; c0 += 16)
             for (int64_t t = 0; t < taps; ++t)
                 for (int64_t k = c0; k < std::min(c, c0 + 16); ++k, p += 16) {
-                    const float* w = weight + (block * 16 * c + k) * taps + t;
+                    const Unaligned* w = weight + (block * 16 * c + k) * taps + t;
                     for (int64_t o = 0; o < 16; ++o) p[o] = o < outputs ? w[o * c * taps] : 0.0f;
                 }
     });
 }
 
-void pack_conv_grouped(const float* weight, int64_t m, int64_t c, int64_t group, int64_t taps,
+void pack_conv_grouped(const Unaligned* weight, int64_t m, int64_t c, int64_t group, int64_t taps,
                        const int32_t* window, int64_t span, int64_t panel, float* to, int threads) {
     const int64_t group_c = c / group, group_m = m / group;
     for_all((m + 15) / 16, threads, [=](int64_t block) {
@@ -55,24 +57,39 @@ void pack_conv_grouped(const float* weight, int64_t m, int64_t c, int64_t group,
     });
 }
 
-void pack_planar(const float* weight, int64_t m, int64_t c, int64_t taps, float* to, int threads) {
-    const int64_t depth = c * taps;
+void pack_planar(const Unaligned* weight, int64_t m, int64_t k, int64_t m_stride, int64_t k_stride,
+                 float* to, int64_t depth, int64_t first, int threads) {
+    if (m_stride == 1) {
+        // Transposed: by 32 rows, whose pages are few enough to be found at once.
+        for_all((k + 31) / 32, threads, [=](int64_t part) {
+            for (int64_t block = 0; block < (m + 15) / 16; ++block) {
+                const int64_t outputs = std::min<int64_t>(16, m - block * 16);
+                for (int64_t i = part * 32; i < std::min(k, part * 32 + 32); ++i) {
+                    float* p = to + (block * depth + first + i) * 16;
+                    std::memcpy(p, weight + i * k_stride + block * 16, outputs * 4);
+                    std::fill(p + outputs, p + 16, 0.0f);
+                }
+            }
+        });
+        return;
+    }
     for_all((m + 15) / 16, threads, [=](int64_t block) {
-        float* p = to + block * depth * 16;
-        for (int64_t k = 0; k < depth; ++k, p += 16)
-            for (int64_t o = 0; o < 16; ++o)
-                p[o] = block * 16 + o < m ? weight[(block * 16 + o) * depth + k] : 0.0f;
+        const Unaligned* w = weight + block * 16 * m_stride;
+        float* p = to + (block * depth + first) * 16;
+        const int64_t outputs = std::min<int64_t>(16, m - block * 16);
+        for (int64_t i = 0; i < k; ++i, p += 16, w += k_stride)
+            for (int64_t o = 0; o < 16; ++o) p[o] = o < outputs ? w[o * m_stride] : 0.0f;
     });
 }
 
-void pack_depthwise(const float* weight, int64_t c, int64_t taps, float* to) {
+void pack_depthwise(const Unaligned* weight, int64_t c, int64_t taps, float* to) {
     for (int64_t block = 0; block < (c + 15) / 16; ++block)
         for (int64_t t = 0; t < taps; ++t, to += 16)
             for (int64_t o = 0; o < 16; ++o)
                 to[o] = block * 16 + o < c ? weight[(block * 16 + o) * taps + t] : 0.0f;
 }
 
-void pack_winograd(const float* weight, int64_t m, int64_t c, int64_t d, const double* g,
+void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d, const double* g,
                    int64_t size, float* to, int threads) {
     const int64_t blocks = (m + 15) / 16;
     for_all(blocks, threads, [=](int64_t block) {
@@ -83,7 +100,7 @@ void pack_winograd(const float* weight, int64_t m, int64_t c, int64_t d, const d
         for (int64_t depth = 0; depth < d; ++depth)
             for (int64_t k = 0; k < c; ++k) {
                 for (int64_t o = 0; o < outputs; ++o) {
-                    const float* from = weight + (((block * 16 + o) * c + k) * d + depth) * 9;
+                    const Unaligned* from = weight + (((block * 16 + o) * c + k) * d + depth) * 9;
                     for (int64_t t = 0; t < 9; ++t) w[t][o] = from[t];
                 }
                 for (int64_t i = 0; i < size; ++i)

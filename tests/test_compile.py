@@ -231,6 +231,23 @@ def test_packed_by_another_version_it_is_packed_anew(
     assert again.memory().packed_mapped == 0
 
 
+def test_weights_at_any_address() -> None:
+    """As they are mapped from an ONNX file."""
+    w = np.arange(20 * 18 * 9, dtype=np.float32).reshape(20, 18, 9)
+    odd = np.frombuffer(b"?" + w.tobytes(), np.float32, offset=1).reshape(w.shape)
+    assert not odd.flags.aligned
+    g = WINOGRAD_G[4]
+    for pack in (
+        _core.pack_conv,
+        _core.pack_planar,
+        lambda w: _core.pack_depthwise(w[:, 0]),
+        lambda w: _core.pack_depthwise(w.reshape(20, -1)),
+        lambda w: _core.pack_conv_grouped(w[:, :9], 2, [0, 0], 2),
+        lambda w: _core.pack_winograd(w.reshape(20, 18, 1, 3, 3), g),
+    ):
+        assert bytes(memoryview(pack(odd))) == bytes(memoryview(pack(w)))
+
+
 def test_the_order_of_packed_weights() -> None:
     """Whoever changes one of these must raise `packed.PACKING`, and then this test."""
     assert packed.PACKING == 1
@@ -243,6 +260,17 @@ def test_the_order_of_packed_weights() -> None:
         return np.frombuffer(memory, np.float32)
 
     assert np.array_equal(values(_core.pack_planar(w)), by_block.reshape(-1))
+    matrix = w.reshape(20, -1)
+    memory = _core.Memory.empty(32 * 18 * 9 * 4)
+    for column in (0, 100):  # the second part transposed
+        part = np.asfortranarray(matrix[:, 100:]) if column else matrix[:, :100]
+        _core.pack_linear(memory, 18 * 9, 0, column, part)
+    assert np.array_equal(values(memory), by_block.reshape(-1))
+    _core.pack_linear(memory, 18 * 9, 16, 0, 2 * matrix[16:])
+    assert np.array_equal(values(memory).reshape(2, -1)[1], 2 * by_block[1].reshape(-1))
+    for row, column in ((0, 1), (16, 0), (-16, 0), (8, 0), (0, -1)):
+        with pytest.raises(ValueError, match="too small"):
+            _core.pack_linear(memory, 18 * 9, row, column, matrix)
     halves = [by_block[:, c].transpose(0, 2, 1, 3) for c in (slice(16), slice(16, 18))]
     want = np.concatenate([h.reshape(2, -1) for h in halves], axis=1)
     assert np.array_equal(values(_core.pack_conv(w)), want.reshape(-1))

@@ -37,8 +37,11 @@ def pack_conv_grouped(
     weight: Array, group: int, window: Sequence[int], span: int, threads: int = 1
 ) -> Memory: ...
 def pack_planar(weight: Array, threads: int = 1) -> Memory: ...
-def pack_planar_into(to: Memory, block: int, weight: Array, threads: int = 1) -> None:
-    """As `pack_planar`, into existing memory from a block of 16 outputs on."""
+def pack_linear(
+    to: Memory, depth: int, row: int, column: int, weight: Array, threads: int = 1
+) -> None:
+    """A part of a matrix of `depth` columns, from this row and column on, packed into existing
+    memory as by `pack_planar`. The part may be transposed."""
 
 def pack_depthwise(weight: Array) -> Memory: ...
 def pack_winograd(weight: Array, g: Array, threads: int = 1) -> Memory: ...

@@ -10,7 +10,7 @@ from ..graph import Array, Node
 from . import Lowering, epilogue, lowers
 from .tensors import BLOCK, ceil_div
 
-PART = 16 << 20
+PART = 4 << 20
 """Bytes of a weight that are packed at a time."""
 
 
@@ -27,7 +27,7 @@ def linear_step(node: Node, to: Lowering, note: str) -> None:
         key,
         "linear",
         ceil_div(columns, BLOCK) * BLOCK * depth,
-        lambda w: _pack(w.reshape(columns, depth, 1), to),
+        lambda w: _pack(w.reshape(columns, depth), to),
     )
     y = to.new_plain(node.outputs[0])
     weight_bytes = columns * depth * 4
@@ -54,17 +54,18 @@ def linear_step(node: Node, to: Lowering, note: str) -> None:
 
 
 def _pack(weight: Array, to: Lowering) -> Any:
-    """Large weights part by part: no more than one part of those stored is in memory besides those
-    packed. (VGG-16's first layer has 411 MB.)"""
-    columns, depth, _ = weight.shape
-    rows = max(1, PART // (depth * 4 * BLOCK)) * BLOCK
-    if columns <= rows:
-        return _core.pack_planar(weight, to.threads)
+    """[columns, depth] as the kernel reads it, part by part in the order in which it is stored: no
+    more than one part of a mapped weight is in memory. (VGG-16's first layer has 411 MB.)"""
+    columns, depth = weight.shape
     memory = _core.Memory.empty(ceil_div(columns, BLOCK) * BLOCK * depth * 4)
-    for first in range(0, columns, rows):
-        part = weight[first : first + rows]
-        _core.pack_planar_into(memory, first // BLOCK, part, to.threads)
-        to.packed.release()
+    axis = int(weight.strides[0] < weight.strides[1])
+    size = max(1, PART // (weight.shape[1 - axis] * 4 * BLOCK)) * BLOCK
+    for first in range(0, weight.shape[axis], size):
+        part = weight[:, first : first + size] if axis else weight[first : first + size]
+        row, column = (0, first) if axis else (first, 0)
+        _core.pack_linear(memory, depth, row, column, part, to.threads)
+        if size < weight.shape[axis]:
+            to.packed.release()
     return memory
 
 

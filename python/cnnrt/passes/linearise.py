@@ -55,4 +55,5 @@ def _set(graph: Graph, node: Node, *, transposed: bool, bias: str) -> None:
 
 
 def _transposed(matrix: Array) -> Array:
-    return np.ascontiguousarray(matrix.T)
+    turned: Array = matrix.T
+    return turned
