@@ -213,8 +213,7 @@ def test_every_tier_runs_it(model: cnnrt.Model, compiled: Path, x: Array, isa: s
     """Those of another tier pack what they want otherwise."""
     document = read(compiled)
     assert document.compiled is not None
-    ready = packed.Packed(document.compiled.weights, document.file)
-    here = cnnrt.Model(document.graph, isa=isa, packed=ready)
+    here = cnnrt.Model(document.graph, isa=isa, ready=document.compiled.weights)
     assert np.array_equal(here(x), cnnrt.Model(model.graph, isa=isa)(x))
 
 

@@ -8,9 +8,21 @@ import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .errors import FormatError
+
+Stamp = tuple[int, int, int, int]
+"""Device, inode, size and time of change of a file: what has the same one is not read again."""
+
+
+def stamp_of(file: str | os.PathLike[str] | int) -> Stamp:
+    """
+    Raises:
+        OSError: there is no such file.
+    """
+    s = os.fstat(file) if isinstance(file, int) else Path(file).stat()
+    return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns
 
 
 def open_model(path: str | os.PathLike[str]) -> BinaryIO:
@@ -30,7 +42,7 @@ def open_model(path: str | os.PathLike[str]) -> BinaryIO:
         raise FormatError(f"{path}: cannot be read: {reason}") from None
 
 
-class MappedFile:
+class MappedFile(mmap.mmap):
     """A file mapped into memory for reading. Its pages are those of the system's file cache, which
     all processes share; they count as used only while they have been looked at.
 
@@ -38,32 +50,60 @@ class MappedFile:
     does.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """
-        Raises:
-            FormatError: it does not exist or may not be read.
-        """
-        with open_model(path) as file:
-            try:
-                self._map: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                self.data = memoryview(self._map)
-            except (OSError, ValueError):  # a pipe, an empty file, a file system without mapping
-                self._map = None
-                self.data = memoryview(file.read())
-        self.first_released = 0
-        """Where the bytes begin that `release` is about."""
-
-    @property
-    def mapped(self) -> bool:
-        return self._map is not None
+    path: str
+    stamp: Stamp
+    """Of the file when it was mapped."""
+    first_released = 0
+    """Where the bytes begin that `release` is about."""
 
     def release(self) -> None:
         """Gives the pages back to the system; they come again when they are looked at."""
-        if self._map is None or not hasattr(self._map, "madvise"):
+        if not hasattr(self, "madvise"):
             return
         start = -(-self.first_released // mmap.PAGESIZE) * mmap.PAGESIZE
-        if start < len(self.data):
-            self._map.madvise(mmap.MADV_DONTNEED, start, len(self.data) - start)
+        if start < len(self):
+            self.madvise(mmap.MADV_DONTNEED, start, len(self) - start)
+
+    def check(self) -> None:
+        """Checks that the bytes are still those that were mapped. (Another file in its place does
+        not matter: the old one lives as long as it is mapped.)
+
+        Raises:
+            FormatError: the file was written to in place.
+        """
+        try:
+            now = stamp_of(self.path)
+        except OSError:  # it was removed
+            return
+        if now != self.stamp and now[:2] == self.stamp[:2]:
+            raise FormatError(
+                f"{self.path}: was changed in place since the model was loaded; load it again "
+                "(and replace such files by renaming)"
+            )
+
+
+def map_file(path: str | os.PathLike[str]) -> memoryview:
+    """The bytes of a file: a view of a `MappedFile`, or a copy where it cannot be mapped.
+
+    Raises:
+        FormatError: it does not exist or may not be read.
+    """
+    with open_model(path) as file:
+        try:
+            mapped = MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError):  # a pipe, an empty file, a file system without mapping
+            return memoryview(file.read())
+        mapped.path, mapped.stamp = os.path.realpath(path), stamp_of(file.fileno())
+    return memoryview(mapped)
+
+
+def file_of(array: Any) -> MappedFile | None:
+    """The mapped file that the elements of an array lie in; None if in memory of their own."""
+    while not isinstance(array, memoryview):
+        array = getattr(array, "base", None)
+        if array is None:
+            return None
+    return array.obj if isinstance(array.obj, MappedFile) else None
 
 
 def atomic_write(path: str | os.PathLike[str], chunks: Iterable[bytes | memoryview]) -> None:

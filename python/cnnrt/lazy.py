@@ -7,12 +7,13 @@ already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .files import MappedFile, file_of
 from .graph import Array
 
 
@@ -73,13 +74,18 @@ def lazy(
     return cast(Array, LazyArray(shape, dtype, function, arguments))
 
 
-def stored_nbytes(array: Array) -> int:
-    """Bytes of an array, or of those that a lazy one is computed from."""
+def stored(array: Array | None) -> Iterator[Array]:
+    """The arrays that a lazy one is computed from; any other is one itself."""
     if isinstance(array, LazyArray):
-        return sum(
-            stored_nbytes(a) for a in array.arguments if isinstance(a, (np.ndarray, LazyArray))
-        )
-    return array.nbytes
+        for argument in array.arguments:
+            yield from stored(argument)
+    elif isinstance(array, np.ndarray):
+        yield array
+
+
+def files_of(array: Array | None) -> set[MappedFile]:
+    """The mapped files that an array lies in, or is computed from."""
+    return {file for part in stored(array) if (file := file_of(part)) is not None}
 
 
 def same(a: Any, b: Any) -> bool:

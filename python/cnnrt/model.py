@@ -13,8 +13,9 @@ import numpy as np
 from . import _core, formats, tuning
 from .cost import Algorithms
 from .errors import GraphError, ShapeError
+from .files import file_of
 from .graph import Array, Graph, TensorSpec
-from .lazy import stored_nbytes
+from .lazy import stored
 from .memory import MemoryUse
 from .packed import PACKING, Packed
 from .pickling import Origin, reduce
@@ -65,7 +66,7 @@ def load(
 ) -> Model:
     """Loads a network from model.bin, a compiled file or an ONNX file, given by path or as bytes.
 
-    A model.bin is mapped, not read: replace it by renaming another file while it is in use.
+    Files are mapped, not read: replace one by renaming another file while it is in use.
 
     Args:
         source: the file. ONNX files need the package `onnx` (``pip install 'cnnrt[onnx]'``).
@@ -94,7 +95,7 @@ def load(
         threads=threads,
         algorithm=algorithm,
         notice=content.metadata.get("notice"),
-        packed=Packed(ready, content.file),
+        ready=ready,
     )
     model.origin = origin
     if tune:
@@ -122,13 +123,13 @@ class Model:
         algorithm: str | Mapping[str, str] = "auto",
         isa: str | None = None,
         notice: str | None = None,
-        packed: Packed | None = None,
+        ready: Mapping[str, Array] | None = None,
     ) -> None:
         """Wraps a graph; see `cnnrt.load` for the arguments.
 
         Args:
             notice: where the weights come from and their licence.
-            packed: the weights that are packed already.
+            ready: the weights that a compiled file holds packed, by their names there.
 
         Raises:
             ValueError: `threads` is less than 1, or an algorithm is unknown.
@@ -146,11 +147,12 @@ class Model:
         self._algorithms = Algorithms(algorithm)
         self._names = [spec.name for spec in graph.inputs]
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
-        self._packed = packed or Packed()
+        self._packed = Packed(graph.constants.values(), ready)
         self._plans = Plans(graph, self._packed, self.threads, self.isa, self._algorithms)
         self._plans.make_ahead()
 
     def __reduce__(self) -> Any:
+        self._packed.check()
         return reduce(self)
 
     def options(self) -> dict[str, Any]:
@@ -342,8 +344,7 @@ class Model:
 
     def variant(self, algorithm: str) -> Model:
         """The same network on one thread, with all convolutions done by one algorithm."""
-        packed = Packed(file=self._packed.file)
-        return Model(self.graph, threads=1, algorithm=algorithm, isa=self.isa, packed=packed)
+        return Model(self.graph, threads=1, algorithm=algorithm, isa=self.isa)
 
     def save_compiled(self, path: str | os.PathLike[str], x: Inputs | None = None) -> None:
         """Writes a file that `cnnrt.load` loads faster: the model with its weights packed.
@@ -358,8 +359,10 @@ class Model:
 
         Raises:
             GraphError: the model leaves the sizes of its inputs open and no input is given.
+            FormatError: the file that the model was loaded from was written to in place.
             OSError: the file cannot be written.
         """
+        self._packed.check()
         if x is not None:
             self.plan_for(self._arrays(x))
         if not self._plans:
@@ -384,10 +387,10 @@ class Model:
 
     def memory(self) -> MemoryUse:
         """What the model takes of memory, and the least that it could do with."""
-        stored = sum(stored_nbytes(c) for c in self.graph.constants.values())
+        arrays = [array for c in self.graph.constants.values() for array in stored(c)]
         return MemoryUse(
-            stored=stored,
-            stored_mapped=stored if self._packed.file is not None else 0,
+            stored=sum(array.nbytes for array in arrays),
+            stored_mapped=sum(a.nbytes for a in arrays if file_of(a) is not None),
             packed=self._packed.nbytes,
             packed_mapped=self._packed.mapped_nbytes,
             plans=self._plans.memory(),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from . import _core
 from .errors import FormatError
-from .files import MappedFile
+from .files import MappedFile, file_of
 from .graph import Array
-from .lazy import same
+from .lazy import files_of, same
 
 PACKING = 1
 """Goes up when a packed weight of the same kind would hold other values or another order: compiled
@@ -26,20 +26,21 @@ class _Entry(NamedTuple):
     source: Array | None
     memory: Any
     lasting: bool
+    mapped: bool
 
 
 class Packed:
     """Packed weights by what they were made from, shared by all plans of a model."""
 
     def __init__(
-        self, ready: Mapping[str, Array] | None = None, file: MappedFile | None = None
+        self, constants: Iterable[Array] = (), ready: Mapping[str, Array] | None = None
     ) -> None:
         """
         Args:
+            constants: those of the model.
             ready: weights that a compiled file holds packed, by `stored_name`.
-            file: where the constants lie, if they are mapped and not in memory of their own.
         """
-        self.file = file
+        self._files: set[MappedFile] = set().union(*map(files_of, constants))
         self._ready = ready or {}
         self._table: dict[Key, _Entry] = {}
         self._read = 0
@@ -60,25 +61,28 @@ class Packed:
         """
         known = self._table.get(key)
         if known is None or not same(known.source, source):
-            memory = self._mapped(key, nbytes) if nbytes else None
+            memory, mapped = self._from_file(key, nbytes) if nbytes else (None, False)
             if memory is None:
                 memory = make()
                 self._count(source)
-            known = self._table[key] = _Entry(source, memory, bool(nbytes))
+            known = self._table[key] = _Entry(source, memory, bool(nbytes), mapped)
         return known.memory
 
-    def _mapped(self, key: Key, nbytes: int | None) -> Any:
+    def _from_file(self, key: Key, nbytes: int | None) -> tuple[Any, bool]:
+        """What a compiled file holds of this, and whether it stays mapped."""
         name = stored_name(key)
         array = self._ready.get(name)
         if array is None:
-            return None
+            return None, False
         if array.nbytes != nbytes:
             raise FormatError(
                 f"tensor {name!r}: the layer needs {nbytes} bytes, the file holds {array.nbytes}; "
                 "compile the model again"
             )
         aligned = array.ctypes.data % 64 == 0  # not where a file was given as bytes
-        return _core.Memory.view(array) if aligned else _core.Memory(array)
+        if not aligned:
+            return _core.Memory(array), False
+        return _core.Memory.view(array), file_of(array) is not None
 
     def _count(self, source: Array | None) -> None:
         self._read += source.nbytes if source is not None else 0
@@ -88,8 +92,17 @@ class Packed:
     def release(self) -> None:
         """Gives back the pages of mapped constants; they are read again when needed."""
         self._read = 0
-        if self.file is not None:
-            self.file.release()
+        for file in self._files:
+            file.release()
+
+    def check(self) -> None:
+        """Checks that the constants are still those of the model.
+
+        Raises:
+            FormatError: a file that they are mapped from was written to in place.
+        """
+        for file in self._files:
+            file.check()
 
     def keep(self, keys: Collection[Key]) -> None:
         """Forgets all others."""
@@ -110,9 +123,7 @@ class Packed:
     @property
     def mapped_nbytes(self) -> int:
         """Of these, the bytes that lie in a mapped file."""
-        if self.file is None:
-            return 0
-        return sum(e.memory.nbytes for e in self._table.values() if not e.memory.owned)
+        return sum(entry.memory.nbytes for entry in self._table.values() if entry.mapped)
 
 
 PREFIX = "cnnrt.packed."

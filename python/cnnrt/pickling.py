@@ -17,13 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import formats
 from .errors import FormatError
-from .files import open_model
+from .files import Stamp, open_model, stamp_of
 
 if TYPE_CHECKING:
     from .model import Model
-
-Stamp = tuple[int, int, int, int]
-"""Device, inode, size and time of change of a file: what has the same one is not read again."""
 
 
 @dataclass(frozen=True)
@@ -43,36 +40,21 @@ class Origin:
         try:
             with Path(path).open("rb") as file:
                 model_bin = file.read(9)[8:] == b"{"
-                return Origin(path, _stamp(file.fileno())) if model_bin else None
+                return Origin(path, stamp_of(file.fileno())) if model_bin else None
         except OSError:
             return None
 
     def digest(self) -> str | None:
-        """SHA-256 of the file; None if there is another one in its place now, or none.
-
-        Raises:
-            FormatError: it was written to in place: the weights mapped from it are no longer its.
-        """
+        """SHA-256 of the file; None if there is another one in its place now, or none."""
         try:
-            stamp = _stamp(self.path)
-            if stamp == self.stamp:
-                return _sha256(self.path, stamp)
+            same = stamp_of(self.path) == self.stamp
+            return _sha256(self.path, self.stamp) if same else None
         except OSError:
             return None
-        if stamp[:2] == self.stamp[:2]:
-            raise FormatError(
-                f"{self.path}: was changed in place since the model was loaded; load it again "
-                "(and replace such files by renaming)"
-            )
-        return None
 
 
 def reduce(model: Model) -> tuple[Callable[..., Model], tuple[Any, ...]]:
-    """What `pickle` keeps of a model: the function that restores it and its arguments.
-
-    Raises:
-        FormatError: the file that its weights are mapped from was changed in place.
-    """
+    """What `pickle` keeps of a model: the function that restores it and its arguments."""
     options = model.options()
     digest = model.origin.digest() if model.origin else None
     if model.origin and digest:
@@ -89,7 +71,7 @@ def restore_file(path: str, digest: str, options: dict[str, Any]) -> Model:
     from .model import load  # noqa: PLC0415  (that module imports this one)
 
     with open_model(path) as file:
-        stamp = _stamp(file.fileno())
+        stamp = stamp_of(file.fileno())
     if _sha256(path, stamp) != digest:
         raise FormatError(
             f"{path}: has changed since the model was pickled; load and pickle it again, or load "
@@ -105,11 +87,6 @@ def restore_bytes(data: bytes, options: dict[str, Any]) -> Model:
     from .model import Model  # noqa: PLC0415
 
     return Model(formats.read_model(data).graph, **options)
-
-
-def _stamp(file: str | int) -> Stamp:
-    s = Path(file).stat() if isinstance(file, str) else os.fstat(file)
-    return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=16)

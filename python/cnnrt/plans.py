@@ -89,6 +89,7 @@ class Plans:
         Raises:
             ShapeError: an operator does not take what the shapes lead to.
             ValueNeeded: shapes depend on values that are not given, or on too many.
+            FormatError: the plan is a new one, and the weights' file was written to in place.
         """
         with self._lock:
             while True:
@@ -186,6 +187,7 @@ class Plans:
         limit: int | None,
     ) -> Plan:
         sizes = dict(zip(self._names, shapes, strict=True))
+        self._packed.check()
         try:
             if outputs not in self._prepared:
                 self._prepared[outputs] = prepare(self._graph, outputs, sizes, values, limit)

@@ -16,9 +16,9 @@ import numpy as np
 
 from .. import checks, limits
 from ..errors import FormatError, GraphError
-from ..files import MappedFile, atomic_write
+from ..files import MappedFile, atomic_write, map_file
 from ..graph import Array, Graph
-from ..lazy import LazyArray, lazy
+from ..lazy import LazyArray, files_of, lazy
 from ..packed import PREFIX
 from ..preprocessing import Preprocessing
 from .compiled import Compiled
@@ -44,6 +44,8 @@ DTYPES = {
 }
 """NumPy's names of dtypes, and those of safetensors."""
 NAMES = {kind: name for name, kind in DTYPES.items()}
+PART = 16 << 20
+"""Bytes of a tensor that are written at a time."""
 SLACK = 64
 """Bytes after a packed weight that may be read: the vector kernels read whole vectors."""
 
@@ -57,8 +59,6 @@ class Document(NamedTuple):
     metadata: dict[str, Any]
     """`notice` and `producer`, where the file has them; and what other tools have added."""
     compiled: Compiled | None = None
-    file: MappedFile | None = None
-    """Where the constants lie, if they have no memory of their own."""
 
 
 def write_model(
@@ -104,11 +104,7 @@ def read_model(source: str | os.PathLike[str] | bytes) -> Document:
         UnsupportedOperator: the model needs what this version does not run.
     """
     at = "model" if isinstance(source, bytes) else str(source)
-    if isinstance(source, bytes):
-        file, data = None, memoryview(source)
-    else:
-        file = MappedFile(source)
-        data = file.data
+    data = memoryview(source) if isinstance(source, bytes) else map_file(source)
     metadata, entries = _check_header(data, at)
     graph, dtypes = graph_from_json(_json(metadata, "graph", at), f"{at}: cnnrt.graph")
     packed: dict[str, Array] = {}
@@ -122,11 +118,10 @@ def read_model(source: str | os.PathLike[str] | bytes) -> Document:
         place = f"{at}: tensor {name!r}"
         graph.constants[name] = _widened(_array(data, entries[name], place), dtype, place)
     document = _json(metadata, "compiled", at)
-    if file is not None and entries:
-        file.first_released = min(entry.begin for entry in entries.values())
+    if isinstance(data.obj, MappedFile) and entries:
+        data.obj.first_released = min(entry.begin for entry in entries.values())
     return described(graph, metadata, at)._replace(
-        compiled=document and Compiled.from_json(document, f"{at}: cnnrt.compiled", packed),
-        file=file if file is not None and file.mapped else None,
+        compiled=document and Compiled.from_json(document, f"{at}: cnnrt.compiled", packed)
     )
 
 
@@ -200,7 +195,16 @@ def _chunks(
     yield len(text).to_bytes(8, "little")
     yield text
     for name in names:
-        yield tensors[name].tobytes()
+        yield from _parts(tensors[name])
+
+
+def _parts(array: Array) -> Iterator[memoryview]:
+    """The bytes of a tensor. The pages that they were mapped from are given back part by part."""
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for begin in range(0, flat.size, PART):
+        yield flat[begin : begin + PART].data
+        for file in files_of(array):
+            file.release()
 
 
 def _dumps(document: Any) -> str:

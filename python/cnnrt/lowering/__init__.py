@@ -28,6 +28,7 @@ from .. import _core
 from ..cost import Machine
 from ..errors import GraphError, ShapeError
 from ..graph import Array, Graph, Node, TensorType
+from ..lazy import files_of
 from ..limits import MAX_SIZE, check_memory
 from ..ops.activation import Activation
 from ..packed import Key, Packed
@@ -185,7 +186,7 @@ class Lowering:
         inputs = [
             None
             if not name
-            else np.asarray(self.graph.constants[name])
+            else self._array(name)
             if name in self.graph.constants
             else self._in_array(name)
             for name in node.inputs
@@ -202,6 +203,15 @@ class Lowering:
             self._plain[name] = plain
             outputs.append(plain)
         self.steps.append(ReferenceStep(node, inputs, outputs))
+
+    def _array(self, name: str) -> Array:
+        """A constant that NumPy reads at each run: not from a file, which may change meanwhile."""
+        source = self.graph.constants[name]
+        if not files_of(source):
+            return np.asarray(source)
+        memory = self.constant_memory(name, "array", source)
+        array: Array = np.frombuffer(memory, source.dtype).reshape(source.shape)
+        return array
 
     def _in_array(self, name: str) -> Plain:
         """A tensor as one of the arrays that Python sees, whole."""
@@ -411,6 +421,7 @@ class Lowering:
         check_memory(self.packed_bytes, self.limit, f"node {self._node!r}: packed weights")
         source = self.graph.constants[name]
         nbytes = None if name in self.graph.varying else floats * 4
+
         make = lambda: pack(np.asarray(source))  # noqa: E731
         return self.packed.get(source, (name, kind), make, nbytes)
 
