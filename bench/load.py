@@ -61,7 +61,7 @@ def main() -> None:
             continue
         files = networks.prepare(name, 1, cache)
         ways = [Way(f"cnnrt, {kind}", "cnnrt", f) for kind, f in compiled(files.onnx).items()]
-        ways += [Way(f"{e}, .onnx", e, files.onnx) for e in args.engines]
+        ways += [Way(f"{e}, .onnx", e, files.onnx) for e in ["cnnrt", *args.engines]]
         measured: dict[str, list[dict[str, float]]] = {way.name: [] for way in ways}
         barriers: list[float] = []
         for round_ in range(args.rounds + 1):

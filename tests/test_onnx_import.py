@@ -320,7 +320,7 @@ def test_external_data_elsewhere(location: str, tmp_path: Path) -> None:
 )
 def test_external_data_of_another_size(fields: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(bytes(16))
-    with pytest.raises(FormatError, match=r"external data|cannot be read|absent or shorter"):
+    with pytest.raises(FormatError, match=r"external data|cannot be read"):
         read(external(tmp_path, "w", **fields))
 
 

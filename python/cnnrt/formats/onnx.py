@@ -11,7 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,14 @@ import numpy as np
 
 from .. import checks, ops
 from ..errors import FormatError, GraphError, UnsupportedOperator
-from ..files import open_model
+from ..files import file_of, map_file
 from ..graph import Array, Dim, Graph, Node, TensorSpec
 from . import onnx_opsets as opsets
 from .onnx_branches import Branch, choose_branch
 from .onnx_functions import Key, expand, key_of
 from .onnx_names import Names, Scopes, name_by_modules, read_scopes
-from .onnx_tensors import BFLOAT16, dtype_name, to_array
+from .onnx_tensors import BFLOAT16, Storage, dtype_name, to_array
+from .onnx_wire import without_tensors
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -58,6 +59,7 @@ NOT_RUN = {
 Shape = tuple[Dim, ...]
 
 
+@cache
 def snake_case(op_type: str) -> str:
     """cnnrt's name of an ONNX operator: "BatchNormalization" is "batch_normalization"."""
     for word in WHOLE_WORDS:
@@ -98,11 +100,11 @@ def read_onnx_model(
     module_names: bool = True,
 ) -> tuple[Graph, dict[str, str]]:
     """As `read_onnx`; also the texts of the model's metadata."""
-    proto, at, folder = _parse(source)
+    proto, at, storage = _parse(source)
     if not name:  # what cnnrt itself has written has its own
-        own = folder is None or proto.producer_name == "cnnrt"
+        own = storage.folder is None or proto.producer_name == "cnnrt"
         name = proto.graph.name if own else Path(at).stem
-    importer = _Importer(_checked(proto, at), at, folder, name or "model")
+    importer = _Importer(_checked(proto, at), at, storage, name or "model")
     graph = importer.graph(module_names=module_names)
     texts = {entry.key: entry.value for entry in proto.metadata_props}
     for key, value in texts.items():  # protobuf gives bytes where a string is not UTF-8
@@ -113,8 +115,8 @@ def read_onnx_model(
 
 def _parse(
     source: str | os.PathLike[str] | bytes | ModelProto,
-) -> tuple[ModelProto, str, Path | None]:
-    """The model, what errors call it, and its folder."""
+) -> tuple[ModelProto, str, Storage]:
+    """The model, what errors call it, and where its large tensors lie."""
     try:
         import onnx  # noqa: PLC0415  (an optional dependency)
     except ImportError as error:
@@ -123,15 +125,17 @@ def _parse(
         ) from error
 
     if isinstance(source, onnx.ModelProto):
-        return source, "ONNX model", None
+        return source, "ONNX model", Storage()
     if isinstance(source, bytes):
-        data, at, folder = source, "ONNX model", None
+        data, at, folder = memoryview(source), "ONNX model", None
     else:
-        with open_model(source) as file:
-            data = file.read()
-        at, folder = str(source), Path(source).parent
+        data, at, folder = map_file(source), str(source), Path(source).parent
+    storage = Storage(data, folder)
+    message = without_tensors(data, storage.location)
+    if (file := file_of(data)) is not None:
+        file.release()  # its pages come in groups of 16: looking at frames brings in a third of all
     try:
-        return onnx.ModelProto.FromString(data), at, folder
+        return onnx.ModelProto.FromString(message or bytes(data)), at, storage
     except Exception as error:  # protobuf's DecodeError, a class of a package of its own
         raise FormatError(f"{at}: is not an ONNX model, or is cut off: {error}") from None
 
@@ -171,8 +175,8 @@ def _opset(proto: ModelProto) -> int:
 class _Importer:
     """Reads one model; what adaptations of older opsets may ask (`onnx_opsets.Surroundings`)."""
 
-    def __init__(self, proto: ModelProto, at: str, folder: Path | None, name: str) -> None:
-        self.proto, self.at, self.folder, self.name = proto, at, folder, name
+    def __init__(self, proto: ModelProto, at: str, storage: Storage, name: str) -> None:
+        self.proto, self.at, self.storage, self.name = proto, at, storage, name
         self.opset = _opset(proto)
         self.problems: list[str] = []
         self.constants: dict[str, Array] = {}
@@ -378,7 +382,7 @@ class _Importer:
         raise UnsupportedOperator(f"constants of the kind {attribute.name!r} are not supported")
 
     def _array(self, tensor: TensorProto, at: str) -> Array:
-        return to_array(tensor, f"{self.at}: {at}", self.folder)
+        return to_array(tensor, f"{self.at}: {at}", self.storage)
 
     def _put_constant(self, name: str, value: Array) -> None:
         checks.name(name, f"{self.at}: constant")

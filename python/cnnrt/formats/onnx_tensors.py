@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import FormatError, UnsupportedOperator
+from ..files import map_file
 from ..graph import Array
 from ..limits import MAX_RANK
 
@@ -33,6 +35,13 @@ DTYPES = {
 
 BFLOAT16 = 16
 """Read as float32, of which it is the upper half: NumPy does not have it."""
+STORED = {BFLOAT16: "uint16", 9: "uint8"}
+"""How dtypes lie in a file that have no dtype of NumPy's, or values that it does not expect: any
+byte but 0 is true."""
+
+MAX_MAPPED = 64
+"""Files beside the model. Each takes a file handle; those beyond are read. (Exporters write one
+file, or one for each tensor.)"""
 
 
 def dtype_name(code: int, at: str) -> str:
@@ -54,13 +63,89 @@ def dtype_name(code: int, at: str) -> str:
     return DTYPES[code]
 
 
-def to_array(tensor: TensorProto, at: str, folder: Path | None) -> Array:
+class Storage:
+    """The bytes outside of the message that tensors may lie in, mapped where they are files."""
+
+    def __init__(self, own: memoryview | None = None, folder: Path | None = None) -> None:
+        """
+        Args:
+            own: the bytes that the message was read from.
+            folder: that of the model's file, which external data must not leave; None: there is
+                none.
+        """
+        self.own, self.folder = own, folder
+        self.location = secrets.token_hex(16)
+        """What a tensor that lies in `own` gives as its place; no file can know it."""
+        self._files: dict[str, memoryview] = {}
+
+    def find(self, tensor: TensorProto, size: int, at: str) -> memoryview:
+        """The bytes of a tensor with external data.
+
+        Raises:
+            FormatError: their file is outside of the model's folder, absent, or too short.
+        """
+        fields = {entry.key: entry.value for entry in tensor.external_data}
+        location = str(fields.get("location", ""))  # bytes where it is not UTF-8
+        kind = "raw" if location == self.location else "external"
+        try:
+            offset = int(fields.get("offset", "0"))
+            length = int(fields.get("length", size))
+            if offset < 0 or length != size:
+                raise FormatError(
+                    f"{at}: expected {size} bytes of {kind} data, got {length} at {offset}"
+                )
+            if kind == "raw" and self.own is not None:
+                return self.own[offset : offset + size]
+            part = self._part(location, offset, size, at)
+        except (OSError, ValueError, OverflowError) as error:
+            raise FormatError(f"{at}: its data in {location!r} cannot be read: {error}") from None
+        if len(part) < size:
+            raise FormatError(
+                f"{at}: expected {size} bytes of external data at {offset} of {location!r}, "
+                "which is shorter"
+            )
+        return part
+
+    def _part(self, location: str, offset: int, size: int, at: str) -> memoryview:
+        """Bytes of a file beside the model, no more than it has."""
+        if location not in self._files:
+            path = self._path(location, at)
+            if len(self._files) == MAX_MAPPED:
+                with path.open("rb") as file:
+                    there = max(0, path.stat().st_size - offset)
+                    file.seek(offset)
+                    return memoryview(file.read(min(size, there)))
+            self._files[location] = map_file(path)
+        return self._files[location][offset : offset + size]
+
+    def _path(self, location: str, at: str) -> Path:
+        """A file beside the model."""
+        if self.folder is None:
+            raise FormatError(
+                f"{at}: its data are in {location!r}; load the model by its path, not from bytes"
+            )
+        # Both separators, and drives, on every system: a file means the same everywhere.
+        parts = location.replace("\\", "/").split("/")
+        inside = bool(location) and parts[0] and ".." not in parts and ":" not in parts[0]
+        base = self.folder.resolve()
+        path = (base / location).resolve()
+        if not inside or not path.is_relative_to(base):
+            raise FormatError(f"{at}: its data are in {location!r}, outside of the model's folder")
+        if not path.is_file():
+            raise FormatError(f"{at}: its data are in {location!r}; there is no such file")
+        return path
+
+
+def to_array(tensor: TensorProto, at: str, storage: Storage) -> Array:
     """The value of a tensor.
 
     Args:
         tensor: the tensor, with raw, typed or external data.
         at: where it is, for errors.
-        folder: that of the model's file, which external data must not leave; None: there is none.
+        storage: where external data lie.
+
+    Returns:
+        An array that is read-only and at any address where it is mapped from a file.
 
     Raises:
         FormatError: its data are missing, too short or too long, or lie elsewhere.
@@ -72,59 +157,23 @@ def to_array(tensor: TensorProto, at: str, folder: Path | None) -> Array:
     shape = tuple(tensor.dims)
     if len(shape) > MAX_RANK or min(shape, default=0) < 0:
         raise FormatError(f"{at}: has the shape {list(shape)}")
-    if tensor.data_location == TensorProto.EXTERNAL:
-        stored = np.dtype(np.uint16) if tensor.data_type == BFLOAT16 else dtype
-        data = _external(tensor, math.prod(shape) * stored.itemsize, at, folder)
-        little = np.frombuffer(data, stored.newbyteorder("<")).reshape(shape)
-        if stored != dtype:
-            little = (little.astype(np.uint32) << 16).view(np.float32)
-        return little.astype(dtype, copy=False)
+    array: Array
     try:
-        array: Array = numpy_helper.to_array(tensor)
-        if tensor.data_type == BFLOAT16:
-            array = array.astype(dtype)
+        if tensor.data_location == TensorProto.EXTERNAL:
+            stored = np.dtype(STORED.get(tensor.data_type, dtype))
+            data = storage.find(tensor, math.prod(shape) * stored.itemsize, at)
+            array = np.frombuffer(data, stored.newbyteorder("<")).reshape(shape)
+            if tensor.data_type == BFLOAT16:
+                array = (array.astype(np.uint32) << 16).view(np.float32)
+        else:
+            array = numpy_helper.to_array(tensor)
+        array = array.astype(dtype, copy=False)
+    except FormatError:
+        raise
     except Exception as error:  # the helper raises whatever NumPy did
         raise FormatError(f"{at}: shape {list(shape)} does not fit its data: {error}") from None
-    if array.dtype != dtype or array.shape != shape:
+    if array.shape != shape:
         raise FormatError(
             f"{at}: expected {dtype}{list(shape)}, got {array.dtype}{list(array.shape)}"
         )
     return array
-
-
-def _external(tensor: TensorProto, size: int, at: str, folder: Path | None) -> bytes:
-    """The bytes of a tensor that lie in another file.
-
-    Raises:
-        FormatError: the file is outside of `folder`, absent, or too short.
-    """
-    fields = {entry.key: entry.value for entry in tensor.external_data}
-    location = str(fields.get("location", ""))  # bytes where it is not UTF-8
-    if folder is None:
-        raise FormatError(
-            f"{at}: its data are in {location!r}; load the model by its path, not from bytes"
-        )
-    # Both kinds of separators and drives, whatever the system: a file means the same everywhere.
-    parts = location.replace("\\", "/").split("/")
-    inside = bool(location) and parts[0] and ".." not in parts and ":" not in parts[0]
-    base = folder.resolve()
-    try:
-        path = (base / location).resolve()
-        if not inside or not path.is_relative_to(base):
-            raise FormatError(f"{at}: its data are in {location!r}, outside of the model's folder")
-        offset = int(fields.get("offset", "0"))
-        length = int(fields.get("length", size))
-        if offset < 0 or length != size:
-            raise FormatError(
-                f"{at}: expected {size} bytes of external data, got {length} at {offset}"
-            )
-        if not path.is_file() or path.stat().st_size < offset + size:
-            raise FormatError(
-                f"{at}: expected {size} bytes at {offset} of {path}; the file is absent or shorter"
-            )
-        with path.open("rb") as file:
-            file.seek(offset)
-            data: bytes = file.read(size)
-            return data
-    except (OSError, ValueError, OverflowError) as error:
-        raise FormatError(f"{at}: its data in {location!r} cannot be read: {error}") from None
