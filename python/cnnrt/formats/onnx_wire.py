@@ -143,6 +143,8 @@ class _Cutter:
 
     def varint(self, at: int, end: int, most: int) -> tuple[int, int]:
         """A number of at most `most` bytes, and where it ends."""
+        if at < end and self.data[at] < 128:  # most are
+            return self.data[at], at + 1
         value = 0
         for i, byte in enumerate(self.data[at : min(end, at + most)]):
             value |= (byte & 127) << 7 * i
