@@ -1,19 +1,27 @@
-"""What a loaded model costs the rest of a program: its CPU while idle, the speed of other work.
+"""What a loaded model costs the rest of its process, and threads that run it each other.
 
     python bench/neighbour.py [model.bin]
 
-A loop of NumPy products and one of PyTorch convolutions are timed by turns: without a model, beside
-a model that has run and is idle, and right after each run of it. All in one process: the same loop
-differs by a third between two processes, by where their arrays lie. Printed are the least and the
-median of all rounds, and the CPU time of the process during idle seconds.
+Prints
+
+1. a loop of NumPy products and one of PyTorch convolutions, timed by turns without a model, beside
+   a model that has run and is idle, and right after each run of it, and the CPU time of the process
+   during an idle second before. Each turn is a fork of one process, because the same loop differs
+   by a third between two processes, by where its arrays lie;
+2. the CPU time that the workers use from 1 ms to 100 ms after a run has returned;
+3. eight Python threads that run the model at once, against as many runs one after the other, each
+   on all threads, by turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +30,47 @@ import torch
 import cnnrt
 
 MODES = {"alone": "alone", "idle": "model idle", "after": "after a run"}
-ROUNDS, TURNS = 40, 3
+ROUNDS, TURNS = 24, 6
+CALLERS, RUNS = 8, 10
+
+
+def tasks() -> set[int]:
+    return {int(entry.name) for entry in Path("/proc/self/task").iterdir()}
+
+
+def cpu_time(threads: set[int]) -> float:
+    """Milliseconds that these threads have run, up to this moment."""
+    # The clock of a thread as the kernel numbers it, which glibc's pthread_getcpuclockid returns.
+    return sum(time.clock_gettime_ns((~thread << 3) | 6) for thread in threads) / 1e6
+
+
+def load(path: Path) -> tuple[cnnrt.Model, np.ndarray]:
+    model = cnnrt.load(path)
+    return model, np.zeros(
+        [d if isinstance(d, int) else 1 for d in model.inputs[0].shape], np.float32
+    )
+
+
+def leaving(path: Path) -> None:
+    """Prints what the workers use after runs. There must have been none before."""
+    before = tasks()
+    model, x = load(path)
+    model(x)
+    workers = tasks() - before
+    working, after = [], []
+    for _ in range(100):
+        start = cpu_time(workers)
+        model(x)
+        time.sleep(0.001)
+        gone = cpu_time(workers)
+        time.sleep(0.099)
+        working.append(gone - start)
+        after.append(cpu_time(workers) - gone)
+    print(
+        f"{len(workers)} workers, {len(after)} runs: {statistics.median(working):.3f} ms of CPU in "
+        f"a run and 1 ms more; from then to 100 ms at most {max(after):.3f} ms, "
+        f"{statistics.mean(after):.4f} on average"
+    )
 
 
 def idle_percent(seconds: float) -> float:
@@ -47,20 +95,20 @@ def neighbours() -> dict[str, Callable[[], object]]:
     }
 
 
-def measure(
-    mode: str, path: Path, works: dict[str, Callable[[], object]]
-) -> dict[str, list[float]]:
+WORKS = neighbours()  # the arrays are made, but no thread pool has started: a fork must find none
+
+
+def measure(mode: str, path: Path) -> dict[str, list[float]]:
     """Milliseconds of each loop, and what the process uses while idle, in percent of a CPU."""
     before: Callable[[], object] = lambda: time.sleep(0.002)  # noqa: E731
     if mode != "alone":
-        model = cnnrt.load(path)
-        x = np.zeros([d if isinstance(d, int) else 1 for d in model.inputs[0].shape], np.float32)
+        model, x = load(path)
         for _ in range(10):
             model(x)
         if mode == "after":
             before = lambda: model(x)  # noqa: E731
     found: dict[str, list[float]] = {"idle": [idle_percent(1)]}
-    for name, work in works.items():
+    for name, work in WORKS.items():
         times = []
         for _ in range(ROUNDS):
             before()
@@ -71,16 +119,13 @@ def measure(
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    default = Path(__file__).parent.parent / "examples" / "efficientnet_lite0.bin"
-    parser.add_argument("model", nargs="?", default=default, type=Path)
-    path = parser.parse_args().model
-    works = neighbours()
+def beside(path: Path) -> None:
+    """Prints the idle CPU and the loops of others, without and with a model."""
     table: dict[str, dict[str, list[float]]] = {}
     for _ in range(TURNS):
         for mode in MODES:
-            found = measure(mode, path, works)
+            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
+                found = child.submit(measure, mode, path).result()
             for name, values in found.items():
                 table.setdefault(name, {}).setdefault(mode, []).extend(values)
     print(f"{'least (median)':22s}" + "".join(f"{text:>20s}" for text in MODES.values()))
@@ -88,6 +133,55 @@ def main() -> None:
         unit = "%" if name == "idle" else "ms"
         cells = [f"{min(v):.3f} ({statistics.median(v):.3f}) {unit}" for v in by_mode.values()]
         print(f"{name:22s}" + "".join(f"{cell:>20s}" for cell in cells))
+
+
+def at_once(model: cnnrt.Model, x: np.ndarray) -> float:
+    """Milliseconds a run, of CALLERS threads that each run the model RUNS times."""
+    start = threading.Barrier(CALLERS + 1)
+
+    def call() -> None:
+        start.wait()
+        for _ in range(RUNS):
+            model(x)
+
+    callers = [threading.Thread(target=call) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    start.wait()
+    begin = time.perf_counter()
+    for caller in callers:
+        caller.join()
+    return (time.perf_counter() - begin) * 1e3 / (CALLERS * RUNS)
+
+
+def in_turn(model: cnnrt.Model, x: np.ndarray) -> float:
+    """Milliseconds a run, of as many runs one after the other."""
+    begin = time.perf_counter()
+    for _ in range(CALLERS * RUNS):
+        model(x)
+    return (time.perf_counter() - begin) * 1e3 / (CALLERS * RUNS)
+
+
+def together(path: Path) -> None:
+    """Prints the time of a run, of eight callers at once and one after the other."""
+    model, x = load(path)
+    ways = {f"{CALLERS} at once": at_once, "in turn": in_turn}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(20):
+        for name, way in ways.items():
+            times[name].append(way(model, x))
+    for name, found in times.items():
+        print(f"{name:22s}{min(found):.3f} ({statistics.median(found):.3f}) ms a run")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = Path(__file__).parent.parent / "examples" / "efficientnet_lite0.bin"
+    parser.add_argument("model", nargs="?", default=default, type=Path)
+    path = parser.parse_args().model
+    beside(path)
+    leaving(path)
+    together(path)
 
 
 if __name__ == "__main__":

@@ -213,18 +213,40 @@ deadline = time.monotonic() + 20
 while any(state(task) != "S" for task in workers):
     assert time.monotonic() < deadline, "a worker still runs"
 
-def used():
-    return time.process_time_ns()
-
 for task in range(20):
     run(2)
-start = used()
+start = time.process_time_ns()
 time.sleep(1)
-idle = used() - start
+idle = time.process_time_ns() - start
 print(f"{idle / 1e7:.4f} % of a CPU during one idle second")
 assert idle < 50e6, idle  # 5 %; the promise is 1 %
 """
     assert "idle second" in run_script(tmp_path, START + script)
+
+
+@needs_linux
+def test_workers_are_off_the_cpu_a_millisecond_after_a_run(tmp_path: Path) -> None:
+    # What they use later is counted in CPU time, which other load of the machine does not lengthen.
+    script = """
+before = set(tasks())
+run(2)
+(worker,) = set(tasks()) - before
+clock = (~worker << 3) | 6  # of this thread's CPU time, as clock_getcpuclockid(3) numbers it
+
+most = 0
+start = time.clock_gettime_ns(clock)
+for _ in range(20):
+    run(2)
+    time.sleep(0.001)
+    gone = time.clock_gettime_ns(clock)
+    time.sleep(0.05)
+    most = max(most, time.clock_gettime_ns(clock) - gone)
+assert gone - start > 1e6, "the worker has not worked"
+# One that comes to its 25 us of looking for work only then, because another program had its CPU,
+# uses these; one that spins on uses 50 ms.
+assert most < 1e6, f"{most / 1e6} ms of CPU"
+"""
+    run_script(tmp_path, START + script)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's fenv_t")
