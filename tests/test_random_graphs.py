@@ -195,7 +195,7 @@ def graphs(draw: Any, most: int) -> tuple[Graph, dict[str, Any]]:
     shape = (b.choose((1, 1, 2, 3)), b.choose(CHANNELS), *spatial)
     b.types["x"] = TensorType(shape)
     for _ in range(b.integer(1, most)):
-        x = b.choose(list(b.types)[-3:])
+        x = b.choose([name for name, t in b.types.items() if t.shape][-3:])
         shape = b.types[x].shape
         image = len(shape) in (3, 4, 5)
         (of_image if image and b.integer(0, 9) < 6 else of_any)(b, x, shape)
