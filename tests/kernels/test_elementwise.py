@@ -7,6 +7,7 @@ import pytest
 
 from checks import Random, activation, assert_close, reference
 from cnnrt import kernels
+from networks import by_kernels, by_reference, network
 
 PARAMETERS = {
     "clip": (-0.5, 1.5),
@@ -64,6 +65,23 @@ def test_add(
     assert np.array_equal(got, x + y)
     got = kernels.add(y, x, "relu", threads=threads, isa=isa)
     assert np.array_equal(got, np.maximum(x + y, 0))
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (40, 33)])
+def test_one_column_of_a_tensor(shape: tuple[int, ...], isa: str, random: Random) -> None:
+    """A view whose last axis has one element: what lies before it is not contiguous."""
+    x, other = random(*shape), random(*shape[:-1], 1)
+    part = {"starts": [1], "ends": [2], "axes": [len(shape) - 1]}
+    for second in ("column", "other", "x"):
+        graph = network(
+            {"x": x, "other": other},
+            part,
+            ("column", "slice", "x starts ends axes"),
+            ("y", "add", f"column {second}"),
+        )
+        inputs = {"x": x, "other": other}
+        (got,) = by_kernels(graph, inputs, isa=isa)
+        assert_close(got, by_reference(graph, inputs)[0], 1e-6, second)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 10), (2, 1000), (2, 17, 5), (1, 33, 4, 4)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -108,11 +108,23 @@ def lower_binary(node: Node, to: Lowering) -> bool:
         shape, out = blocked_shape(target), Strided.of_blocked(target)
     else:
         shape = type_.shape
-        a, b = (to.row_strided(n).broadcast(to.type(n).shape, shape) for n in node.inputs)
+        a, b = (_plain_operand(n, to, shape) for n in node.inputs)
         out_plain = to.new_plain(y)
         out = Strided.of_plain(out_plain, shape)
     to.elementwise(node.op, shape, a, b, out, node.attributes.get("activation"))
     return True
+
+
+def _plain_operand(name: str, to: Lowering, shape: Sequence[int]) -> Strided:
+    """A tensor over the axes of `shape`: as it lies if its rows can be read so, or row-major."""
+    own = to.type(name).shape
+    view = to.strided(name).broadcast(own, shape)
+    # A row is the last axis that is left when those of size 1 are dropped.
+    row = [step for n, step in zip(shape, view.strides, strict=True) if n != 1][-1:]
+    if row in ([], [0], [1]):
+        return view
+    plain = to.plain(name)
+    return Strided(plain.at, plain.strides()).broadcast(own, shape)
 
 
 def _blocked_operands(node: Node, to: Lowering) -> list[Blocked | Strided] | None:
