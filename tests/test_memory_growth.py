@@ -60,11 +60,15 @@ model = cnnrt.Model(Graph([TensorSpec("x", ("n", 3, "h", "w"))], [TensorSpec("y3
 def run(size):
     model(np.zeros((1, 3, *size), np.float32))
 
-for i in range(40):  # as many plans as are kept, of the largest size
-    run((most, most - i))
+def run_largest():
+    for i in range(2 * cnnrt.model.MAX_PLANS):
+        run((most, most - i))
+
+run_largest()
 before = resident()
 for size in rng.integers(8, most, (count, 2)):
     run(size)
+run_largest()  # the same plans are kept as before
 report(f"{count} sizes", before)
 """
 
