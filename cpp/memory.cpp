@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kLine = 64, kHugePage = size_t{2} << 20;
 // From here on a block is mapped by itself. In the heap, the arenas of changing image sizes leave
-// gaps: 1000 sizes up to 256 x 256 had a process grow from 248 MB to 302, by mapping from 4 MiB on
+// gaps: 1200 sizes up to 256 x 256 had a process grow from 248 MB to 302, by mapping from 4 MiB on
 // from 208 to 252, so from 206 to 207.
 [[maybe_unused]] constexpr size_t kMapped = size_t{256} << 10;
 
