@@ -14,6 +14,14 @@ from checks import Random
 from cnnrt import _core
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--scoreboard",
+        action="store_true",
+        help="write what tests/models/test_zoo.py measures into docs/networks.md",
+    )
+
+
 def tiers() -> list[str]:
     """The tiers to test: all that this machine has, or the one that CNNRT_ISA names."""
     forced = os.environ.get("CNNRT_ISA")

@@ -1,16 +1,17 @@
 """Writes docs/networks.md: every network of the zoo, measured.
 
     python tests/models/scoreboard.py [NAME ...]           # agreement with PyTorch; all networks
-    python tests/models/scoreboard.py --time [NAME ...]    # the time of those that are exported
+    python tests/models/scoreboard.py --time [NAME ...]    # the time alone
 
-Rows of networks that are not named stay as they are in the file. Exports are kept in `--cache`;
-all of torchvision takes 16 GB of disk, and the largest network 12 GB of memory.
+The first is `pytest --scoreboard`: a network that fails its test in test_zoo.py gets no row. Rows
+of networks that are not named stay as they are in the file. Exports are kept in `--cache`; all of
+torchvision takes 16 GB of disk, and the largest network 12 GB of memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / folder) for folder in ("tests/models", "tests", "examples")]
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
@@ -26,6 +28,9 @@ import cnnrt  # noqa: E402
 import zoo  # noqa: E402
 
 TABLE = ROOT / "docs" / "networks.md"
+
+SMALL = "small_"
+"""Those of the default test run that stand for a family; the table has the families themselves."""
 
 COLUMNS = ("network", "input", "parameters", "MACs", "default", "im2col", "no kernel", "ms")
 
@@ -49,46 +54,43 @@ networks of `torchvision.models.quantization`; both are refused with an error th
 """
 
 
-def main() -> None:
+def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="none: all of them")
     parser.add_argument("--time", action="store_true", help="measure the time only")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "zoo", help="of exports")
     args = parser.parse_args()
-    names = args.names or [n for n in zoo.NETWORKS if not n.startswith("small_")]
+    names = args.names or [n for n in zoo.NETWORKS if not n.startswith(SMALL)]
     unknown = [n for n in names if n not in zoo.NETWORKS]
     if unknown:
         parser.error(f"unknown networks: {', '.join(unknown)}")
-    args.cache.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(2)
-    for name in names:
-        rows = read()
-        row = dict(rows.get(name) or dict.fromkeys(COLUMNS, ""))
-        row["network"] = name
-        try:
-            row |= timed(name, args.cache) if args.time else measured(name, args.cache)
-        except Exception as error:  # the table says so, and the next one goes on
-            reason = " ".join(str(error).split())
-            print(f"{name}: {type(error).__name__}: {reason[:600]}", file=sys.stderr)
-            continue
-        print(" ".join(row.values()), flush=True)
-        write({**read(), name: row})
-        gc.collect()
+    if args.time:
+        for name in names:
+            row = timed(name, args.cache)
+            update(name, row)
+            print(name, *row.values(), flush=True)
+        return 0
+    os.environ["CNNRT_ZOO"] = str(args.cache)
+    test = f"{ROOT / 'tests/models/test_zoo.py'}::test_agrees_with_pytorch"
+    options = ["-m", "", "--scoreboard", "--durations=0", "-v", f"--rootdir={ROOT}"]
+    return pytest.main([*options, *(f"{test}[{name}]" for name in names)])
 
 
-def measured(name: str, cache: Path) -> dict[str, str]:
-    """All columns but the time."""
-    network, module = zoo.NETWORKS[name], zoo.build(name)
-    found = list(zoo.agreements(name, cache, module))
-    return {
-        "input": ", ".join("x".join(map(str, x.shape[1:])) for x in network.inputs(0, 1)),
+def add(name: str, module: nn.Module, found: list[zoo.Agreement]) -> None:
+    """Writes all columns of a network but the time."""
+    if name.startswith(SMALL):
+        return
+    inputs = zoo.NETWORKS[name].inputs(0, 1)
+    row = {
+        "input": ", ".join("x".join(map(str, x.shape[1:])) for x in inputs),
         "parameters": short(sum(p.numel() for p in module.parameters())),
-        "MACs": short(macs(module, network.inputs(0, 1))),
+        "MACs": short(macs(module, inputs)),
         "default": f"{max(a.default for a in found):.1e}",
         "im2col": f"{max(a.im2col for a in found):.1e}",
         "no kernel": str(max(len(a.references) for a in found)),
     }
+    update(name, row)
 
 
 def macs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
@@ -122,6 +124,13 @@ def short(n: int) -> str:
     return str(n)
 
 
+def update(name: str, columns: dict[str, str]) -> None:
+    """Writes columns of a row; the others stay as they are."""
+    rows = read()
+    row = rows.get(name) or dict.fromkeys(COLUMNS, "") | {"network": name}
+    write({**rows, name: row | columns})
+
+
 def read() -> dict[str, dict[str, str]]:
     """The rows of the table that is there."""
     if not TABLE.exists():
@@ -149,4 +158,4 @@ def cpu() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

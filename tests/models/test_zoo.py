@@ -1,7 +1,8 @@
 """Every network of the zoo against PyTorch: two sizes where there are two, batch 1 and 3.
 
 The default run has the small ones; `pytest -m zoo` all of torchvision (hours, 12 GB of memory, and
-16 GB of disk if `CNNRT_ZOO` names a folder to keep the exports in).
+16 GB of disk if `CNNRT_ZOO` names a folder to keep the exports in). With `--scoreboard` each
+network that passes gets its row in docs/networks.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch's wheel is declared for Python 3.11 only")
 
 import cnnrt  # noqa: E402
+import scoreboard  # noqa: E402
 import zoo  # noqa: E402
 from cnnrt.errors import IndexOutOfRange, ShapeError, UnsupportedOperator  # noqa: E402
 from cnnrt.plans import MAX_PLANS  # noqa: E402
@@ -36,9 +38,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def pytorch_threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Two for the large networks; for small ones the second would only spin."""
+    """One for small networks, where others would only spin."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2 if request.node.get_closest_marker("zoo") else 1)
+    if not request.node.get_closest_marker("zoo"):
+        torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
@@ -50,13 +53,17 @@ def pytorch_threads(request: pytest.FixtureRequest) -> Iterator[None]:
         for name, network in zoo.NETWORKS.items()
     ],
 )
-def test_agrees_with_pytorch(name: str, folder: Path) -> None:
+def test_agrees_with_pytorch(name: str, folder: Path, request: pytest.FixtureRequest) -> None:
     """And no operator runs by its NumPy reference."""
-    for found in zoo.agreements(name, folder):
-        case = f"{name}, size {found.size}, batch {found.batch}"
-        assert found.default <= DEFAULT_BOUND, case
-        assert found.im2col <= IM2COL_BOUND, case
-        assert not found.references, case
+    module = zoo.build(name)
+    found = zoo.agreements(name, module, folder)
+    for one in found:
+        case = f"{name}, size {one.size}, batch {one.batch}"
+        assert one.default <= DEFAULT_BOUND, case
+        assert one.im2col <= IM2COL_BOUND, case
+        assert not one.references, case
+    if request.config.getoption("scoreboard"):
+        scoreboard.add(name, module, found)
     if "CNNRT_ZOO" not in os.environ:
         for path in folder.glob(f"{name}.*"):
             if not zoo.NETWORKS[name].quick:

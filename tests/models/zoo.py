@@ -8,9 +8,10 @@ default test run.
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -554,26 +555,25 @@ def named_inputs(model: cnnrt.Model, inputs: tuple[Tensor, ...]) -> dict[str, An
     return {spec.name: x.numpy() for spec, x in zip(model.inputs, inputs, strict=True)}
 
 
-def agreements(name: str, folder: Path, module: nn.Module | None = None) -> Iterator[Agreement]:
+def agreements(name: str, module: nn.Module, folder: Path) -> list[Agreement]:
     """Compares a network with PyTorch at every size, batch 1 and 3, with exports in `folder`."""
     network = NETWORKS[name]
-    module = build(name) if module is None else module
-    loaded, ways = None, []
-    for size in range(network.sizes):
-        path = exported(name, module, size, folder)
-        if path != loaded:
-            ways.clear()  # of large networks two do not fit into memory at the same time
-            ways += [cnnrt.load(path, threads=2, algorithm=a) for a in ("auto", "im2col")]
-            loaded = path
-        for batch in (1, 3):
-            inputs = network.inputs(size, batch)
-            with torch.no_grad():
-                want = module(*inputs).numpy()
-            x = named_inputs(ways[0], inputs)
-            errors = []
-            for model in ways:
-                got = model.run(x)
-                assert got.shape == want.shape, f"{name}: {got.shape}, not {want.shape}"
-                errors.append(float(np.abs(got - want).max() / np.abs(want).max()))
-            lines = ways[0].describe(x).splitlines()
-            yield Agreement(size, batch, *errors, [s for s in lines if "no kernel" in s])
+    cases = [(size, batch) for size in range(network.sizes) for batch in (1, 3)]
+    with torch.no_grad():
+        wanted = {case: module(*network.inputs(*case)).numpy() for case in cases}
+    paths = {case: exported(name, module, case[0], folder) for case in cases}
+    errors: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
+    references: dict[tuple[int, int], list[str]] = {}
+    for algorithm, path in itertools.product(("auto", "im2col"), dict.fromkeys(paths.values())):
+        # One at a time: of the largest networks two do not fit into memory.
+        model = cnnrt.load(path, algorithm=algorithm)
+        for case in [c for c in cases if paths[c] == path]:
+            want, x = wanted[case], named_inputs(model, network.inputs(*case))
+            got = model.run(x)
+            assert got.shape == want.shape, f"{name}: {got.shape}, not {want.shape}"
+            errors[case].append(float(np.abs(got - want).max() / np.abs(want).max()))
+            if algorithm == "auto":
+                lines = model.describe(x).splitlines()
+                references[case] = [line for line in lines if "no kernel" in line]
+        del model
+    return [Agreement(*case, *errors[case], references[case]) for case in cases]
