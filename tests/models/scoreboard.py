@@ -38,7 +38,8 @@ HEAD = """# Networks
 
 Every network of `tests/models/zoo.py`: torchvision's classification, segmentation and video models
 and those written out in `tests/models/architectures.py`, with seeded random weights, exported from
-PyTorch {version}. Written by `python tests/models/scoreboard.py`.
+PyTorch {version}. Written by `python tests/models/scoreboard.py`, and so by `pytest --scoreboard`: a
+row is a network whose test has passed.
 
 * **MACs**: multiply-adds of one image of the input given.
 * **default**, **im2col**: largest max |difference| / max |output| from PyTorch's float32, over two
@@ -46,8 +47,6 @@ PyTorch {version}. Written by `python tests/models/scoreboard.py`.
   `algorithm="im2col"`. The bounds are 1e-4 and 2e-5.
 * **no kernel**: steps that run by an operator's NumPy reference.
 * **ms**: one image of the input given, 2 threads, the shortest of several runs on {cpu}.
-
-A network of the zoo without a row has not been measured yet; `pytest -m zoo` runs them all.
 
 Not in the table: torchvision's detection models, whose shapes depend on the data, and the int8
 networks of `torchvision.models.quantization`; both are refused with an error that says so.
