@@ -38,8 +38,8 @@ HEAD = """# Networks
 
 Every network of `tests/models/zoo.py`: torchvision's classification, segmentation and video models
 and those written out in `tests/models/architectures.py`, with seeded random weights, exported from
-PyTorch {version}. Written by `python tests/models/scoreboard.py`, and so by `pytest --scoreboard`: a
-row is a network whose test has passed.
+PyTorch {version}. `python tests/models/scoreboard.py` runs the test of each and writes the row of
+those that pass.
 
 * **MACs**: multiply-adds of one image of the input given.
 * **default**, **im2col**: largest max |difference| / max |output| from PyTorch's float32, over two
