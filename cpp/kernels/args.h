@@ -109,7 +109,7 @@ struct ConvPlanarArgs {
 // third axis goes as it is. Reads no border: pads by itself. Where kernel_d > 1, c is a multiple
 // of 16. `winograd` does it all per batch of tiles; `winograd_input` and `winograd_output` are its
 // halves with the transformed input in the arena, so that the threads can share it and split the
-// weights.
+// weights. With `pooled`, y has the maxima of whole windows of 2 x 2 outputs: a tile holds them.
 struct WinogradArgs {
     View x, y, residual;
     Ref weight, bias;             // weight: [tile position][block][kernel_d][c][16]
@@ -118,6 +118,7 @@ struct WinogradArgs {
     int32_t n = 0, c = 0, in_d = 0, in_h = 0, in_w = 0;
     int32_t out_d = 0, out_h = 0, out_w = 0, blocks = 0;
     int32_t kernel_d = 0, pad_d = 0, pad_h = 0, pad_w = 0;
+    int32_t pooled = 0;
     Epilogue epilogue;
 };
 
@@ -382,7 +383,7 @@ struct PeakArgs {
       out_w, blocks, kernel_d, kernel_h, kernel_w, stride_d, stride_h, stride_w, pad_d, pad_h,    \
       pad_w, dilation_d, dilation_h, dilation_w, epilogue)                                        \
     X(WinogradArgs, x, y, residual, weight, bias, transformed, tile, batch, n, c, in_d, in_h,     \
-      in_w, out_d, out_h, out_w, blocks, kernel_d, pad_d, pad_h, pad_w, epilogue)                 \
+      in_w, out_d, out_h, out_w, blocks, kernel_d, pad_d, pad_h, pad_w, pooled, epilogue)         \
     X(DepthwiseArgs, x, y, weight, bias, n, blocks, out_d, out_h, out_w, kernel_d, kernel_h,      \
       kernel_w, stride_d, stride_h, stride_w, dilation_d, dilation_h, dilation_w, epilogue)       \
     X(LinearArgs, x, y, residual, weight, bias, rows, depth, columns, x_row, y_row, residual_row, \

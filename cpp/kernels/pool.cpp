@@ -35,8 +35,7 @@ struct Rows {
 template <Pool MODE>
 CNNRT_INLINE f32x16 join(f32x16 a, f32x16 x) {
     if constexpr (MODE == Pool::average) return add(a, x);
-    // max(x, a) is a where either is NaN: a NaN in `a` stays, and select keeps one in `x`.
-    return select(is_nan(x), x, max(x, a));
+    return max_or_nan(a, x);
 }
 
 template <Pool MODE>

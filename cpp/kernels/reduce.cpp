@@ -29,7 +29,7 @@ struct SumOfSquares : Sum {
 struct Largest {
     static f32x16 start() { return broadcast(-__builtin_inff()); }
     // max and min return their second operand where either is NaN: r stays NaN once it is.
-    static f32x16 step(f32x16 r, f32x16 x) { return select(is_nan(x), x, max(x, r)); }
+    static f32x16 step(f32x16 r, f32x16 x) { return max_or_nan(r, x); }
     static f32x16 join(f32x16 a, f32x16 b) { return step(a, b); }
 };
 struct Smallest {

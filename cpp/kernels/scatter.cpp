@@ -22,7 +22,7 @@ struct Smaller {
     static f32x16 join(f32x16 y, f32x16 x) { return select(is_nan(x), x, min(x, y)); }
 };
 struct Larger {
-    static f32x16 join(f32x16 y, f32x16 x) { return select(is_nan(x), x, max(x, y)); }
+    static f32x16 join(f32x16 y, f32x16 x) { return max_or_nan(y, x); }
 };
 
 template <class Rule>

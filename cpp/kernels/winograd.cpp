@@ -150,6 +150,8 @@ struct Target {
     float* y;
     int64_t y_row;
     int height, width;
+    float* pooled;  // or null: where the maxima of the 2 x 2 outputs go; y is a place for the tile
+    int64_t pooled_row;
     const Epilogue& e;
 
     // Row i: y = activation(r + bias + residual).
@@ -167,6 +169,18 @@ struct Target {
             store(out + j * 16, v);
         }
         if (!relu && e.activation != Activation::none) activate(e, out, width * 16);
+    }
+
+    // After the last row.
+    CNNRT_INLINE void pool() const {
+        if (!pooled) return;
+        for (int i = 0; i + 1 < height; i += 2)
+            for (int j = 0; j + 1 < width; j += 2) {
+                const float* p = y + i * y_row + j * 16;
+                const f32x16 left = max_or_nan(load(p), load(p + y_row));
+                const f32x16 right = max_or_nan(load(p + 16), load(p + y_row + 16));
+                store(pooled + i / 2 * pooled_row + j / 2 * 16, max_or_nan(left, right));
+            }
     }
 };
 
@@ -193,6 +207,7 @@ f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
         if (i == 0 || i == M - 1) corners = add(corners, add(r[0], r[M - 1]));
         to.store_row<M>(i, r);
     }
+    to.pool();
     return corners;
 }
 
@@ -203,6 +218,7 @@ struct Winograd {
     const Geometry s;
     const float *x, *weight, *bias, *residual;
     float* y;
+    alignas(64) mutable float window_tile[M * M * 16];  // a tile that is pooled
 
     Winograd(const WinogradArgs& args, const Context& context)
         : g(args),
@@ -315,9 +331,8 @@ struct Winograd {
                         const Place& at = places[i];
                         const Target to = target(block + k, d, at);
                         if (i + kAhead < count && places[i + kAhead].n == at.n)
-                            ask_for<M, M>(to.y + (places[i + kAhead].h - at.h) * g.y.row +
-                                              (places[i + kAhead].w - at.w) * 16,
-                                          g.y.row);
+                            ask_for_outputs(to, places[i + kAhead].h - at.h,
+                                            places[i + kAhead].w - at.w);
                         const f32x16 corners =
                             transform_output<M>(products + (d * count + i) * 16, out_plane, to);
                         seen = fma(zero(), corners, seen);
@@ -327,20 +342,33 @@ struct Winograd {
         }
     }
 
+    // The outputs of a tile so many rows and columns further on than that of `to`.
+    CNNRT_INLINE void ask_for_outputs(const Target& to, int64_t h, int64_t w) const {
+        if (g.pooled)
+            ask_for<M / 2, M / 2>(to.pooled + h / 2 * g.y.row + w / 2 * 16, g.y.row);
+        else
+            ask_for<M, M>(to.y + h * g.y.row + w * 16, g.y.row);
+    }
+
     Target target(int64_t block, int64_t d, const Place& p) const {
         const float* added = residual
                                  ? residual + p.n * g.residual.image + block * g.residual.block +
                                        d * g.residual.plane + p.h * g.residual.row + p.w * 16
                                  : nullptr;
-        return {
-            .bias = load(bias + block * 16),
-            .residual = added,
-            .residual_row = g.residual.row,
-            .y = y + p.n * g.y.image + block * g.y.block + d * g.y.plane + p.h * g.y.row + p.w * 16,
-            .y_row = g.y.row,
-            .height = static_cast<int>(smaller<int64_t>(M, g.out_h - p.h)),
-            .width = static_cast<int>(smaller<int64_t>(M, g.out_w - p.w)),
-            .e = g.epilogue};
+        // Tiles begin at even pixels.
+        const int64_t shrink = g.pooled ? 2 : 1;
+        float* const out = y + p.n * g.y.image + block * g.y.block + d * g.y.plane +
+                           p.h / shrink * g.y.row + p.w / shrink * 16;
+        return {.bias = load(bias + block * 16),
+                .residual = added,
+                .residual_row = g.residual.row,
+                .y = g.pooled ? window_tile : out,
+                .y_row = g.pooled ? M * 16 : g.y.row,
+                .height = static_cast<int>(smaller<int64_t>(M, g.out_h - p.h)),
+                .width = static_cast<int>(smaller<int64_t>(M, g.out_w - p.w)),
+                .pooled = g.pooled ? out : nullptr,
+                .pooled_row = g.y.row,
+                .e = g.epilogue};
     }
 
     // Does again, directly, those of `count` tiles whose outputs are not all finite.
@@ -388,6 +416,7 @@ struct Winograd {
                     }
             }
         for (int i = 0; i < to.height; ++i) to.template store_row<M>(i, sums[i]);
+        to.pool();
     }
 
     // The taps of the depth axis that lie inside the image at output depth d.

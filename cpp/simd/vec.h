@@ -12,6 +12,7 @@
 //   spread<GROUP, K>(p)     lane K of every GROUP (2, 4 or 8) lanes in all of these
 //   add sub mul div fma fnma   fma(a, b, c) = a * b + c; fnma(a, b, c) = c - a * b
 //   min, max                return the SECOND operand where either is NaN
+//   max_or_nan              is NaN where either is
 //   abs, copysign, round (to nearest even), floor, sqrt
 //   scale2(x, n)            x * 2^n for integral n, over- and underflowing as ldexp does
 //   exponent, mantissa      x = mantissa * 2^exponent with mantissa in [1, 2), for x > 0 and normal
@@ -36,6 +37,9 @@
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
+
+// max(x, a) is a where either is NaN: a NaN in `a` stays, and select keeps one in `x`.
+CNNRT_INLINE f32x16 max_or_nan(f32x16 a, f32x16 x) { return select(is_nan(x), x, max(x, a)); }
 
 // The register tile of tile.h: rows (pixels) x blocks of 16 channels, and the blocks of the tile
 // for one or a few rows of a plain matrix. Chosen so that the accumulators, the weights of one step

@@ -62,11 +62,22 @@ def _measure(model: Model, inputs: Sequence[Array], layers: dict[str, str]) -> d
         plan = model.variant(algorithm).plan_for(inputs)
         steps = plan.describe()
         fastest = np.min([plan.time(inputs) for _ in range(ROUNDS)], axis=0)
+        pooled = _pooled(plan.graph)
         for step, nanoseconds in zip(steps, fastest, strict=True):
-            if step.node in layers:
-                by_algorithm = times.setdefault(layers[step.node], {})
+            name = pooled.get(step.node, step.node)
+            if name in layers:
+                by_algorithm = times.setdefault(layers[name], {})
                 by_algorithm[algorithm] = by_algorithm.get(algorithm, 0.0) + float(nanoseconds)
     return {key: min(t, key=lambda a: t[a]) for key, t in times.items()}
+
+
+def _pooled(graph: Graph) -> dict[str, str]:
+    """For each max pool of a node's output that node: Winograd's algorithms may do both at once."""
+    producers = graph.producers()
+    pools = [node for node in graph.nodes if node.op == "max_pool"]
+    return {
+        node.name: producers[node.inputs[0]].name for node in pools if node.inputs[0] in producers
+    }
 
 
 def _read(file: Path) -> dict[str, str]:

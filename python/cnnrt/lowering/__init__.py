@@ -123,6 +123,9 @@ class Lowering:
         self._places: dict[str, tuple[str, int]] = {}
         self._wholes: dict[str, Blocked] = {}
         self._uses: dict[str, int] = {}
+        self._reader: dict[str, Node] = {}
+        self._done: set[str] = set()
+        """Tensors that the steps of another node than their own have made."""
         self._outputs = {spec.name: None for spec in graph.outputs}
         self._node = ""
         self._count_uses()
@@ -133,6 +136,7 @@ class Lowering:
         for node in self.graph.nodes:
             for name in filter(None, node.inputs):
                 self._uses[name] = self._uses.get(name, 0) + 1
+                self._reader[name] = node
         for name in self._outputs:
             self._uses[name] = self._uses.get(name, 0) + 1
 
@@ -154,7 +158,8 @@ class Lowering:
         for node in self.graph.nodes:
             self._node = node.name
             lower = LOWERINGS.get(node.op)
-            if lower is None or not self._plannable(node) or not lower(node, self):
+            made = self._done.issuperset(filter(None, node.outputs))
+            if not made and not (lower and self._plannable(node) and lower(node, self)):
                 self._reference(node)
             for name in filter(None, node.inputs):
                 self._uses[name] -= 1
@@ -232,6 +237,14 @@ class Lowering:
     def constant(self, name: str) -> Array | None:
         """The value of a tensor that is constant; None for an absent or a computed one."""
         return self.graph.constants.get(name)
+
+    def sole_reader(self, name: str) -> Node | None:
+        """The node that alone reads a tensor, if nobody has asked for the tensor itself."""
+        return self._reader.get(name) if self._uses.get(name) == 1 else None
+
+    def done_here(self, node: Node) -> None:
+        """Says that the present node's steps also make the outputs of `node`, a later one."""
+        self._done.update(filter(None, node.outputs))
 
     def is_blocked(self, name: str) -> bool:
         """Whether a tensor lies blocked already (a layout-agnostic operator then stays so)."""

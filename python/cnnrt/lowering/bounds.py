@@ -156,7 +156,9 @@ def _winograd(f: Fields) -> Uses:
     yield _first("weight", positions * f["blocks"] * f["kernel_d"] * f["c"] * BLOCK)
     yield _first("bias", f["blocks"] * BLOCK)
     yield _first("transformed", ceil_div(tiles, f["batch"]) * positions * plane)
-    yield from _outputs(f, "y", "residual")
+    yield from _outputs(f, "residual")
+    shrink = 2 if f.get("pooled") else 1
+    yield from _outputs({**f, **{k: f[k] // shrink for k in ("out_h", "out_w")}}, "y")
 
 
 def _depthwise(f: Fields) -> Uses:

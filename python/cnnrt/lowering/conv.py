@@ -453,9 +453,32 @@ def group_windows(c: int, m: int, group: int) -> tuple[list[int], int]:
     return [min(start, blocks - span) for start, _ in ranges], span
 
 
+def pool_of_tile(node: Node, to: Lowering) -> Node | None:
+    """The max pool that alone reads a convolution, if it takes whole windows of 2x2 pixels that do
+    not overlap: each lies inside an output tile of Winograd's algorithms."""
+    pool = to.sole_reader(node.outputs[0])
+    if pool is None or pool.op != "max_pool" or len(pool.outputs) > 1:
+        return None
+    size = to.type(node.outputs[0]).shape[2:]
+    p = resolve_windows(pool, size, pool["kernel_shape"], ceil_mode=bool(pool["ceil_mode"]))
+    planes = (1,) * (len(size) - 2)
+    fits = (
+        p.kernel == p.stride == (*planes, 2, 2)
+        and set(p.dilation) == {1}
+        and not any((*p.begin, *p.end))
+        and p.out == (*size[:-2], size[-2] // 2, size[-1] // 2)
+        and pool.attributes.get("activation") is None
+    )
+    return pool if fits else None
+
+
 def _winograd(node: Node, to: Lowering, w: Windows, tile: int, common: dict[str, Any]) -> None:
     x = to.blocked(node.inputs[0])
-    y = to.new_blocked(node.outputs[0])
+    pool = pool_of_tile(node, to)
+    if pool is not None:
+        to.done_here(pool)
+        common = {**common, "note": f"{common['note']}; 2x2 max pool"}
+    y = to.new_blocked((pool or node).outputs[0])
     kernel_d = three(w.kernel, 1)[0]
     packed = to.weight(
         node.inputs[1],
@@ -465,7 +488,7 @@ def _winograd(node: Node, to: Lowering, w: Windows, tile: int, common: dict[str,
             value.reshape(*value.shape[:2], kernel_d, 3, 3), WINOGRAD_G[tile], to.threads
         ),
     )
-    (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, y.spatial
+    (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, three(w.out, 1)
     pad_d, pad_h, pad_w = three(w.begin, 0)
     tiles = ceil_div(out_h, tile) * ceil_div(out_w, tile)
     batch = winograd_batch(tiles, conv_shape(w, x.c, y.c), tile)
@@ -488,6 +511,7 @@ def _winograd(node: Node, to: Lowering, w: Windows, tile: int, common: dict[str,
         "pad_d": pad_d,
         "pad_h": pad_h,
         "pad_w": pad_w,
+        "pooled": int(pool is not None),
         **common,
     }
     positions = (tile + 2) ** 2
