@@ -168,7 +168,36 @@ def test_squeeze_and_excite(channels: int) -> None:
     pooled = b("global_average_pool", "x")
     squeezed = b("relu", b.conv(pooled, channels, 8, 1))
     gate = b("sigmoid", b.conv(squeezed, 8, channels, 1))
-    graph = b.graph(b.conv(b("mul", "x", gate), channels, 24, 1))
+    graph = b.graph(b.conv(b("mul", "x", gate), channels, 12, 1))
+    assert fused(graph) == ["global_average_pool", "conv", "conv", "conv"]
+    check(graph)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    ["few pixels", "two readers", "asked for", "unbounded", "relu", "3x3", "padding", "groups",
+     "not by channel"],
+)  # fmt: skip
+def test_scales_that_stay_a_product(kept: str) -> None:
+    b = Builder(2, 16, 6, 8)
+    pooled = "x" if kept == "not by channel" else b("global_average_pool", "x")
+    gate = b.conv(pooled, 16, 16, 1)
+    gate = b("exp" if kept == "unbounded" else "sigmoid", gate)
+    z = b("mul", gate, "x")
+    outputs = [z] if kept == "asked for" else []
+    if kept == "two readers":
+        outputs.append(b.conv(z, 16, 12, 1))
+    if kept == "relu":
+        z = b("relu", z)
+    if kept == "groups":
+        y = b("conv", z, b.weights(8, 8, 1, 1), group=2)
+    else:
+        m = 13 if kept == "few pixels" else 12
+        size = 3 if kept == "3x3" else 1
+        pads = [int(kept in ("3x3", "padding"))] * 4
+        y = b("conv", z, b.weights(m, 16, size, size), pads=pads)
+    graph = b.graph(y, *outputs)
+    assert "mul" in fused(graph)
     check(graph)
 
 

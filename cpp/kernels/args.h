@@ -87,6 +87,8 @@ struct ConvArgs {
     int64_t step_d = 0, step_h = 0;  // floats of x per output plane and row
     int32_t step_w = 0;              // and per output pixel
     int32_t flat = 0;                // rows are contiguous in x, y and residual: treated as one row
+    Ref scale;  // 1x1 in one group only: a factor of each channel of x, by image; or absent
+    int64_t scale_image = 0;
     Order order = kRowsFirst;
     Epilogue epilogue;
 };
@@ -378,7 +380,7 @@ struct PeakArgs {
 #define CNNRT_ALL_ARGS(X)                                                                         \
     X(ConvArgs, x, y, residual, weight, bias, offsets, windows, group, group_c, group_m, panel,   \
       taps, last_taps, last_depth, n, out_d, out_h, out_w, blocks, step_d, step_h, step_w, flat,  \
-      order, epilogue)                                                                            \
+      scale, scale_image, order, epilogue)                                                        \
     X(ConvPlanarArgs, x, weight, bias, y, residual, panel, n, c, in_d, in_h, in_w, out_d, out_h,  \
       out_w, blocks, kernel_d, kernel_h, kernel_w, stride_d, stride_h, stride_w, pad_d, pad_h,    \
       pad_w, dilation_d, dilation_h, dilation_w, epilogue)                                        \

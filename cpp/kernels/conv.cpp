@@ -118,6 +118,8 @@ struct Conv {
     const float *const x, *const weight, *const bias, *const residual;
     float* const y;
     const int32_t* const windows;
+    const float* const scale;
+    float* const scratch;
     Tile t{};
 
     Conv(const ConvArgs& args, const Context& context)
@@ -128,7 +130,9 @@ struct Conv {
           bias(context.at(args.bias)),
           residual(context.at(args.residual.at)),
           y(context.at(args.y.at)),
-          windows(context.at<const int32_t>(args.windows)) {
+          windows(context.at<const int32_t>(args.windows)),
+          scale(context.at(args.scale)),
+          scratch(reinterpret_cast<float*>(context.scratch)) {
         t.a_step = g.step_w;
         t.offsets = context.at<const int32_t>(g.offsets);
         t.taps = g.taps;
@@ -153,9 +157,22 @@ struct Conv {
             const int64_t unit_bytes = larger<int64_t>(1, g.x.image * 4 * g.n / s.units);
             band = larger<int64_t>(1, smaller(band, kSmallWeights / unit_bytes));
         }
-        for (int64_t b0 = u0; b0 < u1; b0 += band)
-            for (int64_t o = o0; o < o1; ++o)
-                run_group(o, b0, smaller(u1, b0 + band), !small && o + 1 < o1);
+        const int64_t in_image = s.units / g.n;
+        for (int64_t b0 = u0, b1; b0 < u1; b0 = b1) {
+            b1 = smaller(u1, b0 + band);
+            // Scaled panels are those of one image.
+            if (scale) b1 = smaller(b1, (b0 / in_image + 1) * in_image);
+            for (int64_t o = o0; o < o1; ++o) run_group(o, b0, b1, !small && o + 1 < o1);
+        }
+    }
+
+    // A copy of panels, every channel's weights times its factor in an image: x (s w) for (x s) w.
+    const float* scaled(const float* panels, int blocks, int64_t image) const {
+        const float* factors = scale + image * g.scale_image;
+        for (int k = 0; k < blocks; ++k)
+            for (int64_t i = k * g.panel, c = 0; c < g.panel / 16; ++c, i += 16)
+                store(scratch + i, mul(load(panels + i), broadcast(factors[c])));
+        return scratch;
     }
 
     // What an infinite or NaN channel has done to the outputs of other groups, being multiplied by
@@ -206,18 +223,19 @@ struct Conv {
             from += windows[2 * block];
             t.last_depth = windows[2 * block + 1];
         }
-        t.b = weight + block * g.panel;
+        Walk at(s, u0);
+        const float* panels = weight + block * g.panel;
+        t.b = scale ? scaled(panels, blocks, at.image) : panels;
         t.bias = bias + block * 16;
         // The next panels, spread over the taps of all the tiles that use these.
         const int64_t taps = g.taps + g.last_taps;
         t.next_lines = 0;
         int64_t lines_left = 0;
         if (prefetch && block + 2 * s.group_blocks <= g.blocks) {
-            t.next = t.b + s.group_blocks * g.panel;
+            t.next = panels + s.group_blocks * g.panel;
             lines_left = g.panel / 16;
             t.next_lines = static_cast<int>(ceil_div(lines_left, taps * (u1 - u0)));
         }
-        Walk at(s, u0);
         for (int64_t u = u0; u < u1; ++u, at.next()) {
             t.a = from + at.image * g.x.image + at.d * g.step_d + at.h * g.step_h +
                   at.first * g.step_w;
@@ -253,6 +271,8 @@ int64_t conv_tasks(const ConvArgs& g) {
     return s.units * s.groups;
 }
 
-int64_t conv_scratch(const ConvArgs&) { return 0; }
+int64_t conv_scratch(const ConvArgs& g) {
+    return g.scale ? Shape(g).group_blocks * g.panel * 4 : 0;
+}
 
 }  // namespace cnnrt::CNNRT_ISA

@@ -159,17 +159,24 @@ class _Writer:
             inner = self._name(f"{node.name}.linear")
             after = self._activation(node, Activation(*activation), inner, node.outputs[0])
             node.outputs[0] = inner
-        if node.op in ("conv", "linear") and len(node.inputs) > 3:
+        before: list[Node] = []
+        if node.op == "conv" and len(node.inputs) > 4:
+            scaled = self._name(f"{node.name}.scaled")
+            before = [Node("mul", scaled, [node.inputs[0], node.inputs.pop()], [scaled])]
+            node.inputs[0] = scaled
+        residual = (
+            node.inputs.pop() if node.op in ("conv", "linear") and len(node.inputs) > 3 else ""
+        )
+        if residual:
             inner = self._name(f"{node.name}.without_residual")
-            add = Node("add", inner, [inner, node.inputs.pop()], [node.outputs[0]])
-            after = [add, *after]
+            after = [Node("add", inner, [inner, residual], [node.outputs[0]]), *after]
             node.outputs[0] = inner
         if node.op in OWN:
             return [*OWN[node.op](self, node, activation), *after]
         axes = node.attributes.pop("axes", None) if node.op.startswith("reduce_") else None
         if axes is not None:
             node.inputs = [node.inputs[0], self._constant(f"{node.name}.axes", np.array(axes))]
-        return [node, *after]
+        return [*before, node, *after]
 
     def _activation(self, node: Node, a: Activation, x: str, y: str) -> list[Node]:
         name = self._name(f"{node.name}.{a.name}")

@@ -131,6 +131,9 @@ def _conv(f: Fields) -> Uses:
     yield _first("weight", f["blocks"] * f["panel"])
     yield _first("bias", f["blocks"] * BLOCK)
     yield from _outputs(f, "y", "residual")
+    if f.get("scale") is not None:
+        _need(f["panel"] == depth * BLOCK, "scaled weights of other than 1x1")
+        yield _strided("scale", (f["n"], depth), (f["scale_image"], 1))
 
 
 def _conv_planar(f: Fields) -> Uses:

@@ -90,10 +90,13 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
     taps = math.prod(w.kernel)
     shape = conv_shape(w, c, m)
     bandwidth = to.machine.cold if to.weights_are_cold else to.machine.warm
+    im2col = im2col_time(to.machine, shape, bandwidth)
+    if len(node.inputs) > 4:  # scaled: the kernel's factors are those of 1x1 panels
+        alone = group == taps == 1 and not any((*w.begin, *w.end))
+        return Choice("im2col", "weights scaled by image", im2col) if alone else None
     if group == x[1] and c == 1 and m == group:
         time = m * taps * math.prod(w.out) / (0.6 * to.machine.macs)
         return Choice("depthwise", "one filter per channel", time)
-    im2col = im2col_time(to.machine, shape, bandwidth)
     if group > 1:
         return Choice("im2col", f"{group} groups", im2col)
     if math.prod(x[2:]) == 1 and math.prod(w.out) == 1 and not any((*w.begin, *w.end)):
@@ -412,6 +415,7 @@ def _im2col_band(
         and stride == (1, 1, 1)
         and all(t.contiguous for t in (x, y, residual) if t is not None)
     )
+    scale = to.plain(node.inputs[4]) if len(node.inputs) > 4 else None
     weights, activations = panel * y.blocks, (x.block * x.blocks + y.block * y.blocks)
     to.step(
         "conv",
@@ -430,6 +434,8 @@ def _im2col_band(
         step_h=stride[1] * x.row,
         step_w=stride[2] * BLOCK,
         flat=int(flat),
+        scale=scale.at if scale else None,
+        scale_image=x.c,
         order="channels" if weights > activations else "rows",
         **fields,
         **{**common, "work": common["work"] * share},

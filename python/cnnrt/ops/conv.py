@@ -19,7 +19,8 @@ from .windows import Windows, resolve_windows
 
 @register
 class Conv(Op):
-    """ONNX Conv. Two inputs more that the passes make: `residual`, added before the activation."""
+    """ONNX Conv. Two inputs more that the passes make: `residual`, added before the activation, and
+    `scale` (N, C, 1, ...), by which x is multiplied first."""
 
     name = "conv"
     attributes = {
@@ -37,7 +38,7 @@ class Conv(Op):
         return resolve_windows(node, x[2:], kernel=weight[2:])
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        x, weight, bias, residual = operands(node, inputs, 2, 4)
+        x, weight, bias, residual, scale = operands(node, inputs, 2, 5)
         if x.rank < 3 or weight.rank != x.rank:
             raise shape_error(node, inputs, "x and weight need the same rank, at least 3")
         group = at_least(node, "group", 1)
@@ -51,10 +52,15 @@ class Conv(Op):
         out = TensorType((x.shape[0], weight.shape[0], *spatial), x.type.dtype)
         if residual and residual.shape != out.shape:
             raise shape_error(node, inputs, f"residual must have shape {out.shape}")
+        factors = (*x.shape[:2], *[1] * (x.rank - 2))
+        if scale and scale.shape != factors:
+            raise shape_error(node, inputs, f"scale must have shape {factors}")
         return [out]
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
-        x, weight, bias, residual = (*inputs, None, None)[:4]
+        x, weight, bias, residual, scale = (*inputs, *[None] * 3)[:5]
+        if scale is not None:
+            x = x * scale
         w = self.windows(node, x.shape, weight.shape)
         rank, group = len(w.kernel), node["group"]
         patches = w.patches(x)  # (N, C, *out, *kernel)

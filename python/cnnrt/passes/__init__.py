@@ -15,6 +15,7 @@ from .fold_affine import fold_affine
 from .fold_norm import fold_norm
 from .fuse_attention import fuse_attention
 from .fuse_epilogue import fuse_epilogue
+from .fuse_scale import fuse_scale
 from .hoist_reshapes import hoist_reshapes
 from .infer import infer, inputs_of_value, problems
 from .linearise import linearise
@@ -40,6 +41,7 @@ PER_SHAPE: list[Callable[[Graph], None]] = [
     narrow,  # rows that nobody reads
     hoist_reshapes,  # what lies between a layer and a residual addition
     fuse_epilogue,  # residual additions and activations into what makes their input
+    fuse_scale,  # squeeze-and-excite's product into the 1x1 convolution after it
     eliminate,
 ]
 

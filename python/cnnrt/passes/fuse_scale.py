@@ -1,0 +1,63 @@
+"""A product of a map with a factor per image and channel is done by the 1x1 convolution after it.
+
+So squeeze-and-excite ends (Hu et al., "Squeeze-and-Excitation Networks", 2018): the convolution
+multiplies its weights by the factors, image by image, and the map is neither read nor written.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..graph import Graph, Node
+
+BOUNDED = {"sigmoid", "hard_sigmoid", "tanh"}
+"""Activations between -1 and 1: a weight that is multiplied by such a factor stays finite, as the
+map's value would that it was for."""
+
+PIXELS = 4
+"""Pixels of the map, at least, for each output of the convolution. Every thread scales the weights
+for itself, but only its share of a map: with so many pixels four threads do less than before."""
+
+
+def fuse_scale(graph: Graph) -> None:
+    """Moves such products into the convolutions that alone read them."""
+    producers, readers = graph.producers(), graph.reader_counts()
+    moved = set()
+    for node in graph.nodes:
+        product = producers.get(node.inputs[0]) if node.inputs else None
+        if product is None or readers[node.inputs[0]] != 1 or not _takes_scale(graph, node):
+            continue
+        if product.op != "mul" or product.attributes.get("activation") is not None:
+            continue
+        for x, scale in (product.inputs, product.inputs[::-1]):
+            if _is_scale(graph, x, scale) and _is_bounded(producers.get(scale)):
+                node.inputs = [x, *node.inputs[1:], *[""] * (4 - len(node.inputs)), scale]
+                moved.add(id(product))
+                break
+    graph.nodes = [n for n in graph.nodes if id(n) not in moved]
+
+
+def _takes_scale(graph: Graph, node: Node) -> bool:
+    """Whether a node is a 1x1 convolution without padding, with few weights beside the map."""
+    if node.op != "conv" or node["group"] != 1 or len(node.inputs) > 4:
+        return False
+    x, (m, _, *kernel) = graph.types[node.inputs[0]].shape, graph.types[node.inputs[1]].shape
+    constant = all(n in graph.constants for n in node.inputs[1:3] if n)
+    single = math.prod(kernel) == 1 and not any(node["pads"] or ())
+    return constant and single and math.prod(x[2:]) >= PIXELS * m
+
+
+def _is_scale(graph: Graph, x: str, scale: str) -> bool:
+    of_x, of_scale = graph.types[x], graph.types[scale]
+    shape = (*of_x.shape[:2], *[1] * (of_x.rank - 2))
+    return of_scale.shape == shape and of_x.dtype == of_scale.dtype == np.float32
+
+
+def _is_bounded(node: Node | None) -> bool:
+    """Whether no value that a node makes is beyond -1 and 1."""
+    if node is None:
+        return False
+    activation = node.attributes.get("activation")
+    return (activation[0] if activation is not None else node.op) in BOUNDED
