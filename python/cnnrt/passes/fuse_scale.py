@@ -16,9 +16,10 @@ BOUNDED = {"sigmoid", "hard_sigmoid", "tanh"}
 """Activations between -1 and 1: a weight that is multiplied by such a factor stays finite, as the
 map's value would that it was for."""
 
-PIXELS = 4
+PIXELS = 2
 """Pixels of the map, at least, for each output of the convolution. Every thread scales the weights
-for itself, but only its share of a map: with so many pixels four threads do less than before."""
+for itself, but only its share of a map: two threads then do no more than before, one half as much.
+The results of any number must be the same, so that it cannot depend on that."""
 
 
 def fuse_scale(graph: Graph) -> None:
