@@ -355,10 +355,10 @@ struct Winograd {
                                  ? residual + p.n * g.residual.image + block * g.residual.block +
                                        d * g.residual.plane + p.h * g.residual.row + p.w * 16
                                  : nullptr;
-        // Tiles begin at even pixels.
-        const int64_t shrink = g.pooled ? 2 : 1;
+        // Tiles begin at even pixels. (A shift: two divisions for every tile would be seen.)
+        const int half = g.pooled ? 1 : 0;
         float* const out = y + p.n * g.y.image + block * g.y.block + d * g.y.plane +
-                           p.h / shrink * g.y.row + p.w / shrink * 16;
+                           (p.h >> half) * g.y.row + (p.w >> half) * 16;
         return {.bias = load(bias + block * 16),
                 .residual = added,
                 .residual_row = g.residual.row,
