@@ -1,7 +1,7 @@
 """Every network of the zoo against PyTorch: two sizes where there are two, batch 1 and 3.
 
-The default run has the small ones; `pytest -m zoo` all of torchvision (hours, 12 GB of memory, and
-16 GB of disk if `CNNRT_ZOO` names a folder to keep the exports in). With `--scoreboard` each
+The default run has the small ones; `pytest -m zoo` all of torchvision (hours, 11 GB of memory, and
+31 GB of disk if `CNNRT_ZOO` names a folder to keep the exports in). With `--scoreboard` each
 network that passes gets its row in docs/networks.md.
 """
 
