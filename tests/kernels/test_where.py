@@ -32,7 +32,7 @@ def condition(*shape: int) -> Array:
     ],
 )
 def test_where(c: Any, a: Any, b: Any, dtype: str, isa: str, threads: int, random: Random) -> None:
-    yes, no = (50 * random(*shape) for shape in (a, b))
+    yes, no = (50 * np.abs(random(*shape)) for shape in (a, b))  # uint8 holds them
     values = [np.asarray(v).astype(dtype) for v in (yes, no)]
     for computed in ([1, 2], [1], []):
         graph, inputs = operator("where", condition(*c), *values, computed=computed)
