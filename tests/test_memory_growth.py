@@ -61,7 +61,7 @@ def run(size):
     model(np.zeros((1, 3, *size), np.float32))
 
 def run_largest():
-    for i in range(2 * cnnrt.model.MAX_PLANS):
+    for i in range(2 * cnnrt.plans.MAX_PLANS):
         run((most, most - i))
 
 run_largest()
