@@ -28,6 +28,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from race import Race, race
 
 from cnnrt.analysis.peak import measure_peak
+from cnnrt.lowering.conv import fits_winograd
 from cnnrt.model import default_isa
 
 OUTSIDE = {"reorder"}
@@ -36,15 +37,14 @@ OUTSIDE = {"reorder"}
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator on one image of c channels of h x w pixels (rows of c numbers if linear)."""
+    """One operator on one image of c channels of `size` pixels (rows of c numbers if linear)."""
 
     group: str
     op: str
     c: int
     m: int
-    h: int
-    w: int
-    kernel: int = 1
+    size: tuple[int, ...]
+    kernel: tuple[int, ...] = (1, 1)
     stride: int = 1
     groups: int = 1
 
@@ -52,39 +52,41 @@ class Layer:
     def name(self) -> str:
         """What it is, in one word; `--layers` selects by parts of it."""
         if self.op == "linear":
-            return f"{self.group}/linear-{self.h}x{self.c}x{self.m}"
+            return f"{self.group}/linear-{self.size[0]}x{self.c}x{self.m}"
         if self.op == "global_pool":
-            return f"{self.group}/globalpool-{self.c}@{self.h}"
+            return f"{self.group}/globalpool-{self.c}@{self.size[0]}"
         kind = "maxpool" if self.op == "max_pool" else "conv"
         if self.groups > 1:
             kind = "depthwise" if self.groups == self.c else f"{self.groups}-group-conv"
         channels = f"{self.c}-{self.m}" if self.c != self.m else f"{self.c}"
         stride = f"s{self.stride}" if self.stride > 1 else ""
-        return f"{self.group}/{kind}{self.kernel}x{self.kernel}-{channels}@{self.h}{stride}"
+        kernel = "x".join(map(str, self.kernel))
+        return f"{self.group}/{kind}{kernel}-{channels}@{self.size[0]}{stride}"
 
     @property
-    def pad(self) -> int:
-        return (self.kernel - 1) // 2
+    def pads(self) -> list[int]:
+        """Of each axis, before and after it."""
+        return [(k - 1) // 2 for k in self.kernel]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        return (self.h, self.c) if self.op == "linear" else (1, self.c, self.h, self.w)
+        return (*self.size, self.c) if self.op == "linear" else (1, self.c, *self.size)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         if self.op == "linear":
-            return (self.h, self.m)
+            return (*self.size, self.m)
         if self.op == "global_pool":
             return (1, self.m, 1, 1)
-        sizes = [(n + 2 * self.pad - self.kernel) // self.stride + 1 for n in (self.h, self.w)]
-        return (1, self.m, *sizes)
+        axes = zip(self.size, self.kernel, self.pads, strict=True)
+        return (1, self.m, *((n + 2 * p - k) // self.stride + 1 for n, k, p in axes))
 
     @property
     def weight_shape(self) -> tuple[int, ...] | None:
         if self.op == "linear":
             return (self.m, self.c)
         if self.op == "conv":
-            return (self.m, self.c // self.groups, self.kernel, self.kernel)
+            return (self.m, self.c // self.groups, *self.kernel)
         return None
 
     @property
@@ -103,7 +105,8 @@ class Layer:
     @property
     def algorithms(self) -> list[str]:
         """What can be asked of cnnrt for it, beside its own choice."""
-        if self.op == "conv" and self.kernel == 3 and self.stride == self.groups == 1:
+        fits = self.groups == 1 and fits_winograd(self.kernel, [self.stride], [1])
+        if self.op == "conv" and fits:
             return ["im2col", "winograd2", "winograd4"]
         return []
 
@@ -111,7 +114,7 @@ class Layer:
 def _conv(
     group: str, c: int, m: int, size: int, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> Layer:
-    return Layer(group, "conv", c, m, size, size, kernel, stride, groups)
+    return Layer(group, "conv", c, m, (size, size), (kernel, kernel), stride, groups)
 
 
 LAYERS = [
@@ -156,16 +159,24 @@ LAYERS = [
     _conv("first/mobilenet_v2", 3, 32, 224, 3, 2),
     _conv("first/lenet5", 1, 6, 28, 5),
     _conv("inception", 64, 96, 35, 5),
-    Layer("vgg", "linear", 4096, 4096, 1, 1),
-    Layer("vgg", "linear", 25088, 4096, 1, 1),
-    Layer("resnet50", "linear", 2048, 1000, 1, 1),
-    Layer("vit", "linear", 768, 3072, 197, 1),
-    Layer("vit", "linear", 3072, 768, 197, 1),
-    Layer("vit", "linear", 768, 768, 197, 1),
-    Layer("resnet", "max_pool", 64, 64, 112, 112, 3, 2),
-    Layer("vgg", "max_pool", 64, 64, 224, 224, 2, 2),
-    Layer("googlenet", "max_pool", 480, 480, 14, 14, 3, 1),
-    Layer("resnet50", "global_pool", 2048, 2048, 7, 7),
+    Layer("inception", "conv", 384, 384, (8, 8), (1, 3)),
+    Layer("inception", "conv", 384, 384, (8, 8), (3, 1)),
+    Layer("erfnet", "conv", 64, 64, (64, 128), (3, 1)),
+    Layer("erfnet", "conv", 64, 64, (64, 128), (1, 3)),
+    *(
+        Layer("1d", "conv", c, c, (n,), (3,))
+        for c, n in [(32, 4096), (64, 1024), (64, 4096), (128, 1024), (256, 256), (512, 64)]
+    ),
+    Layer("vgg", "linear", 4096, 4096, (1,)),
+    Layer("vgg", "linear", 25088, 4096, (1,)),
+    Layer("resnet50", "linear", 2048, 1000, (1,)),
+    Layer("vit", "linear", 768, 3072, (197,)),
+    Layer("vit", "linear", 3072, 768, (197,)),
+    Layer("vit", "linear", 768, 768, (197,)),
+    Layer("resnet", "max_pool", 64, 64, (112, 112), (3, 3), 2),
+    Layer("vgg", "max_pool", 64, 64, (224, 224), (2, 2), 2),
+    Layer("googlenet", "max_pool", 480, 480, (14, 14), (3, 3)),
+    Layer("resnet50", "global_pool", 2048, 2048, (7, 7)),
 ]
 """Layers of the networks, by what they exercise."""
 
@@ -200,9 +211,9 @@ def to_onnx(layer: Layer, weights: list[Array]) -> bytes:
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 
     windows: dict[str, Any] = {
-        "kernel_shape": [layer.kernel] * 2,
-        "strides": [layer.stride] * 2,
-        "pads": [layer.pad] * 4,
+        "kernel_shape": layer.kernel,
+        "strides": [layer.stride] * len(layer.kernel),
+        "pads": layer.pads * 2,
     }
     kinds: dict[str, tuple[str, dict[str, Any]]] = {
         "conv": ("Conv", {**windows, "group": layer.groups}),
@@ -232,22 +243,21 @@ def reference(layer: Layer, x: Array, weights: list[Array]) -> Array:
         return np.asarray(x @ weights[0].T.astype(np.float64) + weights[1])
     if layer.op == "global_pool":
         return np.asarray(x.mean((2, 3), keepdims=True))
-    p, k, s = layer.pad, layer.kernel, layer.stride
     border = -np.inf if layer.op == "max_pool" else 0.0
-    padded = np.pad(x[0], ((0, 0), (p, p), (p, p)), constant_values=border)
-    patches = sliding_window_view(padded, (k, k), (1, 2))[:, ::s, ::s]  # c, h, w, kh, kw
+    pads = [(0, 0), *((p, p) for p in layer.pads)]
+    axes = tuple(range(1, 1 + len(layer.kernel)))
+    patches = sliding_window_view(np.pad(x[0], pads, constant_values=border), layer.kernel, axes)
+    patches = patches[(slice(None), *[slice(None, None, layer.stride)] * len(axes))]
     if layer.op == "max_pool":
-        return np.asarray(patches.max((3, 4))[None])
-    h, w = patches.shape[1:3]
-    y = np.zeros((layer.m, h, w))
+        return np.asarray(patches.max(tuple(-a for a in axes))[None])
+    sizes = patches.shape[1 : 1 + len(axes)]
+    y = np.zeros((layer.groups, layer.m // layer.groups, math.prod(sizes)))
     per = layer.c // layer.groups
-    filters = weights[0].astype(np.float64).reshape(layer.groups, -1, per, k, k)
-    outputs = y.reshape(layer.groups, -1, h * w)
-    for i in range(k):  # one tap at a time keeps the memory small
-        for j in range(k):
-            pixels = np.ascontiguousarray(patches[..., i, j]).reshape(layer.groups, per, h * w)
-            outputs += filters[..., i, j] @ pixels
-    return np.asarray((y + weights[1][:, None, None])[None])
+    filters = weights[0].astype(np.float64).reshape(layer.groups, -1, per, *layer.kernel)
+    for tap in np.ndindex(layer.kernel):  # one at a time keeps the memory small
+        pixels = np.ascontiguousarray(patches[(..., *tap)]).reshape(layer.groups, per, -1)
+        y += filters[(..., *tap)] @ pixels
+    return np.asarray(y.reshape(1, layer.m, *sizes) + weights[1].reshape(-1, *[1] * len(axes)))
 
 
 # ------------------------------------------------------------------------------------------------

@@ -1,14 +1,17 @@
-"""The error of each way of doing a 3x3 convolution, against float64.
+"""The error of each way of doing a convolution of 3x3 taps, or of 3, against float64.
 
     python bench/winograd_error.py [--isa avx512]
 
 Inputs as after a ReLU, weights with He's variance; the largest difference over the largest output,
-and the root mean squares of both. A second table has inputs of mean zero, as after a normalisation.
+and the root mean squares of both. The last tables have inputs of mean zero, as after a
+normalisation.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
 
 import numpy as np
 
@@ -19,15 +22,16 @@ ALGORITHMS = ("im2col", "winograd2", "winograd4")
 
 
 def errors(
-    channels: int, size: int, isa: str | None, *, relu: bool
+    channels: int, shape: tuple[int, ...], isa: str | None, *, relu: bool
 ) -> dict[str, tuple[float, float]]:
     """For each algorithm: largest and root-mean-square error, relative to those of the output."""
     rng = np.random.default_rng(channels)
-    x = rng.standard_normal((1, channels, size, size), dtype=np.float32)
+    x = rng.standard_normal((1, channels, *shape), dtype=np.float32)
     x = np.maximum(x, 0) if relu else x
-    weight = rng.standard_normal((64, channels, 3, 3), dtype=np.float32)
-    weight *= np.float32((2 / (9 * channels)) ** 0.5)
-    node = Node("conv", "conv", ["x", "weight"], ["y"], {"pads": [1, 1, 1, 1]})
+    taps = [3] * len(shape)
+    weight = rng.standard_normal((64, channels, *taps), dtype=np.float32)
+    weight *= np.float32((2 / (math.prod(taps) * channels)) ** 0.5)
+    node = Node("conv", "conv", ["x", "weight"], ["y"], {"pads": [1, 1] * len(shape)})
     ops.complete(node)
     (want,) = ops.op(node).reference(node, x.astype(np.float64), weight.astype(np.float64))
     table = {}
@@ -46,11 +50,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--isa", help="instruction-set tier; default: the best")
     args = parser.parse_args()
-    for relu in (True, False):
-        print(f"inputs {'after a ReLU' if relu else 'of mean zero'}: largest error (rms)")
+    for relu, rank in itertools.product((True, False), (2, 1)):
+        inputs = "after a ReLU" if relu else "of mean zero"
+        print(f"{'x'.join('3' * rank)} taps, inputs {inputs}: largest error (rms)")
         print(f"{'channels':>8} " + "".join(f"{a:>22}" for a in ALGORITHMS))
         for channels, size in ((64, 28), (128, 28), (256, 14), (512, 14)):
-            row = errors(channels, size, args.isa, relu=relu)
+            shape = (size, size) if rank == 2 else (size * size,)
+            row = errors(channels, shape, args.isa, relu=relu)
             cells = (f"{row[a][0]:.1e} ({row[a][1]:.1e})" for a in ALGORITHMS)
             print(f"{channels:>8} " + "".join(f"{cell:>22}" for cell in cells))
 

@@ -288,6 +288,7 @@ struct HeldWorkspace {
 };
 
 using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
 std::unique_ptr<Memory> floats(int64_t count) {
     if (count < 0) throw py::value_error("negative size");
@@ -427,18 +428,26 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         "weight"_a);
     m.def(
         "pack_winograd",
-        [](const Floats& w, const py::array_t<double, py::array::c_style | py::array::forcecast>& g,
-           int threads) {
-            need(w.ndim() == 5 && w.shape(3) == 3 && w.shape(4) == 3,
-                 "weight must be [m, c, d, 3, 3]");
-            need(g.ndim() == 2 && g.shape(0) <= 8 && g.shape(1) == 3, "G must be [size, 3]");
-            const int64_t size = g.shape(0);
-            auto to = floats(size * size * blocks(w.shape(0)) * 16 * w.shape(1) * w.shape(2));
-            pack_winograd(w.data(), w.shape(0), w.shape(1), w.shape(2), g.data(), size, data(*to),
+        [](const Floats& w, const Doubles& g_h, const Doubles& g_w, int threads) {
+            need(w.ndim() == 5 && w.shape(3) * w.shape(4) >= 3,
+                 "weight must be [m, c, d, 3, 3], [m, c, d, 1, 3] or [m, c, d, 3, 1]");
+            FilterTransform axes[2];
+            for (int i = 0; i < 2; ++i) {
+                const Doubles& g = i ? g_w : g_h;
+                const int64_t taps = w.shape(3 + i);
+                need((taps == 1 || taps == 3) && g.ndim() == 2 && g.shape(0) <= 8 &&
+                         g.shape(1) == taps,
+                     "G must be [size, taps], with 1 or 3 taps");
+                axes[i] = {g.data(), g.shape(0), taps};
+            }
+            const auto& [down, across] = axes;
+            auto to =
+                floats(down.size * across.size * blocks(w.shape(0)) * 16 * w.shape(1) * w.shape(2));
+            pack_winograd(w.data(), w.shape(0), w.shape(1), w.shape(2), down, across, data(*to),
                           threads);
             return to;
         },
-        "weight"_a, "g"_a, "threads"_a = 1);
+        "weight"_a, "g_h"_a, "g_w"_a, "threads"_a = 1);
 
     py::class_<HeldWorkspace>(m, "Workspace");
     py::class_<BoundPlan, std::shared_ptr<BoundPlan>>(m, "Plan")

@@ -89,36 +89,58 @@ void pack_depthwise(const Unaligned* weight, int64_t c, int64_t taps, float* to)
                 to[o] = block * 16 + o < c ? weight[(block * 16 + o) * taps + t] : 0.0f;
 }
 
-void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d, const double* g,
-                   int64_t size, float* to, int threads) {
+namespace {
+
+// The blocks of 16 outputs of pack_winograd, kernels of KH x KW.
+template <int KH, int KW>
+void pack_winograd_taps(const Unaligned* weight, int64_t m, int64_t c, int64_t d, FilterTransform h,
+                        FilterTransform w, float* to, int threads) {
+    constexpr int kTaps = KH * KW;
     const int64_t blocks = (m + 15) / 16;
     for_all(blocks, threads, [=](int64_t block) {
         const int64_t outputs = std::min<int64_t>(16, m - block * 16);
         // Sixteen outputs at a time, innermost, so that the compiler makes vectors of them.
-        float w[9][16] = {};
-        double half[8][3][16];
+        float taps[kTaps][16] = {};
+        double half[8][KW][16];
         for (int64_t depth = 0; depth < d; ++depth)
             for (int64_t k = 0; k < c; ++k) {
                 for (int64_t o = 0; o < outputs; ++o) {
-                    const Unaligned* from = weight + (((block * 16 + o) * c + k) * d + depth) * 9;
-                    for (int64_t t = 0; t < 9; ++t) w[t][o] = from[t];
+                    const Unaligned* from =
+                        weight + (((block * 16 + o) * c + k) * d + depth) * kTaps;
+                    for (int64_t t = 0; t < kTaps; ++t) taps[t][o] = from[t];
                 }
-                for (int64_t i = 0; i < size; ++i)
-                    for (int64_t j = 0; j < 3; ++j)
-                        for (int64_t o = 0; o < 16; ++o)
-                            half[i][j][o] = g[i * 3] * w[j][o] + g[i * 3 + 1] * w[3 + j][o] +
-                                            g[i * 3 + 2] * w[6 + j][o];
-                for (int64_t i = 0; i < size; ++i)
-                    for (int64_t j = 0; j < size; ++j) {
-                        const int64_t plane = (i * size + j) * blocks + block;
+                for (int64_t i = 0; i < h.size; ++i)
+                    for (int64_t j = 0; j < KW; ++j)
+                        for (int64_t o = 0; o < 16; ++o) {
+                            double sum = h.g[i * KH] * taps[j][o];
+                            for (int64_t a = 1; a < KH; ++a)
+                                sum += h.g[i * KH + a] * taps[a * KW + j][o];
+                            half[i][j][o] = sum;
+                        }
+                for (int64_t i = 0; i < h.size; ++i)
+                    for (int64_t j = 0; j < w.size; ++j) {
+                        const int64_t plane = (i * w.size + j) * blocks + block;
                         float* p = to + ((plane * d + depth) * c + k) * 16;
-                        for (int64_t o = 0; o < 16; ++o)
-                            p[o] = static_cast<float>(half[i][0][o] * g[j * 3] +
-                                                      half[i][1][o] * g[j * 3 + 1] +
-                                                      half[i][2][o] * g[j * 3 + 2]);
+                        for (int64_t o = 0; o < 16; ++o) {
+                            double sum = half[i][0][o] * w.g[j * KW];
+                            for (int64_t b = 1; b < KW; ++b) sum += half[i][b][o] * w.g[j * KW + b];
+                            p[o] = static_cast<float>(sum);
+                        }
                     }
             }
     });
+}
+
+}  // namespace
+
+void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d,
+                   const FilterTransform& h, const FilterTransform& w, float* to, int threads) {
+    if (h.taps == 1)
+        pack_winograd_taps<1, 3>(weight, m, c, d, h, w, to, threads);
+    else if (w.taps == 1)
+        pack_winograd_taps<3, 1>(weight, m, c, d, h, w, to, threads);
+    else
+        pack_winograd_taps<3, 3>(weight, m, c, d, h, w, to, threads);
 }
 
 }  // namespace cnnrt

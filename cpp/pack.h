@@ -24,8 +24,14 @@ void pack_planar(const Unaligned* weight, int64_t m, int64_t k, int64_t m_stride
 // weight [c][taps] -> to [c / 16][taps][16].
 void pack_depthwise(const Unaligned* weight, int64_t c, int64_t taps, float* to);
 
-// weight [m][c][d][3][3], G [size][3] in double -> to [size * size][m / 16][d][c][16] = G g G^T.
-void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d, const double* g,
-                   int64_t size, float* to, int threads);
+// Winograd's G [size][taps] of one axis, taps 1 or 3.
+struct FilterTransform {
+    const double* g;
+    int64_t size, taps;
+};
+
+// weight [m][c][d][3][3], [1][3] or [3][1] -> to [h.size * w.size][m / 16][d][c][16] = Gh g Gw^T.
+void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d,
+                   const FilterTransform& h, const FilterTransform& w, float* to, int threads);
 
 }  // namespace cnnrt

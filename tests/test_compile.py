@@ -21,6 +21,7 @@ from cnnrt.errors import FormatError, GraphError
 from cnnrt.formats import read, write_model
 from cnnrt.graph import Array, Graph, TensorSpec
 from cnnrt.lazy import LazyArray, lazy, same
+from cnnrt.lowering.bounds import WINOGRAD_TILES
 from cnnrt.lowering.conv import WINOGRAD_G
 from networks import network
 
@@ -275,10 +276,13 @@ def test_the_order_of_packed_weights() -> None:
     assert np.array_equal(values(_core.pack_conv(w)), want.reshape(-1))
     want = wide[:, 0].reshape(2, 16, 9).transpose(0, 2, 1)
     assert np.array_equal(values(_core.pack_depthwise(w[:, 0])), want.reshape(-1))
-    for g in WINOGRAD_G.values():
-        transformed = np.einsum("ia,ocab,jb->ijoc", g, wide.reshape(32, 18, 3, 3), g)
-        want = transformed.reshape(len(g) ** 2, 2, 16, 18).transpose(0, 1, 3, 2)
-        got = values(_core.pack_winograd(w.reshape(20, 18, 1, 3, 3), g))
+    for tile in WINOGRAD_TILES:
+        g_h, g_w = (WINOGRAD_G[outputs] for outputs in tile)
+        kernel = g_h.shape[1], g_w.shape[1]
+        narrow = wide[:, :, : math.prod(kernel)]
+        transformed = np.einsum("ia,ocab,jb->ijoc", g_h, narrow.reshape(32, 18, *kernel), g_w)
+        want = transformed.reshape(-1, 2, 16, 18).transpose(0, 1, 3, 2)
+        got = values(_core.pack_winograd(narrow[:20].reshape(20, 18, 1, *kernel), g_h, g_w))
         np.testing.assert_allclose(got, want.reshape(-1), rtol=1e-6, atol=1e-3)
     # Two groups of 9 and 10 x 9: block 0 sees channels of both, block 1 those of the second.
     small = w[:, :9]

@@ -87,6 +87,7 @@ KERNELS = {
     "conv in groups of 4": ("conv", (32, 13, 15), [rng(32, 4, 3, 3)], {"group": 8}),
     "conv in groups of 6": ("conv", (24, 13, 15), [rng(24, 6, 3, 3)], {"group": 4}),
     "conv 1d": ("conv", (24, 101), [rng(40, 24, 5)], {}),
+    "conv 1d of 3": ("conv", (32, 101), [rng(40, 32, 3)], {"pads": [1, 1]}),
     "conv 3d": ("conv", (16, 5, 9, 11), [rng(24, 16, 3, 3, 3)], {"pads": [1] * 6}),
     "depthwise": ("conv", (40, 17, 19), [rng(40, 1, 5, 5)], {"group": 40, "pads": [2] * 4}),
     "max pool": ("max_pool", (40, 17, 19), [], {"kernel_shape": [3, 3], "strides": [2, 2]}),

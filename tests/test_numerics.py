@@ -111,6 +111,28 @@ def test_winograd_in_three_dimensions(random: Any, isa: str) -> None:
         assert_alike(got, F.conv3d(t(x), t(w), padding=1), algorithm)
 
 
+@pytest.mark.parametrize("kernel", [(3,), (1, 3), (3, 1)], ids=str)
+def test_winograd_on_one_axis(kernel: tuple[int, ...], random: Any, isa: str, threads: int) -> None:
+    shape = [17 if taps == 3 else 5 for taps in kernel]
+    x, w, bias = spoilt(random(2, 24, *shape)), random(40, 24, *kernel), random(40)
+    along = x.reshape(2, 24, 17, -1) if kernel[0] == 3 else x.reshape(2, 24, -1, 17).swapaxes(2, 3)
+    for place in (3, 6, 9, 12, 16):  # each in a tile of 4, and the image's end
+        along[1, 3, place, 0] = INF
+    conv = F.conv1d if len(kernel) == 1 else F.conv2d
+    padding = [taps // 2 for taps in kernel]
+    for algorithm in ("winograd2", "winograd4"):
+        options = {"padding": padding, "algorithm": algorithm, "isa": isa, "threads": threads}
+        for activation in (None, "relu", "silu"):
+            got = kernels.conv2d(x, w, bias, activation=activation, **options)
+            want = conv(t(x), t(w), t(bias), padding=padding)
+            want = want if activation is None else getattr(F, activation)(want)
+            assert_alike(got, want, (algorithm, activation))
+        # Finite inputs that overflow on the way only.
+        large, small = random(2, 24, *shape) * np.float32(3e37), w * np.float32(1e-3)
+        got = kernels.conv2d(large, small, **options)
+        assert_alike(got, conv(t(large), t(small), padding=padding), "overflow")
+
+
 def test_lanes_of_no_channel_reach_none(random: Any, isa: str) -> None:
     # 20 channels are a block and a quarter; what lies in the other lanes is of no concern.
     x = random(1, 20, 9, 9)

@@ -1,10 +1,12 @@
 // 3x3 convolution at stride 1 by Winograd's minimal filtering F(m x m, 3 x 3), m = 2 or 4
-// (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015).
+// (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015), and kernels of 1x3
+// and 3x1 by F(m, 3) along the axis of the three.
 //
 // Tiles of (m+2)^2 input pixels go through V = B^T d B, one vector of 16 channels at a time; each
 // of the (m+2)^2 positions is then a matrix product over the channels (the register tile of tile.h,
 // over `batch` tiles at once), and y = A^T M A gives m x m outputs. The weights come transformed,
-// U = G g G^T, computed in double precision by the planner.
+// U = G g G^T, computed in double precision by the planner. An axis on which the kernel has one tap
+// is one of tiles of 1, whose transforms do nothing.
 //
 // An infinite or NaN input would reach all outputs of its tile, and infinities would meet as
 // infinity - infinity. Tiles whose outputs are not finite are therefore done again directly, each
@@ -23,6 +25,13 @@ constexpr float kRoot2 = 1.41421356237309504880f;
 
 template <int M>
 struct Transform;
+
+template <>
+struct Transform<1> {
+    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) { r[0] = d[0]; }
+    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) { y[0] = m[0]; }
+    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) { g[0] = u[0]; }
+};
 
 template <>
 struct Transform<2> {
@@ -89,13 +98,18 @@ CNNRT_INLINE void ask_for(const float* p, int64_t row) {
 
 constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays below
 
+// Taps of the kernel, and pixels that a tile reads, along an axis on which it makes m outputs.
+constexpr int taps_of(int m) { return m == 1 ? 1 : 3; }
+constexpr int reads_of(int m) { return m + taps_of(m) - 1; }
+
 struct Geometry {
-    int64_t across, down, per_image, tiles, batches, c_blocks, groups;
+    int64_t positions, across, down, per_image, tiles, batches, c_blocks, groups;
 };
 CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
     Geometry s;
-    s.across = ceil_div(g.out_w, g.tile);
-    s.down = ceil_div(g.out_h, g.tile);
+    s.positions = int64_t{reads_of(g.tile_h)} * reads_of(g.tile_w);
+    s.across = ceil_div(g.out_w, g.tile_w);
+    s.down = ceil_div(g.out_h, g.tile_h);
     s.per_image = s.across * s.down;
     s.tiles = g.n * s.per_image;
     s.batches = ceil_div(s.tiles, g.batch);
@@ -115,31 +129,51 @@ CNNRT_INLINE int64_t m_plane(const WinogradArgs& g) {
 
 // One tile of one channel block: V[position] = B^T d B, planes `plane` floats apart. rows[i] points
 // at the leftmost pixel of row i, or at zeros; columns outside [first, last) count as zero.
-template <int M>
+template <int MH, int MW>
 void transform_input(const float* const* rows, int first, int last, float* v, int64_t plane) {
-    constexpr int A = M + 2;
-    f32x16 half[A][A];
+    constexpr int AH = reads_of(MH), AW = reads_of(MW);
+    f32x16 half[AH][AW];
 #pragma GCC unroll 1
-    for (int j = 0; j < A; ++j) {
-        f32x16 d[A], r[A];
+    for (int j = 0; j < AW; ++j) {
+        f32x16 d[AH], r[AH];
         if (j < first || j >= last) {
 #pragma GCC unroll 6
-            for (int i = 0; i < A; ++i) half[i][j] = zero();
+            for (int i = 0; i < AH; ++i) half[i][j] = zero();
             continue;
         }
 #pragma GCC unroll 6
-        for (int i = 0; i < A; ++i) d[i] = load(rows[i] + j * 16);
-        Transform<M>::input(d, r);
+        for (int i = 0; i < AH; ++i) d[i] = load(rows[i] + j * 16);
+        Transform<MH>::input(d, r);
 #pragma GCC unroll 6
-        for (int i = 0; i < A; ++i) half[i][j] = r[i];
+        for (int i = 0; i < AH; ++i) half[i][j] = r[i];
     }
 #pragma GCC unroll 1
-    for (int i = 0; i < A; ++i) {
-        f32x16 r[A];
-        Transform<M>::input(half[i], r);
+    for (int i = 0; i < AH; ++i) {
+        f32x16 r[AW];
+        Transform<MW>::input(half[i], r);
 #pragma GCC unroll 6
-        for (int j = 0; j < A; ++j) store(v + (i * A + j) * plane, r[j]);
+        for (int j = 0; j < AW; ++j) store(v + (i * AW + j) * plane, r[j]);
     }
+}
+
+// The same where only one of the axes is transformed: short enough to be a part of the loop.
+template <int MH, int MW>
+    requires(MH == 1 || MW == 1)
+CNNRT_INLINE void transform_input(const float* const* rows, int first, int last, float* v,
+                                  int64_t plane) {
+    constexpr int A = reads_of(MH) * reads_of(MW);
+    f32x16 d[A], r[A];
+    if (first == 0 && last == reads_of(MW)) {
+#pragma GCC unroll 6
+        for (int i = 0; i < A; ++i) d[i] = load(MH == 1 ? rows[0] + i * 16 : rows[i]);
+    } else {
+#pragma GCC unroll 6
+        for (int i = 0; i < A; ++i)
+            d[i] = MH == 1 && i >= first && i < last ? load(rows[0] + i * 16) : zero();
+    }
+    Transform<MH * MW>::input(d, r);
+#pragma GCC unroll 6
+    for (int i = 0; i < A; ++i) store(v + i * plane, r[i]);
 }
 
 // Where the outputs of one tile and block go, and what is added to them; height x width exist.
@@ -155,13 +189,13 @@ struct Target {
     const Epilogue& e;
 
     // Row i: y = activation(r + bias + residual).
-    template <int M>
+    template <int MW>
     CNNRT_INLINE void store_row(int i, const f32x16* r) const {
         const bool relu = e.activation == Activation::relu;
         const f32x16 z = zero();
         float* out = y + i * y_row;
 #pragma GCC unroll 4
-        for (int j = 0; j < M; ++j) {
+        for (int j = 0; j < MW; ++j) {
             if (j >= width) break;
             f32x16 v = add(r[j], bias);
             if (residual) v = add(v, load(residual + i * residual_row + j * 16));
@@ -186,41 +220,61 @@ struct Target {
 
 // The outputs A^T M A of one tile. Returns the sum of those in its corners: no other is infinite or
 // NaN if they are not, as each row and column of M is part of the first or the last one's.
-template <int M>
+template <int MH, int MW>
 f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
-    constexpr int A = M + 2;
-    f32x16 half[M][A];
+    constexpr int AH = reads_of(MH), AW = reads_of(MW);
+    f32x16 half[MH][AW];
 #pragma GCC unroll 1
-    for (int j = 0; j < A; ++j) {
-        f32x16 d[A], r[M];
+    for (int j = 0; j < AW; ++j) {
+        f32x16 d[AH], r[MH];
 #pragma GCC unroll 6
-        for (int i = 0; i < A; ++i) d[i] = load(m + (i * A + j) * plane);
-        Transform<M>::output(d, r);
+        for (int i = 0; i < AH; ++i) d[i] = load(m + (i * AW + j) * plane);
+        Transform<MH>::output(d, r);
 #pragma GCC unroll 4
-        for (int i = 0; i < M; ++i) half[i][j] = r[i];
+        for (int i = 0; i < MH; ++i) half[i][j] = r[i];
     }
     f32x16 corners = zero();
 #pragma GCC unroll 1
     for (int i = 0; i < to.height; ++i) {
-        f32x16 r[M];
-        Transform<M>::output(half[i], r);
-        if (i == 0 || i == M - 1) corners = add(corners, add(r[0], r[M - 1]));
-        to.store_row<M>(i, r);
+        f32x16 r[MW];
+        Transform<MW>::output(half[i], r);
+        if (i == 0 || i == MH - 1) corners = add(corners, add(r[0], r[MW - 1]));
+        to.store_row<MW>(i, r);
     }
     to.pool();
     return corners;
 }
 
-template <int M>
-struct Winograd {
-    static constexpr int A = M + 2;
+template <int MH, int MW>
+    requires(MH == 1 || MW == 1)
+CNNRT_INLINE f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
+    constexpr int A = reads_of(MH) * reads_of(MW);
+    f32x16 d[A], r[MH * MW];
+#pragma GCC unroll 6
+    for (int i = 0; i < A; ++i) d[i] = load(m + i * plane);
+    Transform<MH * MW>::output(d, r);
+#pragma GCC unroll 4
+    for (int i = 0; i < MH; ++i) {
+        if (i >= to.height) break;
+        to.store_row<MW>(i, r + i);
+    }
+    return add(r[0], r[MH * MW - 1]);
+}
+
+// Where a tile lies: image, and first pixel of the output.
+struct Place {
+    int64_t n, h, w;
+};
+
+// What does not depend on the size of a tile.
+struct Convolution {
     const WinogradArgs& g;
     const Geometry s;
     const float *x, *weight, *bias, *residual;
     float* y;
-    alignas(64) mutable float window_tile[M * M * 16];  // a tile that is pooled
+    alignas(64) mutable float window_tile[4 * 4 * 16];  // a tile that is pooled
 
-    Winograd(const WinogradArgs& args, const Context& context)
+    Convolution(const WinogradArgs& args, const Context& context)
         : g(args),
           s(geometry_of(args)),
           x(context.at(args.x.at)),
@@ -229,126 +283,74 @@ struct Winograd {
           residual(context.at(args.residual.at)),
           y(context.at(args.y.at)) {}
 
-    // Where the tiles [t0, t0 + count) lie: image, and first pixel of the output.
-    struct Place {
-        int64_t n, h, w;
-    };
+    // The places of tiles [t0, t0 + count).
     void find_places(int64_t t0, int64_t count, Place* places) const {
+        int64_t n = t0 / s.per_image, r = t0 % s.per_image;
+        int64_t down = r / s.across, across = r % s.across;
         for (int64_t i = 0; i < count; ++i) {
-            const int64_t n = (t0 + i) / s.per_image, r = (t0 + i) % s.per_image;
-            places[i] = {n, r / s.across * M, r % s.across * M};
+            places[i] = {n, down * g.tile_h, across * g.tile_w};
+            if (++across < s.across) continue;
+            across = 0;
+            if (++down < s.down) continue;
+            down = 0;
+            ++n;
         }
     }
 
-    // V of tiles [t0, t0 + count), at all depths, for channel blocks [c0, c1).
-    void input(int64_t t0, int64_t count, int64_t c0, int64_t c1, float* v) const {
-        const int64_t plane = v_plane(g, s);
-        alignas(64) static constexpr float zeros[A * 16] = {};
-        Place places[kMaxBatch];
-        find_places(t0, count, places);
-        for (int64_t c = c0; c < c1; ++c)
-            for (int64_t d = 0; d < g.in_d; ++d)
-                for (int64_t i = 0; i < count; ++i) {
-                    // The first two columns of a tile were the last two of the one before.
-                    const bool same = i + kAhead < count;
-                    const Place& later = places[(i + kAhead) % count];
-                    if (same || c + 1 < c1)
-                        ask_for<M, A>(x + later.n * g.x.image + (same ? c : c + 1) * g.x.block +
-                                          d * g.x.plane + (later.h - g.pad_h) * g.x.row +
-                                          (later.w - g.pad_w + 2) * 16,
-                                      g.x.row);
-                    const int64_t h = places[i].h - g.pad_h, w = places[i].w - g.pad_w;
-                    const float* base =
-                        x + places[i].n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
-                    const float* rows[A];
-                    for (int k = 0; k < A; ++k)
-                        rows[k] = h + k >= 0 && h + k < g.in_h ? base + (h + k) * g.x.row : zeros;
-                    const int first = static_cast<int>(larger<int64_t>(0, -w));
-                    const int last = static_cast<int>(smaller<int64_t>(A, g.in_w - w));
-                    float* to = v + ((c * g.in_d + d) * count + i) * 16;
-                    transform_input<M>(rows, first, last, to, plane);
-                }
-    }
-
-    // Products and output of tiles [t0, t0 + count) for groups [o0, o1), from their V. `offsets`
-    // has room for kernel_d * c_blocks.
-    void output(int64_t t0, int64_t count, int64_t o0, int64_t o1, const float* v, float* m,
-                int32_t* offsets) const {
-        const int64_t plane = v_plane(g, s), out_plane = m_plane(g);
-        const int64_t panel = static_cast<int64_t>(g.kernel_d) * g.c * 16;
+    // The offsets of the taps inside the V of `count` tiles.
+    void find_offsets(int64_t count, int32_t* offsets) const {
         for (int64_t k = 0; k < g.kernel_d; ++k)
             for (int64_t c = 0; c < s.c_blocks; ++c)
                 offsets[k * s.c_blocks + c] = static_cast<int32_t>((c * g.in_d + k) * count * 16);
-        const bool prefetch = A * A * panel * g.blocks * 4 > 400 * 1024;
+    }
+
+    // M of `count` tiles for `blocks` blocks from `block` on, from their V.
+    void multiply(int64_t count, int64_t block, int blocks, const float* v, float* m,
+                  const int32_t* offsets) const {
+        const int64_t plane = v_plane(g, s), out_plane = m_plane(g);
+        const int64_t panel = static_cast<int64_t>(g.kernel_d) * g.c * 16;
+        const bool prefetch = s.positions * panel * g.blocks * 4 > 400 * 1024;
         Tile t{};
         t.last_taps = g.c % 16 ? 1 : 0;
         t.last_depth = g.c % 16;
         t.b_block = panel;
         t.bias = kZeros;
         t.y_row = 16;
-        t.y_block = static_cast<int64_t>(g.out_d) * count * 16;
+        t.y_block = m_block(count);
         t.lanes = 16;
         const int64_t tiles_of_rows = ceil_div(g.out_d * count, kTileRows);
-        Place places[kMaxBatch];
-        find_places(t0, count, places);
-        for (int64_t o = o0; o < o1; ++o) {
-            const int64_t block = o * kTileBlocks;
-            const int blocks = static_cast<int>(smaller<int64_t>(kTileBlocks, g.blocks - block));
-            const TileFunction* table =
-                blocks == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
-            for (int e = 0; e < A * A; ++e) {
-                const float* b = weight + (static_cast<int64_t>(e) * g.blocks + block) * panel;
-                // The panels of the next position, spread over the tiles that use these.
-                t.next_lines = 0;
-                if (prefetch && e + 1 < A * A) {
-                    t.next = b + g.blocks * panel;
-                    t.next_lines = static_cast<int>(
-                        ceil_div(panel / 16, s.c_blocks * g.kernel_d * tiles_of_rows));
-                }
-                // Depths whose windows lie inside go together, those cut off at the ends alone.
-                for (int64_t d0 = 0, d1; d0 < g.out_d; d0 = d1) {
-                    const int64_t k0 = first_tap(d0), k1 = last_tap(d0);
-                    d1 = d0 + 1;
-                    while (d1 < g.out_d && first_tap(d1) == k0 && last_tap(d1) == k1) ++d1;
-                    t.offsets = offsets + k0 * s.c_blocks;
-                    t.taps = static_cast<int>((k1 - k0) * s.c_blocks - t.last_taps);
-                    t.b = b + k0 * g.c * 16;
-                    const float* a = v + e * plane + (d0 - g.pad_d) * count * 16;
-                    float* to = m + e * out_plane + d0 * count * 16;
-                    for_each_tile((d1 - d0) * count, kTileRows, [&](int64_t first, int rows) {
-                        t.a = a + first * 16;
-                        t.y = to + first * 16;
-                        table[rows](t);
-                        t.next += static_cast<int64_t>(t.next_lines) * (t.taps + t.last_taps) * 16;
-                    });
-                }
+        const TileFunction* table = blocks == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
+        for (int64_t e = 0; e < s.positions; ++e) {
+            const float* b = weight + (e * g.blocks + block) * panel;
+            // The panels of the next position, spread over the tiles that use these.
+            t.next_lines = 0;
+            if (prefetch && e + 1 < s.positions) {
+                t.next = b + g.blocks * panel;
+                t.next_lines =
+                    static_cast<int>(ceil_div(panel / 16, s.c_blocks * g.kernel_d * tiles_of_rows));
             }
-            for (int k = 0; k < blocks; ++k) {
-                const float* products = m + k * t.y_block;
-                f32x16 seen = zero();
-                for (int64_t d = 0; d < g.out_d; ++d)
-                    for (int64_t i = 0; i < count; ++i) {
-                        const Place& at = places[i];
-                        const Target to = target(block + k, d, at);
-                        if (i + kAhead < count && places[i + kAhead].n == at.n)
-                            ask_for_outputs(to, places[i + kAhead].h - at.h,
-                                            places[i + kAhead].w - at.w);
-                        const f32x16 corners =
-                            transform_output<M>(products + (d * count + i) * 16, out_plane, to);
-                        seen = fma(zero(), corners, seen);
-                    }
-                if (!finite(seen)) repair(products, out_plane, block + k, places, count);
+            // Depths whose windows lie inside go together, those cut off at the ends alone.
+            for (int64_t d0 = 0, d1; d0 < g.out_d; d0 = d1) {
+                const int64_t k0 = first_tap(d0), k1 = last_tap(d0);
+                d1 = d0 + 1;
+                while (d1 < g.out_d && first_tap(d1) == k0 && last_tap(d1) == k1) ++d1;
+                t.offsets = offsets + k0 * s.c_blocks;
+                t.taps = static_cast<int>((k1 - k0) * s.c_blocks - t.last_taps);
+                t.b = b + k0 * g.c * 16;
+                const float* a = v + e * plane + (d0 - g.pad_d) * count * 16;
+                float* to = m + e * out_plane + d0 * count * 16;
+                for_each_tile((d1 - d0) * count, kTileRows, [&](int64_t first, int rows) {
+                    t.a = a + first * 16;
+                    t.y = to + first * 16;
+                    table[rows](t);
+                    t.next += static_cast<int64_t>(t.next_lines) * (t.taps + t.last_taps) * 16;
+                });
             }
         }
     }
 
-    // The outputs of a tile so many rows and columns further on than that of `to`.
-    CNNRT_INLINE void ask_for_outputs(const Target& to, int64_t h, int64_t w) const {
-        if (g.pooled)
-            ask_for<M / 2, M / 2>(to.pooled + h / 2 * g.y.row + w / 2 * 16, g.y.row);
-        else
-            ask_for<M, M>(to.y + h * g.y.row + w * 16, g.y.row);
-    }
+    // Floats between two blocks of M.
+    int64_t m_block(int64_t count) const { return g.out_d * count * 16; }
 
     Target target(int64_t block, int64_t d, const Place& p) const {
         const float* added = residual
@@ -363,60 +365,12 @@ struct Winograd {
                 .residual = added,
                 .residual_row = g.residual.row,
                 .y = g.pooled ? window_tile : out,
-                .y_row = g.pooled ? M * 16 : g.y.row,
-                .height = static_cast<int>(smaller<int64_t>(M, g.out_h - p.h)),
-                .width = static_cast<int>(smaller<int64_t>(M, g.out_w - p.w)),
+                .y_row = g.pooled ? g.tile_w * 16 : g.y.row,
+                .height = static_cast<int>(smaller<int64_t>(g.tile_h, g.out_h - p.h)),
+                .width = static_cast<int>(smaller<int64_t>(g.tile_w, g.out_w - p.w)),
                 .pooled = g.pooled ? out : nullptr,
                 .pooled_row = g.y.row,
                 .e = g.epilogue};
-    }
-
-    // Does again, directly, those of `count` tiles whose outputs are not all finite.
-    __attribute__((noinline, cold)) void repair(const float* products, int64_t plane, int64_t block,
-                                                const Place* places, int64_t count) const {
-        for (int64_t d = 0; d < g.out_d; ++d)
-            for (int64_t i = 0; i < count; ++i) {
-                const Target to = target(block, d, places[i]);
-                if (!finite(transform_output<M>(products + (d * count + i) * 16, plane, to)))
-                    convolve(block, d, places[i], to);
-            }
-    }
-
-    void convolve(int64_t block, int64_t d, const Place& p, const Target& to) const {
-        const int64_t panel = static_cast<int64_t>(g.kernel_d) * g.c * 16;
-        f32x16 sums[M][M];
-        for (auto& row : sums)
-            for (f32x16& s : row) s = zero();
-        for (int64_t k = first_tap(d); k < last_tap(d); ++k)
-            for (int64_t c = 0; c < g.c; ++c) {
-                f32x16 half[3][A], taps[3][3];
-                for (int j = 0; j < A; ++j) {
-                    f32x16 u[A], r[3];
-                    for (int i = 0; i < A; ++i)
-                        u[i] = load(weight + ((i * A + j) * g.blocks + block) * panel +
-                                    (k * g.c + c) * 16);
-                    Transform<M>::filter(u, r);
-                    for (int i = 0; i < 3; ++i) half[i][j] = r[i];
-                }
-                for (int i = 0; i < 3; ++i) Transform<M>::filter(half[i], taps[i]);
-                const float* plane = x + p.n * g.x.image + c / 16 * g.x.block +
-                                     (d + k - g.pad_d) * g.x.plane + c % 16;
-                for (int i = 0; i < to.height + 2; ++i)
-                    for (int j = 0; j < to.width + 2; ++j) {
-                        const int64_t h = p.h - g.pad_h + i, w = p.w - g.pad_w + j;
-                        if (h < 0 || h >= g.in_h || w < 0 || w >= g.in_w) continue;
-                        const f32x16 v = broadcast(plane[h * g.x.row + w * 16]);
-                        for (int a = 0; a < 3; ++a)
-                            for (int b = 0; b < 3; ++b) {
-                                const int row = i - a, column = j - b;
-                                if (row < 0 || row >= M || column < 0 || column >= M) continue;
-                                f32x16& s = sums[row][column];
-                                s = fma(v, taps[a][b], s);
-                            }
-                    }
-            }
-        for (int i = 0; i < to.height; ++i) to.template store_row<M>(i, sums[i]);
-        to.pool();
     }
 
     // The taps of the depth axis that lie inside the image at output depth d.
@@ -426,21 +380,154 @@ struct Winograd {
     }
 };
 
+template <int MH, int MW>
+struct Winograd : Convolution {
+    static constexpr int AH = reads_of(MH), AW = reads_of(MW), KH = taps_of(MH), KW = taps_of(MW);
+    using Convolution::Convolution;
+
+    // V of tiles [t0, t0 + count), at all depths, for channel blocks [c0, c1).
+    void input(int64_t t0, int64_t count, int64_t c0, int64_t c1, float* v) const {
+        const int64_t plane = v_plane(g, s);
+        alignas(64) static constexpr float zeros[AW * 16] = {};
+        Place places[kMaxBatch];
+        find_places(t0, count, places);
+        for (int64_t c = c0; c < c1; ++c)
+            for (int64_t d = 0; d < g.in_d; ++d)
+                for (int64_t i = 0; i < count; ++i) {
+                    // The first columns of a tile were the last ones of the one before.
+                    const bool same = i + kAhead < count;
+                    const int64_t over = smaller(i + kAhead - count, count - 1);
+                    const Place& later = places[same ? i + kAhead : over];
+                    if (same || c + 1 < c1)
+                        ask_for<MW, AH>(x + later.n * g.x.image + (same ? c : c + 1) * g.x.block +
+                                            d * g.x.plane + (later.h - g.pad_h) * g.x.row +
+                                            (later.w - g.pad_w + KW - 1) * 16,
+                                        g.x.row);
+                    const int64_t h = places[i].h - g.pad_h, w = places[i].w - g.pad_w;
+                    const float* base =
+                        x + places[i].n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
+                    const float* rows[AH];
+                    for (int k = 0; k < AH; ++k)
+                        rows[k] = h + k >= 0 && h + k < g.in_h ? base + (h + k) * g.x.row : zeros;
+                    const int first = static_cast<int>(larger<int64_t>(0, -w));
+                    const int last = static_cast<int>(smaller<int64_t>(AW, g.in_w - w));
+                    float* to = v + ((c * g.in_d + d) * count + i) * 16;
+                    transform_input<MH, MW>(rows, first, last, to, plane);
+                }
+    }
+
+    // Products and output of tiles [t0, t0 + count) for groups [o0, o1), from their V. `offsets`
+    // has room for kernel_d * c_blocks.
+    void output(int64_t t0, int64_t count, int64_t o0, int64_t o1, const float* v, float* m,
+                int32_t* offsets) const {
+        const int64_t plane = m_plane(g);
+        find_offsets(count, offsets);
+        Place places[kMaxBatch];
+        find_places(t0, count, places);
+        for (int64_t o = o0; o < o1; ++o) {
+            const int64_t block = o * kTileBlocks;
+            const int blocks = static_cast<int>(smaller<int64_t>(kTileBlocks, g.blocks - block));
+            multiply(count, block, blocks, v, m, offsets);
+            for (int k = 0; k < blocks; ++k) {
+                const float* products = m + k * m_block(count);
+                f32x16 seen = zero();
+                for (int64_t d = 0; d < g.out_d; ++d)
+                    for (int64_t i = 0; i < count; ++i) {
+                        const Place& at = places[i];
+                        const Target to = target(block + k, d, at);
+                        if (i + kAhead < count && places[i + kAhead].n == at.n)
+                            ask_for_outputs(to, places[i + kAhead].h - at.h,
+                                            places[i + kAhead].w - at.w);
+                        const f32x16 corners =
+                            transform_output<MH, MW>(products + (d * count + i) * 16, plane, to);
+                        seen = fma(zero(), corners, seen);
+                    }
+                if (!finite(seen)) repair(products, block + k, places, count);
+            }
+        }
+    }
+
+    // The outputs of a tile so many rows and columns further on than that of `to`.
+    CNNRT_INLINE void ask_for_outputs(const Target& to, int64_t h, int64_t w) const {
+        if (g.pooled)
+            ask_for<(MW + 1) / 2, (MH + 1) / 2>(to.pooled + h / 2 * g.y.row + w / 2 * 16, g.y.row);
+        else
+            ask_for<MW, MH>(to.y + h * g.y.row + w * 16, g.y.row);
+    }
+
+    // Does again, directly, those of `count` tiles whose outputs are not all finite.
+    __attribute__((noinline, cold)) void repair(const float* products, int64_t block,
+                                                const Place* places, int64_t count) const {
+        for (int64_t d = 0; d < g.out_d; ++d)
+            for (int64_t i = 0; i < count; ++i) {
+                const Target to = target(block, d, places[i]);
+                const float* m = products + (d * count + i) * 16;
+                if (!finite(transform_output<MH, MW>(m, m_plane(g), to)))
+                    convolve(block, d, places[i], to);
+            }
+    }
+
+    __attribute__((noinline, cold)) void convolve(int64_t block, int64_t d, const Place& p,
+                                                  const Target& to) const {
+        const int64_t panel = static_cast<int64_t>(g.kernel_d) * g.c * 16;
+        f32x16 sums[MH][MW];
+        for (auto& row : sums)
+            for (f32x16& s : row) s = zero();
+        for (int64_t k = first_tap(d); k < last_tap(d); ++k)
+            for (int64_t c = 0; c < g.c; ++c) {
+                f32x16 half[KH][AW], taps[KH][KW];
+                for (int j = 0; j < AW; ++j) {
+                    f32x16 u[AH], r[KH];
+                    for (int i = 0; i < AH; ++i)
+                        u[i] = load(weight + ((i * AW + j) * g.blocks + block) * panel +
+                                    (k * g.c + c) * 16);
+                    Transform<MH>::filter(u, r);
+                    for (int i = 0; i < KH; ++i) half[i][j] = r[i];
+                }
+                for (int i = 0; i < KH; ++i) Transform<MW>::filter(half[i], taps[i]);
+                const float* plane = x + p.n * g.x.image + c / 16 * g.x.block +
+                                     (d + k - g.pad_d) * g.x.plane + c % 16;
+                for (int i = 0; i < to.height + KH - 1; ++i)
+                    for (int j = 0; j < to.width + KW - 1; ++j) {
+                        const int64_t h = p.h - g.pad_h + i, w = p.w - g.pad_w + j;
+                        if (h < 0 || h >= g.in_h || w < 0 || w >= g.in_w) continue;
+                        const f32x16 v = broadcast(plane[h * g.x.row + w * 16]);
+                        for (int a = 0; a < KH; ++a)
+                            for (int b = 0; b < KW; ++b) {
+                                const int row = i - a, column = j - b;
+                                if (row < 0 || row >= MH || column < 0 || column >= MW) continue;
+                                f32x16& s = sums[row][column];
+                                s = fma(v, taps[a][b], s);
+                            }
+                    }
+            }
+        for (int i = 0; i < to.height; ++i) to.template store_row<MW>(i, sums[i]);
+        if constexpr (MH == MW) to.pool();
+    }
+};
+
 // Scratch: the offsets of the taps inside V, then M, then (whole kernel only) V.
 CNNRT_INLINE int64_t offsets_bytes(const WinogradArgs& g, const Geometry& s) {
     return ceil_div(g.kernel_d * s.c_blocks * 4, 64) * 64;
 }
-CNNRT_INLINE int64_t positions(const WinogradArgs& g) {
-    return static_cast<int64_t>(g.tile + 2) * (g.tile + 2);
-}
 
-// Calls f with the transform of args.tile.
+// Calls f with the transforms of the step's tile.
 template <class F>
 CNNRT_INLINE void with_tile(const WinogradArgs& g, const Context& context, F f) {
-    if (g.tile == 4)
-        f(Winograd<4>(g, context));
-    else
-        f(Winograd<2>(g, context));
+    switch (g.tile_h * 10 + g.tile_w) {
+        case 44:
+            return f(Winograd<4, 4>(g, context));
+        case 22:
+            return f(Winograd<2, 2>(g, context));
+        case 14:
+            return f(Winograd<1, 4>(g, context));
+        case 41:
+            return f(Winograd<4, 1>(g, context));
+        case 12:
+            return f(Winograd<1, 2>(g, context));
+        default:
+            return f(Winograd<2, 1>(g, context));
+    }
 }
 
 }  // namespace
@@ -449,7 +536,7 @@ void winograd(const WinogradArgs& g, const Context& context, int64_t begin, int6
     const Geometry s = geometry_of(g);
     int32_t* offsets = reinterpret_cast<int32_t*>(context.scratch);
     float* m = reinterpret_cast<float*>(context.scratch + offsets_bytes(g, s));
-    float* v = m + positions(g) * m_plane(g);
+    float* v = m + s.positions * m_plane(g);
     with_tile(g, context, [&](const auto& w) {
         // A task is a tile, not a batch: the threads' shares come out even, and each is cut into
         // batches of its own.
@@ -464,7 +551,7 @@ int64_t winograd_tasks(const WinogradArgs& g) { return geometry_of(g).tiles; }
 
 int64_t winograd_scratch(const WinogradArgs& g) {
     const Geometry s = geometry_of(g);
-    return offsets_bytes(g, s) + positions(g) * (m_plane(g) + v_plane(g, s)) * 4;
+    return offsets_bytes(g, s) + s.positions * (m_plane(g) + v_plane(g, s)) * 4;
 }
 
 void winograd_input(const WinogradArgs& g, const Context& context, int64_t begin, int64_t end) {
@@ -476,7 +563,7 @@ void winograd_input(const WinogradArgs& g, const Context& context, int64_t begin
                                for (int64_t b = b0; b < b1; ++b) {
                                    const int64_t t0 = b * g.batch;
                                    w.input(t0, smaller<int64_t>(g.batch, s.tiles - t0), c0, c1,
-                                           transformed + b * positions(g) * v_plane(g, s));
+                                           transformed + b * s.positions * v_plane(g, s));
                                }
                            });
     });
@@ -501,7 +588,7 @@ void winograd_output(const WinogradArgs& g, const Context& context, int64_t begi
                 for (int64_t b = b0; b < b1; ++b) {
                     const int64_t t0 = b * g.batch;
                     w.output(t0, smaller<int64_t>(g.batch, s.tiles - t0), o0, o1,
-                             transformed + b * positions(g) * v_plane(g, s), m, offsets);
+                             transformed + b * s.positions * v_plane(g, s), m, offsets);
                 }
             });
     });
@@ -513,7 +600,8 @@ int64_t winograd_output_tasks(const WinogradArgs& g) {
 }
 
 int64_t winograd_output_scratch(const WinogradArgs& g) {
-    return offsets_bytes(g, geometry_of(g)) + positions(g) * m_plane(g) * 4;
+    const Geometry s = geometry_of(g);
+    return offsets_bytes(g, s) + s.positions * m_plane(g) * 4;
 }
 
 }  // namespace cnnrt::CNNRT_ISA

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 ALGORITHMS = ("auto", "im2col", "winograd2", "winograd4")
-"""Ways of doing a 3x3 convolution that can be asked for."""
+"""Ways of doing a convolution with 3 taps on an axis that can be asked for."""
 
 
 class Algorithms:
@@ -94,7 +94,23 @@ class ConvShape:
     out_h: int
     out_w: int
     out_d: int = 1
-    kernel_d: int = 1
+    kernel: tuple[int, int, int] = (1, 3, 3)
+
+    def tile(self, outputs: int) -> tuple[int, int]:
+        """Winograd's tile, down and across: of 1 on an axis on which the kernel has one tap."""
+        _, h, w = self.kernel
+        return (1 if h == 1 else outputs), (1 if w == 1 else outputs)
+
+    def tiles(self, outputs: int) -> int:
+        """How many of them the image has."""
+        down, across = self.tile(outputs)
+        return math.ceil(self.out_h / down) * math.ceil(self.out_w / across)
+
+    def positions(self, outputs: int) -> int:
+        """The pixels that a tile reads, each a matrix product of its own."""
+        return math.prod(
+            t + k - 1 for t, k in zip(self.tile(outputs), self.kernel[1:], strict=True)
+        )
 
 
 def tile_use(rows: int, tile_rows: int) -> float:
@@ -118,30 +134,40 @@ def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> floa
 
 
 def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: float) -> float:
-    """Nanoseconds of a 3x3 convolution by F(tile x tile, 3x3)."""
-    positions = (tile + 2) ** 2
-    tiles = math.ceil(s.out_h / tile) * math.ceil(s.out_w / tile)
+    """Nanoseconds of a convolution by F(tile x tile, 3x3) or F(tile, 3)."""
+    positions, tiles = s.positions(tile), s.tiles(tile)
     m = math.ceil(s.m / 16) * 16
-    macs = positions * tiles * s.out_d * s.c * s.kernel_d * m
-    rows = winograd_batch(tiles, s, tile) * s.out_d
+    macs = positions * tiles * s.out_d * s.c * s.kernel[0] * m
+    rows = winograd_batch(s, tile) * s.out_d
     compute = macs / machine.macs / tile_use(rows, machine.tile_rows)
-    # Transforms are limited by additions, loads and stores: measured 7 ns per tile and block of
-    # 16 channels for the input of F(4x4), 5 for its output; F(2x2) half of that.
-    scale = (126.0 / machine.macs) * (1.0 if tile == 4 else 0.5)
-    blocks_in, blocks_out = math.ceil(s.c / 16), m // 16
-    transforms = tiles * s.out_d * (7.0 * blocks_in + 5.0 * blocks_out) * scale
-    traffic = positions * s.c * s.kernel_d * m * 4 / weight_bandwidth
+    read, write = TRANSFORMS[s.tile(tile)]
+    transforms = tiles * s.out_d * (read * math.ceil(s.c / 16) + write * (m // 16))
+    transforms *= MACHINES["avx512"].macs / machine.macs
+    traffic = positions * s.c * s.kernel[0] * m * 4 / weight_bandwidth
     return machine.time_overlapped(compute, traffic) + transforms
 
 
-def winograd_batch(tiles: int, s: ConvShape, tile: int) -> int:
+TRANSFORMS = {
+    (4, 4): (7.0, 5.0),
+    (2, 2): (3.5, 2.5),
+    (1, 4): (10.0, 7.0),
+    (4, 1): (10.0, 7.0),
+    (1, 2): (7.0, 5.0),
+    (2, 1): (7.0, 5.0),
+}
+"""Nanoseconds per tile and block of 16 channels, of input and output, on AVX-512: limited
+by additions, loads and stores; on one axis, by what is done anew for each tile."""
+
+
+def winograd_batch(s: ConvShape, tile: int) -> int:
     """Tiles (each at all depths) that are multiplied together.
 
     14 rows keep the transformed input in L2; where the transformed weights do not stay in cache
     either, as many as make one pass over them. With depth, about 32 rows. Never more than 64
     (kMaxBatch in cpp/kernels/winograd.cpp).
     """
-    weights = (tile + 2) ** 2 * s.c * s.kernel_d * s.m * 4
+    tiles = s.tiles(tile)
+    weights = s.positions(tile) * s.c * s.kernel[0] * s.m * 4
     if weights > 16 << 20:
         return min(tiles, 49 if s.out_d == 1 else 16)
     if s.out_d > 1:

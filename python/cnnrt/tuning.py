@@ -18,6 +18,7 @@ import numpy as np
 
 from .cache import cache_folder, write_bytes
 from .graph import Array, Graph
+from .lowering.conv import fits_winograd
 
 if TYPE_CHECKING:
     from .model import Model
@@ -32,7 +33,7 @@ def cache_file() -> Path:
 
 
 def tune(model: Model, inputs: Sequence[Array]) -> dict[str, str]:
-    """The fastest algorithm of each 3x3 convolution of a model, by node name, for these inputs."""
+    """The fastest algorithm of each convolution with a choice, by node name, for these inputs."""
     plan_graph = model.plan_for(inputs).graph
     layers = _layers(plan_graph, model.isa)
     known = _read(cache_file())
@@ -49,8 +50,8 @@ def _layers(graph: Graph, isa: str) -> dict[str, str]:
         if node.op != "conv" or node.inputs[1] not in graph.constants or node["group"] != 1:
             continue
         x, weight = graph.types[node.inputs[0]].shape, graph.constants[node.inputs[1]].shape
-        unit = not {*(node["strides"] or [1]), *(node["dilations"] or [1])} - {1}
-        if weight[-2:] == (3, 3) and len(x) in (4, 5) and unit:
+        steps = node["strides"] or [1], node["dilations"] or [1]
+        if len(x) in (3, 4, 5) and fits_winograd(weight[2:], *steps):
             shape = f"{x[1:]} {weight} {node['pads']} {node['auto_pad']}"
             layers[node.name] = f"{_cpu()} | {isa} | {shape}"
     return layers

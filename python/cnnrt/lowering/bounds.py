@@ -21,6 +21,9 @@ from .tensors import BLOCK, At, Step, ViewAt, ceil_div
 MAX_BATCH = 64
 """Tiles that the Winograd kernel has places for (kMaxBatch in winograd.cpp)."""
 
+WINOGRAD_TILES = ((2, 2), (4, 4), (1, 2), (1, 4), (2, 1), (4, 1))
+"""Outputs of a tile of the Winograd kernel, down and across (with_tile in winograd.cpp)."""
+
 ELEMENTS = (1, 2, 4, 8)
 """Bytes of the elements that the kernels move one by one."""
 
@@ -149,17 +152,20 @@ def _conv_planar(f: Fields) -> Uses:
 
 
 def _winograd(f: Fields) -> Uses:
-    _need(f["tile"] in (2, 4) and 1 <= f["batch"] <= MAX_BATCH, "another tile or batch")
-    blocks, positions = ceil_div(f["c"], BLOCK), (f["tile"] + 2) ** 2
+    tile = f["tile_h"], f["tile_w"]
+    _need(tile in WINOGRAD_TILES and 1 <= f["batch"] <= MAX_BATCH, "another tile or batch")
+    blocks = ceil_div(f["c"], BLOCK)
+    positions = math.prod(1 if outputs == 1 else outputs + 2 for outputs in tile)
     plane = blocks * f["in_d"] * f["batch"] * BLOCK + BLOCK
     _need(plane <= MAX_SIZE, "planes beyond 32 bits")
     _need(f["kernel_d"] == 1 or f["c"] % BLOCK == 0, "a part of a block")
-    tiles = f["n"] * ceil_div(f["out_h"], f["tile"]) * ceil_div(f["out_w"], f["tile"])
+    tiles = f["n"] * ceil_div(f["out_h"], tile[0]) * ceil_div(f["out_w"], tile[1])
     yield _pixels(f, "x", f["n"], blocks, f["in_d"], f["in_h"], f["in_w"])
     yield _first("weight", positions * f["blocks"] * f["kernel_d"] * f["c"] * BLOCK)
     yield _first("bias", f["blocks"] * BLOCK)
     yield _first("transformed", ceil_div(tiles, f["batch"]) * positions * plane)
     yield from _outputs(f, "residual")
+    _need(not f.get("pooled") or tile[0] == tile[1], "windows larger than a tile")
     shrink = 2 if f.get("pooled") else 1
     yield from _outputs({**f, **{k: f[k] // shrink for k in ("out_h", "out_w")}}, "y")
 

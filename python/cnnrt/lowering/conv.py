@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -30,8 +30,10 @@ MOST_BAND_STEPS = 1 << 20
 
 ROOT_2 = math.sqrt(2.0)
 WINOGRAD_G: dict[int, Array] = {
-    # Weight transforms G, of F(2x2) for the points 0, +-1 and of F(4x4) for 0, +-sqrt(1/2),
-    # +-sqrt(2). The input and output transforms that belong to them: cpp/kernels/winograd.cpp.
+    # Weight transforms G, of F(2, 3) for the points 0, +-1 and of F(4, 3) for 0, +-sqrt(1/2),
+    # +-sqrt(2); of an axis with one tap none. The input and output transforms that belong to them:
+    # cpp/kernels/winograd.cpp.
+    1: np.ones((1, 1)),
     2: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
     4: np.array(
         [
@@ -106,10 +108,9 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
     if x[1] <= PLANAR_CHANNELS and small and to.is_input(node.inputs[0]):
         return Choice("planar", f"{x[1]} input channels, read in place", im2col)
     fits = (
-        w.kernel[-2:] == (3, 3)
-        and set(w.stride) == set(w.dilation) == {1}
+        fits_winograd(w.kernel, w.stride, w.dilation)
         and max(*w.begin, *w.end) <= 2
-        and (len(w.kernel) == 2 or c % BLOCK == 0)
+        and (len(w.kernel) < 3 or c % BLOCK == 0)
     )
     times = {"im2col": im2col}
     if fits:
@@ -123,10 +124,17 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
     return Choice(best, reason, times[best])
 
 
+def fits_winograd(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> bool:
+    """Whether a kernel has 3 taps on one of the last two axes and 1 or 3 on the other, at stride
+    and dilation 1."""
+    on_two = three(tuple(kernel), 1)[1:]
+    return on_two in ((3, 3), (1, 3), (3, 1)) and {*stride, *dilation} <= {1}
+
+
 def conv_shape(w: Windows, c: int, m: int) -> ConvShape:
     """What the cost model needs to know of a convolution from c to m channels."""
     out_d, out_h, out_w = three(w.out, 1)
-    return ConvShape(c, m, math.prod(w.kernel), out_h, out_w, out_d, three(w.kernel, 1)[0])
+    return ConvShape(c, m, math.prod(w.kernel), out_h, out_w, out_d, three(w.kernel, 1))
 
 
 @borders("conv")
@@ -480,29 +488,34 @@ def pool_of_tile(node: Node, to: Lowering) -> Node | None:
 
 def _winograd(node: Node, to: Lowering, w: Windows, tile: int, common: dict[str, Any]) -> None:
     x = to.blocked(node.inputs[0])
-    pool = pool_of_tile(node, to)
+    shape = conv_shape(w, x.c, to.type(node.outputs[0]).shape[1])
+    tile_h, tile_w = shape.tile(tile)
+    pool = pool_of_tile(node, to) if tile_h == tile_w else None
     if pool is not None:
         to.done_here(pool)
         common = {**common, "note": f"{common['note']}; 2x2 max pool"}
     y = to.new_blocked((pool or node).outputs[0])
-    kernel_d = three(w.kernel, 1)[0]
+    kernel_d, positions = shape.kernel[0], shape.positions(tile)
     packed = to.weight(
         node.inputs[1],
         f"winograd{tile}",
-        (tile + 2) ** 2 * kernel_d * x.c * y.blocks * BLOCK,
+        positions * kernel_d * x.c * y.blocks * BLOCK,
         lambda value: _core.pack_winograd(
-            value.reshape(*value.shape[:2], kernel_d, 3, 3), WINOGRAD_G[tile], to.threads
+            value.reshape(*value.shape[:2], *shape.kernel),
+            WINOGRAD_G[tile_h],
+            WINOGRAD_G[tile_w],
+            to.threads,
         ),
     )
     (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, three(w.out, 1)
     pad_d, pad_h, pad_w = three(w.begin, 0)
-    tiles = ceil_div(out_h, tile) * ceil_div(out_w, tile)
-    batch = winograd_batch(tiles, conv_shape(w, x.c, y.c), tile)
+    batch = winograd_batch(shape, tile)
     fields = {
         "x": x.view(),
         "y": y.view(),
         "weight": packed,
-        "tile": tile,
+        "tile_h": tile_h,
+        "tile_w": tile_w,
         "batch": batch,
         "n": y.n,
         "c": x.c,
@@ -520,13 +533,12 @@ def _winograd(node: Node, to: Lowering, w: Windows, tile: int, common: dict[str,
         "pooled": int(pool is not None),
         **common,
     }
-    positions = (tile + 2) ** 2
     weight_bytes = positions * kernel_d * x.c * y.blocks * BLOCK * 4
     # Each thread would read all the weights; sharing the transformed input lets each read its part.
     if to.threads == 1 or weight_bytes <= 8 << 20:
         to.step("winograd", **fields)
         return
-    batches = ceil_div(y.n * tiles, batch)
+    batches = ceil_div(y.n * shape.tiles(tile), batch)
     plane = x.blocks * in_d * batch * BLOCK + BLOCK
     transformed = At(to.new_buffer(batches * positions * plane * 4), 0)
     common_work = {k: v for k, v in fields.items() if k not in ("work", "residual")}
