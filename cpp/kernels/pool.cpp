@@ -2,10 +2,11 @@
 // position and axis. Nothing is read outside the image, so that no border is needed.
 //
 // Where the windows along the width are regular (the same 2, 3 or 5 taps, a stride of 1 or 2), a
-// few neighbouring outputs are computed at once: first down the columns, each input loaded once,
-// then across them, sharing the columns. All others go pixel by pixel through four partial results,
-// so that pooling a whole image is not a chain of dependent operations. Which way an output takes,
-// and so the order of its sum, depends on the layer's shape alone.
+// few outputs that share columns are computed at once, neighbours or, dilated, those a dilation
+// apart: first down the columns, each input loaded once, then across them. All others go pixel by
+// pixel through four partial results, so that pooling a whole image is not a chain of dependent
+// operations. Which way an output takes, and so the order of its sum, depends on the layer's shape
+// alone.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -68,19 +69,20 @@ void pool_pixel(const Rows& r, const Window& w, int dilation, float* y) {
     finish<MODE>(r, y, join<MODE>(join<MODE>(a, b), join<MODE>(c, d)), w.count);
 }
 
-// `COUNT` neighbouring outputs of KERNEL adjacent taps each, STRIDE apart, from column `x` on.
+// `COUNT` outputs of KERNEL taps each, STRIDE taps apart, from column `x` on; `step` floats are
+// between two taps and, STRIDE being 1 where the pool is dilated, between two outputs.
 template <Pool MODE, int KERNEL, int STRIDE, int COUNT>
-CNNRT_INLINE void pool_strip(const Rows& r, int64_t x, int count, float* y) {
+CNNRT_INLINE void pool_strip(const Rows& r, int64_t x, int64_t step, int count, float* y) {
     constexpr int kInputs = (COUNT - 1) * STRIDE + KERNEL;
     const float* plane = r.x + x * 16;
     f32x16 column[kInputs];
 #pragma GCC unroll 16
-    for (int i = 0; i < kInputs; ++i) column[i] = load(plane + i * 16);
+    for (int i = 0; i < kInputs; ++i) column[i] = load(plane + i * step);
     for (int d = 0; d < r.planes; ++d, plane += r.plane_step) {
         for (int h = d == 0; h < r.rows; ++h) {
             const float* p = plane + h * r.row_step;
 #pragma GCC unroll 16
-            for (int i = 0; i < kInputs; ++i) column[i] = join<MODE>(column[i], load(p + i * 16));
+            for (int i = 0; i < kInputs; ++i) column[i] = join<MODE>(column[i], load(p + i * step));
         }
     }
 #pragma GCC unroll 4
@@ -88,21 +90,24 @@ CNNRT_INLINE void pool_strip(const Rows& r, int64_t x, int count, float* y) {
         f32x16 v = column[o * STRIDE];
 #pragma GCC unroll 4
         for (int k = 1; k < KERNEL; ++k) v = join<MODE>(v, column[o * STRIDE + k]);
-        finish<MODE>(r, y + o * 16, v, count);
+        finish<MODE>(r, y + o * step, v, count);
     }
 }
 
 // Outputs [first, last) of a row, whose windows are regular.
 template <Pool MODE, int KERNEL, int STRIDE>
-void pool_run(const Rows& r, const Window* w, int first, int last, float* y) {
-    int o = first;
-    for (; o + kStrip <= last; o += kStrip)
-        pool_strip<MODE, KERNEL, STRIDE, kStrip>(r, w[o].begin, w[o].count, y + o * 16);
-    for (; o < last; ++o)
-        pool_strip<MODE, KERNEL, STRIDE, 1>(r, w[o].begin, w[o].count, y + o * 16);
+void pool_run(const Rows& r, const Window* w, int dilation, int first, int last, float* y) {
+    const int64_t step = int64_t{dilation} * 16;
+    for (int start = first; start < smaller(last, first + dilation); ++start) {
+        int o = start;
+        for (; o + (kStrip - 1) * dilation < last; o += kStrip * dilation)
+            pool_strip<MODE, KERNEL, STRIDE, kStrip>(r, w[o].begin, step, w[o].count, y + o * 16);
+        for (; o < last; o += dilation)
+            pool_strip<MODE, KERNEL, STRIDE, 1>(r, w[o].begin, step, w[o].count, y + o * 16);
+    }
 }
 
-using Run = void (*)(const Rows&, const Window*, int, int, float*);
+using Run = void (*)(const Rows&, const Window*, int, int, int, float*);
 
 // The outputs [first, last) around the middle one whose windows are alike, and the function for
 // them; null if there is none for their size and stride.
@@ -114,12 +119,12 @@ struct Regular {
 template <Pool MODE>
 Regular find_regular(const Window* w, int n, int dilation) {
     const int middle = n / 2;
-    if (n < 2 || dilation != 1) return {};
-    const int taps = w[middle].end - w[middle].begin;
+    if (n < 2 || dilation > n) return {};
+    const int span = w[middle].end - w[middle].begin;
     const int stride = w[middle].begin - w[middle - 1].begin;
-    if (stride < 1 || stride > 2) return {};
+    if (stride < 1 || stride > (dilation == 1 ? 2 : 1)) return {};
     Regular r;
-    switch (taps * 10 + stride) {
+    switch (taps_of(w[middle], dilation) * 10 + stride) {
         case 21:
             r.run = pool_run<MODE, 2, 1>;
             break;
@@ -140,7 +145,7 @@ Regular find_regular(const Window* w, int n, int dilation) {
     }
     const auto alike = [&](int i) {
         return w[i].begin == w[middle].begin + (i - middle) * stride &&
-               w[i].end - w[i].begin == taps && w[i].count == w[middle].count;
+               w[i].end - w[i].begin == span && w[i].count == w[middle].count;
     };
     r.first = middle;
     r.last = middle + 1;
@@ -193,7 +198,7 @@ void pool_bands(const PoolArgs& args, const Context& context, int64_t begin, int
                         y + n * args.y.image + o * args.y.block + d * args.y.plane + h * args.y.row;
                     for (int w = 0; w < first; ++w)
                         pool_pixel<MODE>(r, windows_w[w], args.dilation_w, row + w * 16);
-                    if (fast) regular.run(r, windows_w, first, last, row);
+                    if (fast) regular.run(r, windows_w, args.dilation_w, first, last, row);
                     for (int w = last; w < args.out_w; ++w)
                         pool_pixel<MODE>(r, windows_w[w], args.dilation_w, row + w * 16);
                     if (e.activation > Activation::clip) activate(e, row, int64_t{args.out_w} * 16);

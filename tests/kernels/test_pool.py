@@ -52,6 +52,25 @@ def test_dilated_maximum(channels: int, isa: str, threads: int, random: Random) 
         assert np.array_equal(got, want.astype(np.float32))
 
 
+@pytest.mark.parametrize("op", ["max_pool", "average_pool"])
+@pytest.mark.parametrize(("kernel", "padding"), [(2, 0), (3, 1), (5, 2)])
+def test_dilated_windows_share_columns(
+    op: str, kernel: int, padding: int, isa: str, threads: int, random: Random
+) -> None:
+    for dilation in (1, 2, 3, 5):
+        for width in (21, 27, 40):  # strips of 4 outputs a dilation apart, and what is left
+            attributes = {
+                "kernel_shape": [kernel] * 2,
+                "pads": [padding * dilation] * 4,
+                "dilations": [dilation] * 2,
+            }
+            x = random(2, 20, 21, width)
+            graph, inputs = operator(op, x, **attributes)
+            (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+            want = reference(op, x, **attributes)
+            assert_close(got, want, 1e-6, (op, kernel, dilation, width))
+
+
 @pytest.mark.parametrize("out", [1, 2, 4, 7, (3, 5)])
 def test_adaptive(out: int | tuple[int, int], isa: str, threads: int, random: Random) -> None:
     for size in ((7, 7), (8, 9), (16, 13)):
