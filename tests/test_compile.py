@@ -243,7 +243,7 @@ def test_weights_at_any_address() -> None:
         lambda w: _core.pack_depthwise(w[:, 0]),
         lambda w: _core.pack_depthwise(w.reshape(20, -1)),
         lambda w: _core.pack_conv_grouped(w[:, :9], 2, [0, 0], 2),
-        lambda w: _core.pack_winograd(w.reshape(20, 18, 1, 3, 3), g),
+        lambda w: _core.pack_winograd(w.reshape(20, 18, 1, 3, 3), g, g),
     ):
         assert bytes(memoryview(pack(odd))) == bytes(memoryview(pack(w)))
 
