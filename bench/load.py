@@ -108,24 +108,33 @@ def measure(way: Way, image: Path, threads: int) -> dict[str, float]:
     if done.returncode:
         raise SystemExit(f"{way.name}: {done.stderr[-500:]}")
     answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    return {"import": import_time(way.engine), **answer}
+
+
+def import_time(name: str) -> float:
+    """Milliseconds that an engine's package takes to import, after NumPy. In another process than
+    `child`'s, as the tools here import cnnrt themselves."""
+    code = (
+        "import time, numpy; start = time.perf_counter(); "
+        f"import {engine(name).package}; print(1e3 * (time.perf_counter() - start))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 def child(name: str, file: str, image: str, threads: int) -> dict[str, float]:
     """What `measure` measures, in ms and MB."""
     x = np.load(image)
     subject = engine(name)
-    times = [time.perf_counter()]
     importlib.import_module(subject.package)
-    times.append(time.perf_counter())
+    times = [time.perf_counter()]
     before = peak()
     run = subject.load(Source(Path(file), None, x.shape), threads)
     times.append(time.perf_counter())
     run(x)
     times.append(time.perf_counter())
-    imported, load, first = (1e3 * float(t) for t in np.diff(times))
+    load, first = (1e3 * float(t) for t in np.diff(times))
     return {
-        "import": imported,
         "load": load,
         "first": first,
         "both": load + first,
