@@ -393,7 +393,7 @@ def _torchvision() -> list[Network]:
                 pictures(*shapes[: 1 if name.startswith(ONE_SIZE) else 2]),
                 1 if name.startswith(ONE_SIZE) else 2,
                 None if fixed else FREE[2],
-                shift=0.5 if name in INCEPTIONS else 0.0,
+                shift=0.5 if name in INCEPTIONS or name.endswith("_bn") else 0.0,
             )
         )
 
