@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import machine
+
 FLOOR = 0.02
 """Changes below this part are never reported."""
 
-STATE = 1.6
-"""Barrier times that differ by a larger factor are of different states of the machine."""
 
 Key = tuple[str, int, int]
 
@@ -77,7 +77,7 @@ def same_state(a: dict[str, Any], b: dict[str, Any], key: Key) -> bool:
         for r in result["rows"]:
             if (r["name"], r["threads"], r["batch"]) == key and r.get("barrier_ns"):
                 usual.append(statistics.median(r["barrier_ns"]))
-    return len(usual) < 2 or max(usual) < STATE * min(usual)
+    return len(usual) < 2 or max(usual) < machine.STATE * min(usual)
 
 
 def changes(a: dict[str, Any], b: dict[str, Any], subject: str) -> list[Change]:

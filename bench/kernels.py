@@ -329,14 +329,14 @@ def peak_of_tier(threads: int) -> float:
 
 def print_rows(layer: Layer, threads: int, done: Race, result: dict[str, Any]) -> None:
     """A line per engine and algorithm."""
-    rounds = done.rounds()
+    state = done.state
     for name, entry in done.entries.items():
         start = f"{layer.name:<38} {threads:>3} {name:<16}"
         if entry.failed:
             print(f"{start} - {entry.failed}")
             continue
         r = result["engines"][name]
-        call = (entry.min(rounds) or 0) * 1e3
+        call = (entry.min(state) or 0) * 1e3
         kernel = "".join(
             [
                 f"{r['kernel_us']:>10.1f}",
@@ -349,7 +349,7 @@ def print_rows(layer: Layer, threads: int, done: Race, result: dict[str, Any]) -
             else [" " * 42]
         )
         ratio = report.number(result["ratio"]) if name == "cnnrt" else ""
-        barrier = report.barrier_text(done.barriers) if name == "cnnrt" else ""
+        barrier = report.barrier_text(done.barriers()) if name == "cnnrt" else ""
         print(
             f"{start}{kernel} {call:>10.1f}  {entry.error:.0e} {ratio:>6}  {barrier}".rstrip(),
             flush=True,

@@ -66,6 +66,11 @@ def library(cache: Path) -> ctypes.CDLL:
     return code
 
 
+STATE = 1.6
+"""Barriers that differ by a larger factor are of different states of the machine: CPUs near each
+other or far."""
+
+
 def barrier(cache: Path, batches: int = 40) -> dict[str, float] | None:
     """Nanoseconds of a barrier between two threads, median and min; None if not measurable."""
     try:

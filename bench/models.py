@@ -124,17 +124,17 @@ def print_head(engines: list[str]) -> None:
 
 def print_row(row: dict[str, Any], done: Race, ratios: dict[str, Any]) -> None:
     """One row of the table."""
-    rounds = done.rounds()
+    state = done.state
     cells = []
     for entry in done.entries.values():
-        if entry.failed or not entry.minima:
+        if entry.failed or not entry.within(state):
             cells.append("-")
             continue
         mark = "!" if entry.error > PROMISED else ""
-        shortest, median = entry.min(rounds), entry.median(rounds)
+        shortest, median = entry.min(state), entry.median(state)
         cells.append(f"{report.milliseconds(shortest)}{mark} ({report.milliseconds(median)})")
     ratio = f"{report.number(ratios['ratio'])} ({report.number(ratios['ratio_median'])})"
-    others, barrier = report.others_text(done.others), report.barrier_text(done.barriers)
+    others, barrier = report.others_text(done.others), report.barrier_text(done.barriers())
     print(
         f"{row['name']:<20} {row['threads']:>3} {row['batch']:>3}"
         + "".join(f" {c:>18}" for c in cells)

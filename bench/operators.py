@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 import report
 from engines import Array, Source
-from race import Entry, Worker, WorkerError
+from race import Entry, Turn, Worker, WorkerError
 
 OPSET = 21
 RECENT = 24
@@ -379,21 +379,20 @@ def measure(
             entries[name].error = loaded["error"]
         except WorkerError as error:
             entries[name].failed = str(error)
-    for r in range(args.rounds):
+    for _ in range(args.rounds):
         for name, worker in workers.items():
             if not entries[name].failed:
                 turn = worker.ask("turn", seconds=args.seconds / args.rounds)
-                entries[name].minima[r] = turn["min"] / 1e6
-                entries[name].medians[r] = turn["median"] / 1e6
+                entries[name].turns.append(Turn(turn["min"] / 1e6, turn["median"] / 1e6))
     for name, e in entries.items():
         row["engines"][name] = (
             {"failed": e.failed}
             if e.failed
             else {
-                "min_ms": e.min(range(args.rounds)),
-                "median_ms": e.median(range(args.rounds)),
+                "min_ms": e.min(None),
+                "median_ms": e.median(None),
                 "error": e.error,
-                "rounds_ms": list(e.minima.values()),
+                "rounds_ms": [t.min for t in e.turns],
             }
         )
     return row

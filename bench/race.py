@@ -5,10 +5,11 @@ As a program it is one such process, as `cnnrt.benchmark.worker`, with the engin
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,22 +26,38 @@ HOPELESS = 4.0
 QUIET = 0.1
 """The part of all CPUs that other programs may use when a round begins."""
 
-STATE = 1.6
-"""Rounds whose barrier differs from the median by more than this factor are not in the summary."""
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of an engine; times in ms."""
+
+    min: float
+    median: float
+    barriers: tuple[float, ...] = ()
+    """Nanoseconds of a barrier between two threads before and after it; empty if not measured."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where the two CPUs are: near each other or far, by the time of a barrier between them."""
+
+    ns: float
+
+    def holds(self, turn: Turn) -> bool:
+        """Whether a turn began and ended in this state."""
+        return all(self.ns / machine.STATE < b < self.ns * machine.STATE for b in turn.barriers)
 
 
 @dataclass
 class Entry:
-    """What was measured of one engine; times in ms."""
+    """What was measured of one engine."""
 
     failed: str = ""
     error: float = 0.0
     """Largest difference from the reference over the largest value of the reference."""
     load_s: float = 0.0
     """Seconds to load, with any conversion that was not cached, and run once."""
-    minima: dict[int, float] = field(default_factory=dict)
-    """By round."""
-    medians: dict[int, float] = field(default_factory=dict)
+    turns: list[Turn] = field(default_factory=list)
     runs: int = 0
     steps: list[tuple[str, int]] = field(default_factory=list)
     """Kernel and shortest time in ns of each step."""
@@ -50,15 +67,38 @@ class Entry:
         before = self.steps or timed
         self.steps = [(k, min(t, old)) for (k, t), (_, old) in zip(timed, before, strict=True)]
 
-    def min(self, rounds: Sequence[int]) -> float | None:
-        """The shortest run in these rounds (or in all, if it ran in none of these)."""
-        values = [self.minima[r] for r in rounds if r in self.minima] or [*self.minima.values()]
-        return min(values, default=None)
+    def within(self, state: State | None) -> list[Turn]:
+        """The turns in this state; None: all."""
+        return [t for t in self.turns if state is None or state.holds(t)]
 
-    def median(self, rounds: Sequence[int]) -> float | None:
-        """The median of these rounds' medians."""
-        values = [self.medians[r] for r in rounds if r in self.medians] or [*self.medians.values()]
-        return statistics.median(values) if values else None
+    def min(self, state: State | None) -> float | None:
+        """The shortest run, in ms."""
+        return min((t.min for t in self.within(state)), default=None)
+
+    def median(self, state: State | None) -> float | None:
+        """The median of the turns' medians, in ms."""
+        medians = [t.median for t in self.within(state)]
+        return statistics.median(medians) if medians else None
+
+
+def common_state(entries: Iterable[Entry]) -> tuple[State | None, int]:
+    """The state in which all engines that still run have the most turns, and the fewest of them.
+
+    None where no barrier was measured: all turns are comparable then.
+    """
+    running = [e for e in entries if not e.failed and e.turns]
+    most = max((len(e.turns) for e in running), default=0)
+    running = [e for e in running if len(e.turns) == most]  # others were hopeless, and rest
+    states = [State(b) for e in running for t in e.turns for b in t.barriers]
+    if not states:
+        return None, most
+
+    def fewest(state: State) -> tuple[int, int]:
+        counts = [len(e.within(state)) for e in running]
+        return min(counts), sum(counts)
+
+    best = max(states, key=fewest)
+    return best, fewest(best)[0]
 
 
 @dataclass
@@ -66,22 +106,22 @@ class Race:
     """Engines side by side on one network."""
 
     entries: dict[str, Entry]
-    barriers: list[float]
-    """Nanoseconds of a barrier between two threads before each round; empty if not measured."""
     others: list[float]
     """Before each round, the part of all CPUs that other programs used."""
 
-    def rounds(self) -> list[int]:
-        """The rounds in which the machine was in its usual state."""
-        count = max((len(e.minima) for e in self.entries.values()), default=0)
-        if not self.barriers:
-            return list(range(count))
-        usual = statistics.median_low(self.barriers)
-        return [r for r, b in enumerate(self.barriers) if usual / STATE < b < usual * STATE]
+    @property
+    def state(self) -> State | None:
+        """The state of the machine whose turns are compared."""
+        return common_state(self.entries.values())[0]
+
+    def barriers(self) -> list[float]:
+        """Nanoseconds of a barrier before and after the turns that are compared."""
+        turns = [t for e in self.entries.values() for t in e.within(self.state)]
+        return [b for t in turns for b in t.barriers]
 
     def json(self) -> dict[str, Any]:
         """For the result file."""
-        rounds = self.rounds()
+        state = self.state
         engines: dict[str, Any] = {}
         for name, e in self.entries.items():
             if e.failed:
@@ -90,21 +130,17 @@ class Race:
                     engines[name]["error"] = e.error
                 continue
             engines[name] = {
-                "min_ms": e.min(rounds),
-                "median_ms": e.median(rounds),
+                "min_ms": e.min(state),
+                "median_ms": e.median(state),
                 "error": e.error,
                 "load_s": round(e.load_s, 3),
                 "runs": e.runs,
-                "rounds_ms": [round(t, 6) for t in e.minima.values()],
+                "rounds_ms": [round(t.min, 6) for t in e.within(state)],
+                "turns": [[round(t.min, 6), round(t.median, 6), *t.barriers] for t in e.turns],
             }
             if e.steps:
                 engines[name]["steps_ns"] = e.steps
-        return {
-            "barrier_ns": self.barriers,
-            "others": self.others,
-            "usual_rounds": rounds,
-            "engines": engines,
-        }
+        return {"barrier_ns": self.barriers(), "others": self.others, "engines": engines}
 
 
 def race(
@@ -125,7 +161,8 @@ def race(
 
     Args:
         seconds: how long each engine runs in all.
-        rounds: in how many turns.
+        rounds: in how many turns; in up to twice as many, until all engines have half of them in
+            one state of the CPUs.
         barrier: measures the time of one between two threads.
         steps: engines whose steps are timed too, after each turn and for as long.
         patience: seconds that may be spent, in all, on waiting for other programs to be quiet.
@@ -146,13 +183,11 @@ def race(
                 say(f"{name}: {error}")
                 if name in workers:
                     workers.pop(name).close()
-        barriers, others = _turns(
-            workers, entries, threads, seconds, rounds, barrier, steps, patience
-        )
+        others = _turns(workers, entries, threads, seconds, rounds, barrier, steps, patience)
     finally:
         for worker in workers.values():
             worker.close()
-    return Race(entries, barriers, others)
+    return Race(entries, others)
 
 
 def _turns(
@@ -164,13 +199,19 @@ def _turns(
     barrier: Callable[[], dict[str, float] | None],
     steps: Sequence[str],
     patience: float,
-) -> tuple[list[float], list[float]]:
-    """The timed rounds; returns the barrier times, and what other programs used of the CPUs."""
-    barriers: list[float] = []
+) -> list[float]:
+    """The timed rounds; returns what other programs used of the CPUs."""
     others: list[float] = []
     running = list(workers)
     give_up = time.monotonic() + patience
-    for r in range(rounds):
+
+    def distance() -> tuple[float, ...]:
+        measured = barrier() if threads > 1 else None
+        return (measured["median"],) if measured else ()
+
+    for r in range(2 * rounds):
+        if r >= rounds and common_state(entries.values())[1] * 2 >= rounds:
+            break
         time.sleep(PAUSE)
         busy = machine.busy()
         while busy is not None and busy > QUIET and time.monotonic() < give_up:
@@ -178,30 +219,29 @@ def _turns(
             busy = machine.busy()
         if busy is not None:
             others.append(busy)
-        if threads > 1:
-            measured = barrier()
-            if measured:
-                barriers.append(measured["median"])
         start = r % max(1, len(running))  # nobody always follows the same engine
         for name in running[start:] + running[:start]:
             time.sleep(PAUSE)
+            entry = entries[name]
             try:
+                before = distance()
                 turn = workers[name].ask("turn", seconds=seconds / rounds)
+                entry.turns.append(
+                    Turn(turn["min"] / 1e6, turn["median"] / 1e6, (*before, *distance()))
+                )
                 if name in steps:
                     timed = workers[name].ask("steps", seconds=seconds / rounds)["steps"]
-                    entries[name].shorten_steps(timed)
+                    entry.shorten_steps(timed)
             except WorkerError as error:
-                entries[name].failed = str(error)
+                entry.failed = str(error)
                 running.remove(name)
                 continue
-            entries[name].minima[r] = turn["min"] / 1e6
-            entries[name].medians[r] = turn["median"] / 1e6
-            entries[name].runs += turn["runs"]
+            entry.runs += turn["runs"]
         if r == 1:
-            least = {n: min(entries[n].minima.values()) for n in running}
+            least = {n: entries[n].min(None) or math.inf for n in running}
             limit = HOPELESS * min(least.values(), default=0)
             running = [n for n in running if n.startswith("cnnrt") or least[n] < limit]
-    return barriers, others
+    return others
 
 
 if __name__ == "__main__":

@@ -79,21 +79,21 @@ def default_out(cache: Path, kind: str) -> Path:
 
 def ratios(race: Race, subject: str = "cnnrt") -> dict[str, Any]:
     """The best peer, and how many times as long as the subject it takes (minima; medians)."""
-    rounds = race.rounds()
-    own = race.entries.get(subject)
-    peers = {n: e for n, e in race.entries.items() if not n.startswith("cnnrt") and e.minima}
-    peers = {n: e for n, e in peers.items() if not e.failed}
+    state = race.state
+    timed = {n: e for n, e in race.entries.items() if not e.failed and e.within(state)}
+    own = timed.get(subject)
+    peers = {n: e for n, e in timed.items() if not n.startswith("cnnrt")}
     if not peers:
         return {"best_peer": None, "ratio": None, "ratio_median": None}
-    best = min(peers, key=lambda n: peers[n].min(rounds) or math.inf)
-    if own is None or own.failed or not own.minima:
+    best = min(peers, key=lambda n: peers[n].min(state) or math.inf)
+    if own is None:
         return {"best_peer": best, "ratio": None, "ratio_median": None}
-    least = peers[best].min(rounds) or math.inf
-    median = min(e.median(rounds) or math.inf for e in peers.values())
+    least = peers[best].min(state) or math.inf
+    median = min(e.median(state) or math.inf for e in peers.values())
     return {
         "best_peer": best,
-        "ratio": least / (own.min(rounds) or math.inf),
-        "ratio_median": median / (own.median(rounds) or math.inf),
+        "ratio": least / (own.min(state) or math.inf),
+        "ratio_median": median / (own.median(state) or math.inf),
     }
 
 
@@ -126,12 +126,12 @@ def milliseconds(value: float | None) -> str:
 
 
 def barrier_text(barriers: Sequence[float]) -> str:
-    """The usual barrier time; '~' and both ends if the machine changed its state meanwhile."""
+    """The usual barrier time; '~' and both ends if they are of different states."""
     if not barriers:
         return "-"
     low, high = min(barriers), max(barriers)
     usual = sorted(barriers)[len(barriers) // 2]
-    return f"{usual:.0f}" if high < 1.6 * low else f"{usual:.0f} ~{low:.0f}-{high:.0f}"
+    return f"{usual:.0f}" if high < machine.STATE * low else f"{usual:.0f} ~{low:.0f}-{high:.0f}"
 
 
 def others_text(others: Sequence[float]) -> str:
