@@ -2,9 +2,9 @@
 
     python bench/networks.py [NAME ...] [--batch 1,8] [--cache DIR]     # prepares them; none: lists
 
-Architectures are torchvision's, with seeded random weights and batch norm calibrated on random
-images, so that every layer has an effect on the output and nothing overflows or dies out. The
-reference is what PyTorch computes in float64. Prepared once; a folder per network holds
+Architectures are torchvision's, with the seeded random weights of the tests' zoo: every layer has
+an effect on the output, and nothing overflows, dies out or amplifies rounding errors. The reference
+is what PyTorch computes in float64. Prepared once; a folder per network holds
 
     model.onnx           with a free batch size; or model_b8.onnx for each size if it cannot be free
     model.pt             TorchScript, for the engines that take it (torch; ncnn through pnnx)
@@ -28,7 +28,7 @@ from machine import cache_folder
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-REVISION = 1
+REVISION = 2
 """To be raised when a change here makes the cached files wrong."""
 
 CALIBRATION = 4
@@ -68,11 +68,12 @@ def _torchvision(name: str, **options: Any) -> Callable[[], nn.Module]:
     return build
 
 
-def _find(folder: str) -> None:
-    """Makes the modules of a folder of this repository importable."""
-    path = str(Path(__file__).resolve().parent.parent / folder)
-    if path not in sys.path:
-        sys.path.append(path)
+def _find(*folders: str) -> None:
+    """Makes the modules of folders of this repository importable."""
+    for folder in folders:
+        path = str(Path(__file__).resolve().parent.parent / folder)
+        if path not in sys.path:
+            sys.path.append(path)
 
 
 def _import_torchvision() -> Any:
@@ -214,37 +215,12 @@ def _images(network: Network, batch: int, first: int = 0) -> Tensor:
 def _build(network: Network) -> nn.Module:
     """The module with random weights of which all matter, in evaluation mode."""
     import torch  # noqa: PLC0415
-    from torch import nn  # noqa: PLC0415
+
+    _find("tests", "tests/models", "examples")
+    from zoo import randomise  # noqa: PLC0415
 
     torch.manual_seed(0)
-    module = network.build().eval()
-    batch_norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = batch_norms + [m for m in module.modules() if isinstance(m, nn.LayerNorm)]
-    with torch.no_grad():
-        for layer in module.modules():
-            if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)):
-                continue
-            # Without norms PyTorch's defaults let the signal die out; some heads are initialised
-            # with zeros.
-            if not norms or not layer.weight.any():
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None and not layer.bias.any():
-                layer.bias.normal_(0, 0.05)
-        for norm in norms:
-            norm.weight.uniform_(0.7, 1.3)
-            norm.bias.normal_(0, 0.2)
-        for name, parameter in module.named_parameters():
-            if name.endswith("layer_scale"):  # ConvNeXt: 1e-6 would hide what its blocks compute
-                parameter.uniform_(0.2, 1.0)
-            elif not parameter.any():  # such as ViT's class token
-                parameter.normal_(0, 0.1)
-        if batch_norms:
-            for norm in batch_norms:
-                norm.reset_running_stats()
-                norm.momentum = None  # the mean over all that is seen
-                norm.train()
-            module(_images(network, CALIBRATION, first=1000))
-    return module.eval()
+    return randomise(network.build().eval(), (_images(network, CALIBRATION, first=1000),))
 
 
 def _export(module: nn.Module, network: Network, batch: int, folder: Path) -> None:
