@@ -1,7 +1,8 @@
 // The threads of the process: one pool for all models, and the barrier inside a parallel region.
 //
-// Workers are started when first needed. After a region they look for the next one for some tens of
-// microseconds, so that inferences in a row find them awake, and then sleep in the kernel.
+// Workers are started when first needed. Who waits, for work or for the other threads of a region,
+// looks for some tens of microseconds, so that inferences in a row find it awake, and then sleeps
+// in the kernel.
 //
 // All regions of the process share one budget of threads. The callers' own threads count, and a
 // region takes workers only while fewer threads than the budget are in regions: models that run at
@@ -22,28 +23,45 @@ namespace cnnrt {
 
 constexpr int kMaxThreads = 256;
 
-// Waits until all threads of a region have come. Each thread has a line of its own to announce
+// A number that one thread counts up and others wait for; a cache line of its own.
+class alignas(64) Counter {
+public:
+    uint32_t value() const { return value_.load(std::memory_order_relaxed); }
+    void set(uint32_t value) {
+        // In one order with sleepers_: either this thread sees the sleeper, or that one the value.
+        value_.store(value, std::memory_order_seq_cst);
+        if (sleepers_.load(std::memory_order_seq_cst) != 0) value_.notify_all();
+    }
+    // Returns when the value has been reached, or when stop() holds where it has not.
+    template <class F>
+    void wait_for(uint32_t value, F stop);
+    void wait_for(uint32_t value);
+
+private:
+    std::atomic<uint32_t> value_{0};
+    std::atomic<uint32_t> sleepers_{0};
+};
+
+// Waits until all threads of a region have come. Each thread has a counter of its own to announce
 // itself on and reads those of the others: one cache-line transfer between two cores.
 class Barrier {
 public:
-    explicit Barrier(int threads) : threads_(threads), lines_(reinterpret_cast<Line*>(storage_)) {
+    explicit Barrier(int threads)
+        : threads_(threads), arrivals_(reinterpret_cast<Counter*>(storage_)) {
         for (int i = 0; i < threads; ++i)
-            new (lines_ + i) Line;  // only as many as there are threads
+            new (arrivals_ + i) Counter;  // only as many as there are threads
     }
     Barrier(const Barrier&) = delete;
     Barrier& operator=(const Barrier&) = delete;
     void wait(int thread);
-    // Nobody waits here any longer.
+    // Said by the only thread that is left, in a forked child: nobody else will come.
     void abandon() { abandoned_.store(true, std::memory_order_relaxed); }
 
 private:
     std::atomic<bool> abandoned_{false};
-    struct alignas(64) Line {
-        std::atomic<uint32_t> phase{0};
-    };
     const int threads_;
-    Line* const lines_;
-    alignas(64) std::byte storage_[kMaxThreads * sizeof(Line)];
+    Counter* const arrivals_;
+    alignas(64) std::byte storage_[kMaxThreads * sizeof(Counter)];
 };
 
 // A region's body; runs on `size` threads, the caller being thread 0.
