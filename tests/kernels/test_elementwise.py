@@ -15,6 +15,7 @@ PARAMETERS = {
     "hard_sigmoid": (0.2, 0.5),
     "elu": (1.0, 0.0),
     "selu": (1.6732632, 1.050701),
+    "celu": (0.7, 0.0),
     "affine": (1.5, -0.25),
     "thresholded_relu": (0.75, 0.0),
 }

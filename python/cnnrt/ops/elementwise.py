@@ -57,6 +57,7 @@ ACTIVATIONS: dict[str, Function] = {
     "gelu_tanh": lambda x, *_: gelu_tanh(x),
     "elu": lambda x, a, _: elu(x, a),
     "selu": lambda x, a, b: b * elu(x, a),
+    "celu": lambda x, a, _: np.where(x < 0, a * np.expm1(np.minimum(x, 0) / a), x),
     "softplus": lambda x, *_: softplus(x),
     "mish": lambda x, *_: x * np.tanh(softplus(x)),
     "softsign": lambda x, *_: x / (1 + np.abs(x)),
@@ -89,7 +90,6 @@ UNFUSED: dict[str, Function] = {
     "acosh": lambda x, *_: np.arccosh(x),
     "atanh": lambda x, *_: np.arctanh(x),
     "swish": lambda x, a, _: x * sigmoid(a * x),
-    "celu": lambda x, a, _: np.maximum(x, 0) + np.minimum(a * np.expm1(np.minimum(x, 0) / a), 0),
     "shrink": lambda x, lambd, bias: np.where(
         x < -lambd, x + bias, np.where(x > lambd, x - bias, 0)
     ),
