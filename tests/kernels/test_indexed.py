@@ -56,6 +56,18 @@ def test_gather_nd(isa: str, threads: int, random: Random) -> None:
         assert np.array_equal(got, by_reference(graph, inputs)[0].astype(np.float32))
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
+def test_constant_tuples_of_narrow_integers(dtype: type, isa: str, random: Random) -> None:
+    """The axes have more elements than these integers can count."""
+    x = random(300, 301, 2)
+    indices = np.array([[0, 1], [127, 126], [7, 0]]).astype(dtype)
+    if dtype != np.uint8:
+        indices[1] = -1
+    graph, inputs = operator("gather_nd", x, indices)
+    (got,) = by_kernels(graph, inputs, isa=isa)
+    assert np.array_equal(got, x[tuple(indices.astype(int).T)])
+
+
 @pytest.mark.parametrize("reduction", ["none", "add", "mul", "min", "max"])
 @pytest.mark.parametrize("inner", [1, 3, 16, 17, 50])
 def test_scatter(reduction: str, inner: int, isa: str, threads: int, random: Random) -> None:

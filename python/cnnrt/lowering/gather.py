@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Node
+from ..ops.gather import from_start
 from . import Lowering, Strided, lowers
 from .shape import MAX_DIMS
 from .slices import is_constant
@@ -44,7 +45,7 @@ def lower_gather_nd(node: Node, to: Lowering) -> bool:
         return False
     depth = value.shape[-1]
     places = np.moveaxis(value, -1, 0)
-    wrapped = [np.where(p < 0, p + n, p) for p, n in zip(places, shape, strict=False)]
+    wrapped = [from_start(p, n).astype(np.int64) for p, n in zip(places, shape, strict=False)]
     flat = np.ravel_multi_index(wrapped, shape[:depth]).astype(np.int64)
     fields = {
         "indices": to.constant_memory(node.inputs[1], f"places in {shape[:depth]}", flat),

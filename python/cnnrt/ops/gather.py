@@ -118,6 +118,18 @@ def places_of(indices: Array) -> tuple[Array, ...]:
     return tuple(np.moveaxis(indices, -1, 0))
 
 
+def from_start(indices: Array, size: int) -> Array:
+    """Indices of which negative ones count from the end of an axis, all from its start.
+
+    Narrow integers are widened first: NumPy does not add a size to them that they cannot hold.
+    """
+    if indices.dtype.kind == "u":
+        return indices
+    if indices.dtype.kind == "i":
+        indices = indices.astype(np.int64)
+    return np.where(indices < 0, indices + size, indices)
+
+
 @register
 class GatherND(Op):
     """The slices of x at the tuples on the last axis of the indices, after `batch_dims` axes."""
@@ -220,8 +232,7 @@ class OneHot(Op):
     def reference(self, node: Node, indices: Any, depth: Any, values: Any) -> tuple[Array, ...]:
         size = int(depth.reshape(()))
         axis = node["axis"] % (indices.ndim + 1)
-        column = np.where(indices < 0, indices + size, indices)
-        hot = np.expand_dims(column, axis) == np.arange(size).reshape(
+        hot = np.expand_dims(from_start(indices, size), axis) == np.arange(size).reshape(
             -1, *[1] * (indices.ndim - axis)
         )
         return (np.where(hot, values[1], values[0]),)
