@@ -200,6 +200,10 @@ bool signalled() {
     return raised;
 }
 
+void need(bool condition, const char* what) {
+    if (!condition) throw py::value_error(what);
+}
+
 // A plan with the shapes of the caller's arrays, for the call from Python.
 struct BoundPlan {
     struct Array {
@@ -208,7 +212,9 @@ struct BoundPlan {
     };
     Plan plan;
     std::vector<Array> inputs, outputs;
-    py::list kept;  // what the steps point at
+    int64_t images = 1;            // that a run takes, each by itself
+    std::vector<int64_t> strides;  // bytes from image to image, of inputs and outputs
+    py::list kept;                 // what the steps point at
 
     explicit BoundPlan(const std::string& isa) : plan(cnnrt::tier(isa)) {}
 
@@ -221,14 +227,33 @@ struct BoundPlan {
         return list;
     }
 
-    // A workspace from the pool for the time of one call.
+    // The steps are those of one image, and a run takes several: arrays that are so much longer.
+    void take_images(int64_t count) {
+        need(count >= 1, "no images");
+        images = count;
+        if (count == 1) return;
+        for (auto* list : {&inputs, &outputs})
+            for (Array& a : *list) {
+                need(!a.shape.empty() && a.shape[0] == 1,
+                     "an array of images begins with an axis of 1");
+                int64_t bytes = a.dtype.itemsize();
+                for (const auto size : a.shape) bytes *= size;
+                strides.push_back(bytes);
+                a.shape[0] = count;
+            }
+    }
+
+    // Workspaces from the pool for the time of one call.
     struct Lease {
         Plan& plan;
-        std::unique_ptr<Workspace> workspace;
-        explicit Lease(Plan& p) : plan(p), workspace(p.take_workspace()) {}
-        ~Lease() { plan.give_back(std::move(workspace)); }
-        Lease(const Lease&) = delete;
-        Lease& operator=(const Lease&) = delete;
+        std::vector<std::unique_ptr<Workspace>> workspaces{};
+        void take(int64_t count) {
+            while (static_cast<int64_t>(workspaces.size()) < count)
+                workspaces.push_back(plan.take_workspace());
+        }
+        ~Lease() {
+            for (auto& w : workspaces) plan.give_back(std::move(w));
+        }
     };
 
     // Points the external spaces at arrays, the first `count` of inputs and outputs.
@@ -260,19 +285,36 @@ struct BoundPlan {
     }
 
     py::list run(const py::sequence& given) {
-        Lease lease(plan);
-        bind_arrays(*lease.workspace, given, inputs.size());
-        py::list results = bind_outputs(*lease.workspace);
-        execute(*lease.workspace, 0, plan.size());
+        Lease lease{plan};
+        lease.take(std::min<int64_t>(images, plan.threads()));
+        Workspace& first = *lease.workspaces[0];
+        bind_arrays(first, given, inputs.size());
+        py::list results = bind_outputs(first);
+        if (images == 1) {
+            execute(first, 0, plan.size());
+            return results;
+        }
+        for (auto& w : lease.workspaces) {
+            w->image = 0;
+            w->spaces = first.spaces;
+            w->spaces[kArena] = reinterpret_cast<uintptr_t>(w->arena.data());
+        }
+        without_gil([&] { return plan.run_images(lease.workspaces, images, strides, signalled); });
         return results;
     }
 
     // Steps [first, last) without the GIL.
     void execute(const Workspace& w, size_t first, size_t last, Span* spans = nullptr) const {
+        without_gil([&] { return plan.run(w, first, last, signalled, spans); });
+    }
+
+    // Throws if it was stopped, that is if `run` returns false.
+    template <class F>
+    static void without_gil(F run) {
         bool whole;
         {
-            const WithoutGil without_gil;
-            whole = plan.run(w, first, last, signalled, spans);
+            const WithoutGil released;
+            whole = run();
         }
         if (whole) return;
         if (PyErr_Occurred()) throw py::error_already_set();
@@ -296,10 +338,6 @@ std::unique_ptr<Memory> floats(int64_t count) {
 }
 float* data(const Memory& m) { return reinterpret_cast<float*>(m.data()); }
 int64_t blocks(int64_t channels) { return (channels + 15) / 16; }
-
-void need(bool condition, const char* what) {
-    if (!condition) throw py::value_error(what);
-}
 
 }  // namespace
 }  // namespace cnnrt
@@ -467,13 +505,14 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         .def(
             "finish",
             [](BoundPlan& self, int64_t arena_bytes, const py::sequence& inputs,
-               const py::sequence& outputs, int threads) {
+               const py::sequence& outputs, int threads, int64_t images) {
                 need(arena_bytes >= 0, "negative arena");
                 self.plan.set_memory(arena_bytes, threads);
                 self.inputs = BoundPlan::arrays(inputs);
                 self.outputs = BoundPlan::arrays(outputs);
+                self.take_images(images);
             },
-            "arena_bytes"_a, "inputs"_a, "outputs"_a, "threads"_a)
+            "arena_bytes"_a, "inputs"_a, "outputs"_a, "threads"_a, "images"_a = 1)
         .def("run", &BoundPlan::run, "inputs"_a)
         .def("workspace",
              [](const std::shared_ptr<BoundPlan>& self) {
@@ -483,10 +522,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         .def(
             "run_steps",
             [](BoundPlan& self, HeldWorkspace& held, const py::sequence& arrays, size_t first,
-               size_t last, bool timed) {
+               size_t last, bool timed, int64_t image) {
                 need(held.owner.get() == &self, "the workspace of another plan");
+                need(0 <= image && image < self.images, "no such image");
                 need(first <= last && last <= self.plan.size(), "no such step");
                 self.bind_arrays(*held.workspace, arrays, self.inputs.size() + self.outputs.size());
+                held.workspace->image = 0;
+                held.workspace->go_to(image, self.strides);
                 const size_t count = timed ? last - first : 0;
                 std::vector<Span> spans(static_cast<size_t>(self.plan.threads()) * count);
                 self.execute(*held.workspace, first, last, timed ? spans.data() : nullptr);
@@ -496,7 +538,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
                     std::memcpy(table.mutable_data(), spans.data(), spans.size() * sizeof(Span));
                 return table;
             },
-            "workspace"_a, "arrays"_a, "first"_a, "last"_a, "timed"_a = false)
+            "workspace"_a, "arrays"_a, "first"_a, "last"_a, "timed"_a = false, "image"_a = 0)
         .def("trim", [](BoundPlan& self) { self.plan.trim(); })
         .def_property_readonly("workspaces",
                                [](const BoundPlan& self) { return self.plan.workspaces(); })

@@ -24,9 +24,12 @@ constexpr double kLeastNanoseconds = 5e3;
 struct Run final : Region {
     const Step* steps;
     size_t count;
-    const uintptr_t* spaces;
-    char* scratch;
+    const Workspace* workspace = nullptr;  // of all threads
     int64_t scratch_bytes;
+    // Instead, if there are any: images, each run by one thread alone, in a workspace of its own.
+    int64_t images = 0;
+    const std::unique_ptr<Workspace>* workspaces = nullptr;
+    const std::vector<int64_t>* strides = nullptr;
     Span* spans = nullptr;
     Clock::time_point start{};
     Poll poll = nullptr;
@@ -40,23 +43,36 @@ struct Run final : Region {
     int64_t since_start() const { return std::chrono::nanoseconds(Clock::now() - start).count(); }
 
     void run(int thread, int size, Barrier& barrier) override {
+        if (workspace)
+            run_steps(thread, thread, size, barrier, workspace->spaces.data(),
+                      workspace->scratch.data() + thread * scratch_bytes);
+        for (int64_t i = thread; i < images; i += size) {
+            Workspace& own = *workspaces[thread];
+            own.go_to(i, *strides);
+            run_steps(thread, 0, 1, barrier, own.spaces.data(), own.scratch.data());
+        }
+    }
+
+    // Part `part` of `parts` of each step's tasks.
+    void run_steps(int thread, int part, int parts, Barrier& barrier, const uintptr_t* spaces,
+                   char* scratch) {
         Fault mine;
         size_t mine_step = 0;
-        const Context context{spaces, scratch + thread * scratch_bytes, &mine};
+        const Context context{spaces, scratch, &mine};
         Span* span = spans ? spans + static_cast<size_t>(thread) * count : nullptr;
         int64_t now = span ? since_start() : 0;
         auto polled = Clock::now();
         for (size_t i = 0; i < count; ++i) {
             const Step& s = steps[i];
             if (mine.size < 0) mine_step = i;
-            if (size > 1 && i > 0 && s.wait) {
-                barrier.wait(thread);
+            if (parts > 1 && i > 0 && s.wait) {
+                barrier.wait(part);
                 if (span) now = since_start();
             }
-            const int parts = s.serial ? 1 : size, part = s.serial ? 0 : thread;
-            if (part != thread) continue;
-            const int64_t first = s.tasks * part / parts;
-            const int64_t share = s.tasks * (part + 1) / parts - first;
+            if (s.serial && part > 0) continue;
+            const int shares = s.serial ? 1 : parts;
+            const int64_t first = s.tasks * part / shares;
+            const int64_t share = s.tasks * (part + 1) / shares - first;
             for (int k = 0; k < s.slices && !stopped.load(std::memory_order_relaxed); ++k) {
                 const int64_t begin = first + share * k / s.slices;
                 const int64_t end = first + share * (k + 1) / s.slices;
@@ -134,8 +150,7 @@ bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll,
     Run r;
     r.steps = steps_.data() + first;
     r.count = last - first;
-    r.spaces = workspace.spaces.data();
-    r.scratch = workspace.scratch.data();
+    r.workspace = &workspace;
     r.scratch_bytes = scratch_bytes_;
     r.spans = spans;
     if (spans) r.start = Clock::now();
@@ -145,6 +160,27 @@ bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll,
     run_region(r, alone ? 1 : threads_);
     if (r.fault.size >= 0) throw IndexFault{r.fault, first + r.fault_step};
     return !r.stopped.load(std::memory_order_relaxed);
+}
+
+bool Plan::run_images(const std::vector<std::unique_ptr<Workspace>>& workspaces, int64_t images,
+                      const std::vector<int64_t>& strides, Poll poll) const {
+    Run r;
+    r.steps = steps_.data();
+    r.count = steps_.size();
+    r.workspaces = workspaces.data();
+    r.scratch_bytes = scratch_bytes_;
+    // Those that are left when every thread has had as many are done by all threads together.
+    r.images = images - images % threads_;
+    r.strides = &strides;
+    r.poll = poll;
+    if (r.images > 0) run_region(r, threads_);
+    if (r.fault.size >= 0) throw IndexFault{r.fault, r.fault_step};
+    bool whole = !r.stopped.load(std::memory_order_relaxed);
+    for (int64_t i = r.images; i < images && whole; ++i) {
+        workspaces[0]->go_to(i, strides);
+        whole = run(*workspaces[0], 0, steps_.size(), poll);
+    }
+    return whole;
 }
 
 std::unique_ptr<Workspace> Plan::take_workspace() {

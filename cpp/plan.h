@@ -38,6 +38,14 @@ struct Workspace {
     Memory arena;
     Memory scratch;
     std::vector<uintptr_t> spaces;
+    int64_t image = 0;  // of a batch, whose externals `spaces` names
+
+    // To another image, the externals of which are so many bytes apart.
+    void go_to(int64_t other, const std::vector<int64_t>& strides) {
+        for (size_t i = 0; i < strides.size(); ++i)
+            spaces[kExternal + i] += static_cast<uintptr_t>((other - image) * strides[i]);
+        image = other;
+    }
 };
 
 // Thrown by a run in which an index of the data was beyond its axis.
@@ -60,6 +68,12 @@ public:
     // outputs are then unspecified. Throws IndexFault when all is done.
     bool run(const Workspace& workspace, size_t first, size_t last, Poll poll = nullptr,
              Span* spans = nullptr) const;
+
+    // Runs all steps for each image of a batch. The workspaces, one for each thread that is to have
+    // images of its own, name the externals of the first; those of the next begin so many bytes on.
+    // A thread does its images alone: their tensors stay in its caches, and it waits for nobody.
+    bool run_images(const std::vector<std::unique_ptr<Workspace>>& workspaces, int64_t images,
+                    const std::vector<int64_t>& strides, Poll poll) const;
 
     // Every run has a workspace of its own. Idle ones are kept for the next runs, up to one for
     // each CPU. No lock, which a thread that forks could leave taken for ever in the child.

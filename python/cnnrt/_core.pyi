@@ -65,7 +65,11 @@ class Plan:
         inputs: Sequence[tuple[tuple[int, ...], Any]],
         outputs: Sequence[tuple[tuple[int, ...], Any]],
         threads: int,
-    ) -> None: ...
+        images: int = 1,
+    ) -> None:
+        """With `images`, the steps are those of one image, and `run` takes and gives so many, one
+        after the other along axis 0, which is 1 in `inputs` and `outputs`."""
+
     def run(self, inputs: Sequence[Array]) -> list[Array]: ...
     def workspace(self) -> Workspace: ...
     def run_steps(
@@ -75,6 +79,7 @@ class Plan:
         first: int,
         last: int,
         timed: bool = False,
+        image: int = 0,
     ) -> Array: ...
     def trim(self) -> None: ...
     def tasks(self, step: int) -> int: ...

@@ -168,6 +168,13 @@ class Graph:
             name=self.name,
         )
 
+    def beginning_at(self, given: TensorSpec) -> Graph:
+        """The part of this graph, to its outputs, for which this tensor is input enough."""
+        rest = self.copy()
+        rest.inputs = [given]
+        rest.nodes = [n for n in rest.nodes if given.name not in n.outputs]
+        return rest.ending_at([spec.name for spec in self.outputs])
+
     def sort(self) -> None:
         """Puts the nodes in topological order, keeping the present order where it can.
 

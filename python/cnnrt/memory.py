@@ -18,10 +18,8 @@ class PlanMemory:
     """The kernels' own, in each workspace."""
     workspaces: int
     """As many as have run at the same time, but no more than processors are kept."""
-
-    @property
-    def nbytes(self) -> int:
-        return self.workspaces * (self.arena + self.scratch)
+    nbytes: int
+    """What all of them take."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class MemoryUse:
         return self.packed + (self.plans[-1].live if self.plans else 0)
 
     def __str__(self) -> str:
-        scratch = sum(p.workspaces * p.scratch for p in self.plans)
+        scratch = sum(p.nbytes - p.workspaces * p.arena for p in self.plans)
         rows = [
             ("weights as stored", self.stored, _where(self.stored, self.stored_mapped)),
             ("weights as packed", self.packed, _where(self.packed, self.packed_mapped)),

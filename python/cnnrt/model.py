@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core, formats, tuning
+from .batches import AnyPlan
 from .cost import Algorithms
 from .errors import GraphError, ShapeError
 from .files import file_of
@@ -19,7 +20,6 @@ from .lazy import stored
 from .memory import MemoryUse
 from .packed import PACKING, Packed
 from .pickling import Origin, reduce
-from .plan import Plan
 from .plans import Plans
 from .preprocessing import Preprocessing
 from .threads import share_budget
@@ -293,11 +293,11 @@ class Model:
         from .analysis.summary import summarise  # noqa: PLC0415  (not needed to run a network)
 
         shapes = self.shapes(x)
-        core = self._plans.get(tuple(shapes.values()), self._default_outputs).core
+        memory = self._plans.get(tuple(shapes.values()), self._default_outputs).memory()
         return dataclasses.replace(
             summarise(self.graph, shapes),
             packed_bytes=self._packed.nbytes,
-            arena_bytes=core.arena_bytes + core.scratch_bytes,
+            arena_bytes=memory.arena + memory.scratch,
         )
 
     def profile(self, x: Inputs | Shapes | None = None, *, seconds: float = 1.0) -> Profile:
@@ -415,7 +415,7 @@ class Model:
         """What the last bits of the results depend on, besides the network."""
         return f"{self.isa} {self._algorithms}"
 
-    def plan_for(self, arrays: Sequence[Array]) -> Plan:
+    def plan_for(self, arrays: Sequence[Array]) -> AnyPlan:
         """The plan that inputs of these shapes run by."""
         return self._plans.get(tuple(a.shape for a in arrays), self._default_outputs, arrays)
 

@@ -46,7 +46,12 @@ class StepInfo:
 
 
 class Plan:
-    """Runs one graph at one set of input shapes."""
+    """Runs one graph at one set of input shapes.
+
+    The steps are those of all inputs at once; or, where `images` says so, those of one image, and a
+    run does them for each image of a batch, on one thread each as long as there are as many images
+    as threads.
+    """
 
     def __init__(
         self,
@@ -59,10 +64,12 @@ class Plan:
         algorithm: Callable[[str], str],
         values: Mapping[str, Array] | None = None,
         limit: int | None = None,
+        images: int = 1,
     ) -> None:
         """Plans a prepared graph (`passes.prepare`) for inputs of these shapes.
 
         Args:
+            images: how many such inputs, one after the other along axis 0, a run takes.
             values: of the inputs for which alone the plan holds.
             limit: bytes that it may use; None: `limits.memory_limit` of its constants and inputs.
 
@@ -74,7 +81,8 @@ class Plan:
         stored = sum(value.nbytes for value in graph.constants.values())
         if limit is None:
             given = [TensorType(shapes[spec.name], spec.dtype).nbytes for spec in graph.inputs]
-            limit = memory_limit(sum(given) + stored)
+            limit = memory_limit(sum(given) * images + stored)
+        self.images = images
         self.graph = specialise(graph, shapes, values, limit)
         # The weights are those of the graph before it is specialised: a folded constant may grow
         # with the batch, on which no choice may depend.
@@ -90,17 +98,47 @@ class Plan:
         self._live = peak_live(lowering.buffers)
         self._segments = self._add_steps(threads)
         n = len(self.graph.inputs)
-        self.core.finish(arena, _specs(self.externals[:n]), _specs(self.externals[n:]), threads)
-        used = arena + self.core.scratch_bytes + sum(type_.nbytes for type_ in self.externals[n:])
-        check_memory(used + lowering.packed_bytes, limit, f"the plan of {graph.name!r}")
         self._whole = self._segments == [(0, len(self.core))]
+        specs = _specs(self.externals[:n]), _specs(self.externals[n:])
+        if images > 1 and images * self._work() < SERIAL_NETWORK_BELOW:
+            threads = 1
+        self.core.finish(arena, *specs, threads, images if self._whole else 1)
+        used = (arena + self.core.scratch_bytes) * min(images, threads)
+        used += images * sum(type_.nbytes for type_ in self.externals[n:])
+        check_memory(used + lowering.packed_bytes, limit, f"the plan of {graph.name!r}")
+        self._packed_bytes = lowering.packed_bytes
+
+    @property
+    def runs_images(self) -> bool:
+        """Whether it can and should run images one by one: all operators have kernels, and there
+        are weights, the reading of which takes at most half of the time in which the threads
+        compute an image each. More, and one reading for all images of a batch pays."""
+        traffic = self._packed_bytes / machine(self.core.isa).cold * self.threads
+        return self._whole and 0 < traffic < 0.5 * self._work()
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """What it runs, one after the other."""
+        return (self.graph,)
+
+    @property
+    def threads(self) -> int:
+        """That a run may use."""
+        return self.core.threads
+
+    def trim(self) -> None:
+        """Gives back the memory that waits for the next run."""
+        self.core.trim()
+
+    def _work(self) -> float:
+        """Estimated nanoseconds of all steps on one thread."""
+        return sum(step.work for step in self.steps if isinstance(step, Step))
 
     def _add_steps(self, threads: int) -> list[ReferenceStep | tuple[int, int]]:
         """Gives the kernel steps to the core; returns their stretches, and what lies between."""
         segments: list[ReferenceStep | tuple[int, int]] = []
         first = 0
-        total = sum(step.work for step in self.steps if isinstance(step, Step))
-        alone = threads == 1 or total < SERIAL_NETWORK_BELOW
+        alone = threads == 1 or self._work() < SERIAL_NETWORK_BELOW
         for step in self.steps:
             if isinstance(step, ReferenceStep):
                 if len(self.core) > first:
@@ -138,20 +176,28 @@ class Plan:
         """When each thread worked on each step in one run, int64 (threads, steps, 2).
 
         Beginning and end in nanoseconds since the run began; negative where a thread had no part.
-        The run is as always, but for two readings of the clock per step.
+        The run is as always, but for two readings of the clock per step. Images that are run one
+        by one are run by all threads together, and a step's time is that in all of them.
         """
-        return self._run_segments(inputs, timed=True)[1]
+        tables = [self._run_segments(inputs, timed=True, image=i)[1] for i in range(self.images)]
+        if self.images == 1:
+            return tables[0]
+        taken = np.sum([np.where(t[..., 1] < 0, 0, t[..., 1] - t[..., 0]) for t in tables], axis=0)
+        end = np.cumsum(np.sum([step_times(t) for t in tables], axis=0))
+        spans = np.stack([np.maximum(end - taken, 0), np.broadcast_to(end, taken.shape)], axis=-1)
+        spans[tables[0][..., 1] < 0] = -1
+        return spans
 
     def time(self, inputs: Sequence[Array]) -> list[int]:
         """Nanoseconds that each step adds to one run; their sum is the time of the run."""
         return step_times(self.trace(inputs)).tolist()  # type: ignore[no-any-return]
 
     def _run_segments(
-        self, inputs: Sequence[Array], *, timed: bool = False
+        self, inputs: Sequence[Array], *, timed: bool = False, image: int = 0
     ) -> tuple[list[Array], Array]:
-        """Outputs and, if asked for, the spans of `trace`."""
+        """Outputs and, if asked for, the spans of `trace`; of one image of a batch."""
         n = len(self.graph.inputs)
-        arrays = [*inputs, *(np.empty(t.shape, t.dtype) for t in self.externals[n:])]
+        arrays = [*inputs, *(np.empty(self._shape(t), t.dtype) for t in self.externals[n:])]
         workspace = self.core.workspace()
         spans = np.full((self.core.threads, len(self.steps), 2), -1, np.int64)
         step = 0
@@ -164,13 +210,18 @@ class Plan:
                 step += 1
                 continue
             try:
-                table = self.core.run_steps(workspace, arrays, *segment, timed=timed)
+                table = self.core.run_steps(workspace, arrays, *segment, timed, image)
             except IndexError as error:
                 raise self._located(error) from None
             if timed:
                 spans[:, step : step + table.shape[1]] = np.where(table < 0, -1, table + start)
                 step += table.shape[1]
         return arrays[n : n + len(self.graph.outputs)], spans
+
+    def _shape(self, external: TensorType) -> tuple[int, ...]:
+        """Of an input or output: of all images together."""
+        shape = external.shape
+        return (self.images, *shape[1:]) if self.images > 1 else shape
 
     def _located(self, error: IndexError) -> IndexOutOfRange:
         """The core's error about an index, which names a step, with the name of the node."""
@@ -180,9 +231,11 @@ class Plan:
 
     def memory(self) -> PlanMemory:
         """What this plan takes besides weights."""
-        shapes = tuple(t.shape for t in self.externals[: len(self.graph.inputs)])
-        core = self.core
-        return PlanMemory(shapes, self._live, core.arena_bytes, core.scratch_bytes, core.workspaces)
+        core, n = self.core, len(self.graph.inputs)
+        shapes = tuple(self._shape(t) for t in self.externals[:n])
+        arena, scratch, workspaces = core.arena_bytes, core.scratch_bytes, core.workspaces
+        total = workspaces * (arena + scratch)
+        return PlanMemory(shapes, self._live, arena, scratch, workspaces, total)
 
     def describe(self) -> list[StepInfo]:
         """The steps in order."""

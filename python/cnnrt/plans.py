@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import limits
+from .batches import AnyPlan, plan_images
 from .cost import Algorithms
 from .errors import MemoryLimitError, ShapeError, ValueNeeded
 from .graph import Array, Graph
@@ -37,7 +38,7 @@ class Plans:
     Several threads may ask at once: one makes a plan that is missing, the others wait for it.
     """
 
-    last: tuple[Shape, Plan] | None = None
+    last: tuple[Shape, AnyPlan] | None = None
     """The plan used last, of a model that takes and gives one array, found without building a
     key."""
 
@@ -67,7 +68,7 @@ class Plans:
         self._prepared: dict[Outputs, Graph] = {}
         # By outputs, the inputs whose values shapes depend on.
         self._valued: dict[Outputs, set[str]] = {}
-        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[Any, ...], AnyPlan] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -79,7 +80,7 @@ class Plans:
         outputs: Outputs,
         arrays: Sequence[Array] | None = None,
         limit: int | None = None,
-    ) -> Plan:
+    ) -> AnyPlan:
         """The plan for inputs of these shapes.
 
         Args:
@@ -149,7 +150,7 @@ class Plans:
         with self._lock:
             used = self.last and self.last[1]  # by calls that do not come past the table
             for plan in self._plans.values():
-                plan.core.trim()
+                plan.trim()
             if self._plans:
                 key = next(
                     (k for k, p in self._plans.items() if p is used), next(reversed(self._plans))
@@ -185,22 +186,22 @@ class Plans:
         outputs: Outputs,
         values: Mapping[str, Array],
         limit: int | None,
-    ) -> Plan:
+    ) -> AnyPlan:
         sizes = dict(zip(self._names, shapes, strict=True))
         self._packed.check()
         try:
             if outputs not in self._prepared:
                 self._prepared[outputs] = prepare(self._graph, outputs, sizes, values, limit)
-            return Plan(
-                self._prepared[outputs],
-                sizes,
-                packed=self._packed,
-                threads=self._threads,
-                isa=self._isa,
-                algorithm=self._algorithms.of,
-                values=values,
-                limit=limit,
-            )
+            graph = self._prepared[outputs]
+            options: dict[str, Any] = {
+                "packed": self._packed,
+                "threads": self._threads,
+                "isa": self._isa,
+                "algorithm": self._algorithms.of,
+                "values": values,
+                "limit": limit,
+            }
+            return plan_images(graph, sizes, **options) or Plan(graph, sizes, **options)
         except ValueNeeded:
             raise
         except ShapeError as error:

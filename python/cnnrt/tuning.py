@@ -34,8 +34,7 @@ def cache_file() -> Path:
 
 def tune(model: Model, inputs: Sequence[Array]) -> dict[str, str]:
     """The fastest algorithm of each convolution with a choice, by node name, for these inputs."""
-    plan_graph = model.plan_for(inputs).graph
-    layers = _layers(plan_graph, model.isa)
+    layers = _layers(model.plan_for(inputs).graphs, model.isa)
     known = _read(cache_file())
     if any(key not in known for key in layers.values()):
         known |= _measure(model, inputs, layers)
@@ -43,10 +42,10 @@ def tune(model: Model, inputs: Sequence[Array]) -> dict[str, str]:
     return {name: known[key] for name, key in layers.items()}
 
 
-def _layers(graph: Graph, isa: str) -> dict[str, str]:
+def _layers(graphs: Sequence[Graph], isa: str) -> dict[str, str]:
     """For each convolution that Winograd's algorithm fits, what its time depends on."""
     layers = {}
-    for node in graph.nodes:
+    for graph, node in ((g, node) for g in graphs for node in g.nodes):
         if node.op != "conv" or node.inputs[1] not in graph.constants or node["group"] != 1:
             continue
         x, weight = graph.types[node.inputs[0]].shape, graph.constants[node.inputs[1]].shape
@@ -63,7 +62,7 @@ def _measure(model: Model, inputs: Sequence[Array], layers: dict[str, str]) -> d
         plan = model.variant(algorithm).plan_for(inputs)
         steps = plan.describe()
         fastest = np.min([plan.time(inputs) for _ in range(ROUNDS)], axis=0)
-        pooled = _pooled(plan.graph)
+        pooled = _pooled(plan.graphs)
         for step, nanoseconds in zip(steps, fastest, strict=True):
             name = pooled.get(step.node, step.node)
             if name in layers:
@@ -72,13 +71,14 @@ def _measure(model: Model, inputs: Sequence[Array], layers: dict[str, str]) -> d
     return {key: min(t, key=lambda a: t[a]) for key, t in times.items()}
 
 
-def _pooled(graph: Graph) -> dict[str, str]:
+def _pooled(graphs: Sequence[Graph]) -> dict[str, str]:
     """For each max pool of a node's output that node: Winograd's algorithms may do both at once."""
-    producers = graph.producers()
-    pools = [node for node in graph.nodes if node.op == "max_pool"]
-    return {
-        node.name: producers[node.inputs[0]].name for node in pools if node.inputs[0] in producers
-    }
+    found: dict[str, str] = {}
+    for graph in graphs:
+        producers = graph.producers()
+        pools = [node for node in graph.nodes if node.op == "max_pool"]
+        found |= {n.name: producers[n.inputs[0]].name for n in pools if n.inputs[0] in producers}
+    return found
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..batches import AnyPlan
 from ..files import atomic_write
 from ..graph import Array
-from ..plan import Plan, step_times
+from ..plan import step_times
 from .counting import multiply_accumulates
 from .layers import layers
 from .peak import peak_gflops
@@ -198,7 +199,7 @@ def profile(model: Model, inputs: Sequence[Array], seconds: float) -> Profile:
     run_nanoseconds = float(np.mean(np.sort(plain)[: -(-len(plain) // 4)]))
     infos = plan.describe()
     shapes = {spec.name: tuple(x.shape) for spec, x in zip(model.graph.inputs, inputs, strict=True)}
-    peak = peak_gflops(model.isa, plan.core.threads)
+    peak = peak_gflops(model.isa, plan.threads)
     found = layers(model.graph, shapes)
     rows = []
     # Of nodes that share a name, as a selection moved before its layer does, the last has all.
@@ -249,7 +250,7 @@ def profile(model: Model, inputs: Sequence[Array], seconds: float) -> Profile:
         name=model.graph.name,
         inputs=shapes,
         isa=model.isa,
-        threads=plan.core.threads,
+        threads=plan.threads,
         layers=rows,
         run_nanoseconds=run_nanoseconds,
         runs=len(plain),
@@ -262,7 +263,9 @@ def profile(model: Model, inputs: Sequence[Array], seconds: float) -> Profile:
     )
 
 
-def _measure(plan: Plan, inputs: Sequence[Array], seconds: float) -> tuple[list[int], list[Array]]:
+def _measure(
+    plan: AnyPlan, inputs: Sequence[Array], seconds: float
+) -> tuple[list[int], list[Array]]:
     """Nanoseconds of some runs, and the spans of as many others between them."""
     clock = time.perf_counter_ns
     plan.run(inputs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..graph import Array, Graph
+from .apart import images_apart
 from .channels_first import channels_first
 from .eliminate import eliminate
 from .fold_affine import fold_affine
@@ -105,4 +106,13 @@ def specialise(
     return result
 
 
-__all__ = ["ONCE", "PER_SHAPE", "infer", "inputs_of_value", "prepare", "problems", "specialise"]
+__all__ = [
+    "ONCE",
+    "PER_SHAPE",
+    "images_apart",
+    "infer",
+    "inputs_of_value",
+    "prepare",
+    "problems",
+    "specialise",
+]

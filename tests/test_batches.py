@@ -1,0 +1,190 @@
+"""Batches whose images are run one by one, and networks for which that would be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from cnnrt import Model, passes
+from cnnrt.batches import BatchPlan
+from cnnrt.errors import ShapeError
+from cnnrt.graph import Array, Graph, TensorSpec
+from cnnrt.plan import Plan
+from networks import by_reference, network
+from test_random_graphs import QUICK, check, graphs
+
+N = 5
+rng = np.random.default_rng(0)
+
+
+def w(*shape: int) -> Array:
+    return rng.standard_normal(shape, dtype=np.float32) / 8
+
+
+def i64(*values: int) -> Array:
+    return np.array(values, np.int64)
+
+
+def of_batch(*nodes: Any, outputs: Any = ("y",), shape: Any = (4, 6, 6), **constants: Any) -> Graph:
+    """A network for x (N, *shape)."""
+    return network({"x": w(N, *shape)}, constants, *nodes, outputs=outputs)
+
+
+def treats_apart(graph: Graph) -> bool:
+    sizes = {spec.name: spec.shape for spec in graph.inputs}
+    prepared = passes.prepare(graph, [spec.name for spec in graph.outputs], sizes)
+    one = {name: (1, *shape[1:]) for name, shape in sizes.items()}
+    try:
+        twin = passes.specialise(prepared, one)
+    except ShapeError:
+        return False
+    return passes.images_apart(passes.specialise(prepared, sizes), twin)
+
+
+def apart() -> Iterator[tuple[str, Graph]]:
+    yield "bias per channel", of_batch(("y", "add", "x c"), c=w(4, 1, 1))
+    yield "residual", of_batch(("a", "relu", "x"), ("y", "add", "a x"))
+    flat = ("a", "reshape", "x s")
+    yield "flatten by reshape", of_batch(flat, ("y", "linear", "a m"), s=i64(-1, 144), m=w(3, 144))
+    yield "softmax", of_batch(("y", "softmax", "x", {"axis": 1}))
+    yield "concat", of_batch(("a", "relu", "x"), ("y", "concat", "x a", {"axis": 1}))
+    yield "tokens", of_batch(("y", "transpose", "x", {"perm": [0, 2, 3, 1]}))
+    yield "mean", of_batch(("y", "reduce_mean", "x a"), a=i64(2, 3))
+    yield "slice", of_batch(("y", "slice", "x b e a"), b=i64(1), e=i64(3), a=i64(1))
+    yield "pad", of_batch(("y", "pad", "x p"), p=i64(0, 0, 1, 1, 0, 0, 1, 1))
+    yield (
+        "products",
+        of_batch(("t", "transpose", "x", {"perm": [0, 1, 3, 2]}), ("y", "matmul", "x t")),
+    )
+    yield (
+        "a token for each image",
+        of_batch(
+            ("n", "shape", "x", {"start": 0, "end": 1}),
+            ("s", "concat", "n r", {"axis": 0}),
+            ("t", "expand", "c s"),
+            ("y", "concat", "x t", {"axis": 1}),
+            c=w(1, 1, 6, 6),
+            r=i64(1, 6, 6),
+        ),
+    )
+
+
+def mixing() -> Iterator[tuple[str, Graph]]:
+    yield "constants of their own", of_batch(("y", "add", "x c"), c=w(N, 1, 1, 1))
+    yield "mean over the batch", of_batch(("y", "reduce_mean", "x a"), a=i64(0))
+    yield "mean over all axes", of_batch(("y", "reduce_mean", "x"))
+    yield "softmax", of_batch(("y", "softmax", "x", {"axis": 0}))
+    yield (
+        "reversed",
+        of_batch(("y", "slice", "x b e a s"), b=i64(-1), e=i64(-N - 1), a=i64(0), s=i64(-1)),
+    )
+    yield "reshaped to one image", of_batch(("y", "reshape", "x s"), s=i64(1, -1))
+    yield "reshaped across", of_batch(("y", "reshape", "x s"), s=i64(4, N, 36))
+    yield "transposed", of_batch(("y", "transpose", "x", {"perm": [1, 0, 2, 3]}))
+    yield "another image", of_batch(("y", "gather", "x i", {"axis": 0}), i=i64(*range(N))[::-1])
+    yield (
+        "gram matrix",
+        of_batch(("t", "transpose", "x", {"perm": [1, 0]}), ("y", "matmul", "x t"), shape=(4,)),
+    )
+    yield "broadcast across", of_batch(("y", "add", "x c"), shape=(), c=w(4, N))
+    yield "cumulative", of_batch(("y", "cumsum", "x a"), a=np.array(0))
+    yield "padded at the ends", of_batch(("y", "pad", "x p"), p=i64(-1, 0, 0, 0, 1, 0, 0, 0))
+    yield (
+        "statistics of the batch",
+        of_batch(
+            ("y", "batch_normalization", "x a b a c", {"training_mode": 1}),
+            **{"a": w(4), "b": w(4), "c": abs(w(4))},
+        ),
+    )
+
+
+@pytest.mark.parametrize("case", list(apart()), ids=lambda c: c[0])
+def test_images_stay_apart(case: tuple[str, Graph]) -> None:
+    assert treats_apart(case[1])
+
+
+@pytest.mark.parametrize("case", list(mixing()), ids=lambda c: c[0])
+def test_images_are_mixed(case: tuple[str, Graph]) -> None:
+    assert not treats_apart(case[1])
+
+
+@QUICK
+@given(graphs(8))
+def test_where_images_stay_apart_references_agree(case: tuple[Graph, dict[str, Any]]) -> None:
+    graph, inputs = case
+    n = len(inputs["x"])
+    if n == 1 or not treats_apart(graph):
+        return
+    whole = by_reference(graph, inputs)
+    for i in range(n):
+        for y, alone in zip(whole, by_reference(graph, {"x": inputs["x"][i : i + 1]}), strict=True):
+            np.testing.assert_allclose(y[i : i + 1], alone, 1e-9, 1e-9)
+
+
+@QUICK
+@given(graphs(8))
+def test_random_graphs_image_by_image(isa: str, case: tuple[Graph, dict[str, Any]]) -> None:
+    """By images wherever they stay apart, whether or not that is thought to be faster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Plan, "runs_images", property(lambda plan: plan._whole))
+        check(*case, isa)
+
+
+def classifier() -> Graph:
+    """Two convolutions, and two fully connected layers behind them."""
+    graph = of_batch(
+        ("a", "conv", "x k", {"pads": [1] * 4}),
+        ("b", "conv", "a l", {"pads": [1] * 4}),
+        ("c", "flatten", "b"),
+        ("d", "linear", "c m"),
+        ("y", "linear", "d n"),
+        shape=(3, 32, 32),
+        **{"k": w(16, 3, 3, 3), "l": w(16, 16, 3, 3), "m": w(32, 16 * 32 * 32), "n": w(9, 32)},
+    )
+    graph.inputs = [TensorSpec("x", ("batch", 3, 32, 32))]
+    return graph
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_classifier_is_cut_at_its_fully_connected_layers(isa: str, threads: int) -> None:
+    graph = classifier()
+    model = Model(graph, isa=isa, threads=threads)
+    x = w(N, 3, 32, 32)
+    plan = model.plan_for([x])
+    assert isinstance(plan, BatchPlan)
+    head, tail = plan.parts
+    assert head.images == N and tail.images == 1
+    y = model(x)
+    alone = np.concatenate([model(x[i : i + 1]) for i in range(N)])
+    assert np.array_equal(y, alone)
+    np.testing.assert_allclose(y, by_reference(graph, {"x": x})[0], rtol=0, atol=1e-4)
+
+
+def test_a_batch_plan_tells_as_much_as_any(isa: str) -> None:
+    model = Model(classifier(), isa=isa, threads=2)
+    x = w(N, 3, 32, 32)
+    plan = model.plan_for([x])
+    model(x)
+    steps = plan.describe()
+    assert [s.node for s in steps if "linear" in s.kernel] == ["d", "y"]
+    spans = plan.trace([x])
+    assert spans.shape == (2, len(steps), 2) and (spans[..., 1].max(axis=0) >= 0).all()
+    assert len(plan.time([x])) == len(steps)
+    use = model.memory().plans[-1]
+    assert use.shapes == ((N, 3, 32, 32),) and use.workspaces == 2
+    assert use.nbytes > use.workspaces * max(part.memory().arena for part in plan.parts)
+    assert f"{N}x3x32x32" in str(model.profile(x, seconds=0.05)).replace(", ", "x")
+    model.trim()
+    assert model.memory().plans[-1].nbytes == 0
+    assert model(x).shape == (N, 9)
+
+
+def test_an_inner_tensor_of_a_batch(isa: str) -> None:
+    model = Model(classifier(), isa=isa, threads=2)
+    x = w(N, 3, 32, 32)
+    b, y = (model.run(x, outputs=["b", "y"])[name] for name in ("b", "y"))
+    assert b.shape == (N, 16, 32, 32) and np.array_equal(y, model(x))
