@@ -64,7 +64,15 @@ double shortest(int threads, int repeats, F body) {
     return best;
 }
 
-typedef float Vec512 __attribute__((vector_size(64)));
+// A register: eight sums of twice its size would be kept in memory.
+#if defined(__AVX512F__)
+typedef float Vec __attribute__((vector_size(64)));
+#elif defined(__AVX__)
+typedef float Vec __attribute__((vector_size(32)));
+#else
+typedef float Vec __attribute__((vector_size(16)));
+#endif
+constexpr int64_t kVec = sizeof(Vec);
 
 }  // namespace
 
@@ -72,15 +80,14 @@ extern "C" {
 
 // GB/s of reading a buffer of `bytes` per thread again and again, all threads together.
 double read_bandwidth(int64_t bytes, int threads, int repeats) {
-    using Vec = Vec512;
-    const int64_t n = bytes / 64 / 8 * 8;
+    const int64_t n = bytes / kVec / 8 * 8;
     const int64_t passes = bytes < (64 << 20) ? (64 << 20) / bytes : 1;
     std::vector<Vec*> data(threads);
     for (auto& p : data) {
-        p = static_cast<Vec*>(std::aligned_alloc(4096, (n * 64 + 4095) / 4096 * 4096));
+        p = static_cast<Vec*>(std::aligned_alloc(4096, (n * kVec + 4095) / 4096 * 4096));
         if (!p) return 0;
 #if defined(__linux__)
-        madvise(p, n * 64, MADV_HUGEPAGE);
+        madvise(p, n * kVec, MADV_HUGEPAGE);
 #endif
         for (int64_t i = 0; i < n; ++i) p[i] = Vec{} + 1.0f;
     }
@@ -97,7 +104,7 @@ double read_bandwidth(int64_t bytes, int threads, int repeats) {
         sink[thread * 16] = x[0][0];
     });
     for (auto* p : data) std::free(p);
-    return static_cast<double>(n) * 64 * passes * threads / s / 1e9;
+    return static_cast<double>(n) * kVec * passes * threads / s / 1e9;
 }
 
 // Nanoseconds of a barrier between two threads: one mean of 500 barriers per batch.
