@@ -39,12 +39,13 @@ struct Fault {
     int64_t index = 0, size = -1;
 };
 
-// What a kernel sees of a run: where the spaces begin, scratch memory of its own thread, and where
-// it notes an index that is beyond its axis.
+// What a kernel sees of a run: where the spaces begin, scratch memory of its own thread, where it
+// notes an index that is beyond its axis, and whether other threads have parts of the same step.
 struct Context {
     const uintptr_t* spaces;
     char* scratch;
     Fault* fault;
+    bool shared;
     template <class T = float>
     T* at(Ref r) const {
         return r ? reinterpret_cast<T*>(spaces[r.space] + static_cast<uintptr_t>(r.offset))
@@ -130,9 +131,10 @@ struct WinogradArgs {
 struct DepthwiseArgs {
     View x, y;
     Ref weight, bias;  // weight: [block][taps][16]
-    int32_t n = 0, blocks = 0, out_d = 0, out_h = 0, out_w = 0;
+    int32_t n = 0, blocks = 0, in_d = 0, in_h = 0, in_w = 0, out_d = 0, out_h = 0, out_w = 0;
     int32_t kernel_d = 0, kernel_h = 0, kernel_w = 0;
     int32_t stride_d = 0, stride_h = 0, stride_w = 0;
+    int32_t pad_d = 0, pad_h = 0, pad_w = 0;
     int32_t dilation_d = 0, dilation_h = 0, dilation_w = 0;
     Epilogue epilogue;
 };
@@ -388,8 +390,9 @@ struct PeakArgs {
       pad_w, dilation_d, dilation_h, dilation_w, epilogue)                                        \
     X(WinogradArgs, x, y, residual, weight, bias, transformed, tile_h, tile_w, batch, n, c, in_d, \
       in_h, in_w, out_d, out_h, out_w, blocks, kernel_d, pad_d, pad_h, pad_w, pooled, epilogue)   \
-    X(DepthwiseArgs, x, y, weight, bias, n, blocks, out_d, out_h, out_w, kernel_d, kernel_h,      \
-      kernel_w, stride_d, stride_h, stride_w, dilation_d, dilation_h, dilation_w, epilogue)       \
+    X(DepthwiseArgs, x, y, weight, bias, n, blocks, in_d, in_h, in_w, pad_d, pad_h, pad_w, out_d, \
+      out_h, out_w, kernel_d, kernel_h, kernel_w, stride_d, stride_h, stride_w, dilation_d,       \
+      dilation_h, dilation_w, epilogue)                                                           \
     X(LinearArgs, x, y, residual, weight, bias, rows, depth, columns, x_row, y_row, residual_row, \
       order, epilogue)                                                                            \
     X(PoolArgs, x, y, windows_d, windows_h, windows_w, dilation_d, dilation_h, dilation_w, n,     \

@@ -20,6 +20,9 @@ from cnnrt import kernels
 from networks import by_kernels, by_reference, operator
 
 
+Ints = tuple[int, ...]
+
+
 class Case(NamedTuple):
     """x (n, c, h, w), weight (m, c / group, k, k)."""
 
@@ -159,6 +162,34 @@ def test_depthwise(k: int, stride: int, isa: str, threads: int) -> None:
         case = Case(2, c, size, size + 1, c, k, stride, k // 2, 1, c)
         check(case, "auto", isa, threads)
     check(Case(1, 20, 23, 25, 20, k, stride, k - 1, 2, 20), "auto", isa, threads)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads", "dilation"),
+    [
+        ((2, 3), (5, 5), (1, 1), (2, 2, 2, 2), (1, 1)),  # windows larger than the image
+        ((4, 9), (3, 3), (1, 2), (7, 6, 5, 8), (1, 1)),  # windows that miss it
+        ((9, 8), (3, 3), (2, 1), (0, 3, 2, 0), (4, 5)),
+        ((5, 31), (1, 5), (1, 1), (0, 2, 0, 2), (1, 1)),
+        ((31, 5), (5, 1), (1, 1), (4, 0, 0, 0), (1, 1)),
+        ((1, 1), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
+        ((40,), (9,), (1,), (4, 4), (1,)),
+        ((40,), (3,), (3,), (8, 0), (8,)),
+        ((5, 4, 9), (3, 3, 3), (1, 1, 1), (1, 1, 1, 1, 1, 1), (1, 1, 1)),
+        ((3, 7, 8), (3, 5, 3), (2, 1, 2), (3, 2, 0, 1, 4, 3), (2, 1, 1)),
+    ],
+)
+def test_depthwise_at_edges(
+    size: Ints, kernel: Ints, stride: Ints, pads: Ints, dilation: Ints, isa: str, random: Random
+) -> None:
+    for c in (16, 19):
+        x, weight, bias = random(2, c, *size), random(c, 1, *kernel), random(c)
+        attributes = {"strides": stride, "pads": pads, "dilations": dilation, "group": c}
+        graph, inputs = operator("conv", x, weight, bias, **attributes)
+        want = by_reference(graph, inputs)[0]
+        for threads in (1, 2):
+            (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+            assert_close(got, want, exact_tolerance(weight[0].size), (c, threads))
 
 
 @pytest.mark.parametrize("act", ["relu", ("clip", -0.5, 0.75), "silu", ("leaky_relu", 0.1)])

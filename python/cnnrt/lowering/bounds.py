@@ -171,14 +171,10 @@ def _winograd(f: Fields) -> Uses:
 
 
 def _depthwise(f: Fields) -> Uses:
-    v, steps = f["x"], (f["x"].plane, f["x"].row, BLOCK)
-    sizes = [f["n"], f["blocks"]]
-    strides = [v.image, v.block]
-    for axis, step in zip("dhw", steps, strict=True):
-        sizes += [f[f"out_{axis}"], f[f"kernel_{axis}"]]
-        strides += [f[f"stride_{axis}"] * step, f[f"dilation_{axis}"] * step]
     taps = f["kernel_d"] * f["kernel_h"] * f["kernel_w"]
-    yield Use("x", *_span(sizes, strides, BLOCK))
+    for axis in "dhw":  # taps beyond the image are left out: padding may be any
+        _need(f[f"stride_{axis}"] >= 1 and f[f"dilation_{axis}"] >= 1, "no step between taps")
+    yield _pixels(f, "x", f["n"], f["blocks"], f["in_d"], f["in_h"], f["in_w"])
     yield _first("weight", f["blocks"] * taps * BLOCK)
     yield _first("bias", f["blocks"] * BLOCK)
     yield from _outputs(f, "y")

@@ -140,11 +140,11 @@ def conv_shape(w: Windows, c: int, m: int) -> ConvShape:
 @borders("conv")
 def conv_borders(node: Node, to: Lowering) -> Mapping[str, Border]:
     choice = choose(node, to)
-    if choice is None or choice.kind not in ("im2col", "depthwise"):
+    if choice is None or choice.kind != "im2col":
         return {}
     w = windows_of(node, to)
     border = Border(*map(max, three(w.begin, 0), three(w.end, 0)))
-    if choice.kind == "im2col" and len(row_bands(w)) > 1:  # none of its taps leaves the image
+    if len(row_bands(w)) > 1:  # none of its taps leaves the image
         border = border._replace(h=0)
     return {node.inputs[0]: border}
 
@@ -208,6 +208,10 @@ def _affine(node: Node, to: Lowering, weight: Array) -> None:
     to.elementwise("add", shape, out, shift, out, node["activation"])
 
 
+FIELDS = {"begin": "pad", "size": "in"}
+"""What kernels call the fields of Windows that they call otherwise."""
+
+
 def _per_axis(w: Windows, *names: str) -> dict[str, Any]:
     """kernel_d, kernel_h, ... from the fields of Windows."""
     fill = {"begin": 0}
@@ -215,7 +219,7 @@ def _per_axis(w: Windows, *names: str) -> dict[str, Any]:
     for name in names:
         values = three(getattr(w, name), fill.get(name, 1))
         for axis, value in zip("dhw", values, strict=True):
-            fields[f"{'pad' if name == 'begin' else name}_{axis}"] = value
+            fields[f"{FIELDS.get(name, name)}_{axis}"] = value
     return fields
 
 
@@ -266,7 +270,7 @@ def _depthwise(node: Node, to: Lowering, w: Windows, common: dict[str, Any]) -> 
         common = {**common, "epilogue": None}
     to.step(
         "depthwise",
-        x=x.view(*(-b for b in three(w.begin, 0))),
+        x=x.view(),
         weight=packed,
         y=y.view(),
         n=y.n,
@@ -274,7 +278,7 @@ def _depthwise(node: Node, to: Lowering, w: Windows, common: dict[str, Any]) -> 
         out_d=out_d,
         out_h=out_h,
         out_w=out_w,
-        **_per_axis(w, "kernel", "stride", "dilation"),
+        **_per_axis(w, "size", "kernel", "stride", "begin", "dilation"),
         **common,
     )
     if residual:
