@@ -58,7 +58,7 @@ struct Run final : Region {
                    char* scratch) {
         Fault mine;
         size_t mine_step = 0;
-        const Context context{spaces, scratch, &mine};
+        Context context{spaces, scratch, &mine, false};
         Span* span = spans ? spans + static_cast<size_t>(thread) * count : nullptr;
         int64_t now = span ? since_start() : 0;
         auto polled = Clock::now();
@@ -71,6 +71,7 @@ struct Run final : Region {
             }
             if (s.serial && part > 0) continue;
             const int shares = s.serial ? 1 : parts;
+            context.shared = shares > 1;
             const int64_t first = s.tasks * part / shares;
             const int64_t share = s.tasks * (part + 1) / shares - first;
             for (int k = 0; k < s.slices && !stopped.load(std::memory_order_relaxed); ++k) {

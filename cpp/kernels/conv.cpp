@@ -120,6 +120,7 @@ struct Conv {
     const int32_t* const windows;
     const float* const scale;
     float* const scratch;
+    const bool shared;
     Tile t{};
 
     Conv(const ConvArgs& args, const Context& context)
@@ -132,7 +133,8 @@ struct Conv {
           y(context.at(args.y.at)),
           windows(context.at<const int32_t>(args.windows)),
           scale(context.at(args.scale)),
-          scratch(reinterpret_cast<float*>(context.scratch)) {
+          scratch(reinterpret_cast<float*>(context.scratch)),
+          shared(context.shared) {
         t.a_step = g.step_w;
         t.offsets = context.at<const int32_t>(g.offsets);
         t.taps = g.taps;
@@ -152,8 +154,11 @@ struct Conv {
     // Units [u0, u1) of groups [o0, o1).
     void run(int64_t u0, int64_t u1, int64_t o0, int64_t o1) {
         const bool small = g.blocks * g.panel * 4 <= kSmallWeights;
+        // Groups that read other channels, and panels scaled for an image, go one by one.
+        const int64_t together =
+            windows || scale ? 1 : panels_together(g.panel * s.group_blocks * 4);
         int64_t band = u1 - u0;
-        if (small) {
+        if (small && together == 1) {
             const int64_t unit_bytes = larger<int64_t>(1, g.x.image * 4 * g.n / s.units);
             band = larger<int64_t>(1, smaller(band, kSmallWeights / unit_bytes));
         }
@@ -162,7 +167,10 @@ struct Conv {
             b1 = smaller(u1, b0 + band);
             // Scaled panels are those of one image.
             if (scale) b1 = smaller(b1, (b0 / in_image + 1) * in_image);
-            for (int64_t o = o0; o < o1; ++o) run_group(o, b0, b1, !small && o + 1 < o1);
+            for (int64_t o = o0, next; o < o1; o = next) {
+                next = smaller(o1, o + together);
+                run_groups(o, next, b0, b1, !small && next < o1);
+            }
         }
     }
 
@@ -209,51 +217,75 @@ struct Conv {
         if (g.epilogue.activation != Activation::none) activate(g.epilogue, t.y + m * 16, 16);
     }
 
-    void run_group(int64_t o, int64_t u0, int64_t u1, bool prefetch) {
-        const int64_t block = o * s.group_blocks;
-        const int blocks = static_cast<int>(smaller<int64_t>(s.group_blocks, g.blocks - block));
-        const bool whole = blocks == kTileBlocks;
-        const TileFunction* table =
-            g.group          ? group_tiles(g.group, g.step_w)
-            : g.step_w == 16 ? (whole ? kStride1.of_rows : kStride1Single.of_rows)
-            : g.step_w == 32 ? (whole ? kStride2.of_rows : kStride2Single.of_rows)
-                             : (whole ? kStrideAny.of_rows : kStrideAnySingle.of_rows);
+    const float* input_of(const float* from, const Walk& at) const {
+        return from + at.image * g.x.image + at.d * g.step_d + at.h * g.step_h +
+               at.first * g.step_w;
+    }
+
+    // Groups [o0, o1) unit by unit; `prefetch`: those after them come next.
+    void run_groups(int64_t o0, int64_t o1, int64_t u0, int64_t u1, bool prefetch) {
+        const int64_t block0 = o0 * s.group_blocks,
+                      block1 = smaller<int64_t>(o1 * s.group_blocks, g.blocks);
         const float* from = x;
         if (windows) {
-            from += windows[2 * block];
-            t.last_depth = windows[2 * block + 1];
+            from += windows[2 * block0];
+            t.last_depth = windows[2 * block0 + 1];
         }
         Walk at(s, u0);
-        const float* panels = weight + block * g.panel;
-        t.b = scale ? scaled(panels, blocks, at.image) : panels;
-        t.bias = bias + block * 16;
+        const float* panels = weight + block0 * g.panel;
+        if (scale) panels = scaled(panels, static_cast<int>(block1 - block0), at.image);
         // The next panels, spread over the taps of all the tiles that use these.
-        const int64_t taps = g.taps + g.last_taps;
+        const int64_t taps = g.taps + g.last_taps, groups = o1 - o0;
         t.next_lines = 0;
         int64_t lines_left = 0;
-        if (prefetch && block + 2 * s.group_blocks <= g.blocks) {
-            t.next = panels + s.group_blocks * g.panel;
-            lines_left = g.panel / 16;
-            t.next_lines = static_cast<int>(ceil_div(lines_left, taps * (u1 - u0)));
+        if (prefetch && block1 + s.group_blocks <= g.blocks) {
+            t.next = panels + (block1 - block0) * g.panel;
+            lines_left =
+                smaller<int64_t>(groups, (g.blocks - block1) / s.group_blocks) * (g.panel / 16);
+            t.next_lines = static_cast<int>(ceil_div(lines_left, taps * (u1 - u0) * groups));
         }
-        for (int64_t u = u0; u < u1; ++u, at.next()) {
-            t.a = from + at.image * g.x.image + at.d * g.step_d + at.h * g.step_h +
-                  at.first * g.step_w;
-            t.y = y + at.image * g.y.image + block * g.y.block + at.d * g.y.plane + at.h * g.y.row +
-                  at.first * 16;
-            if (residual)
-                t.residual = residual + at.image * g.residual.image + block * g.residual.block +
-                             at.d * g.residual.plane + at.h * g.residual.row + at.first * 16;
-            TileFunction f = table[at.pixels()];
+        for (int64_t u = u0; u < u1; ++u) {
+            t.a = input_of(from, at);
+            float* const to =
+                y + at.image * g.y.image + at.d * g.y.plane + at.h * g.y.row + at.first * 16;
+            const float* const added = residual ? residual + at.image * g.residual.image +
+                                                      at.d * g.residual.plane +
+                                                      at.h * g.residual.row + at.first * 16
+                                                : nullptr;
+            const int pixels = static_cast<int>(at.pixels());
+            [[maybe_unused]] const bool both = at.both_rows();
+            at.next();
+            if (groups > 1)
+                t.next_a = t.a;  // from L2 or beyond for the first group, from L1 for the others
+            else if (shared)
+                t.next_a = u + 1 < u1 ? input_of(from, at) : t.a;
+            for (int64_t block = block0; block < block1; block += s.group_blocks) {
+                const int blocks = block + s.group_blocks <= g.blocks ? s.group_blocks : 1;
+                t.b = panels + (block - block0) * g.panel;
+                t.bias = bias + block * 16;
+                t.y = to + block * g.y.block;
+                if (added) t.residual = added + block * g.residual.block;
+                TileFunction f = tiles(blocks)[pixels];
 #if defined(CNNRT_ISA_AVX512)
-            if (at.both_rows()) f = kPaired[g.step_w == 32][blocks - 1];
+                if (both) f = kPaired[g.step_w == 32][blocks - 1];
 #endif
-            f(t);
-            if (g.group_c) repair(block, static_cast<int>(at.pixels()));
-            t.next += t.next_lines * taps * 16;
-            lines_left -= t.next_lines * taps;
-            if (lines_left < t.next_lines * taps) t.next_lines = 0;
+                f(t);
+                if (g.group_c) repair(block, pixels);
+                if (groups > 1) t.next_a = nullptr;
+                t.next += t.next_lines * taps * 16;
+                lines_left -= t.next_lines * taps;
+                if (lines_left < t.next_lines * taps) t.next_lines = 0;
+            }
         }
+    }
+
+    // By rows, for so many blocks.
+    const TileFunction* tiles(int blocks) const {
+        const bool whole = blocks == kTileBlocks;
+        return g.group          ? group_tiles(g.group, g.step_w)
+               : g.step_w == 16 ? (whole ? kStride1.of_rows : kStride1Single.of_rows)
+               : g.step_w == 32 ? (whole ? kStride2.of_rows : kStride2Single.of_rows)
+                                : (whole ? kStrideAny.of_rows : kStrideAnySingle.of_rows);
     }
 };
 
