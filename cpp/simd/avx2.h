@@ -46,9 +46,12 @@ CNNRT_INLINE reg reg_floor(reg a) {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 }
 CNNRT_INLINE reg reg_sqrt(reg a) { return _mm256_sqrt_ps(a); }
-CNNRT_INLINE reg reg_pow2(reg n) {
-    const __m256i bits = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 23));
+CNNRT_INLINE reg pow2(__m256i n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
+CNNRT_INLINE reg reg_scale2(reg a, reg n) {
+    const __m256i all = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(all, 1);
+    return reg_mul(reg_mul(a, pow2(half)), pow2(_mm256_sub_epi32(all, half)));
 }
 CNNRT_INLINE reg reg_exponent(reg a) {
     const __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(a), 23);

@@ -47,9 +47,12 @@ CNNRT_INLINE reg reg_copysign(reg magnitude, reg sign) {
 CNNRT_INLINE reg reg_round(reg a) { return vrndnq_f32(a); }
 CNNRT_INLINE reg reg_floor(reg a) { return vrndmq_f32(a); }
 CNNRT_INLINE reg reg_sqrt(reg a) { return vsqrtq_f32(a); }
-CNNRT_INLINE reg reg_pow2(reg n) {
-    const int32x4_t bits = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
-    return vreinterpretq_f32_s32(vshlq_n_s32(bits, 23));
+CNNRT_INLINE reg pow2(int32x4_t n) {
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23));
+}
+CNNRT_INLINE reg reg_scale2(reg a, reg n) {
+    const int32x4_t all = vcvtq_s32_f32(n), half = vshrq_n_s32(all, 1);
+    return reg_mul(reg_mul(a, pow2(half)), pow2(vsubq_s32(all, half)));
 }
 CNNRT_INLINE reg reg_exponent(reg a) {
     const int32x4_t bits = vreinterpretq_s32_u32(vshrq_n_u32(as_bits(a), 23));

@@ -91,8 +91,10 @@ CNNRT_INLINE reg reg_floor(reg a) {
 CNNRT_INLINE reg reg_sqrt(reg a) {
     return reg{std::sqrt(a[0]), std::sqrt(a[1]), std::sqrt(a[2]), std::sqrt(a[3])};
 }
-CNNRT_INLINE reg reg_pow2(reg n) {
-    return as_float((__builtin_convertvector(n, bits4) + 127) << 23);
+CNNRT_INLINE reg pow2(bits4 n) { return as_float((n + 127) << 23); }
+CNNRT_INLINE reg reg_scale2(reg a, reg n) {
+    const bits4 all = __builtin_convertvector(n, bits4), half = all >> 1;
+    return a * pow2(half) * pow2(all - half);
 }
 CNNRT_INLINE reg reg_exponent(reg a) {
     return __builtin_convertvector((as_bits(a) >> 23) - 127, reg);

@@ -2,8 +2,8 @@
 // `reg` of kLanes floats: reg_load, reg_load_first (the first n lanes, zero in the others; any n),
 // reg_store, reg_load_half, reg_store_half, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div,
 // reg_fma, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign, reg_round, reg_floor, reg_sqrt,
-// reg_pow2 (2^n for integral n in
-// [-126, 127]), reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered, reg_select,
+// reg_scale2 (as two factors, so that results below 2^-126 and factors above 2^127 come out right),
+// reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered, reg_select,
 // reg_spread<GROUP, K> for groups of fewer lanes than a register has, reg_sum, reg_largest and
 // reg_transpose (kLanes x kLanes); masks are registers too.
 #pragma once
@@ -122,13 +122,7 @@ CNNRT_INLINE f32x16 sqrt(f32x16 a) {
     return each([&](int i) { return reg_sqrt(a.v[i]); });
 }
 CNNRT_INLINE f32x16 scale2(f32x16 a, f32x16 n) {
-    // Two factors, so that results below 2^-126 and factors above 2^127 come out right.
-    return each([&](int i) {
-        const reg limit = reg_broadcast(252.0f);
-        const reg m = reg_max(reg_min(limit, n.v[i]), reg_broadcast(-252.0f));
-        const reg half = reg_floor(reg_mul(m, reg_broadcast(0.5f)));
-        return reg_mul(reg_mul(a.v[i], reg_pow2(half)), reg_pow2(reg_sub(m, half)));
-    });
+    return each([&](int i) { return reg_scale2(a.v[i], n.v[i]); });
 }
 CNNRT_INLINE f32x16 exponent(f32x16 a) {
     return each([&](int i) { return reg_exponent(a.v[i]); });
