@@ -1,8 +1,8 @@
 """The cost model: how long a step is expected to take on one thread, and so which way is chosen.
 
 The estimates never depend on batch or thread count, so that a result does not either. The constants
-were measured on Zen 5 (docs/performance.md); other machines of the same tier differ by a factor
-that is nearly common to all ways, and only their order matters.
+were measured on Zen 5 (avx512) and Zen 3 (avx2), docs/performance.md; other machines of the same tier
+differ by a factor that is nearly common to all ways, and only their order matters.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Machine:
 
 MACHINES = {
     "avx512": Machine("avx512", 126.0, 14),
-    "avx2": Machine("avx2", 60.0, 6),
+    "avx2": Machine("avx2", 50.0, 6, cold=15.0, warm=50.0, activations=30.0),
     "neon": Machine("neon", 30.0, 6, cold=15.0, warm=40.0, activations=20.0),
     "portable": Machine("portable", 10.0, 2),
 }
