@@ -1,6 +1,7 @@
 #include "team.h"
 
 #include <algorithm>
+#include <chrono>
 #include <mutex>
 #include <thread>
 
@@ -22,11 +23,17 @@ inline void pause() {
     asm volatile("yield");
 #endif
 }
-// About 25 us of looking before a thread sleeps: in a run the others are nearly always sooner, and
-// what comes after it soon. A thread that looked on and let others have the core in between would
-// keep it from the one waited for, which has to share the other core: with a busy program on each
-// of two CPUs EfficientNet-B0 took 303 ms on two threads instead of 4.5.
-constexpr int kSpins = 1000;
+using Clock = std::chrono::steady_clock;
+
+// How long a thread looks before it sleeps: a worker for work, and in a region for the others.
+// Inside a run what is waited for is nearly always sooner. Where other programs are busy on the
+// same CPUs a thread that sleeps too soon has to wait for its next turn at each barrier, while one
+// that looks too long keeps the CPU from the thread that it waits for. EfficientNet-Lite0 on two
+// threads (9 ms alone), beside one and two busy programs on two CPUs: 18 and 60 to 80 ms with 30
+// us, 23 and 27 with 120, 60 and 35 with 900; giving the CPU away every time instead, 18 to 20 and
+// 18 to 192.
+constexpr auto kLooksForWork = std::chrono::microseconds(25);
+constexpr auto kLooksForOthers = std::chrono::microseconds(100);
 
 struct Job {
     Region* region;
@@ -42,7 +49,7 @@ struct Worker {
 
     void loop() {
         for (uint32_t count = 1;; ++count) {
-            assigned.wait_for(count);
+            assigned.wait_for(count, kLooksForWork);
             const Job mine = *job;
             {
                 const FlushDenormals flush;
@@ -124,11 +131,16 @@ Team& team() {
 }  // namespace
 
 template <class F>
-void Counter::wait_for(uint32_t value, F stop) {
+void Counter::wait_for(uint32_t value, std::chrono::nanoseconds looking, F stop) {
     const auto reached = [&](uint32_t now) { return static_cast<int32_t>(now - value) >= 0; };
-    for (int i = 0; i < kSpins; ++i) {
+    Clock::time_point end{};
+    for (int i = 0;; ++i) {
         if (reached(value_.load(std::memory_order_acquire)) || stop()) return;
         pause();
+        if (i % 64 != 63) continue;
+        const auto now = Clock::now();
+        if (i == 63) end = now + looking;
+        if (now >= end) break;
     }
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     for (uint32_t now; !reached(now = value_.load(std::memory_order_seq_cst)) && !stop();)
@@ -136,8 +148,8 @@ void Counter::wait_for(uint32_t value, F stop) {
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-void Counter::wait_for(uint32_t value) {
-    wait_for(value, [] { return false; });
+void Counter::wait_for(uint32_t value, std::chrono::nanoseconds looking) {
+    wait_for(value, looking, [] { return false; });
 }
 
 void Barrier::wait(int thread) {
@@ -145,7 +157,7 @@ void Barrier::wait(int thread) {
     arrivals_[thread].set(phase);
     for (int i = 0; i < threads_; ++i)
         if (i != thread)
-            arrivals_[i].wait_for(phase,
+            arrivals_[i].wait_for(phase, kLooksForOthers,
                                   [&] { return abandoned_.load(std::memory_order_relaxed); });
 }
 
@@ -182,7 +194,7 @@ void run_region(Region& region, int threads) {
     }
     region.run(0, helpers + 1, barrier);
     if (fork_generation() != generation) return;  // in a child now, that has no workers
-    for (int i = 0; i < helpers; ++i) taken[i]->done.wait_for(jobs[i]);
+    for (int i = 0; i < helpers; ++i) taken[i]->done.wait_for(jobs[i], kLooksForOthers);
     t.leave(helpers + 1);
 }
 

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -32,10 +33,11 @@ public:
         value_.store(value, std::memory_order_seq_cst);
         if (sleepers_.load(std::memory_order_seq_cst) != 0) value_.notify_all();
     }
-    // Returns when the value has been reached, or when stop() holds where it has not.
+    // Returns when the value has been reached, or when stop() holds where it has not. Looks for a
+    // while, then sleeps.
     template <class F>
-    void wait_for(uint32_t value, F stop);
-    void wait_for(uint32_t value);
+    void wait_for(uint32_t value, std::chrono::nanoseconds looking, F stop);
+    void wait_for(uint32_t value, std::chrono::nanoseconds looking);
 
 private:
     std::atomic<uint32_t> value_{0};
