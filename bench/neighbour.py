@@ -10,7 +10,9 @@ Prints
    by a third between two processes, by where its arrays lie;
 2. the CPU time that the workers use from 1 ms to 100 ms after a run has returned;
 3. eight Python threads that run the model at once, against as many runs one after the other, each
-   on all threads, by turns.
+   on all threads, by turns;
+4. a run of the model, and of the same network on onnxruntime, beside none, one and two programs
+   that keep a CPU busy each.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import numpy as np
 import torch
 
 import cnnrt
+from cnnrt import benchmark
 
 MODES = {"alone": "alone", "idle": "model idle", "after": "after a run"}
 ROUNDS, TURNS = 24, 6
@@ -174,6 +177,32 @@ def together(path: Path) -> None:
         print(f"{name:22s}{min(found):.3f} ({statistics.median(found):.3f}) ms a run")
 
 
+def spin() -> None:
+    while True:
+        pass
+
+
+def crowded(path: Path) -> None:
+    """Prints a run beside busy programs."""
+    for others in range(3):
+        programs = [
+            multiprocessing.get_context("spawn").Process(target=spin) for _ in range(others)
+        ]
+        for program in programs:
+            program.start()
+        rows = benchmark.benchmark(
+            str(path),
+            engines=["cnnrt", "onnxruntime"],
+            threads=[cnnrt.get_num_threads()],
+            shapes=lambda model, _: model.shapes(None),
+            seconds=4,
+        )
+        for program in programs:
+            program.kill()
+        cells = [f"{r.engine} {r.min_ms:.2f} ({r.median_ms:.2f}) ms" for r in rows]
+        print(f"beside {others} busy programs: {', '.join(cells)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = Path(__file__).parent.parent / "examples" / "efficientnet_lite0.bin"
@@ -182,6 +211,7 @@ def main() -> None:
     beside(path)
     leaving(path)
     together(path)
+    crowded(path)
 
 
 if __name__ == "__main__":
