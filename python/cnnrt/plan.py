@@ -25,7 +25,7 @@ from .passes import specialise
 ARENA, EXTERNAL = 1, 2
 """Memory spaces (enum Space in cpp/kernels/args.h)."""
 
-SERIAL_BELOW = 2000.0
+SERIAL_BELOW = 500.0
 """Nanoseconds: a shorter step is done by one thread; handing half of it to another core, whose
 caches do not hold the input, would take as long."""
 
