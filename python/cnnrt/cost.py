@@ -1,8 +1,8 @@
 """The cost model: how long a step is expected to take on one thread, and so which way is chosen.
 
 The estimates never depend on batch or thread count, so that a result does not either. The constants
-were measured on Zen 5 (avx512) and Zen 3 (avx2), docs/performance.md; other machines of the same tier
-differ by a factor that is nearly common to all ways, and only their order matters.
+were measured on Zen 5 (avx512) and Zen 3 (avx2), docs/performance.md; other machines of the same
+tier differ by a factor that is nearly common to all ways, and only their order matters.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from .ops.activation import Activation
 
 ALGORITHMS = ("auto", "im2col", "winograd2", "winograd4")
 """Ways of doing a convolution with 3 taps on an axis that can be asked for."""
@@ -64,6 +66,13 @@ class Machine:
     """Bytes from L3, where a network's weights are few enough to stay."""
     activations: float = 60.0
     """Bytes of activations moved by a memory-bound kernel."""
+    functions: float = 8.0
+    """Values of which an exponential function, or one that takes as long, is computed."""
+
+    def time_of(self, activation: Activation | None, elements: int) -> float:
+        """Nanoseconds of computing an activation; of those that few instructions are, none."""
+        costly = activation is not None and activation.name in COSTLY
+        return elements / self.functions if costly else 0.0
 
     def time_overlapped(self, compute: float, traffic: float) -> float:
         """Compute and weight traffic together: the longer, and a third of the shorter, as measured
@@ -71,11 +80,16 @@ class Machine:
         return max(compute, traffic) + 0.3 * min(compute, traffic)
 
 
+COSTLY = frozenset(
+    ("sigmoid", "silu", "tanh", "gelu", "gelu_tanh", "elu", "selu", "celu", "softplus", "mish")
+) | {"exp", "log", "erf"}
+"""Activations that take much longer than reading and writing their values."""
+
 MACHINES = {
     "avx512": Machine("avx512", 126.0, 14),
-    "avx2": Machine("avx2", 50.0, 6, cold=15.0, warm=50.0, activations=30.0),
-    "neon": Machine("neon", 30.0, 6, cold=15.0, warm=40.0, activations=20.0),
-    "portable": Machine("portable", 10.0, 2),
+    "avx2": Machine("avx2", 50.0, 6, cold=15.0, warm=50.0, activations=30.0, functions=1.6),
+    "neon": Machine("neon", 30.0, 6, cold=15.0, warm=40.0, activations=20.0, functions=1.0),
+    "portable": Machine("portable", 10.0, 2, functions=0.5),
 }
 
 

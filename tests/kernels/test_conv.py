@@ -19,7 +19,6 @@ from checks import (
 from cnnrt import kernels
 from networks import by_kernels, by_reference, operator
 
-
 Ints = tuple[int, ...]
 
 

@@ -521,7 +521,8 @@ class Lowering:
             y_stride=merged[2],
             epilogue=epilogue(activation),
             note=op if b else "unary",
-            work=math.prod(shape) * (12 if b else 8) / self.machine.activations,
+            work=math.prod(shape) * (12 if b else 8) / self.machine.activations
+            + self.machine.time_of(activation, math.prod(shape)),
         )
 
     def bias(self, node: Node, m: int) -> Any:

@@ -171,7 +171,8 @@ def lower_conv(node: Node, to: Lowering) -> bool:
         "bias": bias,
         "epilogue": epilogue(node["activation"]),
         "note": note,
-        "work": choice.time,
+        "work": choice.time
+        + to.machine.time_of(node["activation"], math.prod(to.type(node.outputs[0]).shape[1:])),
     }
     w = windows_of(node, to)
     if choice.kind == "planar":
