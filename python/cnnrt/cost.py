@@ -8,10 +8,9 @@ tier differ by a factor that is nearly common to all ways, and only their order 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from .ops.activation import Activation
+from typing import Any
 
 ALGORITHMS = ("auto", "im2col", "winograd2", "winograd4")
 """Ways of doing a convolution with 3 taps on an axis that can be asked for."""
@@ -69,9 +68,9 @@ class Machine:
     functions: float = 8.0
     """Values of which an exponential function, or one that takes as long, is computed."""
 
-    def time_of(self, activation: Activation | None, elements: int) -> float:
-        """Nanoseconds of computing an activation; of those that few instructions are, none."""
-        costly = activation is not None and activation.name in COSTLY
+    def time_of(self, activation: Sequence[Any] | None, elements: int) -> float:
+        """Nanoseconds of computing an `Activation`; of those that few instructions are, none."""
+        costly = activation is not None and activation[0] in COSTLY
         return elements / self.functions if costly else 0.0
 
     def time_overlapped(self, compute: float, traffic: float) -> float:
