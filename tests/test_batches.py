@@ -134,7 +134,7 @@ def test_random_graphs_image_by_image(isa: str, case: tuple[Graph, dict[str, Any
         check(*case, isa)
 
 
-def classifier() -> Graph:
+def classifier(hidden: int = 32) -> Graph:
     """Two convolutions, and two fully connected layers behind them."""
     graph = of_batch(
         ("a", "conv", "x k", {"pads": [1] * 4}),
@@ -143,7 +143,12 @@ def classifier() -> Graph:
         ("d", "linear", "c m"),
         ("y", "linear", "d n"),
         shape=(3, 32, 32),
-        **{"k": w(16, 3, 3, 3), "l": w(16, 16, 3, 3), "m": w(32, 16 * 32 * 32), "n": w(9, 32)},
+        **{
+            "k": w(16, 3, 3, 3),
+            "l": w(16, 16, 3, 3),
+            "m": w(hidden, 16 * 32 * 32),
+            "n": w(9, hidden),
+        },
     )
     graph.inputs = [TensorSpec("x", ("batch", 3, 32, 32))]
     return graph
@@ -162,6 +167,16 @@ def test_a_classifier_is_cut_at_its_fully_connected_layers(isa: str, threads: in
     alone = np.concatenate([model(x[i : i + 1]) for i in range(N)])
     assert np.array_equal(y, alone)
     np.testing.assert_allclose(y, by_reference(graph, {"x": x})[0], rtol=0, atol=1e-4)
+
+
+def test_the_weights_behind_the_cut_count_for_the_choice_of_algorithms(isa: str) -> None:
+    """Those of 10 MB do not stay in cache, nor do the others beside them, in a batch or alone."""
+    model = Model(classifier(hidden=160), isa=isa, threads=1)
+    alone, batch = (model.plan_for([w(n, 3, 32, 32)]) for n in (1, N))
+    assert isinstance(batch, BatchPlan)
+    notes = [[s.note for s in plan.describe() if s.node in "ab"] for plan in (alone, batch)]
+    assert notes[0] == notes[1]
+    assert len({plan.describe()[1].predicted for plan in (alone, batch)}) == 1
 
 
 def test_a_batch_plan_tells_as_much_as_any(isa: str) -> None:

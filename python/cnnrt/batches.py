@@ -113,6 +113,7 @@ def plan_images(graph: Graph, shapes: Shapes, **options: Any) -> AnyPlan | None:
         return None
     if not images_apart(specialise(head, shapes, None, options["limit"]), twin):
         return None
+    options["network"] = graph
     plan = Plan(head, one, images=images, **options)
     if not plan.runs_images:
         return None

@@ -65,11 +65,13 @@ class Plan:
         values: Mapping[str, Array] | None = None,
         limit: int | None = None,
         images: int = 1,
+        network: Graph | None = None,
     ) -> None:
         """Plans a prepared graph (`passes.prepare`) for inputs of these shapes.
 
         Args:
             images: how many such inputs, one after the other along axis 0, a run takes.
+            network: what this graph is a part of, whose other weights pass through the caches too.
             values: of the inputs for which alone the plan holds.
             limit: bytes that it may use; None: `limits.memory_limit` of its constants and inputs.
 
@@ -84,10 +86,11 @@ class Plan:
             limit = memory_limit(sum(given) * images + stored)
         self.images = images
         self.graph = specialise(graph, shapes, values, limit)
-        # The weights are those of the graph before it is specialised: a folded constant may grow
-        # with the batch, on which no choice may depend.
+        # The weights are those of the whole graph before it is specialised: what is folded, and
+        # where it is cut, depends on the batch, on which no choice may depend.
+        weights = sum(value.nbytes for value in (network or graph).constants.values())
         lowering = Lowering(
-            self.graph, machine(isa), packed, threads, algorithm, weight_bytes=stored, limit=limit
+            self.graph, machine(isa), packed, threads, algorithm, weight_bytes=weights, limit=limit
         )
         lowering.run()
         self.externals = lowering.externals
