@@ -27,7 +27,10 @@ const std::vector<Tier>& tiers() {
     static const std::vector<Tier> found = [] {
         std::vector<Tier> list;
         // __builtin_cpu_supports also asks whether the operating system saves the registers.
-#if defined(CNNRT_HAVE_AVX512)
+#if defined(CNNRT_BY_HALVES)
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+            list.push_back({"avx512", avx512::kTable});
+#elif defined(CNNRT_HAVE_AVX512)
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
             list.push_back({"avx512", avx512::kTable});

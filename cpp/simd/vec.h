@@ -25,9 +25,9 @@
 
 #define CNNRT_INLINE inline __attribute__((always_inline))
 
-#if defined(CNNRT_ISA_AVX512)
+#if defined(CNNRT_ISA_AVX512) && !defined(CNNRT_BY_HALVES)
 #include "avx512.h"
-#elif defined(CNNRT_ISA_AVX2)
+#elif defined(CNNRT_ISA_AVX2) || defined(CNNRT_BY_HALVES)
 #include "avx2.h"
 #elif defined(CNNRT_ISA_NEON)
 #include "neon.h"
