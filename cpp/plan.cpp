@@ -33,6 +33,7 @@ struct Run final : Region {
     Span* spans = nullptr;
     Clock::time_point start{};
     Poll poll = nullptr;
+    Clock::time_point polled = Clock::now();
     // Once set, all threads go on to the end from barrier to barrier, but do nothing.
     std::atomic<bool> stopped{false};
     std::mutex lock;
@@ -50,6 +51,7 @@ struct Run final : Region {
             Workspace& own = *workspaces[thread];
             own.go_to(i, *strides);
             run_steps(thread, 0, 1, barrier, own.spaces.data(), own.scratch.data());
+            if (poll && thread == 0) look(barrier);
         }
     }
 
@@ -61,7 +63,6 @@ struct Run final : Region {
         Context context{spaces, scratch, &mine, false};
         Span* span = spans ? spans + static_cast<size_t>(thread) * count : nullptr;
         int64_t now = span ? since_start() : 0;
-        auto polled = Clock::now();
         for (size_t i = 0; i < count; ++i) {
             const Step& s = steps[i];
             if (mine.size < 0) mine_step = i;
@@ -78,7 +79,7 @@ struct Run final : Region {
                 const int64_t begin = first + share * k / s.slices;
                 const int64_t end = first + share * (k + 1) / s.slices;
                 if (begin < end) s.kernel->run(s.args.get(), context, begin, end);
-                if (s.poll && poll && thread == 0) look(polled, barrier);
+                if (s.poll && poll && thread == 0) look(barrier);
             }
             if (span && share > 0) {
                 span[i].begin = now;
@@ -97,7 +98,7 @@ struct Run final : Region {
         fault_thread = thread;
     }
 
-    void look(Clock::time_point& polled, Barrier& barrier) {
+    void look(Barrier& barrier) {
         if (Clock::now() - polled < kPollInterval) return;
         const unsigned generation = fork_generation();
         bool stop = poll();

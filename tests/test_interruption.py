@@ -45,21 +45,25 @@ import cnnrt
 from cnnrt import ops
 from cnnrt.graph import Graph, Node, TensorSpec
 
-# Minutes of work: in one step, in many, or in one step of a batch.
-steps, size, batch = {"step": (1, 63, 1), "steps": (100, 31, 1), "batch": (1, 31, 60)}[sys.argv[1]]
+# Minutes of work: in one step, in many, in one step of a batch, or in images of some milliseconds.
+steps, size, batch, c, pixels = {
+    "step": (1, 63, 1, 64, 512),
+    "steps": (100, 31, 1, 64, 128),
+    "batch": (1, 31, 60, 64, 128),
+    "images": (1, 63, 20000, 16, 32),
+}[sys.argv[1]]
 threads = int(sys.argv[2])
 names = ["x", *(f"y{i}" for i in range(steps))]
 nodes = [Node("conv", b, [a, "w"], [b], {"pads": [size // 2] * 4})
          for a, b in zip(names, names[1:])]
 for node in nodes:
     ops.complete(node)
-pixels = 512 if steps == 1 and batch == 1 else 128
 model = cnnrt.Model(
-    Graph([TensorSpec("x", (batch, 64, pixels, pixels))], [TensorSpec(names[-1], ())], nodes,
-          {"w": np.full((64, 64, size, size), 1e-9, np.float32)}),
+    Graph([TensorSpec("x", (batch, c, pixels, pixels))], [TensorSpec(names[-1], ())], nodes,
+          {"w": np.full((c, c, size, size), 1e-9, np.float32)}),
     threads=threads,
 )
-x = np.zeros((batch, 64, pixels, pixels), np.float32)
+x = np.zeros((batch, c, pixels, pixels), np.float32)
 print("running", flush=True)
 try:
     while True:
@@ -72,7 +76,8 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize(
-    ("kind", "threads"), [("step", 1), ("step", 2), ("steps", 2), ("batch", 2)]
+    ("kind", "threads"),
+    [("step", 1), ("step", 2), ("steps", 2), ("batch", 2), ("images", 1), ("images", 2)],
 )
 def test_ctrl_c_ends_a_run(kind: str, threads: int, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
