@@ -61,6 +61,15 @@ def apart() -> Iterator[tuple[str, Graph]]:
         of_batch(("t", "transpose", "x", {"perm": [0, 1, 3, 2]}), ("y", "matmul", "x t")),
     )
     yield (
+        "resized to a size that says how many images",
+        of_batch(
+            ("n", "shape", "x", {"start": 0, "end": 1}),
+            ("s", "concat", "n r", {"axis": 0}),
+            ("y", "resize", "x   s", {"mode": "linear"}),
+            r=i64(4, 12, 9),
+        ),
+    )
+    yield (
         "a token for each image",
         of_batch(
             ("n", "shape", "x", {"start": 0, "end": 1}),
@@ -183,6 +192,8 @@ def test_a_batch_plan_tells_as_much_as_any(isa: str) -> None:
     model = Model(classifier(), isa=isa, threads=2)
     x = w(N, 3, 32, 32)
     plan = model.plan_for([x])
+    assert "images" not in model.describe(x[:1])
+    assert model.describe(x).endswith(f"{N} images, one by one, and from 'c' on all at once")
     model(x)
     steps = plan.describe()
     assert [s.node for s in steps if "linear" in s.kernel] == ["d", "y"]

@@ -38,6 +38,14 @@ class BatchPlan:
         return max(part.threads for part in self.parts)
 
     @property
+    def images(self) -> int:
+        return self.parts[0].images
+
+    @property
+    def cut(self) -> str | None:
+        return self.parts[1].graph.inputs[0].name
+
+    @property
     def graphs(self) -> tuple[Graph, ...]:
         return tuple(graph for part in self.parts for graph in part.graphs)
 

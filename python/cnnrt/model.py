@@ -274,10 +274,14 @@ class Model:
         rows = [("node", "kernel", "us", "how")]
         rows += [(s.node, s.kernel, f"{s.predicted / 1e3:.1f}", s.note) for s in plan.describe()]
         widths = [max(len(r[i]) for r in rows) for i in range(3)]
-        return "\n".join(
+        lines = [
             f"{r[0]:<{widths[0]}}  {r[1]:<{widths[1]}}  {r[2]:>{widths[2]}}  {r[3]}".rstrip()
             for r in rows
-        )
+        ]
+        if plan.images > 1:
+            rest = f", and from {plan.cut!r} on all at once" if plan.cut else ""
+            lines.append(f"{plan.images} images, one by one{rest}")
+        return "\n".join(lines)
 
     def summary(self, x: Inputs | Shapes | None = None) -> Summary:
         """The layers after fusion, with what each costs and how much of the input it sees.

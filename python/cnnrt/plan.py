@@ -119,6 +119,9 @@ class Plan:
         traffic = self._packed_bytes / machine(self.core.isa).cold * self.threads
         return self._whole and 0 < traffic < 0.5 * self._work()
 
+    cut: str | None = None
+    """From which tensor on another plan takes all images at once."""
+
     @property
     def graphs(self) -> tuple[Graph, ...]:
         """What it runs, one after the other."""

@@ -171,6 +171,10 @@ RULES: dict[str, Rule] = {
 }
 
 
+SHAPES = {"reshape": 1, "expand": 1, "resize": 3}
+"""The input of an operator that is the shape of its output, by which graphs are compared anyway."""
+
+
 def images_apart(batch: Graph, one: Graph) -> bool:
     """Whether each output of `batch` is, slice by slice along axis 0, what `one` makes of each
     slice of its inputs.
@@ -182,15 +186,15 @@ def images_apart(batch: Graph, one: Graph) -> bool:
     if len(batch.nodes) != len(one.nodes):
         return False
     apart = {spec.name for spec in batch.inputs}
+    images = {batch.types[name].shape[0] for name in apart}.pop()
     for node, twin in zip(batch.nodes, one.nodes, strict=True):
         alike = (node.op, node.inputs, node.outputs) == (twin.op, twin.inputs, twin.outputs)
         if not alike or not _same_attributes(node, twin):
             return False
-        names = list(filter(None, node.inputs))
-        if node.op in ("reshape", "expand"):  # the shape is that of the output, compared below
-            names = names[:1]
+        shape = SHAPES.get(node.op)
+        names = [name for i, name in enumerate(node.inputs) if name and i != shape]
         for name in names:
-            if name in batch.constants and not _compare(name, batch, one, apart):
+            if name in batch.constants and not _compare(name, batch, one, images, apart):
                 return False
         outputs = list(filter(None, node.outputs))
         if not apart.intersection(names):
@@ -206,14 +210,15 @@ def images_apart(batch: Graph, one: Graph) -> bool:
         ]
         if rule is None or not rule(node, seen, len(batch.types[outputs[0]].shape)):
             return False
-        if not all(_by_image(batch.types[y].shape, one.types[y].shape) for y in outputs):
+        if any(batch.types[y].shape != _of_images(one.types[y].shape, images) for y in outputs):
             return False
         apart.update(outputs)
     return all(spec.name in apart for spec in batch.outputs)
 
 
-def _by_image(batch: tuple[int, ...], one: tuple[int, ...]) -> bool:
-    return batch[:1] > (1,) == one[:1] and batch[1:] == one[1:]
+def _of_images(one: tuple[int, ...], images: int) -> tuple[int, ...] | None:
+    """The shape of so many tensors, of each of which axis 0 has one element."""
+    return (images, *one[1:]) if one[:1] == (1,) else None
 
 
 def _same_attributes(node: Node, twin: Node) -> bool:
@@ -223,7 +228,7 @@ def _same_attributes(node: Node, twin: Node) -> bool:
     )
 
 
-def _compare(name: str, batch: Graph, one: Graph, apart: set[str]) -> bool:
+def _compare(name: str, batch: Graph, one: Graph, images: int, apart: set[str]) -> bool:
     """Whether a constant is the same in both graphs, or for each image what it is for one (it is
     then added to `apart`)."""
     ours, theirs = batch.constants[name], one.constants.get(name)
@@ -233,7 +238,7 @@ def _compare(name: str, batch: Graph, one: Graph, apart: set[str]) -> bool:
         return False
     if ours.shape == theirs.shape:
         return bool(np.array_equal(ours, theirs))
-    if _by_image(ours.shape, theirs.shape) and bool(np.equal(ours, theirs).all()):
+    if ours.shape == _of_images(theirs.shape, images) and bool(np.equal(ours, theirs).all()):
         apart.add(name)
         return True
     return False
