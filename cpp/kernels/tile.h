@@ -32,9 +32,8 @@ struct Tile {
     int64_t a_split, y_split, residual_split;  // SPLIT: from row 0 to row SPLIT
     // Row 0, tap offset 0 of the next tile, or null. If not, the lines of each tap are asked for
     // while the one before is worked on, and those of the output at the start: where steps are
-    // shared between threads, other cores have some of them. In the order of a tile, some lines
-    // here and some there, such a line takes 10.9 ns to come, asked for one tap ahead 3.7 (Zen 5
-    // cores that share no cache).
+    // shared between threads, other cores have some of them, and no prefetcher of the machine
+    // follows the order of a tile, some lines here and some there.
     const float* next_a;
     // Weights that the next tiles will read, brought to L2 meanwhile: lines per block and tap.
     const float* next;
