@@ -75,11 +75,6 @@ def _from_axis(node: Node, inputs: Inputs, rank: int) -> bool:
     return _along(node, inputs, rank) and _broadcast(node, inputs, rank)
 
 
-def _renamed(_node: Node, inputs: Inputs, _rank: int) -> bool:
-    """Row-major slices keep their elements where the first axis keeps its size."""
-    return _first(_node, inputs, _rank)
-
-
 def _transpose(node: Node, _inputs: Inputs, rank: int) -> bool:
     return bool(node["perm"]) and node["perm"][0] % rank == 0
 
@@ -155,7 +150,8 @@ RULES: dict[str, Rule] = {
     ),
     "batch_normalization": lambda node, *rest: not node["training_mode"] and _first(node, *rest),
     "conv": _at(0, 3, 4),  # x, what is added to it, and what scales its channels
-    **dict.fromkeys(["reshape", "flatten", "squeeze", "unsqueeze"], _renamed),
+    # Row-major slices keep their elements where axis 0 keeps its size, as the types say.
+    **dict.fromkeys(["reshape", "flatten", "squeeze", "unsqueeze"], _first),
     **dict.fromkeys(["softmax", "log_softmax", "hardmax", "lp_normalization", "split"], _along),
     **dict.fromkeys(["gather", "quantize_linear", "dequantize_linear"], _along),
     **dict.fromkeys(["layer_normalization", "rms_normalization"], _from_axis),
