@@ -102,8 +102,14 @@ constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays bel
 constexpr int taps_of(int m) { return m == 1 ? 1 : 3; }
 constexpr int reads_of(int m) { return m + taps_of(m) - 1; }
 
+// How many blocks of outputs each V is multiplied for at once: as many as let M be a quarter of an
+// L2 of 512 KB. Where a register tile is one block wide, V would come from L3 again for every 16
+// outputs: it does not fit that L2 from 256 channels on.
+constexpr int64_t kMostTogether = kTileBlocks > 1 ? kTileBlocks : 8;
+constexpr int64_t kProductBytes = 256 * 1024;
+
 struct Geometry {
-    int64_t positions, across, down, per_image, tiles, batches, c_blocks, groups;
+    int64_t positions, across, down, per_image, tiles, batches, c_blocks, groups, together;
 };
 CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
     Geometry s;
@@ -115,6 +121,8 @@ CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
     s.batches = ceil_div(s.tiles, g.batch);
     s.c_blocks = ceil_div(g.c, 16);
     s.groups = ceil_div(g.blocks, kTileBlocks);
+    const int64_t fitting = kProductBytes / (s.positions * g.out_d * g.batch * 64);
+    s.together = larger<int64_t>(kTileBlocks, smaller(fitting, kMostTogether));
     return s;
 }
 
@@ -123,8 +131,8 @@ CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
 CNNRT_INLINE int64_t v_plane(const WinogradArgs& g, const Geometry& s) {
     return s.c_blocks * g.in_d * g.batch * 16 + 16;
 }
-CNNRT_INLINE int64_t m_plane(const WinogradArgs& g) {
-    return static_cast<int64_t>(g.out_d) * g.batch * 16 * kTileBlocks + 16;
+CNNRT_INLINE int64_t m_plane(const WinogradArgs& g, const Geometry& s) {
+    return static_cast<int64_t>(g.out_d) * g.batch * 16 * s.together + 16;
 }
 
 // One tile of one channel block: V[position] = B^T d B, planes `plane` floats apart. rows[i] points
@@ -307,7 +315,6 @@ struct Convolution {
     // M of `count` tiles for `blocks` blocks from `block` on, from their V.
     void multiply(int64_t count, int64_t block, int blocks, const float* v, float* m,
                   const int32_t* offsets) const {
-        const int64_t plane = v_plane(g, s), out_plane = m_plane(g);
         const int64_t panel = static_cast<int64_t>(g.kernel_d) * g.c * 16;
         const bool prefetch = s.positions * panel * g.blocks * 4 > 400 * 1024;
         Tile t{};
@@ -319,33 +326,41 @@ struct Convolution {
         t.y_block = m_block(count);
         t.lanes = 16;
         const int64_t tiles_of_rows = ceil_div(g.out_d * count, kTileRows);
-        const TileFunction* table = blocks == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
-        for (int64_t e = 0; e < s.positions; ++e) {
-            const float* b = weight + (e * g.blocks + block) * panel;
-            // The panels of the next position, spread over the tiles that use these.
-            t.next_lines = 0;
-            if (prefetch && e + 1 < s.positions) {
-                t.next = b + g.blocks * panel;
+        const int64_t lines_per_tap =
+            ceil_div(panel / 16, s.c_blocks * g.kernel_d * tiles_of_rows);
+        for (int64_t e = 0; e < s.positions; ++e)
+            for (int k = 0, wide; k < blocks; k += wide) {
+                wide = blocks - k >= kTileBlocks ? kTileBlocks : 1;
+                const float* b = weight + (e * g.blocks + block + k) * panel;
+                // The panels that follow, spread over the tiles that use these.
+                const bool last = k + wide == blocks;
+                t.next = b + (last ? g.blocks - k : wide) * panel;
                 t.next_lines =
-                    static_cast<int>(ceil_div(panel / 16, s.c_blocks * g.kernel_d * tiles_of_rows));
+                    prefetch && !(last && e + 1 == s.positions) ? static_cast<int>(lines_per_tap) : 0;
+                multiply(count, e, wide, b, v, m + k * m_block(count), offsets, t);
             }
-            // Depths whose windows lie inside go together, those cut off at the ends alone.
-            for (int64_t d0 = 0, d1; d0 < g.out_d; d0 = d1) {
-                const int64_t k0 = first_tap(d0), k1 = last_tap(d0);
-                d1 = d0 + 1;
-                while (d1 < g.out_d && first_tap(d1) == k0 && last_tap(d1) == k1) ++d1;
-                t.offsets = offsets + k0 * s.c_blocks;
-                t.taps = static_cast<int>((k1 - k0) * s.c_blocks - t.last_taps);
-                t.b = b + k0 * g.c * 16;
-                const float* a = v + e * plane + (d0 - g.pad_d) * count * 16;
-                float* to = m + e * out_plane + d0 * count * 16;
-                for_each_tile((d1 - d0) * count, kTileRows, [&](int64_t first, int rows) {
-                    t.a = a + first * 16;
-                    t.y = to + first * 16;
-                    table[rows](t);
-                    t.next += static_cast<int64_t>(t.next_lines) * (t.taps + t.last_taps) * 16;
-                });
-            }
+    }
+
+    // The same at one position, for the blocks of one register tile, with their weights.
+    void multiply(int64_t count, int64_t e, int wide, const float* b, const float* v, float* m,
+                  const int32_t* offsets, Tile& t) const {
+        const TileFunction* table = wide == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
+        // Depths whose windows lie inside go together, those cut off at the ends alone.
+        for (int64_t d0 = 0, d1; d0 < g.out_d; d0 = d1) {
+            const int64_t k0 = first_tap(d0), k1 = last_tap(d0);
+            d1 = d0 + 1;
+            while (d1 < g.out_d && first_tap(d1) == k0 && last_tap(d1) == k1) ++d1;
+            t.offsets = offsets + k0 * s.c_blocks;
+            t.taps = static_cast<int>((k1 - k0) * s.c_blocks - t.last_taps);
+            t.b = b + k0 * g.c * 16;
+            const float* a = v + e * v_plane(g, s) + (d0 - g.pad_d) * count * 16;
+            float* to = m + e * m_plane(g, s) + d0 * count * 16;
+            for_each_tile((d1 - d0) * count, kTileRows, [&](int64_t first, int rows) {
+                t.a = a + first * 16;
+                t.y = to + first * 16;
+                table[rows](t);
+                t.next += static_cast<int64_t>(t.next_lines) * (t.taps + t.last_taps) * 16;
+            });
         }
     }
 
@@ -420,13 +435,13 @@ struct Winograd : Convolution {
     // has room for kernel_d * c_blocks.
     void output(int64_t t0, int64_t count, int64_t o0, int64_t o1, const float* v, float* m,
                 int32_t* offsets) const {
-        const int64_t plane = m_plane(g);
+        const int64_t plane = m_plane(g, s);
         find_offsets(count, offsets);
         Place places[kMaxBatch];
         find_places(t0, count, places);
-        for (int64_t o = o0; o < o1; ++o) {
-            const int64_t block = o * kTileBlocks;
-            const int blocks = static_cast<int>(smaller<int64_t>(kTileBlocks, g.blocks - block));
+        const int64_t end = smaller<int64_t>(o1 * kTileBlocks, g.blocks);
+        for (int64_t block = o0 * kTileBlocks; block < end; block += s.together) {
+            const int blocks = static_cast<int>(smaller(s.together, end - block));
             multiply(count, block, blocks, v, m, offsets);
             for (int k = 0; k < blocks; ++k) {
                 const float* products = m + k * m_block(count);
@@ -462,7 +477,7 @@ struct Winograd : Convolution {
             for (int64_t i = 0; i < count; ++i) {
                 const Target to = target(block, d, places[i]);
                 const float* m = products + (d * count + i) * 16;
-                if (!finite(transform_output<MH, MW>(m, m_plane(g), to)))
+                if (!finite(transform_output<MH, MW>(m, m_plane(g, s), to)))
                     convolve(block, d, places[i], to);
             }
     }
@@ -536,7 +551,7 @@ void winograd(const WinogradArgs& g, const Context& context, int64_t begin, int6
     const Geometry s = geometry_of(g);
     int32_t* offsets = reinterpret_cast<int32_t*>(context.scratch);
     float* m = reinterpret_cast<float*>(context.scratch + offsets_bytes(g, s));
-    float* v = m + s.positions * m_plane(g);
+    float* v = m + s.positions * m_plane(g, s);
     with_tile(g, context, [&](const auto& w) {
         // A task is a tile, not a batch: the threads' shares come out even, and each is cut into
         // batches of its own.
@@ -551,7 +566,7 @@ int64_t winograd_tasks(const WinogradArgs& g) { return geometry_of(g).tiles; }
 
 int64_t winograd_scratch(const WinogradArgs& g) {
     const Geometry s = geometry_of(g);
-    return offsets_bytes(g, s) + s.positions * (m_plane(g) + v_plane(g, s)) * 4;
+    return offsets_bytes(g, s) + s.positions * (m_plane(g, s) + v_plane(g, s)) * 4;
 }
 
 void winograd_input(const WinogradArgs& g, const Context& context, int64_t begin, int64_t end) {
@@ -601,7 +616,7 @@ int64_t winograd_output_tasks(const WinogradArgs& g) {
 
 int64_t winograd_output_scratch(const WinogradArgs& g) {
     const Geometry s = geometry_of(g);
-    return offsets_bytes(g, s) + s.positions * m_plane(g) * 4;
+    return offsets_bytes(g, s) + s.positions * m_plane(g, s) * 4;
 }
 
 }  // namespace cnnrt::CNNRT_ISA

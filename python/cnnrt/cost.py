@@ -151,7 +151,7 @@ def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: f
     positions, tiles = s.positions(tile), s.tiles(tile)
     m = math.ceil(s.m / 16) * 16
     macs = positions * tiles * s.out_d * s.c * s.kernel[0] * m
-    rows = winograd_batch(s, tile) * s.out_d
+    rows = winograd_batch(machine, s, tile) * s.out_d
     compute = macs / machine.macs / tile_use(rows, machine.tile_rows)
     read, write = TRANSFORMS[s.tile(tile)]
     transforms = tiles * s.out_d * (read * math.ceil(s.c / 16) + write * (m // 16))
@@ -172,12 +172,12 @@ TRANSFORMS = {
 by additions, loads and stores; on one axis, by what is done anew for each tile."""
 
 
-def winograd_batch(s: ConvShape, tile: int) -> int:
+def winograd_batch(machine: Machine, s: ConvShape, tile: int) -> int:
     """Tiles (each at all depths) that are multiplied together.
 
-    14 rows keep the transformed input in L2; where the transformed weights do not stay in cache
-    either, as many as make one pass over them. With depth, about 32 rows. Never more than 64
-    (kMaxBatch in cpp/kernels/winograd.cpp).
+    14 rows, or whole register tiles of about as many, keep the transformed input in L2; where the
+    transformed weights do not stay in cache either, as many as make one pass over them. With depth,
+    about 32 rows. Never more than 64 (kMaxBatch in cpp/kernels/winograd.cpp).
     """
     tiles = s.tiles(tile)
     weights = s.positions(tile) * s.c * s.kernel[0] * s.m * 4
@@ -185,4 +185,5 @@ def winograd_batch(s: ConvShape, tile: int) -> int:
         return min(tiles, 49 if s.out_d == 1 else 16)
     if s.out_d > 1:
         return min(tiles, max(1, 32 // s.out_d))
-    return tiles if tiles <= 16 else 14
+    rows = math.ceil(14 / machine.tile_rows) * machine.tile_rows
+    return tiles if tiles <= rows + 2 else rows

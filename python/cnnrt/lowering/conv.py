@@ -514,7 +514,7 @@ def _winograd(node: Node, to: Lowering, w: Windows, tile: int, common: dict[str,
     )
     (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, three(w.out, 1)
     pad_d, pad_h, pad_w = three(w.begin, 0)
-    batch = winograd_batch(shape, tile)
+    batch = winograd_batch(to.machine, shape, tile)
     fields = {
         "x": x.view(),
         "y": y.view(),
