@@ -53,6 +53,10 @@ CNNRT_INLINE reg reg_scale2(reg a, reg n) {
     const __m256i all = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(all, 1);
     return reg_mul(reg_mul(a, pow2(half)), pow2(_mm256_sub_epi32(all, half)));
 }
+CNNRT_INLINE reg reg_scale2_normal(reg a, reg n) {
+    const __m256i by = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), by));
+}
 CNNRT_INLINE reg reg_exponent(reg a) {
     const __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(a), 23);
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(bits, _mm256_set1_epi32(127)));

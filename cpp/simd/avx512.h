@@ -70,6 +70,7 @@ CNNRT_INLINE f32x16 floor(f32x16 a) {
 }
 CNNRT_INLINE f32x16 sqrt(f32x16 a) { return {_mm512_sqrt_ps(a.v)}; }
 CNNRT_INLINE f32x16 scale2(f32x16 a, f32x16 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+CNNRT_INLINE f32x16 scale2_normal(f32x16 a, f32x16 n) { return scale2(a, n); }
 CNNRT_INLINE f32x16 exponent(f32x16 a) { return {_mm512_getexp_ps(a.v)}; }
 CNNRT_INLINE f32x16 mantissa(f32x16 a) {
     return {_mm512_getmant_ps(a.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero)};

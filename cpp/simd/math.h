@@ -8,10 +8,10 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-// e^x, within 1.1 ulp (1.4 without fused multiply-add), subnormal results included; 0 below -104,
-// infinity above 88.73.
-CNNRT_INLINE f32x16 exp(f32x16 x) {
-    x = max(broadcast(-104.0f), min(broadcast(89.0f), x));
+// e^x for x between the limits, of which what is beyond them takes the value; scale(p, n) = p 2^n.
+template <class Scale>
+CNNRT_INLINE f32x16 exp_between(float low, float high, f32x16 x, Scale scale) {
+    x = max(broadcast(low), min(broadcast(high), x));
     const f32x16 n = round(mul(x, broadcast(1.44269504f)));
     // ln 2 in two parts, so that n * ln 2 is exact to twice the precision.
     f32x16 r = fnma(n, broadcast(0.693145752f), x);
@@ -23,7 +23,19 @@ CNNRT_INLINE f32x16 exp(f32x16 x) {
     p = fma(p, r, broadcast(0.5f));
     p = fma(p, r, broadcast(1.0f));
     p = fma(p, r, broadcast(1.0f));
-    return scale2(p, n);
+    return scale(p, n);
+}
+
+// e^x, within 1.1 ulp (1.4 without fused multiply-add), subnormal results included; 0 below -104,
+// infinity above 88.73.
+CNNRT_INLINE f32x16 exp(f32x16 x) {
+    return exp_between(-104.0f, 89.0f, x, [](f32x16 p, f32x16 n) { return scale2(p, n); });
+}
+
+// The same for x between -86.6 and 88, so that all results are normal; e^-86.6 = 2e-38 below, e^88
+// above. Without AVX-512's scaling that takes a fifth less.
+CNNRT_INLINE f32x16 exp_normal(f32x16 x) {
+    return exp_between(-86.6f, 88.0f, x, [](f32x16 p, f32x16 n) { return scale2_normal(p, n); });
 }
 
 // Natural logarithm, within 0.9 ulp for normal x; -infinity at 0, NaN below. Of a subnormal x only
@@ -54,20 +66,24 @@ CNNRT_INLINE f32x16 log(f32x16 x) {
     return select(less(x, zero()), broadcast(__builtin_nanf("")), r);
 }
 
-// 1 / (1 + e^-x), within 2.5 ulp; 0 and 1 at the infinities. The division costs nothing: the
-// polynomial of exp keeps the multipliers busy while the divider is idle (2.0 ns a vector on Zen 5;
-// 2.7 with an approximate reciprocal and a Newton step).
+// 1 / (1 + e^-x), within 2.5 ulp; 0 below -88, where it is not normal, and 1 at infinity. The
+// division costs nothing: the polynomial of exp keeps the multipliers busy while the divider is idle
+// (2.0 ns a vector on Zen 5; 2.7 with an approximate reciprocal and a Newton step).
 CNNRT_INLINE f32x16 sigmoid(f32x16 x) {
-    return div(broadcast(1.0f), add(broadcast(1.0f), exp(sub(zero(), x))));
+    const f32x16 y = div(broadcast(1.0f), add(broadcast(1.0f), exp_normal(sub(zero(), x))));
+    return select(less(x, broadcast(-88.0f)), zero(), y);
 }
 
-// x / (1 + e^-x).
-CNNRT_INLINE f32x16 silu(f32x16 x) { return div(x, add(broadcast(1.0f), exp(sub(zero(), x)))); }
+// x / (1 + e^-x); of what is below -88, that of -88: -5e-37.
+CNNRT_INLINE f32x16 silu(f32x16 x) {
+    x = max(broadcast(-88.0f), x);
+    return div(x, add(broadcast(1.0f), exp_normal(sub(zero(), x))));
+}
 
 // Within 1.4 ulp: an odd polynomial below 0.625, 1 - 2 / (e^2x + 1) above.
 CNNRT_INLINE f32x16 tanh(f32x16 x) {
     const f32x16 a = abs(x), one = broadcast(1.0f);
-    const f32x16 e = exp(min(broadcast(40.0f), add(a, a)));
+    const f32x16 e = exp_normal(min(broadcast(40.0f), add(a, a)));
     const f32x16 large = sub(one, div(broadcast(2.0f), add(e, one)));
     const f32x16 z = mul(x, x);
     f32x16 p = broadcast(-6.10494148e-3f);
@@ -99,7 +115,7 @@ CNNRT_INLINE f32x16 erf(f32x16 x) {
     q = fma(q, a, broadcast(-6.31937087e-1f));
     q = fma(q, a, broadcast(-1.13016665f));
     q = fma(q, a, broadcast(3.03212961e-4f));
-    const f32x16 large = copysign(sub(broadcast(1.0f), exp(q)), x);
+    const f32x16 large = copysign(sub(broadcast(1.0f), exp_normal(q)), x);
     return select(less(broadcast(1.0f), a), large, small);
 }
 

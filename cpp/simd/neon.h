@@ -54,6 +54,10 @@ CNNRT_INLINE reg reg_scale2(reg a, reg n) {
     const int32x4_t all = vcvtq_s32_f32(n), half = vshrq_n_s32(all, 1);
     return reg_mul(reg_mul(a, pow2(half)), pow2(vsubq_s32(all, half)));
 }
+CNNRT_INLINE reg reg_scale2_normal(reg a, reg n) {
+    const uint32x4_t by = vreinterpretq_u32_s32(vshlq_n_s32(vcvtq_s32_f32(n), 23));
+    return vreinterpretq_f32_u32(vaddq_u32(as_bits(a), by));
+}
 CNNRT_INLINE reg reg_exponent(reg a) {
     const int32x4_t bits = vreinterpretq_s32_u32(vshrq_n_u32(as_bits(a), 23));
     return vcvtq_f32_s32(vsubq_s32(bits, vdupq_n_s32(127)));

@@ -96,6 +96,9 @@ CNNRT_INLINE reg reg_scale2(reg a, reg n) {
     const bits4 all = __builtin_convertvector(n, bits4), half = all >> 1;
     return a * pow2(half) * pow2(all - half);
 }
+CNNRT_INLINE reg reg_scale2_normal(reg a, reg n) {
+    return as_float(as_bits(a) + (__builtin_convertvector(n, bits4) << 23));
+}
 CNNRT_INLINE reg reg_exponent(reg a) {
     return __builtin_convertvector((as_bits(a) >> 23) - 127, reg);
 }

@@ -3,7 +3,7 @@
 // reg_store, reg_load_half, reg_store_half, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div,
 // reg_fma, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign, reg_round, reg_floor, reg_sqrt,
 // reg_scale2 (as two factors, so that results below 2^-126 and factors above 2^127 come out right),
-// reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered, reg_select,
+// reg_scale2_normal, reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered, reg_select,
 // reg_spread<GROUP, K> for groups of fewer lanes than a register has, reg_sum, reg_largest and
 // reg_transpose (kLanes x kLanes); masks are registers too.
 #pragma once
@@ -123,6 +123,9 @@ CNNRT_INLINE f32x16 sqrt(f32x16 a) {
 }
 CNNRT_INLINE f32x16 scale2(f32x16 a, f32x16 n) {
     return each([&](int i) { return reg_scale2(a.v[i], n.v[i]); });
+}
+CNNRT_INLINE f32x16 scale2_normal(f32x16 a, f32x16 n) {
+    return each([&](int i) { return reg_scale2_normal(a.v[i], n.v[i]); });
 }
 CNNRT_INLINE f32x16 exponent(f32x16 a) {
     return each([&](int i) { return reg_exponent(a.v[i]); });

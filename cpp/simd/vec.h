@@ -15,6 +15,7 @@
 //   max_or_nan              is NaN where either is
 //   abs, copysign, round (to nearest even), floor, sqrt
 //   scale2(x, n)            x * 2^n for integral n in [-252, 254], over- and underflowing as ldexp
+//   scale2_normal(x, n)     the same where x and the result are normal
 //   exponent, mantissa      x = mantissa * 2^exponent with mantissa in [1, 2), for x > 0 and normal
 //   less, equal, is_nan     masks for select(mask, if_true, if_false)
 //   sum, largest            over the lanes
