@@ -326,8 +326,7 @@ struct Convolution {
         t.y_block = m_block(count);
         t.lanes = 16;
         const int64_t tiles_of_rows = ceil_div(g.out_d * count, kTileRows);
-        const int64_t lines_per_tap =
-            ceil_div(panel / 16, s.c_blocks * g.kernel_d * tiles_of_rows);
+        const int64_t lines_per_tap = ceil_div(panel / 16, s.c_blocks * g.kernel_d * tiles_of_rows);
         for (int64_t e = 0; e < s.positions; ++e)
             for (int k = 0, wide; k < blocks; k += wide) {
                 wide = blocks - k >= kTileBlocks ? kTileBlocks : 1;
@@ -335,8 +334,9 @@ struct Convolution {
                 // The panels that follow, spread over the tiles that use these.
                 const bool last = k + wide == blocks;
                 t.next = b + (last ? g.blocks - k : wide) * panel;
-                t.next_lines =
-                    prefetch && !(last && e + 1 == s.positions) ? static_cast<int>(lines_per_tap) : 0;
+                t.next_lines = prefetch && !(last && e + 1 == s.positions)
+                                   ? static_cast<int>(lines_per_tap)
+                                   : 0;
                 multiply(count, e, wide, b, v, m + k * m_block(count), offsets, t);
             }
     }

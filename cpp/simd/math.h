@@ -67,8 +67,8 @@ CNNRT_INLINE f32x16 log(f32x16 x) {
 }
 
 // 1 / (1 + e^-x), within 2.5 ulp; 0 below -88, where it is not normal, and 1 at infinity. The
-// division costs nothing: the polynomial of exp keeps the multipliers busy while the divider is idle
-// (2.0 ns a vector on Zen 5; 2.7 with an approximate reciprocal and a Newton step).
+// division costs nothing: the polynomial of exp keeps the multipliers busy while the divider is
+// idle (2.0 ns a vector on Zen 5; 2.7 with an approximate reciprocal and a Newton step).
 CNNRT_INLINE f32x16 sigmoid(f32x16 x) {
     const f32x16 y = div(broadcast(1.0f), add(broadcast(1.0f), exp_normal(sub(zero(), x))));
     return select(less(x, broadcast(-88.0f)), zero(), y);
