@@ -16,11 +16,13 @@ constexpr TileTable<kDenseRows, 1, 0, true> kFewSingle;
 
 // Tiles of a chunk, and the most inputs that are summed in one go. All weights pass by each chunk
 // of rows: the more rows it has, the less often, but it stays in L2. AVX-512: 28 rows of 1536
-// inputs are 172 KB of 1 MB, beside the present and the next panel of 197 KB each. Narrower tiles,
-// with panels of 49 KB: 66 rows of 768 inputs are 203 KB of 512.
-constexpr int64_t kChunkTiles = kTileBlocks > 1 ? 2 : 66 / kTileRows;
+// inputs are 172 KB of 1 MB, beside the present and the next panel of 197 KB each. Narrower tiles
+// need 64 bytes of weights for six multiply-adds of a vector: panels of 256 inputs, 16 KB, stay in
+// L1 for 102 rows, which are 104 KB of 512. (66 rows of 768 inputs: ViT's layers take a tenth
+// more.)
+constexpr int64_t kChunkTiles = kTileBlocks > 1 ? 2 : 102 / kTileRows;
 constexpr int64_t kChunk = kChunkTiles * kTileRows;
-constexpr int64_t kMostDepth = kTileBlocks > 1 ? 1536 : 768;
+constexpr int64_t kMostDepth = kTileBlocks > 1 ? 1536 : 256;
 
 alignas(64) constexpr float kNoBias[kDenseBlocks * 16] = {};
 

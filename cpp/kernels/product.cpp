@@ -27,32 +27,23 @@ void multiply(const Product& p) {
     t.y_row = p.y_row;
     t.y_block = p.y_block;
     t.epilogue = p.epilogue;
-    const int64_t together = panels_together(p.depth * kTileBlocks * 64);
-    for (int64_t block = 0; block < p.blocks;) {
+    for (int64_t block = 0, step; block < p.blocks; block += step) {
         const bool all = p.blocks - block >= kTileBlocks;
         const TileFunction* tiles = all ? kTiles.of_rows : kSingle.of_rows;
-        const int64_t step = all ? kTileBlocks : 1;
-        const int64_t stop = smaller(p.blocks, block + step * (all ? together : 1)) / step * step;
-        const float* panels = p.panels + block * t.b_block;
+        step = all ? kTileBlocks : 1;
+        t.b = p.panels + block * t.b_block;
+        t.bias = p.bias ? p.bias + block * 16 : kNoBias;
+        t.lanes = block + step == p.blocks ? p.last_lanes : 16;
         // Each tile of rows fetches its part of the panels that come next.
-        const float* next =
-            all && p.blocks - stop >= kTileBlocks ? p.panels + stop * t.b_block : p.next;
-        t.next_lines = next ? static_cast<int>(ceil_div(16, ceil_div(p.rows, kTileRows))) : 0;
+        t.next = p.blocks - block - step >= kTileBlocks ? t.b + step * t.b_block : p.next;
+        t.next_lines = t.next ? static_cast<int>(ceil_div(16, ceil_div(p.rows, kTileRows))) : 0;
         for_each_tile(p.rows, kTileRows, [&](int64_t first, int count) {
             t.a = p.a + first * 16;
-            for (int64_t o = block; o < stop; o += step) {
-                const int64_t offset = (o - block) * t.b_block;
-                t.b = panels + offset;
-                t.bias = p.bias ? p.bias + o * 16 : kNoBias;
-                t.lanes = o + step == p.blocks ? p.last_lanes : 16;
-                t.y = p.y + first * p.y_row + o * p.y_block;
-                t.residual = p.residual ? p.residual + first * p.residual_row + o * 16 : nullptr;
-                t.next = next ? next + offset : nullptr;
-                tiles[count](t);
-            }
-            next += t.taps * t.next_lines * 16;
+            t.y = p.y + first * p.y_row + block * p.y_block;
+            t.residual = p.residual ? p.residual + first * p.residual_row + block * 16 : nullptr;
+            tiles[count](t);
+            t.next += t.taps * t.next_lines * 16;
         });
-        block = stop;
     }
 }
 
