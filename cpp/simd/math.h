@@ -80,6 +80,24 @@ CNNRT_INLINE f32x16 silu(f32x16 x) {
     return div(x, add(broadcast(1.0f), exp_normal(sub(zero(), x))));
 }
 
+// x times the normal distribution's integral up to x, as x / (1 + e^(-x P(x^2))): P was fitted to
+// the logarithm of the odds, up to 5.5. Within 9 ulp above 0 and 1.7e-5 of the value down to -5.5,
+// where 1 + erf would have lost all digits; within 2e-8 below.
+CNNRT_INLINE f32x16 gelu(f32x16 x) {
+    x = max(broadcast(-20.0f), x);
+    const f32x16 z = min(broadcast(30.25f), mul(x, x));
+    f32x16 p = broadcast(1.06564844e-12f);
+    p = fma(p, z, broadcast(-1.66340441e-10f));
+    p = fma(p, z, broadcast(1.11762146e-8f));
+    p = fma(p, z, broadcast(-4.20658949e-7f));
+    p = fma(p, z, broadcast(9.51717084e-6f));
+    p = fma(p, z, broadcast(-1.18809316e-4f));
+    p = fma(p, z, broadcast(-4.49353029e-5f));
+    p = fma(p, z, broadcast(7.26458058e-2f));
+    p = fma(p, z, broadcast(1.59577525f));
+    return div(x, add(broadcast(1.0f), exp_normal(mul(p, sub(zero(), x)))));
+}
+
 // Within 1.4 ulp: an odd polynomial below 0.625, 1 - 2 / (e^2x + 1) above.
 CNNRT_INLINE f32x16 tanh(f32x16 x) {
     const f32x16 a = abs(x), one = broadcast(1.0f);
