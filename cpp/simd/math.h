@@ -74,17 +74,16 @@ CNNRT_INLINE f32x16 sigmoid(f32x16 x) {
     return select(less(x, broadcast(-88.0f)), zero(), y);
 }
 
-// x / (1 + e^-x); of what is below -88, that of -88: -5e-37.
+// x / (1 + e^-x); 0 below -88, NaN at -infinity as in PyTorch.
 CNNRT_INLINE f32x16 silu(f32x16 x) {
-    x = max(broadcast(-88.0f), x);
-    return div(x, add(broadcast(1.0f), exp_normal(sub(zero(), x))));
+    const f32x16 y = div(x, add(broadcast(1.0f), exp_normal(sub(zero(), x))));
+    return select(less(x, broadcast(-88.0f)), mul(zero(), x), y);
 }
 
 // x times the normal distribution's integral up to x, as x / (1 + e^(-x P(x^2))): P was fitted to
 // the logarithm of the odds, up to 5.5. Within 9 ulp above 0 and 1.7e-5 of the value down to -5.5,
-// where 1 + erf would have lost all digits; within 2e-8 below.
+// where 1 + erf would have lost all digits; within 2e-8 below, and NaN at -infinity as in PyTorch.
 CNNRT_INLINE f32x16 gelu(f32x16 x) {
-    x = max(broadcast(-20.0f), x);
     const f32x16 z = min(broadcast(30.25f), mul(x, x));
     f32x16 p = broadcast(1.06564844e-12f);
     p = fma(p, z, broadcast(-1.66340441e-10f));
@@ -95,7 +94,8 @@ CNNRT_INLINE f32x16 gelu(f32x16 x) {
     p = fma(p, z, broadcast(-4.49353029e-5f));
     p = fma(p, z, broadcast(7.26458058e-2f));
     p = fma(p, z, broadcast(1.59577525f));
-    return div(x, add(broadcast(1.0f), exp_normal(mul(p, sub(zero(), x)))));
+    const f32x16 y = div(x, add(broadcast(1.0f), exp_normal(mul(p, sub(zero(), x)))));
+    return select(less(x, broadcast(-20.0f)), mul(zero(), x), y);
 }
 
 // Within 1.4 ulp: an odd polynomial below 0.625, 1 - 2 / (e^2x + 1) above.

@@ -43,9 +43,6 @@ def test_nan_and_infinity_pass_as_in_the_reference(name: str, isa: str) -> None:
     act = (name, *PARAMETERS.get(name, (0.0, 0.0)))
     want = reference("activate", x, activation=activation(act))
     got = kernels.activate(x, act, isa=isa)
-    if name in ("silu", "gelu"):  # at -infinity the kernels have the limit, not -infinity * 0
-        assert abs(got[2]) < 1e-25
-        got[2] = want[2]
     assert np.array_equal(got, want.astype(np.float32), equal_nan=True), (got, want)
 
 
