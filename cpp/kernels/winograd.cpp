@@ -102,7 +102,7 @@ constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays bel
 constexpr int taps_of(int m) { return m == 1 ? 1 : 3; }
 constexpr int reads_of(int m) { return m + taps_of(m) - 1; }
 
-// How many blocks of outputs each V is multiplied for at once: as many as let M be a quarter of an
+// How many blocks of outputs each V is multiplied for at once: as many as let M be half of an
 // L2 of 512 KB. Where a register tile is one block wide, V would come from L3 again for every 16
 // outputs: it does not fit that L2 from 256 channels on.
 constexpr int64_t kMostTogether = kTileBlocks > 1 ? kTileBlocks : 8;
