@@ -28,7 +28,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from race import Race, race
 
 from cnnrt.analysis.peak import measure_peak
-from cnnrt.lowering.conv import fits_winograd
+from cnnrt.lowering.conv import winograd_tiles
 from cnnrt.model import default_isa
 
 OUTSIDE = {"reorder"}
@@ -105,10 +105,10 @@ class Layer:
     @property
     def algorithms(self) -> list[str]:
         """What can be asked of cnnrt for it, beside its own choice."""
-        fits = self.groups == 1 and fits_winograd(self.kernel, [self.stride], [1])
-        if self.op == "conv" and fits:
-            return ["im2col", "winograd2", "winograd4"]
-        return []
+        if self.op != "conv" or self.groups > 1:
+            return []
+        tiles = winograd_tiles(self.kernel, [self.stride], [1])
+        return ["im2col", *(f"winograd{tile}" for tile in tiles)] if tiles else []
 
 
 def _conv(

@@ -1,4 +1,4 @@
-"""The error of each way of doing a convolution of 3x3 taps, or of 3, against float64.
+"""The error of each way of doing a convolution of 3x3, 3 or 5x5 taps, against float64.
 
     python bench/winograd_error.py [--isa avx512]
 
@@ -18,25 +18,30 @@ import numpy as np
 from cnnrt import kernels, ops
 from cnnrt.graph import Node
 
-ALGORITHMS = ("im2col", "winograd2", "winograd4")
+ALGORITHMS = {
+    (3, 3): ("im2col", "winograd2", "winograd4"),
+    (3,): ("im2col", "winograd2", "winograd4"),
+    (5, 5): ("im2col", "winograd2"),
+}
+"""Those that fit a kernel."""
 
 
 def errors(
-    channels: int, shape: tuple[int, ...], isa: str | None, *, relu: bool
+    taps: tuple[int, ...], channels: int, shape: tuple[int, ...], isa: str | None, *, relu: bool
 ) -> dict[str, tuple[float, float]]:
     """For each algorithm: largest and root-mean-square error, relative to those of the output."""
     rng = np.random.default_rng(channels)
     x = rng.standard_normal((1, channels, *shape), dtype=np.float32)
     x = np.maximum(x, 0) if relu else x
-    taps = [3] * len(shape)
     weight = rng.standard_normal((64, channels, *taps), dtype=np.float32)
     weight *= np.float32((2 / (math.prod(taps) * channels)) ** 0.5)
-    node = Node("conv", "conv", ["x", "weight"], ["y"], {"pads": [1, 1] * len(shape)})
+    pad = taps[0] // 2
+    node = Node("conv", "conv", ["x", "weight"], ["y"], {"pads": [pad, pad] * len(shape)})
     ops.complete(node)
     (want,) = ops.op(node).reference(node, x.astype(np.float64), weight.astype(np.float64))
     table = {}
-    for algorithm in ALGORITHMS:
-        got = kernels.conv2d(x, weight, padding=1, algorithm=algorithm, isa=isa)
+    for algorithm in ALGORITHMS[taps]:
+        got = kernels.conv2d(x, weight, padding=pad, algorithm=algorithm, isa=isa)
         difference = got - want
         table[algorithm] = (
             float(np.abs(difference).max() / np.abs(want).max()),
@@ -50,14 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--isa", help="instruction-set tier; default: the best")
     args = parser.parse_args()
-    for relu, rank in itertools.product((True, False), (2, 1)):
+    for relu, (taps, algorithms) in itertools.product((True, False), ALGORITHMS.items()):
         inputs = "after a ReLU" if relu else "of mean zero"
-        print(f"{'x'.join('3' * rank)} taps, inputs {inputs}: largest error (rms)")
-        print(f"{'channels':>8} " + "".join(f"{a:>22}" for a in ALGORITHMS))
+        print(f"{'x'.join(map(str, taps))} taps, inputs {inputs}: largest error (rms)")
+        print(f"{'channels':>8} " + "".join(f"{a:>22}" for a in algorithms))
         for channels, size in ((64, 28), (128, 28), (256, 14), (512, 14)):
-            shape = (size, size) if rank == 2 else (size * size,)
-            row = errors(channels, shape, args.isa, relu=relu)
-            cells = (f"{row[a][0]:.1e} ({row[a][1]:.1e})" for a in ALGORITHMS)
+            shape = (size, size) if len(taps) == 2 else (size * size,)
+            row = errors(taps, channels, shape, args.isa, relu=relu)
+            cells = (f"{row[a][0]:.1e} ({row[a][1]:.1e})" for a in algorithms)
             print(f"{channels:>8} " + "".join(f"{cell:>22}" for cell in cells))
 
 

@@ -467,15 +467,16 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def(
         "pack_winograd",
         [](const Floats& w, const Doubles& g_h, const Doubles& g_w, int threads) {
-            need(w.ndim() == 5 && w.shape(3) * w.shape(4) >= 3,
-                 "weight must be [m, c, d, 3, 3], [m, c, d, 1, 3] or [m, c, d, 3, 1]");
+            need(w.ndim() == 5, "weight must be [m, c, d, h, w]");
+            const int64_t kernel = w.shape(3) * 10 + w.shape(4);
+            need(kernel == 33 || kernel == 55 || kernel == 13 || kernel == 31,
+                 "kernels must be 3x3, 5x5, 1x3 or 3x1");
             FilterTransform axes[2];
             for (int i = 0; i < 2; ++i) {
                 const Doubles& g = i ? g_w : g_h;
                 const int64_t taps = w.shape(3 + i);
-                need((taps == 1 || taps == 3) && g.ndim() == 2 && g.shape(0) <= 8 &&
-                         g.shape(1) == taps,
-                     "G must be [size, taps], with 1 or 3 taps");
+                need(g.ndim() == 2 && g.shape(0) <= 8 && g.shape(1) == taps,
+                     "G must be [size, taps], with a size of at most 8");
                 axes[i] = {g.data(), g.shape(0), taps};
             }
             const auto& [down, across] = axes;

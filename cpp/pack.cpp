@@ -139,6 +139,8 @@ void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d,
         pack_winograd_taps<1, 3>(weight, m, c, d, h, w, to, threads);
     else if (w.taps == 1)
         pack_winograd_taps<3, 1>(weight, m, c, d, h, w, to, threads);
+    else if (w.taps == 5)
+        pack_winograd_taps<5, 5>(weight, m, c, d, h, w, to, threads);
     else
         pack_winograd_taps<3, 3>(weight, m, c, d, h, w, to, threads);
 }

@@ -24,13 +24,14 @@ void pack_planar(const Unaligned* weight, int64_t m, int64_t k, int64_t m_stride
 // weight [c][taps] -> to [c / 16][taps][16].
 void pack_depthwise(const Unaligned* weight, int64_t c, int64_t taps, float* to);
 
-// Winograd's G [size][taps] of one axis, taps 1 or 3.
+// Winograd's G [size][taps] of one axis, taps 1, 3 or 5.
 struct FilterTransform {
     const double* g;
     int64_t size, taps;
 };
 
-// weight [m][c][d][3][3], [1][3] or [3][1] -> to [h.size * w.size][m / 16][d][c][16] = Gh g Gw^T.
+// weight [m][c][d][3][3], [5][5], [1][3] or [3][1] -> to [h.size * w.size][m / 16][d][c][16] = Gh g
+// Gw^T.
 void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d,
                    const FilterTransform& h, const FilterTransform& w, float* to, int threads);
 

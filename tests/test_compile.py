@@ -236,7 +236,7 @@ def test_weights_at_any_address() -> None:
     w = np.arange(20 * 18 * 9, dtype=np.float32).reshape(20, 18, 9)
     odd = np.frombuffer(b"?" + w.tobytes(), np.float32, offset=1).reshape(w.shape)
     assert not odd.flags.aligned
-    g = WINOGRAD_G[4]
+    g = WINOGRAD_G[4, 3]
     for pack in (
         _core.pack_conv,
         _core.pack_planar,
@@ -276,14 +276,16 @@ def test_the_order_of_packed_weights() -> None:
     assert np.array_equal(values(_core.pack_conv(w)), want.reshape(-1))
     want = wide[:, 0].reshape(2, 16, 9).transpose(0, 2, 1)
     assert np.array_equal(values(_core.pack_depthwise(w[:, 0])), want.reshape(-1))
-    for tile in WINOGRAD_TILES:
-        g_h, g_w = (WINOGRAD_G[outputs] for outputs in tile)
-        kernel = g_h.shape[1], g_w.shape[1]
-        narrow = wide[:, :, : math.prod(kernel)]
+    rng = np.random.default_rng(0)
+    for taps, tile in ((r, tile) for r, tiles in WINOGRAD_TILES.items() for tile in tiles):
+        kernel = tuple(1 if outputs == 1 else taps for outputs in tile)
+        g_h, g_w = (WINOGRAD_G[axis] for axis in zip(tile, kernel, strict=True))
+        narrow = np.zeros((32, 18, math.prod(kernel)), np.float32)
+        narrow[:20] = rng.standard_normal((20, *narrow.shape[1:]))
         transformed = np.einsum("ia,ocab,jb->ijoc", g_h, narrow.reshape(32, 18, *kernel), g_w)
         want = transformed.reshape(-1, 2, 16, 18).transpose(0, 1, 3, 2)
         got = values(_core.pack_winograd(narrow[:20].reshape(20, 18, 1, *kernel), g_h, g_w))
-        np.testing.assert_allclose(got, want.reshape(-1), rtol=1e-6, atol=1e-3)
+        np.testing.assert_allclose(got, want.reshape(-1), rtol=1e-6, atol=1e-6)
     # Two groups of 9 and 10 x 9: block 0 sees channels of both, block 1 those of the second.
     small = w[:, :9]
     grouped = values(_core.pack_conv_grouped(small, 2, [0, 0], 2)).reshape(2, -1)[:, : 18 * 9 * 16]

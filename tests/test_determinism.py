@@ -75,6 +75,7 @@ def rng(*shape: int) -> np.ndarray:
 KERNELS = {
     "conv 1x1": ("conv", (40, 13, 15), [rng(24, 40, 1, 1)], {}),
     "conv 3x3": ("conv", (24, 13, 15), [rng(40, 24, 3, 3)], {"pads": [1] * 4}),
+    "conv 5x5": ("conv", (24, 13, 15), [rng(40, 24, 5, 5)], {"pads": [2] * 4}),
     "conv 3x3 stride 2": (
         "conv",
         (24, 13, 15),
@@ -111,7 +112,8 @@ WITH_A_CHOICE = ("conv 3x3", "conv with many weights", "conv 3d")
 @pytest.mark.parametrize(
     ("case", "algorithm"),
     [(case, "auto") for case in KERNELS]
-    + [(case, f"winograd{tile}") for case in WITH_A_CHOICE for tile in (2, 4)],
+    + [(case, f"winograd{tile}") for case in WITH_A_CHOICE for tile in (2, 4)]
+    + [("conv 5x5", "winograd2")],
 )
 def test_kernels(case: str, algorithm: str, isa: str) -> None:
     op, shape, others, attributes = KERNELS[case]

@@ -76,9 +76,10 @@ def test_convolution(case: str, random: Any, isa: str) -> None:
         assert_alike(got, expected, (case, activation))
 
 
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
-def test_winograd(algorithm: str, random: Any, isa: str, threads: int) -> None:
-    x, w, bias = random(2, 24, 17, 19), random(40, 24, 3, 3), random(40)
+@pytest.mark.parametrize(("algorithm", "k"), [("winograd2", 3), ("winograd4", 3), ("winograd2", 5)])
+def test_winograd(algorithm: str, k: int, random: Any, isa: str, threads: int) -> None:
+    x, w, bias = random(2, 24, 17, 19), random(40, 24, k, k), random(40)
+    pad = k // 2
     residual = random(2, 40, 17, 19)
     spoil = spoilt(x)
     for row, column in ((2, 2), (3, 4), (16, 18), (9, 0)):  # each place in a tile, and its edges
@@ -88,19 +89,20 @@ def test_winograd(algorithm: str, random: Any, isa: str, threads: int) -> None:
             spoil,
             w,
             bias,
-            padding=1,
+            padding=pad,
             residual=residual,
             activation=activation,
             algorithm=algorithm,
             isa=isa,
             threads=threads,
         )
-        want = F.conv2d(t(spoil), t(w), t(bias), padding=1) + t(residual)
+        want = F.conv2d(t(spoil), t(w), t(bias), padding=pad) + t(residual)
         assert_alike(got, want if activation is None else getattr(F, activation)(want), algorithm)
     # Finite inputs that overflow on the way only.
     large = x * np.float32(3e37)
-    got = kernels.conv2d(large, w * np.float32(1e-3), padding=1, algorithm=algorithm, isa=isa)
-    assert_alike(got, F.conv2d(t(large), t(w * np.float32(1e-3)), padding=1), "overflow")
+    small = w * np.float32(1e-3)
+    got = kernels.conv2d(large, small, padding=pad, algorithm=algorithm, isa=isa)
+    assert_alike(got, F.conv2d(t(large), t(small), padding=pad), "overflow")
 
 
 def test_winograd_in_three_dimensions(random: Any, isa: str) -> None:

@@ -109,15 +109,16 @@ struct ConvPlanarArgs {
 };
 
 // 3x3 or k x 3x3, stride 1: Winograd F(tile_h x tile_w, 3 x 3) on the last two axes, both 2 or 4; a
-// third axis goes as it is. One of the two is 1 where the kernel has one tap on its axis. Reads no
-// border: pads by itself. Where kernel_d > 1, c is a multiple of 16. `winograd` does it all per
-// batch of tiles; `winograd_input` and `winograd_output` are its halves with the transformed input
-// in the arena, so that the threads can share it and split the weights. With `pooled`, y has the
-// maxima of whole windows of 2 x 2 outputs: a tile holds them.
+// third axis goes as it is. One of the two is 1 where the kernel has one tap on its axis. The same
+// for 5x5, both of them 2. Reads no border: pads by itself. Where kernel_d > 1, c is a multiple of
+// 16. `winograd` does it all per batch of tiles; `winograd_input` and `winograd_output` are its
+// halves with the transformed input in the arena, so that the threads can share it and split the
+// weights. With `pooled`, y has the maxima of whole windows of 2 x 2 outputs: a tile holds them.
 struct WinogradArgs {
     View x, y, residual;
     Ref weight, bias;  // weight: [tile position][block][kernel_d][c][16]
     Ref transformed;   // the halves only: [batch][position][c block][in_d][tile][16]
+    int32_t taps = 0;  // of the kernel, on an axis of which tiles have several outputs: 3 or 5
     int32_t tile_h = 0, tile_w = 0;
     int32_t batch = 0;  // tiles that are transformed and multiplied together
     int32_t n = 0, c = 0, in_d = 0, in_h = 0, in_w = 0;
@@ -388,8 +389,9 @@ struct PeakArgs {
     X(ConvPlanarArgs, x, weight, bias, y, residual, panel, n, c, in_d, in_h, in_w, out_d, out_h,  \
       out_w, blocks, kernel_d, kernel_h, kernel_w, stride_d, stride_h, stride_w, pad_d, pad_h,    \
       pad_w, dilation_d, dilation_h, dilation_w, epilogue)                                        \
-    X(WinogradArgs, x, y, residual, weight, bias, transformed, tile_h, tile_w, batch, n, c, in_d, \
-      in_h, in_w, out_d, out_h, out_w, blocks, kernel_d, pad_d, pad_h, pad_w, pooled, epilogue)   \
+    X(WinogradArgs, x, y, residual, weight, bias, transformed, taps, tile_h, tile_w, batch, n, c, \
+      in_d, in_h, in_w, out_d, out_h, out_w, blocks, kernel_d, pad_d, pad_h, pad_w, pooled,       \
+      epilogue)                                                                                   \
     X(DepthwiseArgs, x, y, weight, bias, n, blocks, in_d, in_h, in_w, pad_d, pad_h, pad_w, out_d, \
       out_h, out_w, kernel_d, kernel_h, kernel_w, stride_d, stride_h, stride_w, dilation_d,       \
       dilation_h, dilation_w, epilogue)                                                           \

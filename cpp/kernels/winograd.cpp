@@ -1,10 +1,10 @@
-// 3x3 convolution at stride 1 by Winograd's minimal filtering F(m x m, 3 x 3), m = 2 or 4
-// (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2015), and kernels of 1x3
-// and 3x1 by F(m, 3) along the axis of the three.
+// Convolution at stride 1 by Winograd's minimal filtering (Lavin & Gray, "Fast Algorithms for
+// Convolutional Neural Networks", 2015): 3x3 by F(m x m, 3 x 3), m = 2 or 4, kernels of 1x3 and 3x1
+// by F(m, 3) along the axis of the three, and 5x5 by F(2 x 2, 5 x 5).
 //
-// Tiles of (m+2)^2 input pixels go through V = B^T d B, one vector of 16 channels at a time; each
-// of the (m+2)^2 positions is then a matrix product over the channels (the register tile of tile.h,
-// over `batch` tiles at once), and y = A^T M A gives m x m outputs. The weights come transformed,
+// Tiles of (m+r-1)^2 input pixels go through V = B^T d B, one vector of 16 channels at a time; each
+// of these positions is then a matrix product over the channels (the register tile of tile.h, over
+// `batch` tiles at once), and y = A^T M A gives m x m outputs. The weights come transformed,
 // U = G g G^T, computed in double precision by the planner. An axis on which the kernel has one tap
 // is one of tiles of 1, whose transforms do nothing.
 //
@@ -12,8 +12,9 @@
 // infinity - infinity. Tiles whose outputs are not finite are therefore done again directly, each
 // by itself; the filter is g = L U L^T, L being the left inverse of G that has the fewest terms.
 //
-// F(4x4) uses the points 0, +-sqrt(1/2), +-sqrt(2): its error is half that of the usual
-// 0, +-1, +-2. docs/performance.md has the measured errors.
+// F(4x4, 3x3) uses the points 0, +-sqrt(1/2), +-sqrt(2): its error is half that of the usual
+// 0, +-1, +-2. docs/performance.md has the measured errors. F(2x2, 5x5) has the same points and so
+// the same B.
 
 #include "kernel.h"
 #include "tile.h"
@@ -23,18 +24,19 @@ namespace {
 
 constexpr float kRoot2 = 1.41421356237309504880f;
 
-template <int M>
+// Of F(M, R), on one axis.
+template <int M, int R>
 struct Transform;
 
-template <>
-struct Transform<1> {
+template <int R>
+struct Transform<1, R> {
     static CNNRT_INLINE void input(const f32x16* d, f32x16* r) { r[0] = d[0]; }
     static CNNRT_INLINE void output(const f32x16* m, f32x16* y) { y[0] = m[0]; }
     static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) { g[0] = u[0]; }
 };
 
 template <>
-struct Transform<2> {
+struct Transform<2, 3> {
     static CNNRT_INLINE void input(const f32x16* d, f32x16* r) {
         r[0] = sub(d[0], d[2]);
         r[1] = add(d[1], d[2]);
@@ -53,7 +55,7 @@ struct Transform<2> {
 };
 
 template <>
-struct Transform<4> {
+struct Transform<4, 3> {
     static CNNRT_INLINE void input(const f32x16* d, f32x16* r) {
         const f32x16 even = fnma(broadcast(2.0f), d[2], d[4]);
         const f32x16 odd = fnma(broadcast(kRoot2), d[1], mul(broadcast(kRoot2 / 2), d[3]));
@@ -81,6 +83,27 @@ struct Transform<4> {
     }
 };
 
+template <>
+struct Transform<2, 5> {
+    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) { Transform<4, 3>::input(d, r); }
+    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) {
+        y[0] = add(add(add(m[0], m[1]), m[2]), add(m[3], m[4]));
+        y[1] = fma(broadcast(kRoot2 / 2), sub(m[1], m[2]),
+                   fma(broadcast(kRoot2), sub(m[3], m[4]), m[5]));
+    }
+    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) {
+        // g[1] + g[3] / 2 and g[1] + 2 g[3].
+        const f32x16 near = mul(broadcast(0.75f * kRoot2), sub(u[2], u[1]));
+        const f32x16 far = mul(broadcast(1.5f * kRoot2), sub(u[3], u[4]));
+        g[0] = u[0];
+        g[2] = fnma(broadcast(1.5f), add(u[1], u[2]),
+                    fnma(broadcast(0.5f), u[5], mul(broadcast(-2.0f), u[0])));
+        g[3] = mul(broadcast(2.0f / 3), sub(far, near));
+        g[1] = fnma(broadcast(0.5f), g[3], near);
+        g[4] = u[5];
+    }
+};
+
 constexpr TileTable<kTileRows, kTileBlocks, 16, false> kTiles;
 constexpr TileTable<kTileRows, 1, 16, false> kTilesSingle;
 
@@ -99,8 +122,8 @@ CNNRT_INLINE void ask_for(const float* p, int64_t row) {
 constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays below
 
 // Taps of the kernel, and pixels that a tile reads, along an axis on which it makes m outputs.
-constexpr int taps_of(int m) { return m == 1 ? 1 : 3; }
-constexpr int reads_of(int m) { return m + taps_of(m) - 1; }
+constexpr int taps_of(int m, int r) { return m == 1 ? 1 : r; }
+constexpr int reads_of(int m, int r) { return m + taps_of(m, r) - 1; }
 
 // How many blocks of outputs each V is multiplied for at once: as many as let M be half of an
 // L2 of 512 KB. Where a register tile is one block wide, V would come from L3 again for every 16
@@ -113,7 +136,7 @@ struct Geometry {
 };
 CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
     Geometry s;
-    s.positions = int64_t{reads_of(g.tile_h)} * reads_of(g.tile_w);
+    s.positions = int64_t{reads_of(g.tile_h, g.taps)} * reads_of(g.tile_w, g.taps);
     s.across = ceil_div(g.out_w, g.tile_w);
     s.down = ceil_div(g.out_h, g.tile_h);
     s.per_image = s.across * s.down;
@@ -137,9 +160,9 @@ CNNRT_INLINE int64_t m_plane(const WinogradArgs& g, const Geometry& s) {
 
 // One tile of one channel block: V[position] = B^T d B, planes `plane` floats apart. rows[i] points
 // at the leftmost pixel of row i, or at zeros; columns outside [first, last) count as zero.
-template <int MH, int MW>
+template <int MH, int MW, int R>
 void transform_input(const float* const* rows, int first, int last, float* v, int64_t plane) {
-    constexpr int AH = reads_of(MH), AW = reads_of(MW);
+    constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R);
     f32x16 half[AH][AW];
 #pragma GCC unroll 1
     for (int j = 0; j < AW; ++j) {
@@ -151,27 +174,27 @@ void transform_input(const float* const* rows, int first, int last, float* v, in
         }
 #pragma GCC unroll 6
         for (int i = 0; i < AH; ++i) d[i] = load(rows[i] + j * 16);
-        Transform<MH>::input(d, r);
+        Transform<MH, R>::input(d, r);
 #pragma GCC unroll 6
         for (int i = 0; i < AH; ++i) half[i][j] = r[i];
     }
 #pragma GCC unroll 1
     for (int i = 0; i < AH; ++i) {
         f32x16 r[AW];
-        Transform<MW>::input(half[i], r);
+        Transform<MW, R>::input(half[i], r);
 #pragma GCC unroll 6
         for (int j = 0; j < AW; ++j) store(v + (i * AW + j) * plane, r[j]);
     }
 }
 
 // The same where only one of the axes is transformed: short enough to be a part of the loop.
-template <int MH, int MW>
+template <int MH, int MW, int R>
     requires(MH == 1 || MW == 1)
 CNNRT_INLINE void transform_input(const float* const* rows, int first, int last, float* v,
                                   int64_t plane) {
-    constexpr int A = reads_of(MH) * reads_of(MW);
+    constexpr int A = reads_of(MH, R) * reads_of(MW, R);
     f32x16 d[A], r[A];
-    if (first == 0 && last == reads_of(MW)) {
+    if (first == 0 && last == reads_of(MW, R)) {
 #pragma GCC unroll 6
         for (int i = 0; i < A; ++i) d[i] = load(MH == 1 ? rows[0] + i * 16 : rows[i]);
     } else {
@@ -179,7 +202,7 @@ CNNRT_INLINE void transform_input(const float* const* rows, int first, int last,
         for (int i = 0; i < A; ++i)
             d[i] = MH == 1 && i >= first && i < last ? load(rows[0] + i * 16) : zero();
     }
-    Transform<MH * MW>::input(d, r);
+    Transform<MH * MW, R>::input(d, r);
 #pragma GCC unroll 6
     for (int i = 0; i < A; ++i) store(v + i * plane, r[i]);
 }
@@ -228,16 +251,16 @@ struct Target {
 
 // The outputs A^T M A of one tile. Returns the sum of those in its corners: no other is infinite or
 // NaN if they are not, as each row and column of M is part of the first or the last one's.
-template <int MH, int MW>
+template <int MH, int MW, int R>
 f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
-    constexpr int AH = reads_of(MH), AW = reads_of(MW);
+    constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R);
     f32x16 half[MH][AW];
 #pragma GCC unroll 1
     for (int j = 0; j < AW; ++j) {
         f32x16 d[AH], r[MH];
 #pragma GCC unroll 6
         for (int i = 0; i < AH; ++i) d[i] = load(m + (i * AW + j) * plane);
-        Transform<MH>::output(d, r);
+        Transform<MH, R>::output(d, r);
 #pragma GCC unroll 4
         for (int i = 0; i < MH; ++i) half[i][j] = r[i];
     }
@@ -245,7 +268,7 @@ f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
 #pragma GCC unroll 1
     for (int i = 0; i < to.height; ++i) {
         f32x16 r[MW];
-        Transform<MW>::output(half[i], r);
+        Transform<MW, R>::output(half[i], r);
         if (i == 0 || i == MH - 1) corners = add(corners, add(r[0], r[MW - 1]));
         to.store_row<MW>(i, r);
     }
@@ -253,14 +276,14 @@ f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
     return corners;
 }
 
-template <int MH, int MW>
+template <int MH, int MW, int R>
     requires(MH == 1 || MW == 1)
 CNNRT_INLINE f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
-    constexpr int A = reads_of(MH) * reads_of(MW);
+    constexpr int A = reads_of(MH, R) * reads_of(MW, R);
     f32x16 d[A], r[MH * MW];
 #pragma GCC unroll 6
     for (int i = 0; i < A; ++i) d[i] = load(m + i * plane);
-    Transform<MH * MW>::output(d, r);
+    Transform<MH * MW, R>::output(d, r);
 #pragma GCC unroll 4
     for (int i = 0; i < MH; ++i) {
         if (i >= to.height) break;
@@ -395,9 +418,10 @@ struct Convolution {
     }
 };
 
-template <int MH, int MW>
+template <int MH, int MW, int R>
 struct Winograd : Convolution {
-    static constexpr int AH = reads_of(MH), AW = reads_of(MW), KH = taps_of(MH), KW = taps_of(MW);
+    static constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R), KH = taps_of(MH, R),
+                         KW = taps_of(MW, R);
     using Convolution::Convolution;
 
     // V of tiles [t0, t0 + count), at all depths, for channel blocks [c0, c1).
@@ -427,7 +451,7 @@ struct Winograd : Convolution {
                     const int first = static_cast<int>(larger<int64_t>(0, -w));
                     const int last = static_cast<int>(smaller<int64_t>(AW, g.in_w - w));
                     float* to = v + ((c * g.in_d + d) * count + i) * 16;
-                    transform_input<MH, MW>(rows, first, last, to, plane);
+                    transform_input<MH, MW, R>(rows, first, last, to, plane);
                 }
     }
 
@@ -454,7 +478,7 @@ struct Winograd : Convolution {
                             ask_for_outputs(to, places[i + kAhead].h - at.h,
                                             places[i + kAhead].w - at.w);
                         const f32x16 corners =
-                            transform_output<MH, MW>(products + (d * count + i) * 16, plane, to);
+                            transform_output<MH, MW, R>(products + (d * count + i) * 16, plane, to);
                         seen = fma(zero(), corners, seen);
                     }
                 if (!finite(seen)) repair(products, block + k, places, count);
@@ -477,7 +501,7 @@ struct Winograd : Convolution {
             for (int64_t i = 0; i < count; ++i) {
                 const Target to = target(block, d, places[i]);
                 const float* m = products + (d * count + i) * 16;
-                if (!finite(transform_output<MH, MW>(m, m_plane(g, s), to)))
+                if (!finite(transform_output<MH, MW, R>(m, m_plane(g, s), to)))
                     convolve(block, d, places[i], to);
             }
     }
@@ -496,10 +520,10 @@ struct Winograd : Convolution {
                     for (int i = 0; i < AH; ++i)
                         u[i] = load(weight + ((i * AW + j) * g.blocks + block) * panel +
                                     (k * g.c + c) * 16);
-                    Transform<MH>::filter(u, r);
+                    Transform<MH, R>::filter(u, r);
                     for (int i = 0; i < KH; ++i) half[i][j] = r[i];
                 }
-                for (int i = 0; i < KH; ++i) Transform<MW>::filter(half[i], taps[i]);
+                for (int i = 0; i < KH; ++i) Transform<MW, R>::filter(half[i], taps[i]);
                 const float* plane = x + p.n * g.x.image + c / 16 * g.x.block +
                                      (d + k - g.pad_d) * g.x.plane + c % 16;
                 for (int i = 0; i < to.height + KH - 1; ++i)
@@ -529,19 +553,21 @@ CNNRT_INLINE int64_t offsets_bytes(const WinogradArgs& g, const Geometry& s) {
 // Calls f with the transforms of the step's tile.
 template <class F>
 CNNRT_INLINE void with_tile(const WinogradArgs& g, const Context& context, F f) {
-    switch (g.tile_h * 10 + g.tile_w) {
-        case 44:
-            return f(Winograd<4, 4>(g, context));
-        case 22:
-            return f(Winograd<2, 2>(g, context));
-        case 14:
-            return f(Winograd<1, 4>(g, context));
-        case 41:
-            return f(Winograd<4, 1>(g, context));
-        case 12:
-            return f(Winograd<1, 2>(g, context));
+    switch (g.taps * 100 + g.tile_h * 10 + g.tile_w) {
+        case 344:
+            return f(Winograd<4, 4, 3>(g, context));
+        case 322:
+            return f(Winograd<2, 2, 3>(g, context));
+        case 522:
+            return f(Winograd<2, 2, 5>(g, context));
+        case 314:
+            return f(Winograd<1, 4, 3>(g, context));
+        case 341:
+            return f(Winograd<4, 1, 3>(g, context));
+        case 312:
+            return f(Winograd<1, 2, 3>(g, context));
         default:
-            return f(Winograd<2, 1>(g, context));
+            return f(Winograd<2, 1, 3>(g, context));
     }
 }
 

@@ -147,13 +147,14 @@ def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> floa
 
 
 def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: float) -> float:
-    """Nanoseconds of a convolution by F(tile x tile, 3x3) or F(tile, 3)."""
+    """Nanoseconds of a convolution by F(tile x tile, r x r) or F(tile, r)."""
     positions, tiles = s.positions(tile), s.tiles(tile)
     m = math.ceil(s.m / 16) * 16
     macs = positions * tiles * s.out_d * s.c * s.kernel[0] * m
     rows = winograd_batch(machine, s, tile) * s.out_d
     compute = macs / machine.macs / tile_use(rows, machine.tile_rows)
-    read, write = TRANSFORMS[s.tile(tile)]
+    down, across = s.tile(tile)
+    read, write = TRANSFORMS[max(s.kernel[1:]), down, across]
     transforms = tiles * s.out_d * (read * math.ceil(s.c / 16) + write * (m // 16))
     transforms *= MACHINES["avx512"].macs / machine.macs
     traffic = positions * s.c * s.kernel[0] * m * 4 / weight_bandwidth
@@ -161,15 +162,16 @@ def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: f
 
 
 TRANSFORMS = {
-    (4, 4): (7.0, 5.0),
-    (2, 2): (3.5, 2.5),
-    (1, 4): (10.0, 7.0),
-    (4, 1): (10.0, 7.0),
-    (1, 2): (7.0, 5.0),
-    (2, 1): (7.0, 5.0),
+    (3, 4, 4): (7.0, 5.0),
+    (3, 2, 2): (3.5, 2.5),
+    (5, 2, 2): (7.0, 4.0),
+    (3, 1, 4): (10.0, 7.0),
+    (3, 4, 1): (10.0, 7.0),
+    (3, 1, 2): (7.0, 5.0),
+    (3, 2, 1): (7.0, 5.0),
 }
-"""Nanoseconds per tile and block of 16 channels, of input and output, on AVX-512: limited
-by additions, loads and stores; on one axis, by what is done anew for each tile."""
+"""By the taps and the tile, nanoseconds per tile and block of 16 channels, of input and output, on
+AVX-512: limited by additions, loads and stores; on one axis, by what is done anew for each tile."""
 
 
 def winograd_batch(machine: Machine, s: ConvShape, tile: int) -> int:

@@ -53,7 +53,7 @@ def conv2d(
         padding: zeros around x, or "same" or "valid".
         residual: (N, M, out height, out width), added before the activation.
         algorithm: "auto", "im2col", "winograd2" or "winograd4" (the latter two where the kernel is
-            3x3, 1x3, 3x1 or, in one dimension, 3, at stride 1).
+            3x3, 1x3, 3x1 or, in one dimension, 3, at stride 1; "winograd2" where it is 5x5).
 
     Returns:
         (N, M, out height, out width) with out = floor((in + 2 p - d (k - 1) - 1) / s) + 1.

@@ -36,7 +36,8 @@ class MemoryUse:
     """Of these, the bytes that lie in a mapped file. They are read while weights are packed."""
     packed: int
     """The weights as the kernels read them. Winograd's are larger than those stored: 16/9 for
-    winograd2, 4 for winograd4; 4/3 and 2 of kernels with three taps on one axis only."""
+    winograd2, 4 for winograd4; 4/3 and 2 of kernels with three taps on one axis only; 36/25 of
+    kernels of 5x5."""
     packed_mapped: int
     """Of these, the bytes that lie in a mapped file: a compiled one."""
     plans: tuple[PlanMemory, ...]

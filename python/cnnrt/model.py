@@ -72,7 +72,7 @@ def load(
         source: the file. ONNX files need the package `onnx` (``pip install 'cnnrt[onnx]'``).
         threads: how many to use; None: `cnnrt.get_num_threads()`.
         algorithm: how convolutions of 3x3, 1x3, 3x1 and 3 taps are done: "auto", "im2col" (exact),
-            "winograd2" or "winograd4"; or a dict of these by node name.
+            "winograd2" or "winograd4" (5x5: the first three); or a dict of these by node name.
         tune: times these ways now, inside the network, and takes the fastest for each layer that
             `algorithm` does not name; see `Model.tune`.
 
@@ -319,7 +319,8 @@ class Model:
         return profiling.profile(self, self.example(x), seconds)
 
     def tune(self, x: Inputs | None = None) -> dict[str, str]:
-        """Times each way of doing 3-tap convolutions inside this network and keeps the fastest.
+        """Times each way of doing the convolutions that have several, inside this network, and
+        keeps the fastest.
 
         The results are cached on disk by CPU and layer shape (`CNNRT_CACHE`, or the user's cache
         folder), so that tuning the same layers again takes no time.

@@ -12,13 +12,13 @@ import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .cache import cache_folder, write_bytes
 from .graph import Array, Graph
-from .lowering.conv import fits_winograd
+from .lowering.conv import winograd_tiles
 
 if TYPE_CHECKING:
     from .model import Model
@@ -36,27 +36,37 @@ def tune(model: Model, inputs: Sequence[Array]) -> dict[str, str]:
     """The fastest algorithm of each convolution with a choice, by node name, for these inputs."""
     layers = _layers(model.plan_for(inputs).graphs, model.isa)
     known = _read(cache_file())
-    if any(key not in known for key in layers.values()):
+    if any(layer.key not in known for layer in layers.values()):
         known |= _measure(model, inputs, layers)
         write_bytes(cache_file(), json.dumps(known, indent=1, sort_keys=True).encode())
-    return {name: known[key] for name, key in layers.items()}
+    return {name: known[layer.key] for name, layer in layers.items()}
 
 
-def _layers(graphs: Sequence[Graph], isa: str) -> dict[str, str]:
-    """For each convolution that Winograd's algorithm fits, what its time depends on."""
+class _Layer(NamedTuple):
+    """A convolution with a choice."""
+
+    key: str
+    """What its time depends on."""
+    algorithms: tuple[str, ...]
+
+
+def _layers(graphs: Sequence[Graph], isa: str) -> dict[str, _Layer]:
+    """The convolutions that Winograd's algorithm fits, by name."""
     layers = {}
     for graph, node in ((g, node) for g in graphs for node in g.nodes):
         if node.op != "conv" or node.inputs[1] not in graph.constants or node["group"] != 1:
             continue
         x, weight = graph.types[node.inputs[0]].shape, graph.constants[node.inputs[1]].shape
         steps = node["strides"] or [1], node["dilations"] or [1]
-        if len(x) in (3, 4, 5) and fits_winograd(weight[2:], *steps):
+        tiles = winograd_tiles(weight[2:], *steps) if len(x) in (3, 4, 5) else ()
+        if tiles:
             shape = f"{x[1:]} {weight} {node['pads']} {node['auto_pad']}"
-            layers[node.name] = f"{_cpu()} | {isa} | {shape}"
+            algorithms = "im2col", *(f"winograd{tile}" for tile in tiles)
+            layers[node.name] = _Layer(f"{_cpu()} | {isa} | {shape}", algorithms)
     return layers
 
 
-def _measure(model: Model, inputs: Sequence[Array], layers: dict[str, str]) -> dict[str, str]:
+def _measure(model: Model, inputs: Sequence[Array], layers: dict[str, _Layer]) -> dict[str, str]:
     times: dict[str, dict[str, float]] = {}
     for algorithm in CANDIDATES:
         plan = model.variant(algorithm).plan_for(inputs)
@@ -65,8 +75,8 @@ def _measure(model: Model, inputs: Sequence[Array], layers: dict[str, str]) -> d
         pooled = _pooled(plan.graphs)
         for step, nanoseconds in zip(steps, fastest, strict=True):
             name = pooled.get(step.node, step.node)
-            if name in layers:
-                by_algorithm = times.setdefault(layers[name], {})
+            if name in layers and algorithm in layers[name].algorithms:
+                by_algorithm = times.setdefault(layers[name].key, {})
                 by_algorithm[algorithm] = by_algorithm.get(algorithm, 0.0) + float(nanoseconds)
     return {key: min(t, key=lambda a: t[a]) for key, t in times.items()}
 

@@ -16,7 +16,7 @@ from checks import (
     exact_tolerance,
     reference,
 )
-from cnnrt import kernels
+from cnnrt import Model, kernels
 from networks import by_kernels, by_reference, operator
 
 Ints = tuple[int, ...]
@@ -82,7 +82,7 @@ def check(case: Case, algorithm: str, isa: str, threads: int, act: Any = None) -
     )
     depth = case.c // case.group * case.k**2
     tolerance = WINOGRAD_TOLERANCE.get(algorithm, exact_tolerance(depth))
-    if algorithm == "auto":
+    if algorithm == "auto" or (algorithm, case.k) == ("winograd2", 5):
         tolerance = WINOGRAD_TOLERANCE["winograd4"]
     assert_close(got, want, tolerance, (case, algorithm, isa, threads, act), scale)
 
@@ -119,25 +119,44 @@ def test_rows_of_seven_pixels_go_in_pairs(height: int, isa: str, threads: int) -
         check(Case(2, 32, height * stride, w, 48, 3, stride, 1), "im2col", isa, threads)
 
 
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+# Outputs of a tile and taps of the kernel, on both axes.
+WINOGRAD = pytest.mark.parametrize(
+    ("algorithm", "k"), [("winograd2", 3), ("winograd4", 3), ("winograd2", 5)]
+)
+
+
+@WINOGRAD
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 14, 17, 30])
-def test_winograd_size(algorithm: str, size: int, isa: str, threads: int) -> None:
+def test_winograd_size(algorithm: str, k: int, size: int, isa: str, threads: int) -> None:
     for pad in (0, 1, 2):
-        if size + 2 * pad >= 3:
-            check(Case(1, 32, size, size + 1, 32, 3, pad=pad), algorithm, isa, threads)
+        if size + 2 * pad >= k:
+            check(Case(1, 32, size, size + 1, 32, k, pad=pad), algorithm, isa, threads)
 
 
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@WINOGRAD
 @pytest.mark.parametrize("channels", CHANNELS[1:])
-def test_winograd_channels(algorithm: str, channels: int, isa: str, threads: int) -> None:
-    check(Case(2, 32, 6, 9, channels, 3, pad=1), algorithm, isa, threads)
+def test_winograd_channels(algorithm: str, k: int, channels: int, isa: str, threads: int) -> None:
+    check(Case(2, 32, 6, 9, channels, k, pad=1), algorithm, isa, threads)
     if channels >= 16:  # fewer are read in place
-        check(Case(1, channels, 9, 6, 33, 3, pad=1), algorithm, isa, threads)
+        check(Case(1, channels, 9, 6, 33, k, pad=1), algorithm, isa, threads)
 
 
-def test_winograd_shares_the_transformed_input_where_weights_are_many(isa: str) -> None:
-    for algorithm in ("winograd2", "winograd4"):
-        check(Case(2, 256, 9, 9, 272, 3, pad=1), algorithm, isa, 2)
+@WINOGRAD
+def test_winograd_shares_the_transformed_input_where_weights_are_many(
+    algorithm: str, k: int, isa: str
+) -> None:
+    check(Case(2, 256, 9, 9, 272, k, pad=1), algorithm, isa, 2)
+
+
+def test_winograd_is_chosen_for_large_kernels_of_five_taps() -> None:
+    rng = np.random.default_rng(0)
+    graph, _ = operator(
+        "conv",
+        rng.standard_normal((1, 64, 27, 27), dtype=np.float32),
+        rng.standard_normal((192, 64, 5, 5), dtype=np.float32),
+        pads=[2] * 4,
+    )
+    assert "winograd2: " in Model(graph, threads=1).describe()
 
 
 @pytest.mark.parametrize(
@@ -254,15 +273,15 @@ def test_one_and_three_dimensions(rank: int, isa: str, threads: int) -> None:
         assert_close(got, want, exact_tolerance(c * 3**rank), (rank, c, stride))
 
 
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@WINOGRAD
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 7, 16])
 def test_winograd_over_the_last_two_of_three_axes(
-    algorithm: str, depth: int, isa: str, threads: int
+    algorithm: str, k: int, depth: int, isa: str, threads: int
 ) -> None:
     rng = np.random.default_rng(depth)
     for c, m, h, w, kernel_d in ((16, 20, 9, 10, 3), (32, 32, 4, 5, 1), (16, 16, 6, 6, 2)):
         x = rng.standard_normal((2, c, depth, h, w), dtype=np.float32)
-        weight = rng.standard_normal((m, c, kernel_d, 3, 3), dtype=np.float32)
+        weight = rng.standard_normal((m, c, kernel_d, k, k), dtype=np.float32)
         bias = rng.standard_normal(m, dtype=np.float32)
         pad = kernel_d // 2
         if depth + 2 * pad < kernel_d:
@@ -271,7 +290,8 @@ def test_winograd_over_the_last_two_of_three_axes(
         got = kernels.conv2d(
             x, weight, bias, padding=[pad, 1, 1], algorithm=algorithm, threads=threads, isa=isa
         )
-        assert_close(got, want, WINOGRAD_TOLERANCE[algorithm], (c, m, kernel_d))
+        tolerance = WINOGRAD_TOLERANCE["winograd4" if k == 5 else algorithm]
+        assert_close(got, want, tolerance, (c, m, kernel_d))
 
 
 def test_the_result_does_not_depend_on_threads_or_batch(isa: str) -> None:

@@ -11,7 +11,7 @@ import cnnrt
 from checks import WINOGRAD_TOLERANCE, Random, activation, assert_close, assert_deterministic
 from checks import reference as by_definition
 from cnnrt.graph import Array, Node, TensorSpec
-from cnnrt.lowering.conv import fits_winograd
+from cnnrt.lowering.conv import winograd_tiles
 from networks import network, operator
 
 TILES = ("winograd2", "winograd4")
@@ -149,23 +149,25 @@ def test_a_tensor_with_the_border_of_another_reader(isa: str, random: Random) ->
 
 
 @pytest.mark.parametrize(
-    ("kernel", "strides", "dilations", "fits"),
+    ("kernel", "strides", "dilations", "tiles"),
     [
-        ((3,), [1], [1], True),
-        ((1, 3), [1, 1], [1, 1], True),
-        ((3, 1), [1, 1], [1, 1], True),
-        ((5, 1, 3), [1, 1, 1], [1, 1, 1], True),
-        ((3,), [2], [1], False),
-        ((3,), [1], [2], False),
-        ((5,), [1], [1], False),
-        ((3, 1, 1), [1, 1, 1], [1, 1, 1], False),
-        ((3, 5), [1, 1], [1, 1], False),
+        ((3,), [1], [1], (2, 4)),
+        ((1, 3), [1, 1], [1, 1], (2, 4)),
+        ((3, 1), [1, 1], [1, 1], (2, 4)),
+        ((5, 1, 3), [1, 1, 1], [1, 1, 1], (2, 4)),
+        ((3,), [2], [1], ()),
+        ((3,), [1], [2], ()),
+        ((5,), [1], [1], ()),
+        ((3, 1, 1), [1, 1, 1], [1, 1, 1], ()),
+        ((5, 5), [1, 1], [1, 1], (2,)),
+        ((5, 5), [2, 2], [1, 1], ()),
+        ((3, 5), [1, 1], [1, 1], ()),
     ],
 )
 def test_what_it_fits(
-    kernel: tuple[int, ...], strides: list[int], dilations: list[int], fits: bool
+    kernel: tuple[int, ...], strides: list[int], dilations: list[int], tiles: tuple[int, ...]
 ) -> None:
-    assert fits_winograd(kernel, strides, dilations) is fits
+    assert winograd_tiles(kernel, strides, dilations) == tiles
     shape = (1, 16, *[9] * len(kernel))
     node = Node("conv", "y", ["x", "w"], ["y"], {"strides": strides, "dilations": dilations})
     graph, _ = operator(
@@ -174,5 +176,6 @@ def test_what_it_fits(
         np.zeros((16, 16, *kernel), np.float32),
         **node.attributes,
     )
-    text = str(cnnrt.Model(graph, algorithm="winograd4").describe())
-    assert ("winograd4: asked for" in text) is fits, text
+    for tile in (2, 4):
+        text = str(cnnrt.Model(graph, algorithm=f"winograd{tile}").describe())
+        assert (f"winograd{tile}: asked for" in text) is (tile in tiles), text

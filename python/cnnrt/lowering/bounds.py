@@ -21,8 +21,9 @@ from .tensors import BLOCK, At, Step, ViewAt, ceil_div
 MAX_BATCH = 64
 """Tiles that the Winograd kernel has places for (kMaxBatch in winograd.cpp)."""
 
-WINOGRAD_TILES = ((2, 2), (4, 4), (1, 2), (1, 4), (2, 1), (4, 1))
-"""Outputs of a tile of the Winograd kernel, down and across (with_tile in winograd.cpp)."""
+WINOGRAD_TILES = {3: ((2, 2), (4, 4), (1, 2), (1, 4), (2, 1), (4, 1)), 5: ((2, 2),)}
+"""By the kernel's taps, the outputs of a tile of the Winograd kernel, down and across (with_tile in
+winograd.cpp)."""
 
 ELEMENTS = (1, 2, 4, 8)
 """Bytes of the elements that the kernels move one by one."""
@@ -153,9 +154,10 @@ def _conv_planar(f: Fields) -> Uses:
 
 def _winograd(f: Fields) -> Uses:
     tile = f["tile_h"], f["tile_w"]
-    _need(tile in WINOGRAD_TILES and 1 <= f["batch"] <= MAX_BATCH, "another tile or batch")
+    known = tile in WINOGRAD_TILES.get(f["taps"], ())
+    _need(known and 1 <= f["batch"] <= MAX_BATCH, "another tile or batch")
     blocks = ceil_div(f["c"], BLOCK)
-    positions = math.prod(1 if outputs == 1 else outputs + 2 for outputs in tile)
+    positions = math.prod(1 if outputs == 1 else outputs + f["taps"] - 1 for outputs in tile)
     plane = blocks * f["in_d"] * f["batch"] * BLOCK + BLOCK
     _need(plane <= MAX_SIZE, "planes beyond 32 bits")
     _need(f["kernel_d"] == 1 or f["c"] % BLOCK == 0, "a part of a block")

@@ -29,13 +29,14 @@ MOST_BAND_STEPS = 1 << 20
 """Rows times taps that are searched for bands that need fewer taps: 0.1 s."""
 
 ROOT_2 = math.sqrt(2.0)
-WINOGRAD_G: dict[int, Array] = {
-    # Weight transforms G, of F(2, 3) for the points 0, +-1 and of F(4, 3) for 0, +-sqrt(1/2),
-    # +-sqrt(2); of an axis with one tap none. The input and output transforms that belong to them:
-    # cpp/kernels/winograd.cpp.
-    1: np.ones((1, 1)),
-    2: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
-    4: np.array(
+TILES_OF_KERNEL = {(3, 3): (2, 4), (1, 3): (2, 4), (3, 1): (2, 4), (5, 5): (2,)}
+WINOGRAD_G: dict[tuple[int, int], Array] = {
+    # Weight transforms G of F(m, r): of F(2, 3) for the points 0, +-1, of F(4, 3) and F(2, 5) for
+    # 0, +-sqrt(1/2), +-sqrt(2); of an axis with one tap none. The input and output transforms that
+    # belong to them: cpp/kernels/winograd.cpp.
+    (1, 1): np.ones((1, 1)),
+    (2, 3): np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    (4, 3): np.array(
         [
             [1, 0, 0],
             [-2 / 3, -ROOT_2 / 3, -1 / 3],
@@ -43,6 +44,16 @@ WINOGRAD_G: dict[int, Array] = {
             [1 / 6, ROOT_2 / 6, 1 / 3],
             [1 / 6, -ROOT_2 / 6, 1 / 3],
             [0, 0, 1],
+        ]
+    ),
+    (2, 5): np.array(
+        [
+            [1, 0, 0, 0, 0],
+            [-2 / 3, -ROOT_2 / 3, -1 / 3, -ROOT_2 / 6, -1 / 6],
+            [-2 / 3, ROOT_2 / 3, -1 / 3, ROOT_2 / 6, -1 / 6],
+            [1 / 6, ROOT_2 / 6, 1 / 3, ROOT_2 / 3, 2 / 3],
+            [1 / 6, -ROOT_2 / 6, 1 / 3, -ROOT_2 / 3, 2 / 3],
+            [0, 0, 0, 0, 1],
         ]
     ),
 }
@@ -107,14 +118,10 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
     small = math.prod(x[1:]) < 1 << 31  # tap offsets have 32 bits
     if x[1] <= PLANAR_CHANNELS and small and to.is_input(node.inputs[0]):
         return Choice("planar", f"{x[1]} input channels, read in place", im2col)
-    fits = (
-        fits_winograd(w.kernel, w.stride, w.dilation)
-        and max(*w.begin, *w.end) <= 2
-        and (len(w.kernel) < 3 or c % BLOCK == 0)
-    )
     times = {"im2col": im2col}
-    if fits:
-        times |= {f"winograd{t}": winograd_time(to.machine, shape, t, bandwidth) for t in (2, 4)}
+    if max(*w.begin, *w.end) <= 2 and (len(w.kernel) < 3 or c % BLOCK == 0):
+        for tile in winograd_tiles(w.kernel, w.stride, w.dilation):
+            times[f"winograd{tile}"] = winograd_time(to.machine, shape, tile, bandwidth)
     if asked in times:
         return Choice(asked, "asked for", times[asked])
     # Below 16 channels on a side the transforms cost more than they save, by measurement.
@@ -124,11 +131,15 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
     return Choice(best, reason, times[best])
 
 
-def fits_winograd(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> bool:
-    """Whether a kernel has 3 taps on one of the last two axes and 1 or 3 on the other, at stride
-    and dilation 1."""
-    on_two = three(tuple(kernel), 1)[1:]
-    return on_two in ((3, 3), (1, 3), (3, 1)) and {*stride, *dilation} <= {1}
+def winograd_tiles(
+    kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, ...]:
+    """Outputs on an axis of the tiles by which Winograd's algorithm can do a convolution: 2 and 4
+    with 3 taps on one of the last two axes and 1 or 3 on the other, 2 with 5 on both; none at
+    another stride or dilation than 1."""
+    if {*stride, *dilation} != {1}:
+        return ()
+    return TILES_OF_KERNEL.get(three(tuple(kernel), 1)[1:], ())
 
 
 def conv_shape(w: Windows, c: int, m: int) -> ConvShape:
@@ -500,15 +511,15 @@ def _winograd(node: Node, to: Lowering, w: Windows, tile: int, common: dict[str,
         to.done_here(pool)
         common = {**common, "note": f"{common['note']}; 2x2 max pool"}
     y = to.new_blocked((pool or node).outputs[0])
-    kernel_d, positions = shape.kernel[0], shape.positions(tile)
+    (kernel_d, kernel_h, kernel_w), positions = shape.kernel, shape.positions(tile)
     packed = to.weight(
         node.inputs[1],
         f"winograd{tile}",
         positions * kernel_d * x.c * y.blocks * BLOCK,
         lambda value: _core.pack_winograd(
             value.reshape(*value.shape[:2], *shape.kernel),
-            WINOGRAD_G[tile_h],
-            WINOGRAD_G[tile_w],
+            WINOGRAD_G[tile_h, kernel_h],
+            WINOGRAD_G[tile_w, kernel_w],
             to.threads,
         ),
     )
@@ -519,6 +530,7 @@ def _winograd(node: Node, to: Lowering, w: Windows, tile: int, common: dict[str,
         "x": x.view(),
         "y": y.view(),
         "weight": packed,
+        "taps": max(kernel_h, kernel_w),
         "tile_h": tile_h,
         "tile_w": tile_w,
         "batch": batch,
