@@ -8,17 +8,20 @@ namespace {
 template <class F>
 CNNRT_INLINE void transform_run(float* p, int64_t n, F f) {
     int64_t i = 0;
+#if !defined(CNNRT_ISA_PORTABLE)
     // Two vectors at a time: the functions are chains of dependent operations, and the second fills
-    // the gaps of the first.
+    // the gaps of the first. The portable tier's vectors are four such chains each, and as many as
+    // SSE2 has registers for.
     for (; i + 32 <= n; i += 32) {
         const f32x16 u = f(load(p + i)), v = f(load(p + i + 16));
         store(p + i, u);
         store(p + i + 16, v);
     }
-    for (; i + 16 <= n; i += 16) store(p + i, f(load(p + i)));
-    if (i < n) {
-        const int rest = static_cast<int>(n - i);
-        store_partial(p + i, rest, f(load_partial(p + i, rest)));
+#endif
+    for (; i < n; i += 16) {
+        const int lanes = n - i < 16 ? static_cast<int>(n - i) : 16;
+        const f32x16 x = lanes == 16 ? load(p + i) : load_partial(p + i, lanes);
+        store_partial(p + i, lanes, f(x));
     }
 }
 
