@@ -28,7 +28,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from race import Race, race
 
 from cnnrt.analysis.peak import measure_peak
-from cnnrt.lowering.conv import winograd_tiles
+from cnnrt.lowering.conv import algorithms
 from cnnrt.model import default_isa
 
 OUTSIDE = {"reorder"}
@@ -107,8 +107,8 @@ class Layer:
         """What can be asked of cnnrt for it, beside its own choice."""
         if self.op != "conv" or self.groups > 1:
             return []
-        tiles = winograd_tiles(self.kernel, [self.stride], [1])
-        return ["im2col", *(f"winograd{tile}" for tile in tiles)] if tiles else []
+        ways = algorithms(self.kernel, [self.stride], [1])
+        return list(ways) if len(ways) > 1 else []
 
 
 def _conv(

@@ -17,13 +17,9 @@ import numpy as np
 
 from cnnrt import kernels, ops
 from cnnrt.graph import Node
+from cnnrt.lowering.conv import algorithms
 
-ALGORITHMS = {
-    (3, 3): ("im2col", "winograd2", "winograd4"),
-    (3,): ("im2col", "winograd2", "winograd4"),
-    (5, 5): ("im2col", "winograd2"),
-}
-"""Those that fit a kernel."""
+ALGORITHMS = {taps: algorithms(taps, [1], [1]) for taps in ((3, 3), (3,), (5, 5))}
 
 
 def errors(
@@ -55,14 +51,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--isa", help="instruction-set tier; default: the best")
     args = parser.parse_args()
-    for relu, (taps, algorithms) in itertools.product((True, False), ALGORITHMS.items()):
+    for relu, (taps, ways) in itertools.product((True, False), ALGORITHMS.items()):
         inputs = "after a ReLU" if relu else "of mean zero"
         print(f"{'x'.join(map(str, taps))} taps, inputs {inputs}: largest error (rms)")
-        print(f"{'channels':>8} " + "".join(f"{a:>22}" for a in algorithms))
+        print(f"{'channels':>8} " + "".join(f"{a:>22}" for a in ways))
         for channels, size in ((64, 28), (128, 28), (256, 14), (512, 14)):
             shape = (size, size) if len(taps) == 2 else (size * size,)
             row = errors(taps, channels, shape, args.isa, relu=relu)
-            cells = (f"{row[a][0]:.1e} ({row[a][1]:.1e})" for a in algorithms)
+            cells = (f"{row[a][0]:.1e} ({row[a][1]:.1e})" for a in ways)
             print(f"{channels:>8} " + "".join(f"{cell:>22}" for cell in cells))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .cache import cache_folder, write_bytes
 from .graph import Array, Graph
-from .lowering.conv import winograd_tiles
+from .lowering.conv import algorithms
 
 if TYPE_CHECKING:
     from .model import Model
@@ -58,11 +58,10 @@ def _layers(graphs: Sequence[Graph], isa: str) -> dict[str, _Layer]:
             continue
         x, weight = graph.types[node.inputs[0]].shape, graph.constants[node.inputs[1]].shape
         steps = node["strides"] or [1], node["dilations"] or [1]
-        tiles = winograd_tiles(weight[2:], *steps) if len(x) in (3, 4, 5) else ()
-        if tiles:
+        ways = algorithms(weight[2:], *steps) if len(x) in (3, 4, 5) else ()
+        if len(ways) > 1:
             shape = f"{x[1:]} {weight} {node['pads']} {node['auto_pad']}"
-            algorithms = "im2col", *(f"winograd{tile}" for tile in tiles)
-            layers[node.name] = _Layer(f"{_cpu()} | {isa} | {shape}", algorithms)
+            layers[node.name] = _Layer(f"{_cpu()} | {isa} | {shape}", ways)
     return layers
 
 

@@ -142,6 +142,13 @@ def winograd_tiles(
     return TILES_OF_KERNEL.get(three(tuple(kernel), 1)[1:], ())
 
 
+def algorithms(
+    kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[str, ...]:
+    """The ways of doing a convolution that can be asked for by name: one, if there is no choice."""
+    return "im2col", *(f"winograd{tile}" for tile in winograd_tiles(kernel, stride, dilation))
+
+
 def conv_shape(w: Windows, c: int, m: int) -> ConvShape:
     """What the cost model needs to know of a convolution from c to m channels."""
     out_d, out_h, out_w = three(w.out, 1)
