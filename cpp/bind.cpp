@@ -27,7 +27,7 @@ namespace {
 template <size_t N>
 using Names = const std::string_view[N];
 
-constexpr Names<static_cast<size_t>(Activation::affine) + 1> kActivations = {
+constexpr std::string_view kActivations[] = {
 #define ACTIVATION(name, value) #name,
 #include "kernels/activations.def"
 #undef ACTIVATION

@@ -137,6 +137,58 @@ CNNRT_INLINE f32x16 erf(f32x16 x) {
     return select(less(broadcast(1.0f), a), large, small);
 }
 
+// Arctangent, within 1.4 ulp: an odd polynomial up to 1, pi / 2 less that of 1 / x above.
+CNNRT_INLINE f32x16 atan(f32x16 x) {
+    const f32x16 a = abs(x), one = broadcast(1.0f);
+    const f32x16 t = div(min(one, a), max(one, a)), z = mul(t, t);
+    f32x16 p = broadcast(-1.79362227e-3f);
+    p = fma(p, z, broadcast(1.09146088e-2f));
+    p = fma(p, z, broadcast(-3.11778504e-2f));
+    p = fma(p, z, broadcast(5.79576008e-2f));
+    p = fma(p, z, broadcast(-8.403451e-2f));
+    p = fma(p, z, broadcast(1.09521858e-1f));
+    p = fma(p, z, broadcast(-1.42642424e-1f));
+    p = fma(p, z, broadcast(1.99985489e-1f));
+    p = fma(p, z, broadcast(-3.33332986e-1f));
+    const f32x16 small = fma(mul(p, z), t, t);
+    const f32x16 large = add(sub(broadcast(1.57079637f), small), broadcast(-4.37113883e-8f));
+    return copysign(select(less(one, a), large, small), x);
+}
+
+// Arcsine of a up to 0.5; where it is `far`, above that, half of what arcsine lacks to pi / 2,
+// which is the arcsine of sqrt((1 - a) / 2). NaN above 1.
+CNNRT_INLINE f32x16 asin_reduced(f32x16 a, mask16 far) {
+    const f32x16 half = broadcast(0.5f);
+    const f32x16 z = select(far, fnma(half, a, half), mul(a, a)), s = select(far, sqrt(z), a);
+    f32x16 p = broadcast(4.22185697e-2f);
+    p = fma(p, z, broadcast(2.41475999e-2f));
+    p = fma(p, z, broadcast(4.54770997e-2f));
+    p = fma(p, z, broadcast(7.49524161e-2f));
+    p = fma(p, z, broadcast(1.66667536e-1f));
+    return fma(mul(p, z), s, s);
+}
+
+// Arcsine, within 1.9 ulp.
+CNNRT_INLINE f32x16 asin(f32x16 x) {
+    const f32x16 a = abs(x);
+    const mask16 far = less(broadcast(0.5f), a);
+    const f32x16 r = asin_reduced(a, far);
+    const f32x16 large =
+        add(fnma(broadcast(2.0f), r, broadcast(1.57079637f)), broadcast(-4.37113883e-8f));
+    return copysign(select(far, large, r), x);
+}
+
+// Arccosine, within 1.3 ulp.
+CNNRT_INLINE f32x16 acos(f32x16 x) {
+    const f32x16 a = abs(x);
+    const mask16 far = less(broadcast(0.5f), a);
+    const f32x16 r = asin_reduced(a, far), twice = add(r, r);
+    const f32x16 small =
+        add(sub(broadcast(1.57079637f), copysign(r, x)), broadcast(-4.37113883e-8f));
+    const f32x16 beyond = add(sub(broadcast(3.14159274f), twice), broadcast(-8.74227766e-8f));
+    return select(far, select(less(x, zero()), beyond, twice), small);
+}
+
 // x tanh(log(1 + e^x)) within 4.7 ulp, without the logarithm: with n = e^x (e^x + 2), tanh is
 // n / (n + 2). Above 20 that is 1 in float.
 CNNRT_INLINE f32x16 mish(f32x16 x) {

@@ -81,7 +81,7 @@ class Machine:
 
 COSTLY = frozenset(
     ("sigmoid", "silu", "tanh", "gelu", "gelu_tanh", "elu", "selu", "celu", "softplus", "mish")
-) | {"exp", "log", "erf"}
+) | {"exp", "log", "erf", "atan", "asin", "acos"}
 """Activations that take much longer than reading and writing their values."""
 
 MACHINES = {

@@ -72,6 +72,9 @@ ACTIVATIONS: dict[str, Function] = {
     "round": lambda x, *_: np.rint(x),
     "thresholded_relu": lambda x, a, _: np.where(x > a, x, 0),
     "affine": lambda x, a, b: a * x + b,
+    "atan": lambda x, *_: np.arctan(x),
+    "asin": lambda x, *_: np.arcsin(x),
+    "acos": lambda x, *_: np.arccos(x),
 }
 
 UNFUSED: dict[str, Function] = {
@@ -81,9 +84,6 @@ UNFUSED: dict[str, Function] = {
     "sin": lambda x, *_: np.sin(x),
     "cos": lambda x, *_: np.cos(x),
     "tan": lambda x, *_: np.tan(x),
-    "asin": lambda x, *_: np.arcsin(x),
-    "acos": lambda x, *_: np.arccos(x),
-    "atan": lambda x, *_: np.arctan(x),
     "sinh": lambda x, *_: np.sinh(x),
     "cosh": lambda x, *_: np.cosh(x),
     "asinh": lambda x, *_: np.arcsinh(x),
