@@ -12,6 +12,7 @@
 #include <unistd.h>
 #endif
 
+#include "blocks.h"
 #include "fields.h"
 #include "memory.h"
 #include "pack.h"
@@ -212,7 +213,8 @@ struct BoundPlan {
     };
     Plan plan;
     std::vector<Array> inputs, outputs;
-    int64_t images = 1;            // that a run takes, each by itself
+    std::vector<std::shared_ptr<Blocks>> blocks;  // of outputs; none where NumPy's are as good
+    int64_t images = 1;                           // that a run takes, each by itself
     std::vector<int64_t> strides;  // bytes from image to image, of inputs and outputs
     py::list kept;                 // what the steps point at
 
@@ -241,6 +243,40 @@ struct BoundPlan {
                 strides.push_back(bytes);
                 a.shape[0] = count;
             }
+    }
+
+    void make_blocks() {
+        blocks.clear();
+        for (const Array& a : outputs) {
+            auto bytes = static_cast<size_t>(a.dtype.itemsize());
+            for (const auto size : a.shape) bytes *= static_cast<size_t>(size);
+            blocks.push_back(bytes < kLeastBlock ? nullptr : std::make_shared<Blocks>(bytes));
+        }
+    }
+    // A new array for an output. Its memory outlives the plan if it has to.
+    py::array make_output(size_t i) const {
+        const auto& [shape, dtype] = outputs[i];
+        if (!blocks[i]) return py::array(dtype, shape);
+        struct Held {
+            std::shared_ptr<Blocks> from;
+            std::unique_ptr<Memory> block;
+            ~Held() { from->give_back(std::move(block)); }
+        };
+        std::unique_ptr<Held> held(new Held{blocks[i], blocks[i]->take()});
+        const char* const data = held->block->data();
+        py::capsule owner(held.get(), [](void* p) { delete static_cast<Held*>(p); });
+        held.release();
+        return py::array(dtype, shape, data, owner);
+    }
+    int64_t idle_bytes() const {
+        int64_t bytes = 0;
+        for (const auto& b : blocks) bytes += b ? b->idle_bytes() : 0;
+        return bytes;
+    }
+    void trim() {
+        plan.trim();
+        for (const auto& b : blocks)
+            if (b) b->trim();
     }
 
     // Workspaces from the pool for the time of one call.
@@ -277,7 +313,7 @@ struct BoundPlan {
     py::list bind_outputs(Workspace& w) const {
         py::list results(outputs.size());
         for (size_t i = 0; i < outputs.size(); ++i) {
-            py::array a(outputs[i].dtype, outputs[i].shape);
+            py::array a = make_output(i);
             w.spaces.push_back(reinterpret_cast<uintptr_t>(a.mutable_data()));
             results[i] = std::move(a);
         }
@@ -512,6 +548,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
                 self.inputs = BoundPlan::arrays(inputs);
                 self.outputs = BoundPlan::arrays(outputs);
                 self.take_images(images);
+                self.make_blocks();
             },
             "arena_bytes"_a, "inputs"_a, "outputs"_a, "threads"_a, "images"_a = 1)
         .def("run", &BoundPlan::run, "inputs"_a)
@@ -540,7 +577,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
                 return table;
             },
             "workspace"_a, "arrays"_a, "first"_a, "last"_a, "timed"_a = false, "image"_a = 0)
-        .def("trim", [](BoundPlan& self) { self.plan.trim(); })
+        .def("make_output", &BoundPlan::make_output, "index"_a)
+        .def("trim", &BoundPlan::trim)
+        .def_property_readonly("idle_bytes", &BoundPlan::idle_bytes)
         .def_property_readonly("workspaces",
                                [](const BoundPlan& self) { return self.plan.workspaces(); })
         .def("tasks",

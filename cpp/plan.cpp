@@ -113,6 +113,10 @@ struct Run final : Region {
 
 }  // namespace
 
+Plan::Plan(const Tier& tier)
+    : tier_(tier),
+      idle_(std::clamp<unsigned>(std::thread::hardware_concurrency(), 1, kMaxThreads)) {}
+
 void Plan::add(int kernel, const void* args, bool serial, bool independent, double nanoseconds) {
     const Kernel& k = tier_.kernels[kernel];
     Step s{};
@@ -142,8 +146,6 @@ void Plan::set_memory(int64_t arena_bytes, int threads) {
     arena_bytes_ = arena_bytes;
     threads_ = std::clamp(threads, 1, kMaxThreads);
     trim();
-    idle_ = std::vector<std::atomic<Workspace*>>(
-        std::clamp<unsigned>(std::thread::hardware_concurrency(), 1, kMaxThreads));
 }
 
 bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll,
@@ -186,10 +188,7 @@ bool Plan::run_images(const std::vector<std::unique_ptr<Workspace>>& workspaces,
 }
 
 std::unique_ptr<Workspace> Plan::take_workspace() {
-    for (auto& place : idle_)
-        if (place.load(std::memory_order_relaxed))
-            if (Workspace* w = place.exchange(nullptr, std::memory_order_acquire))
-                return std::unique_ptr<Workspace>(w);
+    if (auto waiting = idle_.take()) return waiting;
     auto w = std::make_unique<Workspace>();
     w->arena = Memory(static_cast<size_t>(arena_bytes_));
     w->scratch = Memory(static_cast<size_t>(scratch_bytes_ * threads_));
@@ -198,21 +197,9 @@ std::unique_ptr<Workspace> Plan::take_workspace() {
 }
 
 void Plan::give_back(std::unique_ptr<Workspace> workspace) {
-    for (auto& place : idle_) {
-        Workspace* empty = nullptr;
-        if (place.compare_exchange_strong(empty, workspace.get(), std::memory_order_release,
-                                          std::memory_order_relaxed)) {
-            workspace.release();
-            return;
-        }
-    }
-    workspaces_.fetch_sub(1, std::memory_order_relaxed);
+    if (!idle_.give_back(std::move(workspace))) workspaces_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-void Plan::trim() {
-    for (auto& place : idle_)
-        if (std::unique_ptr<Workspace>(place.exchange(nullptr, std::memory_order_acquire)))
-            workspaces_.fetch_sub(1, std::memory_order_relaxed);
-}
+void Plan::trim() { workspaces_.fetch_sub(idle_.clear(), std::memory_order_relaxed); }
 
 }  // namespace cnnrt

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cpu.h"
+#include "idle.h"
 #include "memory.h"
 
 namespace cnnrt {
@@ -56,7 +57,7 @@ struct IndexFault {
 
 class Plan {
 public:
-    explicit Plan(const Tier& tier) : tier_(tier) {}
+    explicit Plan(const Tier& tier);
 
     // Appends a step; args is one of the structs of args.h; `nanoseconds` is the time that it is
     // expected to take on one thread. Throws std::invalid_argument.
@@ -76,11 +77,10 @@ public:
                     const std::vector<int64_t>& strides, Poll poll) const;
 
     // Every run has a workspace of its own. Idle ones are kept for the next runs, up to one for
-    // each CPU. No lock, which a thread that forks could leave taken for ever in the child.
+    // each CPU.
     std::unique_ptr<Workspace> take_workspace();
     void give_back(std::unique_ptr<Workspace> workspace);
     void trim();
-    ~Plan() { trim(); }
     // Those that exist: idle, and in use at the moment.
     int64_t workspaces() const { return workspaces_.load(std::memory_order_relaxed); }
 
@@ -102,7 +102,7 @@ private:
     Unsynced unsynced_, before_last_;  // steps since the last barrier: all, and all but the last
     std::atomic<int64_t> workspaces_{0};
     double unpolled_ = 0;  // nanoseconds of work since the last step with `poll`
-    std::vector<std::atomic<Workspace*>> idle_;
+    Idle<Workspace> idle_;
 };
 
 }  // namespace cnnrt

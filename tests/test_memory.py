@@ -167,6 +167,54 @@ def test_concurrent_runs_leave_a_bounded_pool() -> None:
     assert model.memory().activations == 0
 
 
+def elementwise(size: int, op: str) -> cnnrt.Model:
+    """y = op(x) of so many elements."""
+    x = np.zeros(size, np.float32)
+    return cnnrt.Model(network({"x": x}, {}, ("y", op, "x")), threads=1)
+
+
+@pytest.mark.parametrize("op", ["neg", "sign"], ids=["kernel", "NumPy"])
+def test_the_memory_of_an_output_is_used_again_once_nobody_holds_it(op: str) -> None:
+    model = elementwise(50_000, op)
+    want = {"neg": np.negative, "sign": np.sign}[op]
+    inputs = [np.linspace(-1, i, 50_000, dtype=np.float32) for i in range(4)]
+    assert ("reference" in model.describe()) == (op == "sign")
+    held = [model(x) for x in inputs]
+    addresses = {y.ctypes.data for y in held}
+    assert len(addresses) == len(held)
+    assert all(np.array_equal(y, want(x)) for x, y in zip(inputs, held, strict=True))
+    assert model.memory().plans[0].outputs == 0
+    view = held.pop()[7:]
+    kept = held.pop()
+    held.clear()
+    assert model.memory().plans[0].outputs == 200_000, "one waits, the others are gone"
+    assert "0.2 MB  for the next run" in str(model.memory())
+    taken = model(inputs[0]).ctypes.data
+    assert taken in addresses and model(inputs[1]).ctypes.data == taken
+    assert np.array_equal(view, want(inputs[3])[7:]), "a view holds it"
+    model.trim()
+    assert model.memory().plans[0].outputs == 0
+    del model
+    assert np.array_equal(kept, want(inputs[2])), "it outlives the model"
+    kept += 1
+    assert kept.flags.writeable
+
+
+def test_outputs_of_concurrent_runs_are_apart() -> None:
+    model = elementwise(20_000, "neg")
+
+    def work(i: int) -> bool:
+        before = model(np.full(20_000, i, np.float32))
+        after = model(np.full(20_000, -i, np.float32))
+        if i % 7 == 0:
+            model.trim()
+        return bool((before == -i).all() and (after == i).all())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(400)))
+    assert model.memory().plans[0].outputs <= 80_000
+
+
 MEASURE = """
 import sys
 import numpy as np

@@ -71,6 +71,9 @@ class Plan:
         after the other along axis 0, which is 1 in `inputs` and `outputs`."""
 
     def run(self, inputs: Sequence[Array]) -> list[Array]: ...
+    def make_output(self, index: int) -> Array:
+        """A new array, of unspecified content, as `run` returns for this output."""
+
     def workspace(self) -> Workspace: ...
     def run_steps(
         self,
@@ -87,6 +90,10 @@ class Plan:
     @property
     def workspaces(self) -> int:
         """Those that exist: kept for the next run, and in use now."""
+
+    @property
+    def idle_bytes(self) -> int:
+        """Memory of outputs that waits for the next run."""
 
     @property
     def isa(self) -> str: ...

@@ -86,6 +86,7 @@ class BatchPlan:
             arena=head.arena + tail.arena,
             scratch=head.scratch + tail.scratch,
             workspaces=head.workspaces,
+            outputs=head.outputs + tail.outputs,
             nbytes=head.nbytes + tail.nbytes,
         )
 

@@ -18,8 +18,10 @@ class PlanMemory:
     """The kernels' own, in each workspace."""
     workspaces: int
     """As many as have run at the same time, but no more than processors are kept."""
+    outputs: int
+    """Of outputs that nobody holds any more, for those of the next run: at most one of each."""
     nbytes: int
-    """What all of them take."""
+    """What workspaces and outputs take."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class MemoryUse:
 
     @property
     def activations(self) -> int:
-        """The workspaces of all cached plans."""
+        """The workspaces of all cached plans, and outputs that wait for the next run."""
         return sum(plan.nbytes for plan in self.plans)
 
     @property
@@ -66,12 +68,14 @@ class MemoryUse:
         return self.packed + (self.plans[-1].live if self.plans else 0)
 
     def __str__(self) -> str:
-        scratch = sum(p.nbytes - p.workspaces * p.arena for p in self.plans)
+        outputs = sum(p.outputs for p in self.plans)
+        scratch = sum(p.nbytes - p.workspaces * p.arena for p in self.plans) - outputs
         rows = [
             ("weights as stored", self.stored, _where(self.stored, self.stored_mapped)),
             ("weights as packed", self.packed, _where(self.packed, self.packed_mapped)),
-            ("activations", self.activations - scratch, _counts(self.plans)),
+            ("activations", self.activations - scratch - outputs, _counts(self.plans)),
             ("scratch", scratch, ""),
+            ("idle outputs", outputs, "for the next run"),
             ("total", self.total, f"{self.private / 1e6:.1f} MB private"),
             ("lower bound", self.lower_bound, "packed weights and live activations"),
         ]

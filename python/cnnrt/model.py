@@ -402,8 +402,8 @@ class Model:
         )
 
     def trim(self) -> None:
-        """Gives back what is not in use: idle workspaces, and all plans but the one used last with
-        the weights that only they need. What is needed again is made again."""
+        """Gives back what is not in use: idle workspaces and outputs, and all plans but the one
+        used last with the weights that only they need. What is needed again is made again."""
         self._plans.trim()
 
     def sibling(self, graph: Graph) -> Model:

@@ -203,7 +203,7 @@ class Plan:
     ) -> tuple[list[Array], Array]:
         """Outputs and, if asked for, the spans of `trace`; of one image of a batch."""
         n = len(self.graph.inputs)
-        arrays = [*inputs, *(np.empty(self._shape(t), t.dtype) for t in self.externals[n:])]
+        arrays = [*inputs, *map(self.core.make_output, range(len(self.externals) - n))]
         workspace = self.core.workspace()
         spans = np.full((self.core.threads, len(self.steps), 2), -1, np.int64)
         step = 0
@@ -240,8 +240,9 @@ class Plan:
         core, n = self.core, len(self.graph.inputs)
         shapes = tuple(self._shape(t) for t in self.externals[:n])
         arena, scratch, workspaces = core.arena_bytes, core.scratch_bytes, core.workspaces
-        total = workspaces * (arena + scratch)
-        return PlanMemory(shapes, self._live, arena, scratch, workspaces, total)
+        outputs = core.idle_bytes
+        total = workspaces * (arena + scratch) + outputs
+        return PlanMemory(shapes, self._live, arena, scratch, workspaces, outputs, total)
 
     def describe(self) -> list[StepInfo]:
         """The steps in order."""
