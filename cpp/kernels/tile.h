@@ -47,14 +47,19 @@ CNNRT_INLINE int64_t row(int m, int64_t step, int64_t split) {
     return SPLIT && m >= SPLIT ? split + (m - SPLIT) * step : m * step;
 }
 
+// Whether rows are that near to each other in plain images only, in which all taps have a depth of
+// 1, and of which nothing is asked for ahead.
+constexpr bool plain(int step) { return step > 0 && step < 16; }
+
 // Adds `taps` taps; `after` is where those that follow begin.
 template <int ROWS, int BLOCKS, int STEP, int SPLIT>
 CNNRT_INLINE void accumulate(f32x16 (&acc)[ROWS][BLOCKS], const Tile& t, const int32_t* offsets,
                              int taps, int depth, const float* after, const float*& b,
                              const float*& next) {
     const int64_t b_block = t.b_block, step = STEP ? STEP : t.a_step;
-    const int lines = t.next_lines;
-    const bool ask = t.next_a != nullptr;
+    constexpr bool kPlain = plain(STEP);
+    const int lines = kPlain ? 0 : t.next_lines;
+    const bool ask = !kPlain && t.next_a;
     for (int i = 0; i < taps; ++i) {
         const float* a = t.a + offsets[i];
         [[maybe_unused]] const float* a2 = SPLIT ? a + t.a_split : a;
@@ -68,19 +73,30 @@ CNNRT_INLINE void accumulate(f32x16 (&acc)[ROWS][BLOCKS], const Tile& t, const i
             for (int m = 0; m < ROWS; ++m)
                 __builtin_prefetch(p + row<SPLIT>(m, step, t.a_split), 0, 3);
         }
-#pragma GCC unroll 1
-        for (int k = 0; k < depth; ++k) {
+        // Step k from here on.
+        const auto multiply = [&](int k) __attribute__((always_inline)) {
             f32x16 w[BLOCKS];
 #pragma GCC unroll 4
-            for (int o = 0; o < BLOCKS; ++o) w[o] = load(b + o * b_block);
-            b += 16;
+            for (int o = 0; o < BLOCKS; ++o) w[o] = load(b + o * b_block + k * 16);
 #pragma GCC unroll 32
             for (int m = 0; m < ROWS; ++m) {
                 const f32x16 x =
                     broadcast(SPLIT && m >= SPLIT ? a2[(m - SPLIT) * step + k] : a[m * step + k]);
 #pragma GCC unroll 4
-                for (int o = 0; o < BLOCKS; ++o) acc[m][o] = fma(x, w[o], acc[m][o]);
+                for (int o = 0; o < BLOCKS; ++o) add_product(acc[m][o], x, w[o]);
             }
+        };
+        int k = 0;
+#pragma GCC unroll 1
+        for (; k + kTileSteps <= depth; k += kTileSteps) {
+#pragma GCC unroll 4
+            for (int j = 0; j < kTileSteps; ++j) multiply(j);
+            a += kTileSteps, b += kTileSteps * 16;
+            if constexpr (SPLIT != 0) a2 += kTileSteps;
+        }
+        if constexpr (kTileSteps > 1) {
+#pragma GCC unroll 1
+            for (; k < depth; ++k, ++a, b += 16) multiply(0);
         }
     }
 }
@@ -119,8 +135,7 @@ __attribute__((noinline)) void tile(const Tile& t) {
         for (int i = 0; i < t.last_taps; ++i, b += GROUP * 16)
             accumulate_groups<ROWS, STEP, GROUP, 0>(acc, t.a + t.offsets[i], t.a_step, b);
     } else {
-        // In plain images all taps have a depth of 1.
-        constexpr bool kPlain = STEP > 0 && STEP < 16;
+        constexpr bool kPlain = plain(STEP);
         const int32_t* last = t.offsets + t.taps;
         if constexpr (!kPlain)
             accumulate<ROWS, BLOCKS, STEP, SPLIT>(acc, t, t.offsets, t.taps, 16,

@@ -35,6 +35,7 @@ CNNRT_INLINE reg reg_sub(reg a, reg b) { return vsubq_f32(a, b); }
 CNNRT_INLINE reg reg_mul(reg a, reg b) { return vmulq_f32(a, b); }
 CNNRT_INLINE reg reg_div(reg a, reg b) { return vdivq_f32(a, b); }
 CNNRT_INLINE reg reg_fma(reg a, reg b, reg c) { return vfmaq_f32(c, a, b); }
+CNNRT_INLINE void reg_add_product(reg& sum, reg a, reg b) { sum = reg_fma(a, b, sum); }
 CNNRT_INLINE reg reg_fnma(reg a, reg b, reg c) { return vfmsq_f32(c, a, b); }
 // The machine's own min and max return NaN where either is; the vocabulary wants the second
 // operand.

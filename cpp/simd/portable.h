@@ -67,6 +67,7 @@ CNNRT_INLINE reg reg_sub(reg a, reg b) { return a - b; }
 CNNRT_INLINE reg reg_mul(reg a, reg b) { return a * b; }
 CNNRT_INLINE reg reg_div(reg a, reg b) { return a / b; }
 CNNRT_INLINE reg reg_fma(reg a, reg b, reg c) { return a * b + c; }
+CNNRT_INLINE void reg_add_product(reg& sum, reg a, reg b) { sum = reg_fma(a, b, sum); }
 CNNRT_INLINE reg reg_fnma(reg a, reg b, reg c) { return c - a * b; }
 CNNRT_INLINE reg choose(bits4 m, reg if_true, reg if_false) {
     return as_float((m & as_bits(if_true)) | (~m & as_bits(if_false)));

@@ -1,11 +1,11 @@
 // f32x16 as an array of narrower registers. The including header defines, for its register type
 // `reg` of kLanes floats: reg_load, reg_load_first (the first n lanes, zero in the others; any n),
 // reg_store, reg_load_half, reg_store_half, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div,
-// reg_fma, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign, reg_round, reg_floor, reg_sqrt,
-// reg_scale2 (as two factors, so that results below 2^-126 and factors above 2^127 come out right),
-// reg_scale2_normal, reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered, reg_select,
-// reg_spread<GROUP, K> for groups of fewer lanes than a register has, reg_sum, reg_largest and
-// reg_transpose (kLanes x kLanes); masks are registers too.
+// reg_fma, reg_add_product, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign, reg_round,
+// reg_floor, reg_sqrt, reg_scale2 (as two factors, so that results below 2^-126 and factors above
+// 2^127 come out right), reg_scale2_normal, reg_exponent, reg_mantissa, reg_less, reg_equal,
+// reg_unordered, reg_select, reg_spread<GROUP, K> for groups of fewer lanes than a register has,
+// reg_sum, reg_largest and reg_transpose (kLanes x kLanes); masks are registers too.
 #pragma once
 
 namespace cnnrt::CNNRT_ISA {
@@ -96,6 +96,10 @@ CNNRT_INLINE f32x16 div(f32x16 a, f32x16 b) {
 }
 CNNRT_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
     return each([&](int i) { return reg_fma(a.v[i], b.v[i], c.v[i]); });
+}
+CNNRT_INLINE void add_product(f32x16& sum, f32x16 a, f32x16 b) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) reg_add_product(sum.v[i], a.v[i], b.v[i]);
 }
 CNNRT_INLINE f32x16 fnma(f32x16 a, f32x16 b, f32x16 c) {
     return each([&](int i) { return reg_fnma(a.v[i], b.v[i], c.v[i]); });
