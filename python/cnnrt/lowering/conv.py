@@ -107,7 +107,10 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
     if len(node.inputs) > 4:  # scaled: the kernel's factors are those of 1x1 panels
         alone = group == taps == 1 and not any((*w.begin, *w.end))
         return Choice("im2col", "weights scaled by image", im2col) if alone else None
-    if group == x[1] and c == 1 and m == group:
+    small = math.prod(x[1:]) < 1 << 31  # tap offsets have 32 bits
+    in_place = x[1] <= PLANAR_CHANNELS and small and to.is_input(node.inputs[0])
+    # One channel of the input is as good as a plain image, and that needs no blocking.
+    if group == x[1] and c == 1 and m == group and not (in_place and group == 1 and taps > 1):
         time = m * taps * math.prod(w.out) / (0.6 * to.machine.macs)
         return Choice("depthwise", "one filter per channel", time)
     if group > 1:
@@ -115,8 +118,7 @@ def _choose(node: Node, to: Lowering) -> Choice | None:
     if math.prod(x[2:]) == 1 and math.prod(w.out) == 1 and not any((*w.begin, *w.end)):
         return Choice("linear", "a single pixel", im2col)
     asked = to.algorithm(node.name)
-    small = math.prod(x[1:]) < 1 << 31  # tap offsets have 32 bits
-    if x[1] <= PLANAR_CHANNELS and small and to.is_input(node.inputs[0]):
+    if in_place:
         return Choice("planar", f"{x[1]} input channels, read in place", im2col)
     times = {"im2col": im2col}
     if max(*w.begin, *w.end) <= 2 and (len(w.kernel) < 3 or c % BLOCK == 0):
