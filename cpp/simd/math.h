@@ -137,6 +137,11 @@ CNNRT_INLINE f32x16 erf(f32x16 x) {
     return select(less(broadcast(1.0f), a), large, small);
 }
 
+// pi / 2 - x for x up to pi, with the part of pi / 2 that a float does not hold.
+CNNRT_INLINE f32x16 half_pi_less(f32x16 x) {
+    return add(sub(broadcast(1.57079637f), x), broadcast(-4.37113883e-8f));
+}
+
 // Arctangent, within 1.4 ulp: an odd polynomial up to 1, pi / 2 less that of 1 / x above.
 CNNRT_INLINE f32x16 atan(f32x16 x) {
     const f32x16 a = abs(x), one = broadcast(1.0f);
@@ -151,8 +156,7 @@ CNNRT_INLINE f32x16 atan(f32x16 x) {
     p = fma(p, z, broadcast(1.99985489e-1f));
     p = fma(p, z, broadcast(-3.33332986e-1f));
     const f32x16 small = fma(mul(p, z), t, t);
-    const f32x16 large = add(sub(broadcast(1.57079637f), small), broadcast(-4.37113883e-8f));
-    return copysign(select(less(one, a), large, small), x);
+    return copysign(select(less(one, a), half_pi_less(small), small), x);
 }
 
 // Arcsine of a up to 0.5; where it is `far`, above that, half of what arcsine lacks to pi / 2,
@@ -173,9 +177,7 @@ CNNRT_INLINE f32x16 asin(f32x16 x) {
     const f32x16 a = abs(x);
     const mask16 far = less(broadcast(0.5f), a);
     const f32x16 r = asin_reduced(a, far);
-    const f32x16 large =
-        add(fnma(broadcast(2.0f), r, broadcast(1.57079637f)), broadcast(-4.37113883e-8f));
-    return copysign(select(far, large, r), x);
+    return copysign(select(far, half_pi_less(add(r, r)), r), x);
 }
 
 // Arccosine, within 1.3 ulp.
@@ -183,8 +185,7 @@ CNNRT_INLINE f32x16 acos(f32x16 x) {
     const f32x16 a = abs(x);
     const mask16 far = less(broadcast(0.5f), a);
     const f32x16 r = asin_reduced(a, far), twice = add(r, r);
-    const f32x16 small =
-        add(sub(broadcast(1.57079637f), copysign(r, x)), broadcast(-4.37113883e-8f));
+    const f32x16 small = half_pi_less(copysign(r, x));
     const f32x16 beyond = add(sub(broadcast(3.14159274f), twice), broadcast(-8.74227766e-8f));
     return select(far, select(less(x, zero()), beyond, twice), small);
 }
