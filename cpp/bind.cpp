@@ -210,6 +210,12 @@ struct BoundPlan {
     struct Array {
         std::vector<py::ssize_t> shape;
         py::dtype dtype;
+
+        int64_t bytes() const {
+            int64_t product = dtype.itemsize();
+            for (const auto size : shape) product *= size;
+            return product;
+        }
     };
     Plan plan;
     std::vector<Array> inputs, outputs;
@@ -238,9 +244,7 @@ struct BoundPlan {
             for (Array& a : *list) {
                 need(!a.shape.empty() && a.shape[0] == 1,
                      "an array of images begins with an axis of 1");
-                int64_t bytes = a.dtype.itemsize();
-                for (const auto size : a.shape) bytes *= size;
-                strides.push_back(bytes);
+                strides.push_back(a.bytes());
                 a.shape[0] = count;
             }
     }
@@ -248,8 +252,7 @@ struct BoundPlan {
     void make_blocks() {
         blocks.clear();
         for (const Array& a : outputs) {
-            auto bytes = static_cast<size_t>(a.dtype.itemsize());
-            for (const auto size : a.shape) bytes *= static_cast<size_t>(size);
+            const auto bytes = static_cast<size_t>(a.bytes());
             blocks.push_back(bytes < kLeastBlock ? nullptr : std::make_shared<Blocks>(bytes));
         }
     }
