@@ -17,7 +17,7 @@ from checks import (
     reference,
 )
 from cnnrt import Model, kernels
-from networks import by_kernels, by_reference, operator
+from networks import by_kernels, by_reference, network, operator
 
 Ints = tuple[int, ...]
 
@@ -113,9 +113,18 @@ def test_channels(channels: int, isa: str, threads: int) -> None:
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 @pytest.mark.parametrize("dilation", [1, 2, 3])
 def test_stride_and_dilation(stride: int, dilation: int, isa: str, threads: int) -> None:
-    for c in (3, 20):  # read in place, and blocked
+    for c, m in ((1, 1), (3, 20), (20, 20)):  # read in place, and blocked
         for k, pad in ((1, 0), (2, 1), (3, 0), (3, 2), (5, 2)):
-            check(Case(1, c, 21, 19, 20, k, stride, pad, dilation), "im2col", isa, threads)
+            check(Case(1, c, 21, 19, m, k, stride, pad, dilation), "im2col", isa, threads)
+
+
+@pytest.mark.parametrize(("channels", "way"), [(1, "planar"), (2, "depthwise")])
+def test_one_channel_is_read_in_place(channels: int, way: str) -> None:
+    """Not blocked, 16 lanes for one, to be done as a depthwise convolution."""
+    x, weight = np.ones((1, channels, 8, 8), np.float32), np.ones((channels, 1, 3, 3), np.float32)
+    node = ("y", "conv", "x w", {"group": channels, "pads": [1] * 4})
+    text = Model(network({"x": x}, {"w": weight}, node)).describe()
+    assert f"{way}: " in text
 
 
 @pytest.mark.parametrize("height", [1, 2, 6, 7, 8])
