@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnrt.arena import ALIGNMENT, assign_offsets
-from cnnrt.lowering.tensors import Buffer
+from cnnrt.layout.arena import ALIGNMENT, assign_offsets
+from cnnrt.layout.tensors import Buffer
 
 
 def buffer(nbytes: int, first: int, last: int) -> Buffer:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 
 from cnnrt import Model, passes
-from cnnrt.batches import BatchPlan
 from cnnrt.errors import ShapeError
 from cnnrt.graph import Array, Graph, TensorSpec
-from cnnrt.plan import Plan
+from cnnrt.planning.batch import BatchPlan
+from cnnrt.planning.plan import Plan
 from networks import by_reference, network
 from test_random_graphs import QUICK, check, graphs
 

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from cnnrt import cli  # noqa: E402
 from cnnrt.formats import write_model  # noqa: E402
-from cnnrt.formats.onnx import read_onnx  # noqa: E402
-from cnnrt.formats.onnx_names import SCOPES_KEY  # noqa: E402
+from cnnrt.formats.onnx.importer import read_onnx  # noqa: E402
+from cnnrt.formats.onnx.names import SCOPES_KEY  # noqa: E402
 
 
 def save(

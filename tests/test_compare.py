@@ -13,11 +13,11 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from cnnrt import cli, ops  # noqa: E402
-from cnnrt.analysis import comparing  # noqa: E402
 from cnnrt.errors import FormatError  # noqa: E402
 from cnnrt.formats import write_model  # noqa: E402
-from cnnrt.formats.onnx import read_onnx  # noqa: E402
+from cnnrt.formats.onnx.importer import read_onnx  # noqa: E402
 from cnnrt.graph import Node  # noqa: E402
+from cnnrt.inspection import comparing  # noqa: E402
 from cnnrt.model import Model  # noqa: E402
 
 

@@ -16,13 +16,14 @@ from safetensors.numpy import load_file
 
 import cnnrt
 from checks import Random
-from cnnrt import _core, cli, packed
+from cnnrt import _core, cli
 from cnnrt.errors import FormatError, GraphError
 from cnnrt.formats import read, write_model
 from cnnrt.graph import Array, Graph, TensorSpec
-from cnnrt.lazy import LazyArray, lazy, same
-from cnnrt.lowering.bounds import WINOGRAD_TILES
 from cnnrt.lowering.conv import WINOGRAD_G
+from cnnrt.planning.bounds import WINOGRAD_TILES
+from cnnrt.weights import packed
+from cnnrt.weights.lazy import LazyArray, lazy, same
 from networks import network
 
 KINDS = {"planar", "winograd4", "winograd2", "depthwise", "im2col", "groups", "grouped 3", "linear"}

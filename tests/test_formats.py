@@ -15,10 +15,10 @@ from safetensors import safe_open
 from safetensors.numpy import load as load_tensors
 
 from cnnrt.errors import CnnrtError, FormatError, GraphError, UnsupportedOperator
-from cnnrt.files import atomic_write
 from cnnrt.formats import Document, read, read_model, write_model
 from cnnrt.graph import Graph, Node, TensorSpec
 from cnnrt.preprocessing import Preprocessing
+from cnnrt.storage.files import atomic_write
 
 FORMAT_MD = Path(__file__).parent.parent / "docs" / "format.md"
 

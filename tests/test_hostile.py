@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import cnnrt
-from cnnrt import limits
 from cnnrt.errors import FormatError, MemoryLimitError, ShapeError
 from cnnrt.formats import write_model
 from cnnrt.graph import Graph, Node, TensorSpec
-from cnnrt.lowering.bounds import USES, check_bounds
-from cnnrt.lowering.tensors import At, Buffer, Step
+from cnnrt.layout.tensors import At, Buffer, Step
+from cnnrt.planning.bounds import USES, check_bounds
+from cnnrt.process import limits
 from networks import network, operator
 
 HUGE = 2**31 - 1

@@ -15,10 +15,11 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import cnnrt  # noqa: E402
 from cnnrt.errors import FormatError  # noqa: E402
-from cnnrt.files import file_of  # noqa: E402
-from cnnrt.formats import onnx_tensors, read, write_model  # noqa: E402
-from cnnrt.formats.onnx import read_onnx  # noqa: E402
+from cnnrt.formats import read, write_model  # noqa: E402
+from cnnrt.formats.onnx import tensors  # noqa: E402
+from cnnrt.formats.onnx.importer import read_onnx  # noqa: E402
 from cnnrt.graph import Array  # noqa: E402
+from cnnrt.storage.files import file_of  # noqa: E402
 
 RNG = np.random.default_rng(0)
 CONSTANTS = {
@@ -161,7 +162,7 @@ def test_large_tensors_of_other_dtypes() -> None:
 
 def test_many_files_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each mapped file takes a handle; those beyond a number are read."""
-    monkeypatch.setattr(onnx_tensors, "MAX_MAPPED", 2)
+    monkeypatch.setattr(tensors, "MAX_MAPPED", 2)
     model, path = proto(), tmp_path / "model.onnx"
     for tensor in model.graph.initializer:
         (tmp_path / tensor.name).write_bytes(b"?" * 3 + tensor.raw_data)

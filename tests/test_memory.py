@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import cnnrt
-from cnnrt.arena import assign_offsets, peak_live
 from cnnrt.formats import write_model
 from cnnrt.graph import Array, Graph, TensorSpec
-from cnnrt.lowering.tensors import Buffer
-from cnnrt.plans import MAX_PLANS
+from cnnrt.layout.arena import assign_offsets, peak_live
+from cnnrt.layout.tensors import Buffer
+from cnnrt.planning.plan_cache import MAX_PLANS
 from networks import network
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -61,7 +61,7 @@ def run(size):
     model(np.zeros((1, 3, *size), np.float32))
 
 def run_largest():
-    for i in range(2 * cnnrt.plans.MAX_PLANS):
+    for i in range(2 * cnnrt.planning.plan_cache.MAX_PLANS):
         run((most, most - i))
 
 run_largest()
@@ -145,7 +145,7 @@ def test_nothing_keeps_a_deleted_model_or_an_evicted_plan() -> None:
         model = cnnrt.load(LENET)
         first = weakref.ref(model.plan_for([np.zeros((2, 1, 28, 28), np.float32)]))
         assert first() is not None
-        for n in range(3, 3 + cnnrt.plans.MAX_PLANS):
+        for n in range(3, 3 + cnnrt.planning.plan_cache.MAX_PLANS):
             model(np.zeros((n, 1, 28, 28), np.float32))
         assert first() is None
         gone = [weakref.ref(model), weakref.ref(model.graph)]

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper  # noqa: E402
 
 from cnnrt import onnx_backend  # noqa: E402
 from cnnrt.errors import CnnrtError, FormatError, ShapeError, UnsupportedOperator  # noqa: E402
-from cnnrt.formats.onnx import read_onnx  # noqa: E402
+from cnnrt.formats.onnx.importer import read_onnx  # noqa: E402
 
 REPORT = Path(__file__).parent.parent / "docs" / "onnx-coverage.md"
 

@@ -12,8 +12,8 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from cnnrt.formats import onnx_wire  # noqa: E402
-from cnnrt.formats.onnx_wire import without_tensors  # noqa: E402
+from cnnrt.formats.onnx import wire  # noqa: E402
+from cnnrt.formats.onnx.wire import without_tensors  # noqa: E402
 
 PLACE = "here"
 W = np.arange(20, dtype=np.float32)
@@ -22,7 +22,7 @@ W = np.arange(20, dtype=np.float32)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that files of a few bytes have large tensors."""
-    monkeypatch.setattr(onnx_wire, "LARGE", 16)
+    monkeypatch.setattr(wire, "LARGE", 16)
 
 
 def tensor(name: str = "w") -> Any:
@@ -117,10 +117,10 @@ def test_a_tensor_may_say_that_its_data_are_here() -> None:
 
 
 def field(number: int, content: bytes | int, wire_type: int = 2) -> bytes:
-    key = onnx_wire._varint(number << 3 | wire_type)
+    key = wire._varint(number << 3 | wire_type)
     if isinstance(content, int):
-        return key + onnx_wire._varint(content)
-    return key + (onnx_wire._varint(len(content)) if wire_type == 2 else b"") + content
+        return key + wire._varint(content)
+    return key + (wire._varint(len(content)) if wire_type == 2 else b"") + content
 
 
 RAW = field(9, W.tobytes())
@@ -179,7 +179,7 @@ def test_what_is_unusual_is_left_to_the_parser(data: bytes) -> None:
 
 def test_too_many_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     data = everywhere().SerializeToString()
-    monkeypatch.setattr(onnx_wire, "MAX_FIELDS", 20)
+    monkeypatch.setattr(wire, "MAX_FIELDS", 20)
     assert without_tensors(memoryview(data), PLACE) is None
 
 

@@ -21,7 +21,7 @@ from networks import by_reference, network, operator
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from cnnrt.formats.onnx_writer import write_onnx  # noqa: E402
+from cnnrt.formats.onnx.writer import write_onnx  # noqa: E402
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -12,9 +12,9 @@ from PIL import Image
 import cnnrt
 from browser import Browser
 from cnnrt import cli, ops
-from cnnrt.analysis import pictures
 from cnnrt.analysis.classifier import find_classifier
 from cnnrt.graph import Graph, Node, TensorSpec
+from cnnrt.inspection import pictures
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CHELSEA = EXAMPLES / "chelsea.png"

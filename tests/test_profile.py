@@ -14,7 +14,7 @@ from browser import Browser
 from checks import Random
 from cnnrt import cli
 from cnnrt.analysis.peak import peak_gflops
-from cnnrt.plan import step_times
+from cnnrt.planning.plan import step_times
 from networks import network
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -82,7 +82,7 @@ def test_peak(isa: str, threads: int) -> None:
 def test_peak_kernel_adds_what_it_says(isa: str) -> None:
     from cnnrt import _core
     from cnnrt.analysis.peak import SUMS
-    from cnnrt.plan import EXTERNAL
+    from cnnrt.planning.plan import EXTERNAL
 
     core = _core.Plan(isa)
     core.add("peak", {"y": (EXTERNAL, 0), "steps": 3, "tasks": 2})

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import cnnrt
-from cnnrt import kernels, threads
+from cnnrt import kernels
+from cnnrt.process import threads
 from scripts import EXAMPLES, run_script
 
 LENET = EXAMPLES / "lenet5.bin"

@@ -11,7 +11,7 @@ import cnnrt
 from cnnrt import ops
 from cnnrt.errors import ShapeError, UnsupportedOperator, ValueNeeded
 from cnnrt.graph import Graph, Node, TensorSpec
-from cnnrt.plans import MAX_PLANS, MAX_VALUE_ELEMENTS
+from cnnrt.planning.plan_cache import MAX_PLANS, MAX_VALUE_ELEMENTS
 
 INT64 = np.dtype(np.int64)
 

@@ -25,10 +25,10 @@ from .errors import (
     UnsupportedOperator,
 )
 from .graph import TensorSpec
-from .limits import set_memory_limit
 from .model import Classification, Model, load
 from .preprocessing import Preprocessing
-from .threads import get_num_threads, set_num_threads
+from .process.limits import set_memory_limit
+from .process.threads import get_num_threads, set_num_threads
 
 try:
     __version__ = version("cnnrt")
@@ -37,17 +37,17 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 
 if TYPE_CHECKING:
-    from .analysis.activation_maps import ActivationMap, activation_map
     from .formats.pytorch import export
     from .images import image_files
+    from .inspection.activation_maps import ActivationMap, activation_map
     from .transfer.adapting import Adaptation, adapt
     from .transfer.features import FeatureExtractor
 
 _ON_DEMAND = {
-    "ActivationMap": "analysis.activation_maps",
+    "ActivationMap": "inspection.activation_maps",
     "Adaptation": "transfer.adapting",
     "FeatureExtractor": "transfer.features",
-    "activation_map": "analysis.activation_maps",
+    "activation_map": "inspection.activation_maps",
     "adapt": "transfer.adapting",
     "export": "formats.pytorch",
     "image_files": "images",

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core, formats, tuning
-from .batches import AnyPlan
+from . import _core, formats
 from .cost import Algorithms
 from .errors import GraphError, ShapeError
-from .files import file_of
 from .graph import Array, Graph, TensorSpec
-from .lazy import stored
-from .memory import MemoryUse
-from .packed import PACKING, Packed
-from .pickling import Origin, reduce
-from .plans import Plans
+from .planning import tuning
+from .planning.batch import AnyPlan
+from .planning.memory_use import MemoryUse
+from .planning.plan_cache import PlanCache
 from .preprocessing import Preprocessing
-from .threads import share_budget
+from .process.threads import share_budget
+from .storage.files import file_of
+from .storage.origin import Origin, reduce
+from .weights.lazy import stored
+from .weights.packed import PACKING, Packed
 
 if TYPE_CHECKING:
     from .analysis.profiling import Profile
@@ -148,7 +149,7 @@ class Model:
         self._names = [spec.name for spec in graph.inputs]
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
         self._packed = Packed(graph.constants.values(), ready)
-        self._plans = Plans(graph, self._packed, self.threads, self.isa, self._algorithms)
+        self._plans = PlanCache(graph, self._packed, self.threads, self.isa, self._algorithms)
         self._plans.make_ahead()
 
     def __reduce__(self) -> Any:

@@ -30,9 +30,9 @@ from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from . import ops
 from .errors import FormatError, UnsupportedOperator
-from .files import atomic_write
-from .formats.onnx import read_onnx, snake_case
+from .formats.onnx.importer import read_onnx, snake_case
 from .model import Model
+from .storage.files import atomic_write
 
 
 class NotSupported(UnsupportedOperator, unittest.SkipTest):

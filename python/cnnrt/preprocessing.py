@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import checks
 from .errors import FormatError, ImageError
 from .graph import Array
+from .storage import validate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -148,7 +148,7 @@ class Preprocessing:
             FormatError: a field is missing, unknown, of the wrong type or out of range.
         """
         optional = "resize interpolation crop channels scale mean std"
-        table = checks.record(document, at, "size", optional)
+        table = validate.record(document, at, "size", optional)
         try:
             return cls(**table)
         except ValueError as error:
@@ -227,41 +227,41 @@ def _normalise(self: Preprocessing) -> None:
     def put(field: str, value: Any) -> None:
         object.__setattr__(self, field, value)  # the way around `frozen`
 
-    checks.choice(self.interpolation, "interpolation", INTERPOLATIONS)
-    checks.choice(self.channels, "channels", CHANNELS)
+    validate.choice(self.interpolation, "interpolation", INTERPOLATIONS)
+    validate.choice(self.channels, "channels", CHANNELS)
     if self.crop is not None:
-        checks.choice(self.crop, "crop", ("center",))
+        validate.choice(self.crop, "crop", ("center",))
     put("size", _size(self.size, "size"))
     if self.resize is not None:
         resize: Any = self.resize
         single = isinstance(resize, int)
         put("resize", _side(resize, "resize") if single else _size(resize, "resize"))
-    put("scale", checks.number(self.scale, "scale"))
+    put("scale", validate.number(self.scale, "scale"))
     count = 1 if self.channels == "L" else 3
     put("mean", _numbers(self.mean, "mean", count, 0.0))
     put("std", _numbers(self.std, "std", count, 1.0))
     if 0 in self.std:
-        checks.fail("std", "numbers other than 0", list(self.std))
+        validate.fail("std", "numbers other than 0", list(self.std))
 
 
 def _side(value: Any, at: str) -> int:
-    return checks.integer(value, at, 1, MAX_SIDE)
+    return validate.integer(value, at, 1, MAX_SIDE)
 
 
 def _size(value: Any, at: str) -> tuple[int, int]:
     sides = _items(value, at)
     if len(sides) != 2:
-        checks.fail(at, "[height, width]", value)
+        validate.fail(at, "[height, width]", value)
     h, w = (_side(side, at) for side in sides)
     if h * w > MAX_PIXELS:
-        checks.fail(at, f"at most {MAX_PIXELS} pixels", value)
+        validate.fail(at, f"at most {MAX_PIXELS} pixels", value)
     return h, w
 
 
 def _numbers(value: Any, at: str, count: int, default: float) -> tuple[float, ...]:
-    numbers = tuple(checks.number(item, at) for item in _items(value, at)) or (default,) * count
+    numbers = tuple(validate.number(item, at) for item in _items(value, at)) or (default,) * count
     if len(numbers) != count:
-        checks.fail(at, f"{count} numbers, one per channel", value)
+        validate.fail(at, f"{count} numbers, one per channel", value)
     return numbers
 
 
@@ -270,5 +270,5 @@ def _items(value: Any, at: str) -> list[Any]:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, str) or not isinstance(value, Sequence):
-        checks.fail(at, "a list of numbers", value)
+        validate.fail(at, "a list of numbers", value)
     return [item.item() if isinstance(item, np.generic) else item for item in value]

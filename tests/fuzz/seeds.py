@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from cnnrt.errors import CnnrtError
 from cnnrt.formats import write_model
-from cnnrt.formats.onnx import read_onnx
+from cnnrt.formats.onnx.importer import read_onnx
 from cnnrt.graph import Graph
 from networks import network
 

@@ -20,7 +20,7 @@ import cnnrt  # noqa: E402
 import scoreboard  # noqa: E402
 import zoo  # noqa: E402
 from cnnrt.errors import IndexOutOfRange, ShapeError, UnsupportedOperator  # noqa: E402
-from cnnrt.plans import MAX_PLANS  # noqa: E402
+from cnnrt.planning.plan_cache import MAX_PLANS  # noqa: E402
 
 DEFAULT_BOUND, IM2COL_BOUND = 1e-4, 2e-5
 """Of max |difference| / max |output|; im2col: no convolution by Winograd."""

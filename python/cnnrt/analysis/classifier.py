@@ -10,8 +10,8 @@ import numpy as np
 from ..errors import GraphError
 from ..graph import Array, Graph, Node, TensorSpec
 from ..passes.infer import infer
-from ..passes.linearise import linearise
 from ..passes.rewrite import rewrite
+from ..passes.to_linear import linearise
 from ..preprocessing import Preprocessing
 
 SAME_SCORES = {

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from .. import _core
-from ..plan import EXTERNAL, step_times
+from ..planning.plan import EXTERNAL, step_times
 
 STEPS = 20_000
 """Multiply-adds of each register in a run: some 70 microseconds."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..batches import AnyPlan
-from ..files import atomic_write
 from ..graph import Array
-from ..plan import step_times
+from ..planning.batch import AnyPlan
+from ..planning.plan import step_times
+from ..storage.files import atomic_write
 from .counting import multiply_accumulates
 from .layers import layers
 from .peak import peak_gflops

@@ -98,7 +98,7 @@ def _as_onnx(path: str, document: Document, folder: Path) -> Path:
     with Path(path).open("rb") as file:
         if file.read(9)[8:] != b"{":
             return Path(path)
-    from ..formats.onnx_writer import write_onnx  # noqa: PLC0415  (needs a package)
+    from ..formats.onnx.writer import write_onnx  # noqa: PLC0415  (needs a package)
 
     write_onnx(folder / "model.onnx", document.graph)
     return folder / "model.onnx"

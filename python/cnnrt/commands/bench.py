@@ -11,7 +11,7 @@ from ..analysis.summary import size_text
 from ..benchmark import Measurement
 from ..benchmark.worker import ENGINES
 from ..model import Model
-from ..threads import get_num_threads
+from ..process.threads import get_num_threads
 from .common import add_input, count, input_shapes, list_of, seconds
 
 HELP = "measure how fast a network runs, also beside onnxruntime and OpenVINO"

@@ -8,7 +8,7 @@ from .. import formats
 from ..errors import UnsupportedOperator, ValueNeeded
 from ..graph import Graph
 from ..passes import inputs_of_value, problems
-from ..plans import takes_value
+from ..planning.plan_cache import takes_value
 from .common import add_shape_argument, planned_shapes
 
 HELP = "list what in a model cnnrt does not run"

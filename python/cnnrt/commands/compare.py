@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..analysis import comparing
 from ..cost import ALGORITHMS
 from ..errors import FormatError, GraphError, ShapeError
 from ..graph import Array
 from ..images import SUFFIXES
+from ..inspection import comparing
 from ..model import Model
 from ..preprocessing import Preprocessing
 from .common import add_shape_argument, count, number, planned_shapes

@@ -55,7 +55,7 @@ def execute(options: argparse.Namespace) -> int:
     if options.target.endswith(".onnx"):
         if options.float16:
             options.usage_error("--float16 is for model.bin")
-        from ..formats.onnx_writer import write_onnx  # noqa: PLC0415  (needs a package)
+        from ..formats.onnx.writer import write_onnx  # noqa: PLC0415  (needs a package)
 
         write_onnx(options.target, document.graph, **described)
     else:

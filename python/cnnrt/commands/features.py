@@ -11,11 +11,11 @@ from typing import Any
 from PIL.Image import Image
 
 from .. import pages
-from ..analysis import pictures
-from ..analysis.activation_maps import METHODS, activation_map
 from ..errors import GraphError
-from ..files import atomic_write
+from ..inspection import pictures
+from ..inspection.activation_maps import METHODS, activation_map
 from ..model import Model, load
+from ..storage.files import atomic_write
 from .common import count
 
 HELP = "show what each layer sees in an image, and what the answer comes from"

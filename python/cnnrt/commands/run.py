@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import GraphError, ImageError
-from ..files import atomic_write
 from ..graph import Array
 from ..images import image_files
 from ..model import Classification, Model, load
 from ..progress import progress_bar
+from ..storage.files import atomic_write
 from .common import complain, count
 
 HELP = "name what is in images"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .. import checks
 from ..cost import ALGORITHMS
 from ..graph import Array
+from ..storage import validate
 
 
 class Compiled(NamedTuple):
@@ -31,14 +31,14 @@ class Compiled(NamedTuple):
         Raises:
             FormatError: the document is not one that `to_json` writes.
         """
-        table = checks.record(document, at, "packing isa algorithms")
+        table = validate.record(document, at, "packing isa algorithms")
         return Compiled(
-            isa=checks.name(table["isa"], f"{at}: isa"),
-            algorithms=checks.mapping(
+            isa=validate.name(table["isa"], f"{at}: isa"),
+            algorithms=validate.mapping(
                 table["algorithms"],
                 f"{at}: algorithms",
-                lambda value, place: checks.choice(value, place, ALGORITHMS),
+                lambda value, place: validate.choice(value, place, ALGORITHMS),
             ),
             weights=weights,
-            packing=checks.integer(table["packing"], f"{at}: packing", 1, 10**6),
+            packing=validate.integer(table["packing"], f"{at}: packing", 1, 10**6),
         )

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks, ops
+from .. import ops
 from ..errors import CnnrtError, FormatError, GraphError
 from ..graph import Graph, Node, TensorSpec
+from ..storage import validate
 
 NON_FINITE = ("inf", "-inf", "nan")
 
@@ -36,16 +37,16 @@ def graph_from_json(document: Any, at: str) -> tuple[Graph, dict[str, np.dtype[A
         FormatError: the document is not one that `graph_to_json` writes.
         UnsupportedOperator: a node needs what cnnrt does not have.
     """
-    table = checks.record(document, at, "name inputs outputs constants nodes")
-    constants = checks.mapping(table["constants"], f"{at}: constants", checks.dtype)
+    table = validate.record(document, at, "name inputs outputs constants nodes")
+    constants = validate.mapping(table["constants"], f"{at}: constants", validate.dtype)
     for name in constants:
-        checks.name(name, f"{at}: constants")
+        validate.name(name, f"{at}: constants")
     graph = Graph(
-        inputs=checks.listing(table["inputs"], f"{at}: inputs", checks.tensor_spec),
-        outputs=checks.listing(table["outputs"], f"{at}: outputs", checks.tensor_spec),
-        nodes=checks.listing(table["nodes"], f"{at}: nodes", _node_from_json),
+        inputs=validate.listing(table["inputs"], f"{at}: inputs", validate.tensor_spec),
+        outputs=validate.listing(table["outputs"], f"{at}: outputs", validate.tensor_spec),
+        nodes=validate.listing(table["nodes"], f"{at}: nodes", _node_from_json),
         constants={},
-        name=checks.string(table["name"], f"{at}: name"),
+        name=validate.string(table["name"], f"{at}: name"),
     )
     if not graph.outputs:
         raise FormatError(f"{at}: the model has no outputs")
@@ -96,18 +97,18 @@ def _attribute_to_json(value: Any, node: Node, key: str) -> Any:
 
 
 def _node_from_json(value: Any, at: str) -> Node:
-    table = checks.record(value, at, "op name inputs outputs", "attributes")
+    table = validate.record(value, at, "op name inputs outputs", "attributes")
     node = Node(
-        op=checks.name(table["op"], f"{at}.op"),
-        name=checks.name(table["name"], f"{at}.name"),
-        inputs=checks.listing(table["inputs"], f"{at}.inputs", checks.name_or_absent),
-        outputs=checks.listing(table["outputs"], f"{at}.outputs", checks.name_or_absent),
-        attributes=checks.mapping(
+        op=validate.name(table["op"], f"{at}.op"),
+        name=validate.name(table["name"], f"{at}.name"),
+        inputs=validate.listing(table["inputs"], f"{at}.inputs", validate.name_or_absent),
+        outputs=validate.listing(table["outputs"], f"{at}.outputs", validate.name_or_absent),
+        attributes=validate.mapping(
             table.get("attributes", {}), f"{at}.attributes", _attribute_from_json
         ),
     )
     if not any(node.outputs):
-        checks.fail(f"{at} ({node.name!r}).outputs", "at least one name", node.outputs)
+        validate.fail(f"{at} ({node.name!r}).outputs", "at least one name", node.outputs)
     try:
         ops.complete(node)
     except GraphError as error:
@@ -121,15 +122,15 @@ def _attribute_from_json(value: Any, at: str, depth: int = 0) -> Any:
     if isinstance(value, list) and depth < 2:
         return [_attribute_from_json(item, f"{at}[{i}]", depth + 1) for i, item in enumerate(value)]
     if isinstance(value, dict):
-        text = checks.record(value, at, "float")["float"]
-        return float(checks.choice(text, at, NON_FINITE))
+        text = validate.record(value, at, "float")["float"]
+        return float(validate.choice(text, at, NON_FINITE))
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if isinstance(value, int):
-        return checks.integer(value, at, -(2**63), 2**63 - 1)
+        return validate.integer(value, at, -(2**63), 2**63 - 1)
     if isinstance(value, float):
-        return checks.number(value, at)
-    return checks.fail(at, "a number, a string or a list of them", value)
+        return validate.number(value, at)
+    return validate.fail(at, "a number, a string or a list of them", value)
 
 
 def _check_order(graph: Graph, constants: dict[str, np.dtype[Any]], at: str) -> None:

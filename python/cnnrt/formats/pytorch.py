@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UnsupportedOperator
 from ..preprocessing import Preprocessing
 from . import write_model
-from .onnx import read_onnx
+from .onnx.importer import read_onnx
 
 if TYPE_CHECKING:
     import torch

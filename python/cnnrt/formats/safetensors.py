@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checks, limits
 from ..errors import FormatError, GraphError
-from ..files import MappedFile, atomic_write, map_file
 from ..graph import Array, Graph
-from ..lazy import LazyArray, files_of, lazy
-from ..packed import PREFIX
 from ..preprocessing import Preprocessing
+from ..process import limits
+from ..storage import validate
+from ..storage.files import MappedFile, atomic_write, map_file
+from ..weights.lazy import LazyArray, files_of, lazy
+from ..weights.packed import PREFIX
 from .compiled import Compiled
 from .graph_json import graph_from_json, graph_to_json
 
@@ -270,10 +271,10 @@ def _check_header(data: memoryview, at: str) -> tuple[Mapping[str, str], dict[st
         raise FormatError(f"{at}: is not a model.bin; it begins with {start[:16]!r}")
     if 8 + length > size:
         raise FormatError(f"{at}: is cut off: its header alone has {length} bytes, the file {size}")
-    table = checks.parse_json(bytes(data[8 : 8 + length]), f"{at}: header")
+    table = validate.parse_json(bytes(data[8 : 8 + length]), f"{at}: header")
     if not isinstance(table, dict):
-        checks.fail(f"{at}: header", "an object", table)
-    metadata = checks.mapping(table.pop("__metadata__", {}), f"{at}: metadata", checks.string)
+        validate.fail(f"{at}: header", "an object", table)
+    metadata = validate.mapping(table.pop("__metadata__", {}), f"{at}: metadata", validate.string)
     entries = {name: _entry(e, 8 + length, f"{at}: tensor {name!r}") for name, e in table.items()}
     end = max((e.begin + e.nbytes for e in entries.values()), default=8 + length)
     if end != size:
@@ -290,7 +291,7 @@ def _check_header(data: memoryview, at: str) -> tuple[Mapping[str, str], dict[st
             f"{at}: is a safetensors file without a network (no 'cnnrt.graph' in its metadata); "
             "cnnrt.export and `python -m cnnrt convert` write files that have one"
         )
-    version = checks.integer(
+    version = validate.integer(
         _json(metadata, "format_version", at), f"{at}: cnnrt.format_version", 1, 10**6
     )
     if version > COMPILED_VERSION:
@@ -303,10 +304,10 @@ def _check_header(data: memoryview, at: str) -> tuple[Mapping[str, str], dict[st
 
 def _entry(value: Any, data: int, at: str) -> _Entry:
     """A tensor of the header, checked; `data` is where the tensors begin."""
-    fields = checks.record(value, at, "dtype shape data_offsets")
-    kind = checks.choice(fields["dtype"], f"{at}: dtype", tuple(DTYPES.values()))
-    offsets = checks.listing(fields["data_offsets"], at, _size)
-    shape = checks.listing(fields["shape"], at, _size)
+    fields = validate.record(value, at, "dtype shape data_offsets")
+    kind = validate.choice(fields["dtype"], f"{at}: dtype", tuple(DTYPES.values()))
+    offsets = validate.listing(fields["data_offsets"], at, _size)
+    shape = validate.listing(fields["shape"], at, _size)
     if len(offsets) != 2 or len(shape) > limits.MAX_RANK:
         raise FormatError(f"{at}: has offsets {offsets} and {len(shape)} axes")
     dtype = np.dtype(NAMES[kind]).newbyteorder("<")
@@ -344,12 +345,12 @@ def _packed(data: memoryview, entry: _Entry, at: str) -> Array:
 
 
 def _size(value: Any, at: str) -> int:
-    return checks.integer(value, at, 0, 2**63 - 1)
+    return validate.integer(value, at, 0, 2**63 - 1)
 
 
 def _json(metadata: Mapping[str, str], key: str, at: str) -> Any:
     text = metadata.get(f"cnnrt.{key}")
-    return None if text is None else checks.parse_json(text, f"{at}: cnnrt.{key}")
+    return None if text is None else validate.parse_json(text, f"{at}: cnnrt.{key}")
 
 
 def _preprocessing(metadata: Mapping[str, str], at: str) -> Preprocessing | None:
@@ -363,7 +364,7 @@ def _labels(metadata: Mapping[str, str], at: str) -> list[str] | None:
     document = _json(metadata, "labels", at)
     if document is None:
         return None
-    return checks.listing(document, f"{at}: cnnrt.labels", checks.label)
+    return validate.listing(document, f"{at}: cnnrt.labels", validate.label)
 
 
 def _others(metadata: Mapping[str, str], at: str) -> dict[str, Any]:

@@ -28,13 +28,24 @@ from .. import _core
 from ..cost import Machine
 from ..errors import GraphError, ShapeError
 from ..graph import Array, Graph, Node, TensorType
-from ..lazy import files_of
-from ..limits import MAX_SIZE, check_memory
+from ..layout.strides import is_row_major
+from ..layout.tensors import (
+    BLOCK,
+    At,
+    Blocked,
+    Border,
+    Buffer,
+    Plain,
+    Step,
+    ViewAt,
+    ceil_div,
+    dtype_bytes,
+)
 from ..ops.activation import Activation
-from ..packed import Key, Packed
+from ..process.limits import MAX_SIZE, check_memory
+from ..weights.lazy import files_of
+from ..weights.packed import Key, Packed
 from .concat import concat_places
-from .strides import is_row_major
-from .tensors import BLOCK, At, Blocked, Border, Buffer, Plain, Step, ViewAt, ceil_div, dtype_bytes
 
 LowerFunction = Callable[[Node, "Lowering"], bool]
 BorderFunction = Callable[[Node, "Lowering"], Mapping[str, Border]]

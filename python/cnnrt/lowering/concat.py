@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node
-from .tensors import BLOCK
+from ..layout.tensors import BLOCK
 
 
 def in_whole_blocks(graph: Graph, node: Node) -> bool:

@@ -13,10 +13,10 @@ import numpy as np
 from .. import _core
 from ..cost import ConvShape, im2col_time, winograd_batch, winograd_time
 from ..graph import Array, Node
+from ..layout.tensors import BLOCK, At, Blocked, Border, ceil_div
 from ..ops.windows import Windows, resolve_windows
 from . import Lowering, Strided, blocked_shape, borders, epilogue, lowers
 from .dense import linear_step
-from .tensors import BLOCK, At, Blocked, Border, ceil_div
 
 PLANAR_CHANNELS = 15
 """Up to this many input channels a plain input is read in place: blocking it would not pay."""

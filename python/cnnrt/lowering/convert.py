@@ -8,8 +8,8 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node, TensorType
+from ..layout.tensors import dtype_bytes
 from . import Lowering, lowers
-from .tensors import dtype_bytes
 
 CONVERTED = frozenset(
     ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")

@@ -7,8 +7,8 @@ from typing import Any
 
 from .. import _core
 from ..graph import Array, Node
+from ..layout.tensors import BLOCK, ceil_div
 from . import Lowering, epilogue, lowers
-from .tensors import BLOCK, ceil_div
 
 PART = 4 << 20
 """Bytes of a weight that are packed at a time."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..graph import Array, Node
+from ..layout.tensors import BLOCK, Blocked, ceil_div
 from ..ops import OPS
 from ..ops.activation import Activation
 from ..ops.elementwise import Unary
 from . import Lowering, Strided, blocked_shape, lowers
-from .tensors import BLOCK, Blocked, ceil_div
 
 BINARY = {"add", "sub", "mul", "div", "min", "max", "pow", "prelu"}
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..graph import Node
+from ..layout.strides import row_major
+from ..layout.tensors import At
 from ..ops.gather import from_start
 from . import Lowering, Strided, lowers
 from .shape import MAX_DIMS
 from .slices import is_constant
-from .strides import row_major
-from .tensors import At
 
 MOST_RUNS = 64
 """Runs of consecutive constant indices that gather copies one by one; more go to the kernel."""

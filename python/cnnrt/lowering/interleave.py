@@ -6,10 +6,10 @@ import itertools
 import math
 
 from ..graph import Node
+from ..layout.strides import row_major
+from ..layout.tensors import BLOCK, At
 from . import Lowering, Strided, lowers
 from .conv import three
-from .strides import row_major
-from .tensors import BLOCK, At
 
 
 @lowers("interleave")

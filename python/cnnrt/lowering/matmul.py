@@ -9,11 +9,11 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
+from ..layout.strides import row_major
+from ..layout.tensors import At, dtype_bytes
 from ..ops import OPS
 from ..ops.attention import Attention
 from . import Lowering, Strided, lowers, merge_axes
-from .strides import row_major
-from .tensors import At, dtype_bytes
 
 
 @lowers("matmul")

@@ -10,9 +10,9 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
+from ..layout.strides import row_major
+from ..layout.tensors import BLOCK
 from . import Lowering, Strided, blocked_shape, lowers, merge_axes
-from .strides import row_major
-from .tensors import BLOCK
 
 
 @lowers("softmax", "log_softmax")

@@ -8,10 +8,10 @@ import numpy as np
 
 from .. import _core
 from ..graph import Array, Node
+from ..layout.tensors import BLOCK, At, ceil_div
 from ..ops import OPS
 from ..ops.recurrent import Recurrent
 from . import Lowering, lowers
-from .tensors import BLOCK, At, ceil_div
 
 ACTIVATIONS = {
     "leakyrelu": "leaky_relu",

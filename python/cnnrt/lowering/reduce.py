@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from ..graph import Node
+from ..layout.tensors import At
 from ..ops import OPS
 from ..ops.reduce import Reduce
 from . import Lowering, lowers
 from .slices import integers
-from .tensors import At
 
 ONE_RUN = {"l1", "l2", "sum_square"}
 """Reductions that are not what a second one of their kind would need."""

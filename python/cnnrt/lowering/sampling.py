@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from ..graph import Node
+from ..layout.tensors import BLOCK
 from . import Lowering, lowers
 from .conv import three
-from .tensors import BLOCK
 
 MOST_RATIO = 1024
 """Points along a side of a bin of roi_align, beyond which nobody means it."""

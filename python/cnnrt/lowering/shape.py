@@ -7,10 +7,10 @@ from dataclasses import replace
 from itertools import accumulate
 
 from ..graph import Node
+from ..layout.strides import reshaped, row_major
+from ..layout.tensors import BLOCK, At
 from . import Lowering, Strided, lowers
 from .concat import in_whole_blocks
-from .strides import reshaped, row_major
-from .tensors import BLOCK, At
 
 MAX_DIMS = 8
 """Axes of a strided kernel (kMaxDims in cpp/kernels/args.h)."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
+from ..layout.tensors import BLOCK, At, Plain
 from ..ops import OPS
 from ..ops.slices import Pad, Slice, Split
 from . import Lowering, Strided, lowers
 from .shape import MAX_DIMS
-from .tensors import BLOCK, At, Plain
 
 
 def integers(node: Node, to: Lowering, index: int) -> list[int] | None:

@@ -6,9 +6,9 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
+from ..layout.strides import row_major
 from . import Lowering, Strided, lowers, merge_axes
 from .shape import MAX_DIMS
-from .strides import row_major
 
 
 @lowers("where", any_type=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import GraphError, ShapeError
 from ..graph import Array, Node
-from ..limits import MAX_SIZE
+from ..process.limits import MAX_SIZE
 
 PATCHES_FLOOR, PATCHES_FACTOR = 1 << 27, 1024
 """Elements that all windows together may have, and that for each element of the image; an ordinary

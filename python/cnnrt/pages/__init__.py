@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from .. import __version__
-from ..files import atomic_write
 from ..graph import Array
 from ..ops import OPS
+from ..storage.files import atomic_write
 
 FAMILIES = {
     "conv": "#3b82f6",

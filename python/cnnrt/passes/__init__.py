@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..graph import Array, Graph
-from .apart import images_apart
+from .batch_independence import images_apart
 from .channels_first import channels_first
 from .eliminate import eliminate
 from .fold_affine import fold_affine
@@ -19,10 +19,10 @@ from .fuse_epilogue import fuse_epilogue
 from .fuse_scale import fuse_scale
 from .hoist_reshapes import hoist_reshapes
 from .infer import infer, inputs_of_value, problems
-from .linearise import linearise
-from .narrow import narrow
+from .push_gather_up import narrow
 from .rewrite import rewrite
 from .split_transposed import split_transposed
+from .to_linear import linearise
 
 ONCE: list[Callable[[Graph], None]] = [
     eliminate,  # what does nothing at inference, and what nobody reads

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Array, Graph, Node
-from ..lazy import lazy
+from ..weights.lazy import lazy
 from .fold_norm import scaled_channels
 
 FOLDED = {"add", "sub", "mul", "div"}

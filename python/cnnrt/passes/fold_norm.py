@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Array, Graph, Node
-from ..lazy import lazy
+from ..weights.lazy import lazy
 
 TAKES_NORM = {"conv", "conv_transpose", "linear"}
 """The operators that can take a factor and a shift for each output channel."""

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .. import limits, ops
+from .. import ops
 from ..errors import CnnrtError, GraphError, MemoryLimitError, ShapeError
 from ..graph import Array, Graph, Node, TensorType
 from ..ops import Operand
 from ..ops.common import ByValue
+from ..process import limits
 
 BY_TYPE = {"shape", "size"}
 """Operators whose result depends on the type of their input alone."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import ops
 from ..graph import Array, Graph, Node, TensorType
-from ..lazy import lazy
 from ..ops.windows import resolve_windows
+from ..weights.lazy import lazy
 from .fold_norm import scale_and_shift
 
 

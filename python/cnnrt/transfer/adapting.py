@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from .. import formats, ops, pages
-from ..cache import digest
 from ..errors import GraphError, ImageError
 from ..graph import Array, Graph, Node, TensorSpec
 from ..images import image_files, open_image
 from ..model import Model, Source, probabilities
+from ..storage.cache import digest
 from .features import AUTO, FeatureExtractor
 from .head import Head, fit_head, require_scikit_learn
 

@@ -6,8 +6,8 @@ import secrets
 
 import numpy as np
 
-from ..cache import cache_folder, read_arrays, write_arrays
 from ..graph import Array
+from ..storage.cache import cache_folder, read_arrays, write_arrays
 
 SHARD = 1024
 """Images per file: what an interruption costs at most, about 10 s of a small network."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from .. import ops
 from ..analysis.classifier import find_classifier, input_shape
-from ..cache import digest
 from ..errors import GraphError
 from ..formats import write_model
 from ..graph import Array, Dim, Graph, Node, TensorSpec
@@ -20,6 +19,7 @@ from ..images import image_files
 from ..model import Model, Source, as_input, load
 from ..passes.infer import infer
 from ..progress import ProgressBar, progress_bar
+from ..storage.cache import digest
 from .feature_cache import FeatureCache
 
 AUTO = "auto"

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cache import cache_folder, digest, read_arrays, write_arrays
 from ..graph import Array
+from ..storage.cache import cache_folder, digest, read_arrays, write_arrays
 
 STRENGTHS = tuple(10.0**e for e in range(-5, 3))
 """Inverse strengths of the L2 penalty to choose from, as scikit-learn's C. On standardised

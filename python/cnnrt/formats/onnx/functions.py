@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FormatError, UnsupportedOperator
+from ...errors import FormatError, UnsupportedOperator
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, ModelProto, NodeProto

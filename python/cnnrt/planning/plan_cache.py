@@ -8,16 +8,16 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import limits
-from .batches import AnyPlan, plan_images
-from .cost import Algorithms
-from .errors import MemoryLimitError, ShapeError, ValueNeeded
-from .graph import Array, Graph
-from .memory import PlanMemory
-from .packed import Packed
-from .passes import inputs_of_value, prepare
+from ..cost import Algorithms
+from ..errors import MemoryLimitError, ShapeError, ValueNeeded
+from ..graph import Array, Graph
+from ..passes import inputs_of_value, prepare
+from ..process import limits
+from ..process.threads import Lock
+from ..weights.packed import Packed
+from .batch import AnyPlan, plan_images
+from .memory_use import PlanMemory
 from .plan import Plan
-from .threads import Lock
 
 MAX_PLANS = 16
 """Plans kept for input shapes seen last."""
@@ -31,7 +31,7 @@ Outputs = tuple[str, ...]
 """Names of tensors."""
 
 
-class Plans:
+class PlanCache:
     """Plans by the shapes of the inputs and the outputs that are asked for.
 
     Where shapes depend on the values of small inputs there is a plan for each of these values.
@@ -85,7 +85,7 @@ class Plans:
 
         Args:
             arrays: the inputs themselves, for their values.
-            limit: bytes that the plan may use; None: those of `cnnrt.limits` for these inputs.
+            limit: bytes that the plan may use; None: the limits for these inputs.
 
         Raises:
             ShapeError: an operator does not take what the shapes lead to.

@@ -17,8 +17,8 @@ import numpy as np
 from .. import ops
 from ..errors import CnnrtError, FormatError, GraphError, UnsupportedOperator
 from ..formats import read
-from ..formats.onnx import read_onnx
-from ..formats.onnx_names import read_scopes
+from ..formats.onnx.importer import read_onnx
+from ..formats.onnx.names import read_scopes
 from ..graph import Array, Graph, Node
 from ..model import Model, as_input
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..analysis.classifier import input_shape
 from ..errors import GraphError
 from ..graph import Array
 from ..images import open_image
@@ -15,7 +16,6 @@ from ..model import Model
 from ..passes.infer import infer
 from ..preprocessing import Preprocessing
 from .activation_maps import ActivationMap
-from .classifier import input_shape
 
 CELL = 112
 """Pixels of a side of one channel in a grid."""

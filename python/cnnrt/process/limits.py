@@ -12,8 +12,8 @@ import math
 import os
 from pathlib import Path
 
-from .errors import MemoryLimitError, ShapeError
-from .graph import TensorType
+from ..errors import MemoryLimitError, ShapeError
+from ..graph import TensorType
 
 MAX_RANK = 32
 """Axes of a tensor: what NumPy 1 can hold."""

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import formats
-from .errors import FormatError
+from .. import formats
+from ..errors import FormatError
 from .files import Stamp, open_model, stamp_of
 
 if TYPE_CHECKING:
-    from .model import Model
+    from ..model import Model
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def restore_file(path: str, digest: str, options: dict[str, Any]) -> Model:
     Raises:
         FormatError: the file is not what it was when the model was pickled, or is not there.
     """
-    from .model import load  # noqa: PLC0415  (that module imports this one)
+    from ..model import load  # noqa: PLC0415  (that module imports this one)
 
     with open_model(path) as file:
         stamp = stamp_of(file.fileno())
@@ -84,7 +84,7 @@ def restore_file(path: str, digest: str, options: dict[str, Any]) -> Model:
 
 def restore_bytes(data: bytes, options: dict[str, Any]) -> Model:
     """The model of a model.bin's bytes."""
-    from .model import Model  # noqa: PLC0415
+    from ..model import Model  # noqa: PLC0415
 
     return Model(formats.read_model(data).graph, **options)
 

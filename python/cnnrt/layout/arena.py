@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .lowering.tensors import Buffer, ceil_div
+from .tensors import Buffer, ceil_div
 
 ALIGNMENT = 64
 

@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .files import MappedFile, file_of
-from .graph import Array
+from ..graph import Array
+from ..storage.files import MappedFile, file_of
 
 
 class LazyArray:

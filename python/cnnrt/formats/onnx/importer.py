@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import checks, ops
-from ..errors import FormatError, GraphError, UnsupportedOperator
-from ..files import file_of, map_file
-from ..graph import Array, Dim, Graph, Node, TensorSpec
-from . import onnx_opsets as opsets
-from .onnx_branches import Branch, choose_branch
-from .onnx_functions import Key, expand, key_of
-from .onnx_names import Names, Scopes, name_by_modules, read_scopes
-from .onnx_tensors import BFLOAT16, Storage, dtype_name, to_array
-from .onnx_wire import without_tensors
+from ... import ops
+from ...errors import FormatError, GraphError, UnsupportedOperator
+from ...graph import Array, Dim, Graph, Node, TensorSpec
+from ...storage import validate
+from ...storage.files import file_of, map_file
+from . import opsets
+from .branches import Branch, choose_branch
+from .functions import Key, expand, key_of
+from .names import Names, Scopes, name_by_modules, read_scopes
+from .tensors import BFLOAT16, Storage, dtype_name, to_array
+from .wire import without_tensors
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -108,8 +109,8 @@ def read_onnx_model(
     graph = importer.graph(module_names=module_names)
     texts = {entry.key: entry.value for entry in proto.metadata_props}
     for key, value in texts.items():  # protobuf gives bytes where a string is not UTF-8
-        checks.string(key, f"{at}: metadata")
-        checks.string(value, f"{at}: metadata {key!r}")
+        validate.string(key, f"{at}: metadata")
+        validate.string(value, f"{at}: metadata {key!r}")
     return graph, texts
 
 
@@ -215,7 +216,7 @@ class _Importer:
         self._rename(nodes, renamed, outputs)
         graph = Graph(self.inputs, outputs, nodes, self.constants, self.name)
         for spec in graph.inputs + graph.outputs:
-            checks.check_spec(spec, f"{self.at}: {spec.name!r}")
+            validate.check_spec(spec, f"{self.at}: {spec.name!r}")
         try:
             graph.sort()
         except GraphError as error:
@@ -282,12 +283,12 @@ class _Importer:
     def _nodes(self, proto: NodeProto, scope: Scopes | None, at: str) -> list[Node]:
         """A node as the latest opset has it; none for a constant or if there is a problem."""
         for name in (*proto.input, *proto.output):
-            checks.name_or_absent(name, at)
+            validate.name_or_absent(name, at)
         if not any(proto.output):
             raise FormatError(f"{at}: has no outputs")
         # protobuf gives bytes where a string is not UTF-8.
         for text in (proto.op_type, proto.domain, proto.name):
-            checks.string(text, at)
+            validate.string(text, at)
         own = proto.domain in ("", "ai.onnx")
         if own and proto.op_type == "Constant":
             try:
@@ -296,10 +297,10 @@ class _Importer:
                 reason = str(error).removeprefix(f"{self.at}: ")
                 self.problems.append(self._problem(proto, scope, reason))
             return []
-        name = proto.name if checks.is_text(proto.name) else ""
+        name = proto.name if validate.is_text(proto.name) else ""
         node = Node(
             snake_case(proto.op_type) if own else f"{proto.domain}.{proto.op_type}",
-            (name or next(filter(None, proto.output)))[: checks.MAX_NAME],
+            (name or next(filter(None, proto.output)))[: validate.MAX_NAME],
             _trimmed(proto.input),
             _trimmed(proto.output),
         )
@@ -385,7 +386,7 @@ class _Importer:
         return to_array(tensor, f"{self.at}: {at}", self.storage)
 
     def _put_constant(self, name: str, value: Array) -> None:
-        checks.name(name, f"{self.at}: constant")
+        validate.name(name, f"{self.at}: constant")
         if name in self.constants:
             raise FormatError(f"{self.at}: the constant {name!r} occurs twice")
         self.constants[name] = value
@@ -438,7 +439,7 @@ class _Importer:
         An output whose shape cannot be inferred either has shape ().
         """
         at = f"{self.at}: {'output' if output else 'input'} {value.name!r}"
-        checks.name(value.name, at)
+        validate.name(value.name, at)
         if not value.type.HasField("tensor_type"):
             raise UnsupportedOperator(f"{at}: is not a tensor")
         code = value.type.tensor_type.elem_type
@@ -515,8 +516,8 @@ def _shape(value: ValueInfoProto) -> Shape | None:
             dims.append(dim.dim_value)
         else:  # 0 and -1 are how some exporters say that a size is free
             free = dim.dim_param
-            known = isinstance(free, str) and 0 < len(free) <= checks.MAX_NAME
-            dims.append(free if known and checks.is_text(free) else f"{value.name}_{i}")
+            known = isinstance(free, str) and 0 < len(free) <= validate.MAX_NAME
+            dims.append(free if known and validate.is_text(free) else f"{value.name}_{i}")
     return tuple(dims)
 
 

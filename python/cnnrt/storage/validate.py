@@ -12,10 +12,10 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from .errors import FormatError
-from .graph import TensorSpec
-from .limits import MAX_RANK, MAX_SIZE
-from .ops.common import DTYPES
+from ..errors import FormatError
+from ..graph import TensorSpec
+from ..ops.common import DTYPES
+from ..process.limits import MAX_RANK, MAX_SIZE
 
 MAX_ELEMENTS = MAX_SIZE
 """Of an input or output whose axes are all fixed."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import FormatError
+from ..errors import FormatError
 
 Stamp = tuple[int, int, int, int]
 """Device, inode, size and time of change of a file: what has the same one is not read again."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..graph import Array
 from .files import atomic_write
-from .graph import Array
 
 
 def cache_folder() -> Path:

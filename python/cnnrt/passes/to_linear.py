@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Array, Graph, Node
-from ..lazy import lazy
+from ..weights.lazy import lazy
 
 
 def linearise(graph: Graph) -> None:

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..analysis.classifier import Classifier, find_classifier, input_shape
 from ..errors import GraphError
 from ..graph import Array
 from ..model import Model, probabilities
-from .classifier import Classifier, find_classifier, input_shape
 
 Method = Literal["auto", "cam", "occlusion"]
 METHODS = ("auto", "cam", "occlusion")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import FormatError, UnsupportedOperator
-from ..files import map_file
-from ..graph import Array
-from ..limits import MAX_RANK
+from ...errors import FormatError, UnsupportedOperator
+from ...graph import Array
+from ...process.limits import MAX_RANK
+from ...storage.files import map_file
 
 if TYPE_CHECKING:
     from onnx import TensorProto

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .cache import cache_folder, write_bytes
-from .graph import Array, Graph
-from .lowering.conv import algorithms
+from ..graph import Array, Graph
+from ..lowering.conv import algorithms
+from ..storage.cache import cache_folder, write_bytes
 
 if TYPE_CHECKING:
-    from .model import Model
+    from ..model import Model
 
 CANDIDATES = ("im2col", "winograd2", "winograd4")
 ROUNDS = 5

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from .. import checks
-from ..errors import CnnrtError, FormatError, UnsupportedOperator
-from ..graph import Array, Graph, Node, TensorSpec
-from ..passes.infer import infer
+from ...errors import CnnrtError, FormatError, UnsupportedOperator
+from ...graph import Array, Graph, Node, TensorSpec
+from ...passes.infer import infer
+from ...storage import validate
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
@@ -56,7 +56,7 @@ def choose_branch(proto: NodeProto, around: Surroundings, at: str) -> Branch:
     graph = type(taken)()
     graph.CopyFrom(taken)
     renamed = {
-        name: around.add_tensor(checks.name(name, at))
+        name: around.add_tensor(validate.name(name, at))
         for name in (
             *(tensor.name for tensor in graph.initializer),
             *(name for node in graph.node for name in node.output if name),

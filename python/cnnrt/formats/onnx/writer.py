@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import ops
-from ..errors import GraphError, ShapeError, UnsupportedOperator
-from ..files import atomic_write
-from ..graph import Array, Graph, Node, TensorSpec
-from ..ops.activation import Activation
-from ..passes import infer
-from ..preprocessing import Preprocessing
-from .onnx import snake_case
-from .onnx_tensors import DTYPES
-from .safetensors import metadata_of
+from ... import ops
+from ...errors import GraphError, ShapeError, UnsupportedOperator
+from ...graph import Array, Graph, Node, TensorSpec
+from ...ops.activation import Activation
+from ...passes import infer
+from ...preprocessing import Preprocessing
+from ...storage.files import atomic_write
+from ..safetensors import metadata_of
+from .importer import snake_case
+from .tensors import DTYPES
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CnnrtError
-from .graph import Array, Graph, TensorSpec
-from .lowering import ReferenceStep
-from .lowering.tensors import Step
-from .memory import PlanMemory
-from .packed import Key
-from .passes import images_apart, infer, specialise
+from ..errors import CnnrtError
+from ..graph import Array, Graph, TensorSpec
+from ..layout.tensors import Step
+from ..lowering import ReferenceStep
+from ..passes import images_apart, infer, specialise
+from ..weights.packed import Key
+from .memory_use import PlanMemory
 from .plan import Plan, StepInfo
 
 Shapes = Mapping[str, tuple[int, ...]]

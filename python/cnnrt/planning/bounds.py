@@ -15,8 +15,8 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..graph import Array
-from ..limits import MAX_SIZE
-from .tensors import BLOCK, At, Step, ViewAt, ceil_div
+from ..layout.tensors import BLOCK, At, Step, ViewAt, ceil_div
+from ..process.limits import MAX_SIZE
 
 MAX_BATCH = 64
 """Tiles that the Winograd kernel has places for (kMaxBatch in winograd.cpp)."""

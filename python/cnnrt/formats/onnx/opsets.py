@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import UnsupportedOperator
-from ..graph import Array, Node
+from ...errors import UnsupportedOperator
+from ...graph import Array, Node
 
 LATEST = 28
 """The opset up to which this file knows all changes of the operators that cnnrt has."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from . import _core
+from .. import _core
 
 NO_QUOTA = 1 << 16
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from . import _core
-from .errors import FormatError
-from .files import MappedFile, file_of
-from .graph import Array
+from .. import _core
+from ..errors import FormatError
+from ..graph import Array
+from ..storage.files import MappedFile, file_of
 from .lazy import files_of, same
 
 PACKING = 1
@@ -126,7 +126,7 @@ class Packed:
         return sum(entry.memory.nbytes for entry in self._table.values() if entry.mapped)
 
 
-PREFIX = "cnnrt.packed."
+PREFIX = "cnnrt.weights.packed."
 """Begins the name of every packed weight in a compiled file."""
 
 

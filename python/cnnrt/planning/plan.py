@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, ops
-from .arena import assign_offsets, peak_live
-from .cost import machine
-from .errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
-from .graph import Array, Graph, TensorType
-from .limits import check_memory, memory_limit
-from .lowering import Lowering, ReferenceStep
-from .lowering.bounds import check_bounds
-from .lowering.tensors import At, Buffer, Plain, Step, ViewAt
-from .memory import PlanMemory
-from .packed import Packed
-from .passes import specialise
+from .. import _core, ops
+from ..cost import machine
+from ..errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
+from ..graph import Array, Graph, TensorType
+from ..layout.arena import assign_offsets, peak_live
+from ..layout.tensors import At, Buffer, Plain, Step, ViewAt
+from ..lowering import Lowering, ReferenceStep
+from ..passes import specialise
+from ..process.limits import check_memory, memory_limit
+from ..weights.packed import Packed
+from .bounds import check_bounds
+from .memory_use import PlanMemory
 
 ARENA, EXTERNAL = 1, 2
 """Memory spaces (enum Space in cpp/kernels/args.h)."""

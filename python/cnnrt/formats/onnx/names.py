@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from ..graph import Node
+from ...graph import Node
 
 if TYPE_CHECKING:
     from onnx import NodeProto

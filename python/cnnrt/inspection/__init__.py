@@ -1,0 +1,1 @@
+"""Reports that run a model: comparisons, activation maps, pictures of layers."""

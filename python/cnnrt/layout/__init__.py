@@ -1,0 +1,1 @@
+"""How tensors lie in memory: plain and blocked layouts, strides, the arena."""
