@@ -135,14 +135,13 @@ void pack_winograd_taps(const Unaligned* weight, int64_t m, int64_t c, int64_t d
 
 void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d,
                    const FilterTransform& h, const FilterTransform& w, float* to, int threads) {
-    if (h.taps == 1)
-        pack_winograd_taps<1, 3>(weight, m, c, d, h, w, to, threads);
-    else if (w.taps == 1)
-        pack_winograd_taps<3, 1>(weight, m, c, d, h, w, to, threads);
-    else if (w.taps == 5)
-        pack_winograd_taps<5, 5>(weight, m, c, d, h, w, to, threads);
-    else
-        pack_winograd_taps<3, 3>(weight, m, c, d, h, w, to, threads);
+    // Variants with the same kernel share a function: the first that fits is taken.
+#define WINOGRAD(tile_h, tile_w, taps_)                                           \
+    if (constexpr int kH = tile_h == 1 ? 1 : taps_, kW = tile_w == 1 ? 1 : taps_; \
+        h.taps == kH && w.taps == kW)                                             \
+        return pack_winograd_taps<kH, kW>(weight, m, c, d, h, w, to, threads);
+#include "kernels/winograd.def"
+#undef WINOGRAD
 }
 
 }  // namespace cnnrt

@@ -1,4 +1,4 @@
-// Applying an activation of activations.def to a run of stored floats.
+// Activations: the clamps that kernels apply in registers, and all the others on stored floats.
 #pragma once
 
 #include "../simd/math.h"
@@ -8,5 +8,26 @@ namespace cnnrt::CNNRT_ISA {
 
 // p[0..n) = activation(p[0..n)). In activation.cpp, once per tier.
 void activate(const Epilogue& e, float* p, int64_t n);
+
+namespace {
+
+// The first activations of activations.def are clamps; `is_clamp` and kernels compare by order.
+static_assert(static_cast<int>(Activation::none) == 0 && static_cast<int>(Activation::relu) == 1 &&
+              static_cast<int>(Activation::clip) == 2);
+
+// True if min(high, max(low, x)) is the activation; the others need `activate`.
+CNNRT_INLINE bool is_clamp(const Epilogue& e) { return e.activation <= Activation::clip; }
+
+// The limits of a clamp, infinite where it has none. Infinite both for the other activations.
+struct Limits {
+    float low, high;
+};
+CNNRT_INLINE Limits limits_of(const Epilogue& e) {
+    constexpr float kInfinity = __builtin_inff();
+    if (e.activation == Activation::clip) return {e.alpha, e.beta};
+    return {e.activation == Activation::relu ? 0.0f : -kInfinity, kInfinity};
+}
+
+}  // namespace
 
 }  // namespace cnnrt::CNNRT_ISA

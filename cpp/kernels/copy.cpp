@@ -4,34 +4,13 @@
 // Two axes are hot, chosen by their strides: `run`, along which y is contiguous, and `cross`, along
 // which x is where that is another axis. The same axis: runs are copied whole. Two axes: 16 x 16
 // elements are transposed at a time, so that both sides are read and written by whole lines.
-#include "kernel.h"
+#include "element.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
 constexpr int64_t kChunk = 32768;  // bytes in one task, about
 constexpr int64_t kSide = 16;      // of a transposed square
-
-template <int SIZE>
-struct ElementOf;
-template <>
-struct ElementOf<1> {
-    using type = uint8_t;
-};
-template <>
-struct ElementOf<2> {
-    using type = uint16_t;
-};
-template <>
-struct ElementOf<4> {
-    using type = uint32_t;
-};
-template <>
-struct ElementOf<8> {
-    using type = uint64_t;
-};
-template <int SIZE>
-using Element = typename ElementOf<SIZE>::type;
 
 struct Axis {
     int64_t size = 1, x = 0, y = 0;  // extent and strides, in elements
@@ -127,17 +106,16 @@ CNNRT_INLINE void transpose_part(const T* x, int64_t x_row, T* y, int64_t y_row,
         for (int64_t i = 0; i < rows; ++i) y[j * y_row + i] = x[i * x_row + j];
 }
 
-template <int SIZE>
-void copy_pieces(const Cut& cut, const void* x0, void* y0, int64_t begin, int64_t end) {
-    using T = Element<SIZE>;
+template <class T>
+void copy_pieces(const Cut& cut, const T* x0, T* y0, int64_t begin, int64_t end) {
     const Axis &run = cut.run, &cross = cut.cross;
     for (int64_t piece = begin; piece < end; ++piece) {
         const int64_t r0 = piece % cut.run_pieces * cut.piece_run;
         const int64_t c0 = piece / cut.run_pieces % cut.cross_pieces * cut.piece_cross;
         const int64_t runs = smaller(cut.piece_run, run.size - r0);
         const int64_t crosses = smaller(cut.piece_cross, cross.size - c0);
-        const T* x = static_cast<const T*>(x0) + r0 * run.x + c0 * cross.x;
-        T* y = static_cast<T*>(y0) + r0 * run.y + c0 * cross.y;
+        const T* x = x0 + r0 * run.x + c0 * cross.x;
+        T* y = y0 + r0 * run.y + c0 * cross.y;
         int64_t rest = piece / (cut.run_pieces * cut.cross_pieces);
         for (int i = cut.outers - 1; i >= 0; --i) {
             const int64_t k = rest % cut.outer[i].size;
@@ -154,7 +132,7 @@ void copy_pieces(const Cut& cut, const void* x0, void* y0, int64_t begin, int64_
             const T* from = x + r * run.x;
             T* to = y + r;
             const int64_t rows = smaller(kSide, runs - r);
-            if constexpr (SIZE == 4) {
+            if constexpr (sizeof(T) == 4) {
                 if (rows == kSide && crosses == kSide) {
                     transpose_square(from, run.x, to, cross.y);
                     continue;
@@ -169,20 +147,13 @@ void copy_pieces(const Cut& cut, const void* x0, void* y0, int64_t begin, int64_
 
 void copy(const CopyArgs& args, const Context& context, int64_t begin, int64_t end) {
     const Cut cut(args);
-    const void* x = context.at<const char>(args.x);
-    void* y = context.at<char>(args.y);
+    const void* x = context.at<const void>(args.x);
+    void* y = context.at<void>(args.y);
     begin *= cut.per_task;
     end = smaller(cut.pieces, end * cut.per_task);
-    switch (args.element) {
-        case 1:
-            return copy_pieces<1>(cut, x, y, begin, end);
-        case 2:
-            return copy_pieces<2>(cut, x, y, begin, end);
-        case 4:
-            return copy_pieces<4>(cut, x, y, begin, end);
-        case 8:
-            return copy_pieces<8>(cut, x, y, begin, end);
-    }
+    with_element(args.element, [&]<class T>(T) {
+        copy_pieces(cut, static_cast<const T*>(x), static_cast<T*>(y), begin, end);
+    });
 }
 
 int64_t copy_tasks(const CopyArgs& args) {

@@ -32,9 +32,9 @@ struct Layer {
     int64_t x_plane, x_row;  // from a tap to the next
     int64_t y_row, y_column;
     int kernel_d, kernel_h, kernel_w;
-    int64_t tap;      // along the width
-    int64_t step;     // of x from a column to the next
-    float low, high;  // the epilogue's limits; infinite where it has none
+    int64_t tap;    // along the width
+    int64_t step;   // of x from a column to the next
+    Limits limits;  // of the epilogue
 };
 
 // The part of a tile's windows that lies inside the image. Tiles without EDGE have all of it.
@@ -54,7 +54,7 @@ CNNRT_INLINE void start(f32x16 (&acc)[ROWS][COLUMNS], const float* bias) {
 
 template <int ROWS, int COLUMNS>
 CNNRT_INLINE void finish(const f32x16 (&acc)[ROWS][COLUMNS], const Layer& l, float* y) {
-    const f32x16 low = broadcast(l.low), high = broadcast(l.high);
+    const f32x16 low = broadcast(l.limits.low), high = broadcast(l.limits.high);
     const int64_t y_row = l.y_row;
 #pragma GCC unroll 2
     for (int r = 0; r < ROWS; ++r)
@@ -257,7 +257,7 @@ struct Depthwise {
             Inside in{depth.t0, depth.t1, taps.t0, taps.t1, 0, 0};
             row(x + (h * g.stride_h - g.pad_h) * g.x.row, w, bias, y + h * g.y.row,
                 static_cast<int>(next - h), in, high && depth.t1 - depth.t0 == g.kernel_d);
-            for (int64_t r = h; r < next && g.epilogue.activation > Activation::clip; ++r)
+            for (int64_t r = h; r < next && !is_clamp(g.epilogue); ++r)
                 activate(g.epilogue, y + r * g.y.row, g.out_w * 16);
         }
     }
@@ -289,8 +289,6 @@ private:
 }  // namespace
 
 void depthwise(const DepthwiseArgs& args, const Context& context, int64_t begin, int64_t end) {
-    const Epilogue& e = args.epilogue;
-    const bool clip = e.activation == Activation::clip, relu = e.activation == Activation::relu;
     const Depthwise kernel(args, {.x_plane = args.dilation_d * args.x.plane,
                                   .x_row = args.dilation_h * args.x.row,
                                   .y_row = args.y.row,
@@ -299,10 +297,7 @@ void depthwise(const DepthwiseArgs& args, const Context& context, int64_t begin,
                                   .kernel_w = args.kernel_w,
                                   .tap = args.dilation_w * 16,
                                   .step = args.stride_w * 16,
-                                  .low = clip   ? e.alpha
-                                         : relu ? 0.0f
-                                                : -__builtin_inff(),
-                                  .high = clip ? e.beta : __builtin_inff()});
+                                  .limits = limits_of(args.epilogue)});
     const int64_t taps = int64_t{args.kernel_d} * args.kernel_h * args.kernel_w;
     const float *x0 = context.at(args.x.at), *w0 = context.at(args.weight);
     const float* bias = context.at(args.bias);

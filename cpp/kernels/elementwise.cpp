@@ -41,8 +41,8 @@ CNNRT_INLINE void run_whole(const Operand& a, const Operand& b, float* y, int64_
 // y = op(a, b) on `count` vectors of `lanes` lanes, `y_step` floats apart.
 template <class F>
 __attribute__((noinline)) void run(Operand a, Operand b, float* y, int64_t y_step, int64_t count,
-                                   int lanes, float lowest, float highest, F op) {
-    const f32x16 low = broadcast(lowest), high = broadcast(highest);
+                                   int lanes, Limits limits, F op) {
+    const f32x16 low = broadcast(limits.low), high = broadcast(limits.high);
     const bool varies = (a.scalar && a.step) || (b.scalar && b.step);
     if (lanes == 16 && !varies) {
         float a_lanes[16], b_lanes[16];
@@ -70,7 +70,7 @@ struct Rectangle {
     int64_t rows, columns;
     int64_t a_row, b_row, y_row;
     int64_t a_column, b_column;
-    float low, high;  // the epilogue's limits; infinite where it has none
+    Limits limits;  // of the epilogue
 };
 
 template <class F>
@@ -80,7 +80,7 @@ CNNRT_INLINE void fill(const Rectangle& r, F op) {
             const Operand a{r.a + j * r.a_column, r.a_row, r.a_column == 0};
             const Operand b{r.b + j * r.b_column, r.b_row, r.b_column == 0};
             const int lanes = static_cast<int>(smaller<int64_t>(16, r.columns - j));
-            run(a, b, r.y + j, r.y_row, r.rows, lanes, r.low, r.high, op);
+            run(a, b, r.y + j, r.y_row, r.rows, lanes, r.limits, op);
         }
         return;
     }
@@ -90,10 +90,10 @@ CNNRT_INLINE void fill(const Rectangle& r, F op) {
         Operand a{r.a + i * r.a_row, 16 * r.a_column, r.a_column == 0};
         Operand b{r.b + i * r.b_row, 16 * r.b_column, r.b_column == 0};
         float* y = r.y + i * r.y_row;
-        if (vectors) run(a, b, y, 16, vectors, 16, r.low, r.high, op);
+        if (vectors) run(a, b, y, 16, vectors, 16, r.limits, op);
         a.p += done * r.a_column;
         b.p += done * r.b_column;
-        if (rest) run(a, b, y + done, 16, 1, rest, r.low, r.high, op);
+        if (rest) run(a, b, y + done, 16, 1, rest, r.limits, op);
     }
 }
 
@@ -138,7 +138,7 @@ __attribute__((noinline)) void apply(Binary op, const Rectangle& r) {
 // The rectangle, and its activation while it is in L1.
 void apply(const ElementwiseArgs& args, Rectangle r) {
     const Epilogue& e = args.epilogue;
-    if (e.activation <= Activation::clip) return apply(args.op, r);
+    if (is_clamp(e)) return apply(args.op, r);
     const int64_t columns = smaller(r.columns, kRun), rows = larger<int64_t>(1, kRun / columns);
     for (int64_t i = 0; i < r.rows; i += rows)
         for (int64_t j = 0; j < r.columns; j += columns) {
@@ -184,8 +184,6 @@ struct Cut {
 
 void elementwise(const ElementwiseArgs& args, const Context& context, int64_t begin, int64_t end) {
     const Cut cut(args);
-    const Epilogue& e = args.epilogue;
-    const bool clip = e.activation == Activation::clip, relu = e.activation == Activation::relu;
     const int last = args.dims - 1;
     const float* a = context.at(args.a);
     // A unary operation has no b: any readable float will do.
@@ -199,8 +197,7 @@ void elementwise(const ElementwiseArgs& args, const Context& context, int64_t be
     r.a_row = last >= 1 ? args.a_stride[last - 1] : 0;
     r.b_row = last >= 1 && binary ? args.b_stride[last - 1] : 0;
     r.y_row = last >= 1 ? args.y_stride[last - 1] : 0;
-    r.low = clip ? e.alpha : relu ? 0.0f : -__builtin_inff();
-    r.high = clip ? e.beta : __builtin_inff();
+    r.limits = limits_of(args.epilogue);
 
     const int64_t stop = smaller(cut.pieces, end * cut.per_task);
     for (int64_t i = begin * cut.per_task; i < stop; ++i) {

@@ -1,5 +1,6 @@
 // y[o, j, i] = x[o, index[o, j, i], i] for elements of any size: rows are copied whole where one
 // index serves them. Where an index is beyond the axis, y is zero and the run fails.
+#include "element.h"
 #include "indexed.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -40,24 +41,10 @@ void gather(const IndexedArgs& a, const Context& context, int64_t begin, int64_t
                 __builtin_memcpy(to, x + (o * a.axis + place) * bytes, static_cast<size_t>(bytes));
             continue;
         }
-        switch (a.element) {
-            case 1:
-                gather_elements(a, indices, reinterpret_cast<const uint8_t*>(x),
-                                reinterpret_cast<uint8_t*>(y), row);
-                break;
-            case 2:
-                gather_elements(a, indices, reinterpret_cast<const uint16_t*>(x),
-                                reinterpret_cast<uint16_t*>(y), row);
-                break;
-            case 4:
-                gather_elements(a, indices, reinterpret_cast<const uint32_t*>(x),
-                                reinterpret_cast<uint32_t*>(y), row);
-                break;
-            case 8:
-                gather_elements(a, indices, reinterpret_cast<const uint64_t*>(x),
-                                reinterpret_cast<uint64_t*>(y), row);
-                break;
-        }
+        with_element(a.element, [&]<class T>(T) {
+            gather_elements(a, indices, reinterpret_cast<const T*>(x), reinterpret_cast<T*>(y),
+                            row);
+        });
     }
 }
 

@@ -7,7 +7,7 @@
 // pixel through four partial results, so that pooling a whole image is not a chain of dependent
 // operations. Which way an output takes, and so the order of its sum, depends on the layer's shape
 // alone.
-#include "kernel.h"
+#include "windows.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
@@ -15,22 +15,13 @@ namespace {
 constexpr int kStrip = kTileRows * kTileBlocks >= 28 ? 4 : 2;  // outputs computed at once
 constexpr int64_t kBandRows = 8;                               // of the output, in one task
 
-struct Window {
-    int32_t begin, end, count;
-};
-
-// The taps of a window along one axis.
-CNNRT_INLINE int taps_of(const Window& w, int dilation) {
-    return w.end > w.begin ? (w.end - w.begin + dilation - 1) / dilation : 0;
-}
-
 // The rows of taps that all outputs of one output row read, from the image's column 0 on.
 struct Rows {
     const float* x;
     int planes, rows;              // taps along depth and height
     int64_t plane_step, row_step;  // floats from a tap to the next
     float count;                   // what an average divides by along these axes
-    float low, high;               // the epilogue's limits; infinite where it has none
+    Limits limits;                 // of the epilogue
 };
 
 template <Pool MODE>
@@ -42,7 +33,7 @@ CNNRT_INLINE f32x16 join(f32x16 a, f32x16 x) {
 template <Pool MODE>
 CNNRT_INLINE void finish(const Rows& r, float* y, f32x16 v, int count) {
     if constexpr (MODE == Pool::average) v = div(v, broadcast(r.count * static_cast<float>(count)));
-    store(y, min(broadcast(r.high), max(broadcast(r.low), v)));
+    store(y, min(broadcast(r.limits.high), max(broadcast(r.limits.low), v)));
 }
 
 // One output with any window.
@@ -109,49 +100,22 @@ void pool_run(const Rows& r, const Window* w, int dilation, int first, int last,
 
 using Run = void (*)(const Rows&, const Window*, int, int, int, float*);
 
-// The outputs [first, last) around the middle one whose windows are alike, and the function for
-// them; null if there is none for their size and stride.
-struct Regular {
-    Run run = nullptr;
-    int first = 0, last = 0;
-};
-
+// The function for regular windows of this size and stride, or null.
 template <Pool MODE>
-Regular find_regular(const Window* w, int n, int dilation) {
-    const int middle = n / 2;
-    if (n < 2 || dilation > n) return {};
-    const int span = w[middle].end - w[middle].begin;
-    const int stride = w[middle].begin - w[middle - 1].begin;
-    if (stride < 1 || stride > (dilation == 1 ? 2 : 1)) return {};
-    Regular r;
-    switch (taps_of(w[middle], dilation) * 10 + stride) {
-        case 21:
-            r.run = pool_run<MODE, 2, 1>;
-            break;
-        case 22:
-            r.run = pool_run<MODE, 2, 2>;
-            break;
-        case 31:
-            r.run = pool_run<MODE, 3, 1>;
-            break;
-        case 32:
-            r.run = pool_run<MODE, 3, 2>;
-            break;
-        case 51:
-            r.run = pool_run<MODE, 5, 1>;
-            break;
+Run find_run(const RegularWindows& w, int n, int dilation) {
+    if (w.first == w.last || dilation > n) return nullptr;
+    if (w.stride > (dilation == 1 ? 2 : 1)) return nullptr;
+    const bool twos = w.stride == 2;
+    switch (w.taps) {
+        case 2:
+            return twos ? pool_run<MODE, 2, 2> : pool_run<MODE, 2, 1>;
+        case 3:
+            return twos ? pool_run<MODE, 3, 2> : pool_run<MODE, 3, 1>;
+        case 5:
+            return twos ? nullptr : pool_run<MODE, 5, 1>;
         default:
-            return {};
+            return nullptr;
     }
-    const auto alike = [&](int i) {
-        return w[i].begin == w[middle].begin + (i - middle) * stride &&
-               w[i].end - w[i].begin == span && w[i].count == w[middle].count;
-    };
-    r.first = middle;
-    r.last = middle + 1;
-    while (r.first > 0 && alike(r.first - 1)) --r.first;
-    while (r.last < n && alike(r.last)) ++r.last;
-    return r;
 }
 
 int64_t bands(const PoolArgs& a) { return ceil_div(a.out_h, kBandRows); }
@@ -164,8 +128,9 @@ void pool_bands(const PoolArgs& args, const Context& context, int64_t begin, int
     const float* x = context.at(args.x.at);
     float* y = context.at(args.y.at);
     const Epilogue& e = args.epilogue;
-    const bool clip = e.activation == Activation::clip, relu = e.activation == Activation::relu;
-    const Regular regular = find_regular<MODE>(windows_w, args.out_w, args.dilation_w);
+    const Limits limits = limits_of(e);
+    const RegularWindows regular(windows_w, args.out_w, args.dilation_w);
+    const Run run = find_run<MODE>(regular, args.out_w, args.dilation_w);
 
     const int64_t in_plane = bands(args);
     for_each_rectangle(begin, end, args.blocks, [&](int64_t i, int64_t i1, int64_t o0, int64_t o1) {
@@ -187,21 +152,18 @@ void pool_bands(const PoolArgs& args, const Context& context, int64_t begin, int
                                  .plane_step = args.dilation_d * args.x.plane,
                                  .row_step = args.dilation_h * args.x.row,
                                  .count = static_cast<float>(wd.count) * wh.count,
-                                 .low = clip   ? e.alpha
-                                        : relu ? 0.0f
-                                               : -__builtin_inff(),
-                                 .high = clip ? e.beta : __builtin_inff()};
-                    const bool fast = regular.run && r.planes > 0 && r.rows > 0;
+                                 .limits = limits};
+                    const bool fast = run && r.planes > 0 && r.rows > 0;
                     const int first = fast ? regular.first : args.out_w;
                     const int last = fast ? regular.last : args.out_w;
                     float* row =
                         y + n * args.y.image + o * args.y.block + d * args.y.plane + h * args.y.row;
                     for (int w = 0; w < first; ++w)
                         pool_pixel<MODE>(r, windows_w[w], args.dilation_w, row + w * 16);
-                    if (fast) regular.run(r, windows_w, args.dilation_w, first, last, row);
+                    if (fast) run(r, windows_w, args.dilation_w, first, last, row);
                     for (int w = last; w < args.out_w; ++w)
                         pool_pixel<MODE>(r, windows_w[w], args.dilation_w, row + w * 16);
-                    if (e.activation > Activation::clip) activate(e, row, int64_t{args.out_w} * 16);
+                    if (!is_clamp(e)) activate(e, row, int64_t{args.out_w} * 16);
                 }
         }
     });

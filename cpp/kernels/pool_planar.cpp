@@ -1,14 +1,10 @@
 // Max and average pooling of plain tensors of few channels, over windows given as for `pool`:
 // blocked, most lanes would be empty. The rows of a window are joined to one row first, by vectors;
 // then each output joins its taps of that row.
-#include "kernel.h"
+#include "windows.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
-
-struct Window {
-    int32_t begin, end, count;
-};
 
 template <Pool MODE>
 CNNRT_INLINE float join(float a, float x) {
@@ -48,33 +44,13 @@ void join_taps(const float* row, const Window* w, int64_t first, int64_t last, i
         loop(stride);
 }
 
-// The outputs whose windows are all like the middle one.
-struct Alike {
-    int64_t first = 0, last = 0, taps = 0, stride = 1;
-    Alike(const Window* w, int64_t n, int64_t dilation) {
-        if (n < 2) return;
-        const int64_t middle = n / 2, size = w[middle].end - w[middle].begin;
-        stride = w[middle].begin - w[middle - 1].begin;
-        if (stride < 1 || size < 1) return;
-        taps = (size + dilation - 1) / dilation;
-        const auto alike = [&](int64_t i) {
-            return w[i].begin == w[middle].begin + (i - middle) * stride &&
-                   w[i].end - w[i].begin == size;
-        };
-        first = middle;
-        last = middle + 1;
-        while (first > 0 && alike(first - 1)) --first;
-        while (last < n && alike(last)) ++last;
-    }
-};
-
 template <Pool MODE>
 void pool_rows(const PoolPlanarArgs& args, const Context& context, int64_t begin, int64_t end) {
     const Window* windows_d = context.at<const Window>(args.windows_d);
     const Window* windows_h = context.at<const Window>(args.windows_h);
     const Window* windows_w = context.at<const Window>(args.windows_w);
     float* row = reinterpret_cast<float*>(context.scratch);
-    const Alike alike(windows_w, args.out_w, args.dilation_w);
+    const RegularWindows regular(windows_w, args.out_w, args.dilation_w);
     for (int64_t task = begin; task < end; ++task) {
         const int64_t h = task % args.out_h, d = task / args.out_h % args.out_d;
         const int64_t plane = task / args.out_h / args.out_d;
@@ -85,11 +61,11 @@ void pool_rows(const PoolPlanarArgs& args, const Context& context, int64_t begin
         for (int64_t i = wd.begin; i < wd.end; i += args.dilation_d)
             for (int64_t j = wh.begin; j < wh.end; j += args.dilation_h)
                 join_row<MODE>(x + (i * args.in_h + j) * args.in_w, row, args.in_w);
-        if (alike.first < alike.last)
-            join_taps<MODE>(row, windows_w, alike.first, alike.last, alike.taps, alike.stride,
-                            args.dilation_w, y);
+        if (regular.first < regular.last)
+            join_taps<MODE>(row, windows_w, regular.first, regular.last, regular.taps,
+                            regular.stride, args.dilation_w, y);
         for (int64_t o = 0; o < args.out_w; ++o) {
-            if (o == alike.first) o = larger(o, alike.last);
+            if (o == regular.first) o = larger<int64_t>(o, regular.last);
             if (o == args.out_w) break;
             float v = start<MODE>();
             for (int64_t k = windows_w[o].begin; k < windows_w[o].end; k += args.dilation_w)

@@ -1,6 +1,6 @@
 // y[i] = condition[i] ? a[i] : b[i] over up to 8 strided axes, elements of 1, 2, 4 or 8 bytes; y is
 // row-major.
-#include "kernel.h"
+#include "element.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
@@ -73,16 +73,7 @@ void where(const WhereArgs& args, const Context& context, int64_t begin, int64_t
     const Cut cut(args);
     begin *= cut.per_task;
     end = smaller(cut.units(), end * cut.per_task);
-    switch (args.element) {
-        case 1:
-            return choose_rows<uint8_t>(args, context, cut, begin, end);
-        case 2:
-            return choose_rows<uint16_t>(args, context, cut, begin, end);
-        case 4:
-            return choose_rows<uint32_t>(args, context, cut, begin, end);
-        case 8:
-            return choose_rows<uint64_t>(args, context, cut, begin, end);
-    }
+    with_element(args.element, [&]<class T>(T) { choose_rows<T>(args, context, cut, begin, end); });
 }
 
 int64_t where_tasks(const WhereArgs& args) {

@@ -5,104 +5,19 @@
 // Tiles of (m+r-1)^2 input pixels go through V = B^T d B, one vector of 16 channels at a time; each
 // of these positions is then a matrix product over the channels (the register tile of tile.h, over
 // `batch` tiles at once), and y = A^T M A gives m x m outputs. The weights come transformed,
-// U = G g G^T, computed in double precision by the planner. An axis on which the kernel has one tap
-// is one of tiles of 1, whose transforms do nothing.
+// U = G g G^T, computed in double precision by pack.cpp. Where the kernel has one tap, the tile is
+// 1 and the transform the identity.
 //
 // An infinite or NaN input would reach all outputs of its tile, and infinities would meet as
-// infinity - infinity. Tiles whose outputs are not finite are therefore done again directly, each
-// by itself; the filter is g = L U L^T, L being the left inverse of G that has the fewest terms.
-//
-// F(4x4, 3x3) uses the points 0, +-sqrt(1/2), +-sqrt(2): its error is half that of the usual
-// 0, +-1, +-2. docs/performance.md has the measured errors. F(2x2, 5x5) has the same points and so
-// the same B.
+// infinity - infinity. Tiles whose outputs are not finite are therefore computed again, directly,
+// with the filter g = L U L^T, L being a left inverse of G.
 
 #include "kernel.h"
 #include "tile.h"
+#include "winograd_tile.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
-
-constexpr float kRoot2 = 1.41421356237309504880f;
-
-// Of F(M, R), on one axis.
-template <int M, int R>
-struct Transform;
-
-template <int R>
-struct Transform<1, R> {
-    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) { r[0] = d[0]; }
-    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) { y[0] = m[0]; }
-    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) { g[0] = u[0]; }
-};
-
-template <>
-struct Transform<2, 3> {
-    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) {
-        r[0] = sub(d[0], d[2]);
-        r[1] = add(d[1], d[2]);
-        r[2] = sub(d[2], d[1]);
-        r[3] = sub(d[1], d[3]);
-    }
-    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) {
-        y[0] = add(add(m[0], m[1]), m[2]);
-        y[1] = sub(sub(m[1], m[2]), m[3]);
-    }
-    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) {
-        g[0] = u[0];
-        g[1] = sub(u[1], u[2]);
-        g[2] = u[3];
-    }
-};
-
-template <>
-struct Transform<4, 3> {
-    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) {
-        const f32x16 even = fnma(broadcast(2.0f), d[2], d[4]);
-        const f32x16 odd = fnma(broadcast(kRoot2), d[1], mul(broadcast(kRoot2 / 2), d[3]));
-        const f32x16 even2 = fnma(broadcast(0.5f), d[2], d[4]);
-        const f32x16 odd2 = fnma(broadcast(kRoot2 / 2), d[1], mul(broadcast(kRoot2), d[3]));
-        r[0] = add(fnma(broadcast(2.5f), d[2], d[4]), d[0]);
-        r[1] = add(even, odd);
-        r[2] = sub(even, odd);
-        r[3] = add(even2, odd2);
-        r[4] = sub(even2, odd2);
-        r[5] = add(fnma(broadcast(2.5f), d[3], d[5]), d[1]);
-    }
-    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) {
-        const f32x16 a = add(m[1], m[2]), b = sub(m[1], m[2]);
-        const f32x16 c = add(m[3], m[4]), d = sub(m[3], m[4]);
-        y[0] = add(add(m[0], a), c);
-        y[1] = fma(broadcast(kRoot2 / 2), b, mul(broadcast(kRoot2), d));
-        y[2] = fma(broadcast(0.5f), a, add(c, c));
-        y[3] = fma(broadcast(kRoot2 / 4), b, fma(broadcast(2 * kRoot2), d, m[5]));
-    }
-    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) {
-        g[0] = u[0];
-        g[1] = mul(broadcast(0.75f * kRoot2), sub(u[2], u[1]));
-        g[2] = u[5];
-    }
-};
-
-template <>
-struct Transform<2, 5> {
-    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) { Transform<4, 3>::input(d, r); }
-    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) {
-        y[0] = add(add(add(m[0], m[1]), m[2]), add(m[3], m[4]));
-        y[1] = fma(broadcast(kRoot2 / 2), sub(m[1], m[2]),
-                   fma(broadcast(kRoot2), sub(m[3], m[4]), m[5]));
-    }
-    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) {
-        // g[1] + g[3] / 2 and g[1] + 2 g[3].
-        const f32x16 near = mul(broadcast(0.75f * kRoot2), sub(u[2], u[1]));
-        const f32x16 far = mul(broadcast(1.5f * kRoot2), sub(u[3], u[4]));
-        g[0] = u[0];
-        g[2] = fnma(broadcast(1.5f), add(u[1], u[2]),
-                    fnma(broadcast(0.5f), u[5], mul(broadcast(-2.0f), u[0])));
-        g[3] = mul(broadcast(2.0f / 3), sub(far, near));
-        g[1] = fnma(broadcast(0.5f), g[3], near);
-        g[4] = u[5];
-    }
-};
 
 constexpr TileTable<kTileRows, kTileBlocks, 16, false> kTiles;
 constexpr TileTable<kTileRows, 1, 16, false> kTilesSingle;
@@ -120,10 +35,6 @@ CNNRT_INLINE void ask_for(const float* p, int64_t row) {
 }
 
 constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays below
-
-// Taps of the kernel, and pixels that a tile reads, along an axis on which it makes m outputs.
-constexpr int taps_of(int m, int r) { return m == 1 ? 1 : r; }
-constexpr int reads_of(int m, int r) { return m + taps_of(m, r) - 1; }
 
 // How many blocks of outputs each V is multiplied for at once: as many as let M be half of an
 // L2 of 512 KB. Where a register tile is one block wide, V would come from L3 again for every 16
@@ -156,140 +67,6 @@ CNNRT_INLINE int64_t v_plane(const WinogradArgs& g, const Geometry& s) {
 }
 CNNRT_INLINE int64_t m_plane(const WinogradArgs& g, const Geometry& s) {
     return static_cast<int64_t>(g.out_d) * g.batch * 16 * s.together + 16;
-}
-
-// One tile of one channel block: V[position] = B^T d B, planes `plane` floats apart. rows[i] points
-// at the leftmost pixel of row i, or at zeros; columns outside [first, last) count as zero.
-template <int MH, int MW, int R>
-void transform_input(const float* const* rows, int first, int last, float* v, int64_t plane) {
-    constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R);
-    f32x16 half[AH][AW];
-#pragma GCC unroll 1
-    for (int j = 0; j < AW; ++j) {
-        f32x16 d[AH], r[AH];
-        if (j < first || j >= last) {
-#pragma GCC unroll 6
-            for (int i = 0; i < AH; ++i) half[i][j] = zero();
-            continue;
-        }
-#pragma GCC unroll 6
-        for (int i = 0; i < AH; ++i) d[i] = load(rows[i] + j * 16);
-        Transform<MH, R>::input(d, r);
-#pragma GCC unroll 6
-        for (int i = 0; i < AH; ++i) half[i][j] = r[i];
-    }
-#pragma GCC unroll 1
-    for (int i = 0; i < AH; ++i) {
-        f32x16 r[AW];
-        Transform<MW, R>::input(half[i], r);
-#pragma GCC unroll 6
-        for (int j = 0; j < AW; ++j) store(v + (i * AW + j) * plane, r[j]);
-    }
-}
-
-// The same where only one of the axes is transformed: short enough to be a part of the loop.
-template <int MH, int MW, int R>
-    requires(MH == 1 || MW == 1)
-CNNRT_INLINE void transform_input(const float* const* rows, int first, int last, float* v,
-                                  int64_t plane) {
-    constexpr int A = reads_of(MH, R) * reads_of(MW, R);
-    f32x16 d[A], r[A];
-    if (first == 0 && last == reads_of(MW, R)) {
-#pragma GCC unroll 6
-        for (int i = 0; i < A; ++i) d[i] = load(MH == 1 ? rows[0] + i * 16 : rows[i]);
-    } else {
-#pragma GCC unroll 6
-        for (int i = 0; i < A; ++i)
-            d[i] = MH == 1 && i >= first && i < last ? load(rows[0] + i * 16) : zero();
-    }
-    Transform<MH * MW, R>::input(d, r);
-#pragma GCC unroll 6
-    for (int i = 0; i < A; ++i) store(v + i * plane, r[i]);
-}
-
-// Where the outputs of one tile and block go, and what is added to them; height x width exist.
-struct Target {
-    f32x16 bias;
-    const float* residual;
-    int64_t residual_row;
-    float* y;
-    int64_t y_row;
-    int height, width;
-    float* pooled;  // or null: where the maxima of the 2 x 2 outputs go; y is a place for the tile
-    int64_t pooled_row;
-    const Epilogue& e;
-
-    // Row i: y = activation(r + bias + residual).
-    template <int MW>
-    CNNRT_INLINE void store_row(int i, const f32x16* r) const {
-        const bool relu = e.activation == Activation::relu;
-        const f32x16 z = zero();
-        float* out = y + i * y_row;
-#pragma GCC unroll 4
-        for (int j = 0; j < MW; ++j) {
-            if (j >= width) break;
-            f32x16 v = add(r[j], bias);
-            if (residual) v = add(v, load(residual + i * residual_row + j * 16));
-            if (relu) v = max(z, v);
-            store(out + j * 16, v);
-        }
-        if (!relu && e.activation != Activation::none) activate(e, out, width * 16);
-    }
-
-    // After the last row.
-    CNNRT_INLINE void pool() const {
-        if (!pooled) return;
-        for (int i = 0; i + 1 < height; i += 2)
-            for (int j = 0; j + 1 < width; j += 2) {
-                const float* p = y + i * y_row + j * 16;
-                const f32x16 left = max_or_nan(load(p), load(p + y_row));
-                const f32x16 right = max_or_nan(load(p + 16), load(p + y_row + 16));
-                store(pooled + i / 2 * pooled_row + j / 2 * 16, max_or_nan(left, right));
-            }
-    }
-};
-
-// The outputs A^T M A of one tile. Returns the sum of those in its corners: no other is infinite or
-// NaN if they are not, as each row and column of M is part of the first or the last one's.
-template <int MH, int MW, int R>
-f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
-    constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R);
-    f32x16 half[MH][AW];
-#pragma GCC unroll 1
-    for (int j = 0; j < AW; ++j) {
-        f32x16 d[AH], r[MH];
-#pragma GCC unroll 6
-        for (int i = 0; i < AH; ++i) d[i] = load(m + (i * AW + j) * plane);
-        Transform<MH, R>::output(d, r);
-#pragma GCC unroll 4
-        for (int i = 0; i < MH; ++i) half[i][j] = r[i];
-    }
-    f32x16 corners = zero();
-#pragma GCC unroll 1
-    for (int i = 0; i < to.height; ++i) {
-        f32x16 r[MW];
-        Transform<MW, R>::output(half[i], r);
-        if (i == 0 || i == MH - 1) corners = add(corners, add(r[0], r[MW - 1]));
-        to.store_row<MW>(i, r);
-    }
-    to.pool();
-    return corners;
-}
-
-template <int MH, int MW, int R>
-    requires(MH == 1 || MW == 1)
-CNNRT_INLINE f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
-    constexpr int A = reads_of(MH, R) * reads_of(MW, R);
-    f32x16 d[A], r[MH * MW];
-#pragma GCC unroll 6
-    for (int i = 0; i < A; ++i) d[i] = load(m + i * plane);
-    Transform<MH * MW, R>::output(d, r);
-#pragma GCC unroll 4
-    for (int i = 0; i < MH; ++i) {
-        if (i >= to.height) break;
-        to.store_row<MW>(i, r + i);
-    }
-    return add(r[0], r[MH * MW - 1]);
 }
 
 // Where a tile lies: image, and first pixel of the output.
@@ -550,25 +327,14 @@ CNNRT_INLINE int64_t offsets_bytes(const WinogradArgs& g, const Geometry& s) {
     return ceil_div(g.kernel_d * s.c_blocks * 4, 64) * 64;
 }
 
-// Calls f with the transforms of the step's tile.
+// Calls f with the variant that has the step's tile.
 template <class F>
 CNNRT_INLINE void with_tile(const WinogradArgs& g, const Context& context, F f) {
-    switch (g.taps * 100 + g.tile_h * 10 + g.tile_w) {
-        case 344:
-            return f(Winograd<4, 4, 3>(g, context));
-        case 322:
-            return f(Winograd<2, 2, 3>(g, context));
-        case 522:
-            return f(Winograd<2, 2, 5>(g, context));
-        case 314:
-            return f(Winograd<1, 4, 3>(g, context));
-        case 341:
-            return f(Winograd<4, 1, 3>(g, context));
-        case 312:
-            return f(Winograd<1, 2, 3>(g, context));
-        default:
-            return f(Winograd<2, 1, 3>(g, context));
-    }
+#define WINOGRAD(tile_h_, tile_w_, taps_)                              \
+    if (g.tile_h == tile_h_ && g.tile_w == tile_w_ && g.taps == taps_) \
+        return f(Winograd<tile_h_, tile_w_, taps_>(g, context));
+#include "winograd.def"
+#undef WINOGRAD
 }
 
 }  // namespace

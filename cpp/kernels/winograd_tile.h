@@ -1,0 +1,146 @@
+// Winograd transforms of one tile of one block of 16 channels: V = B^T d B, and y = A^T M A with
+// its epilogue.
+#pragma once
+
+#include "kernel.h"
+#include "winograd_transforms.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+// One tile of one channel block: V[position] = B^T d B, planes `plane` floats apart. rows[i] points
+// at the leftmost pixel of row i, or at zeros; columns outside [first, last) count as zero.
+template <int MH, int MW, int R>
+void transform_input(const float* const* rows, int first, int last, float* v, int64_t plane) {
+    constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R);
+    f32x16 half[AH][AW];
+#pragma GCC unroll 1
+    for (int j = 0; j < AW; ++j) {
+        f32x16 d[AH], r[AH];
+        if (j < first || j >= last) {
+#pragma GCC unroll 6
+            for (int i = 0; i < AH; ++i) half[i][j] = zero();
+            continue;
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < AH; ++i) d[i] = load(rows[i] + j * 16);
+        Transform<MH, R>::input(d, r);
+#pragma GCC unroll 6
+        for (int i = 0; i < AH; ++i) half[i][j] = r[i];
+    }
+#pragma GCC unroll 1
+    for (int i = 0; i < AH; ++i) {
+        f32x16 r[AW];
+        Transform<MW, R>::input(half[i], r);
+#pragma GCC unroll 6
+        for (int j = 0; j < AW; ++j) store(v + (i * AW + j) * plane, r[j]);
+    }
+}
+
+// The same where only one of the axes is transformed: short enough to be a part of the loop.
+template <int MH, int MW, int R>
+    requires(MH == 1 || MW == 1)
+CNNRT_INLINE void transform_input(const float* const* rows, int first, int last, float* v,
+                                  int64_t plane) {
+    constexpr int A = reads_of(MH, R) * reads_of(MW, R);
+    f32x16 d[A], r[A];
+    if (first == 0 && last == reads_of(MW, R)) {
+#pragma GCC unroll 6
+        for (int i = 0; i < A; ++i) d[i] = load(MH == 1 ? rows[0] + i * 16 : rows[i]);
+    } else {
+#pragma GCC unroll 6
+        for (int i = 0; i < A; ++i)
+            d[i] = MH == 1 && i >= first && i < last ? load(rows[0] + i * 16) : zero();
+    }
+    Transform<MH * MW, R>::input(d, r);
+#pragma GCC unroll 6
+    for (int i = 0; i < A; ++i) store(v + i * plane, r[i]);
+}
+
+// Where the outputs of one tile and block go, and what is added to them; height x width exist.
+struct Target {
+    f32x16 bias;
+    const float* residual;
+    int64_t residual_row;
+    float* y;
+    int64_t y_row;
+    int height, width;
+    float* pooled;  // or null: where the maxima of the 2 x 2 outputs go; y is a place for the tile
+    int64_t pooled_row;
+    const Epilogue& e;
+
+    // Row i: y = activation(r + bias + residual).
+    template <int MW>
+    CNNRT_INLINE void store_row(int i, const f32x16* r) const {
+        const bool relu = e.activation == Activation::relu;
+        const f32x16 z = zero();
+        float* out = y + i * y_row;
+#pragma GCC unroll 4
+        for (int j = 0; j < MW; ++j) {
+            if (j >= width) break;
+            f32x16 v = add(r[j], bias);
+            if (residual) v = add(v, load(residual + i * residual_row + j * 16));
+            if (relu) v = max(z, v);
+            store(out + j * 16, v);
+        }
+        if (!relu && e.activation != Activation::none) activate(e, out, width * 16);
+    }
+
+    // After the last row.
+    CNNRT_INLINE void pool() const {
+        if (!pooled) return;
+        for (int i = 0; i + 1 < height; i += 2)
+            for (int j = 0; j + 1 < width; j += 2) {
+                const float* p = y + i * y_row + j * 16;
+                const f32x16 left = max_or_nan(load(p), load(p + y_row));
+                const f32x16 right = max_or_nan(load(p + 16), load(p + y_row + 16));
+                store(pooled + i / 2 * pooled_row + j / 2 * 16, max_or_nan(left, right));
+            }
+    }
+};
+
+// The outputs A^T M A of one tile. Returns the sum of those in its corners: no other is infinite or
+// NaN if they are not, as each row and column of M is part of the first or the last one's.
+template <int MH, int MW, int R>
+f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
+    constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R);
+    f32x16 half[MH][AW];
+#pragma GCC unroll 1
+    for (int j = 0; j < AW; ++j) {
+        f32x16 d[AH], r[MH];
+#pragma GCC unroll 6
+        for (int i = 0; i < AH; ++i) d[i] = load(m + (i * AW + j) * plane);
+        Transform<MH, R>::output(d, r);
+#pragma GCC unroll 4
+        for (int i = 0; i < MH; ++i) half[i][j] = r[i];
+    }
+    f32x16 corners = zero();
+#pragma GCC unroll 1
+    for (int i = 0; i < to.height; ++i) {
+        f32x16 r[MW];
+        Transform<MW, R>::output(half[i], r);
+        if (i == 0 || i == MH - 1) corners = add(corners, add(r[0], r[MW - 1]));
+        to.store_row<MW>(i, r);
+    }
+    to.pool();
+    return corners;
+}
+
+template <int MH, int MW, int R>
+    requires(MH == 1 || MW == 1)
+CNNRT_INLINE f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
+    constexpr int A = reads_of(MH, R) * reads_of(MW, R);
+    f32x16 d[A], r[MH * MW];
+#pragma GCC unroll 6
+    for (int i = 0; i < A; ++i) d[i] = load(m + i * plane);
+    Transform<MH * MW, R>::output(d, r);
+#pragma GCC unroll 4
+    for (int i = 0; i < MH; ++i) {
+        if (i >= to.height) break;
+        to.store_row<MW>(i, r + i);
+    }
+    return add(r[0], r[MH * MW - 1]);
+}
+
+}  // namespace
+}  // namespace cnnrt::CNNRT_ISA

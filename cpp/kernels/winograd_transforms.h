@@ -1,0 +1,101 @@
+// Winograd's minimal filtering on one axis: the matrices of each F(M, R) as sequences of vector
+// operations.
+//
+// F(4, 3) uses the points 0, +-sqrt(1/2), +-sqrt(2): its error is half that of the usual 0, +-1,
+// +-2 (measured in docs/performance.md). F(2, 5) has the same points and so the same B.
+#pragma once
+
+#include "../simd/math.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+constexpr float kRoot2 = 1.41421356237309504880f;
+
+// F(M, R) on one axis: `input` is B^T, `output` is A^T. `filter` is a left inverse of G, the one
+// with the fewest terms.
+template <int M, int R>
+struct Transform;
+
+template <int R>
+struct Transform<1, R> {
+    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) { r[0] = d[0]; }
+    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) { y[0] = m[0]; }
+    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) { g[0] = u[0]; }
+};
+
+template <>
+struct Transform<2, 3> {
+    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) {
+        r[0] = sub(d[0], d[2]);
+        r[1] = add(d[1], d[2]);
+        r[2] = sub(d[2], d[1]);
+        r[3] = sub(d[1], d[3]);
+    }
+    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) {
+        y[0] = add(add(m[0], m[1]), m[2]);
+        y[1] = sub(sub(m[1], m[2]), m[3]);
+    }
+    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) {
+        g[0] = u[0];
+        g[1] = sub(u[1], u[2]);
+        g[2] = u[3];
+    }
+};
+
+template <>
+struct Transform<4, 3> {
+    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) {
+        const f32x16 even = fnma(broadcast(2.0f), d[2], d[4]);
+        const f32x16 odd = fnma(broadcast(kRoot2), d[1], mul(broadcast(kRoot2 / 2), d[3]));
+        const f32x16 even2 = fnma(broadcast(0.5f), d[2], d[4]);
+        const f32x16 odd2 = fnma(broadcast(kRoot2 / 2), d[1], mul(broadcast(kRoot2), d[3]));
+        r[0] = add(fnma(broadcast(2.5f), d[2], d[4]), d[0]);
+        r[1] = add(even, odd);
+        r[2] = sub(even, odd);
+        r[3] = add(even2, odd2);
+        r[4] = sub(even2, odd2);
+        r[5] = add(fnma(broadcast(2.5f), d[3], d[5]), d[1]);
+    }
+    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) {
+        const f32x16 a = add(m[1], m[2]), b = sub(m[1], m[2]);
+        const f32x16 c = add(m[3], m[4]), d = sub(m[3], m[4]);
+        y[0] = add(add(m[0], a), c);
+        y[1] = fma(broadcast(kRoot2 / 2), b, mul(broadcast(kRoot2), d));
+        y[2] = fma(broadcast(0.5f), a, add(c, c));
+        y[3] = fma(broadcast(kRoot2 / 4), b, fma(broadcast(2 * kRoot2), d, m[5]));
+    }
+    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) {
+        g[0] = u[0];
+        g[1] = mul(broadcast(0.75f * kRoot2), sub(u[2], u[1]));
+        g[2] = u[5];
+    }
+};
+
+template <>
+struct Transform<2, 5> {
+    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) { Transform<4, 3>::input(d, r); }
+    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) {
+        y[0] = add(add(add(m[0], m[1]), m[2]), add(m[3], m[4]));
+        y[1] = fma(broadcast(kRoot2 / 2), sub(m[1], m[2]),
+                   fma(broadcast(kRoot2), sub(m[3], m[4]), m[5]));
+    }
+    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) {
+        // g[1] + g[3] / 2 and g[1] + 2 g[3].
+        const f32x16 near = mul(broadcast(0.75f * kRoot2), sub(u[2], u[1]));
+        const f32x16 far = mul(broadcast(1.5f * kRoot2), sub(u[3], u[4]));
+        g[0] = u[0];
+        g[2] = fnma(broadcast(1.5f), add(u[1], u[2]),
+                    fnma(broadcast(0.5f), u[5], mul(broadcast(-2.0f), u[0])));
+        g[3] = mul(broadcast(2.0f / 3), sub(far, near));
+        g[1] = fnma(broadcast(0.5f), g[3], near);
+        g[4] = u[5];
+    }
+};
+
+// Kernel taps, and input pixels of a tile, on an axis with m outputs.
+constexpr int taps_of(int m, int r) { return m == 1 ? 1 : r; }
+constexpr int reads_of(int m, int r) { return m + taps_of(m, r) - 1; }
+
+}  // namespace
+}  // namespace cnnrt::CNNRT_ISA
