@@ -400,6 +400,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         return names;
     });
     m.def("set_thread_budget", set_thread_budget, "threads"_a);
+    m.def("fork_generation", fork_generation);
+    // Once, here: pybind11 looks NumPy up under a lock, which a fork meanwhile would leave taken.
+    py::dtype::of<float>();
     m.attr("activations") = [] {
         py::list names;
         for (const auto& n : kActivations) names.append(std::string(n));

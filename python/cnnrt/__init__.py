@@ -28,6 +28,7 @@ from .graph import TensorSpec
 from .model import Classification, Model, load
 from .preprocessing import Preprocessing
 from .process.limits import set_memory_limit
+from .process.locks import importing
 from .process.threads import get_num_threads, set_num_threads
 
 try:
@@ -58,7 +59,8 @@ _ON_DEMAND = {
 def __getattr__(name: str) -> Any:
     if name not in _ON_DEMAND:
         raise AttributeError(f"module 'cnnrt' has no attribute {name!r}")
-    value = getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
+    with importing:
+        value = getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
     globals()[name] = value
     return value
 

@@ -10,6 +10,8 @@ kernels: tuple[str, ...]
 
 def isas() -> list[str]: ...
 def set_thread_budget(threads: int) -> None: ...
+def fork_generation() -> int:
+    """How many forks lie between the process that loaded this module and the present one."""
 
 class Memory:
     """Aligned memory holding a copy of an array, or packed weights."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .errors import GraphError
+from .process.locks import importing
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Dim = int | str
@@ -226,7 +227,8 @@ class Graph:
 
 
 def _nearest(name: str, graph: Graph) -> str:
-    import difflib  # noqa: PLC0415  (only needed to word an error)
+    with importing:
+        import difflib  # noqa: PLC0415  (only needed to word an error)
 
     close = difflib.get_close_matches(name, list(graph.tensors()), n=3, cutoff=0.4)
     if not close:

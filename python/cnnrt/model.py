@@ -19,6 +19,7 @@ from .planning.batch import AnyPlan
 from .planning.memory_use import MemoryUse
 from .planning.plan_cache import PlanCache
 from .preprocessing import Preprocessing
+from .process.locks import importing
 from .process.threads import share_budget
 from .storage.files import file_of
 from .storage.origin import Origin, reduce
@@ -295,7 +296,8 @@ class Model:
         Raises:
             ShapeError: the network does not take such an input, or its sizes are free.
         """
-        from .analysis.summary import summarise  # noqa: PLC0415  (not needed to run a network)
+        with importing:
+            from .analysis.summary import summarise  # noqa: PLC0415  (not needed to run a network)
 
         shapes = self.shapes(x)
         memory = self._plans.get(tuple(shapes.values()), self._default_outputs).memory()
@@ -315,7 +317,8 @@ class Model:
         Raises:
             ShapeError: the network does not take such an input, or its sizes are free.
         """
-        from .analysis import profiling  # noqa: PLC0415  (not needed to run a network)
+        with importing:
+            from .analysis import profiling  # noqa: PLC0415  (not needed to run a network)
 
         return profiling.profile(self, self.example(x), seconds)
 

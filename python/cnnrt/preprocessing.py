@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import FormatError, ImageError
 from .graph import Array
+from .process.locks import importing
 from .storage import validate
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class Preprocessing:
         Raises:
             ImageError: it is no picture, is damaged, or is too large.
         """
-        from .images import open_image  # noqa: PLC0415  (Pillow, only once a picture comes)
+        with importing:
+            from .images import open_image  # noqa: PLC0415  (Pillow, only once a picture comes)
 
         picture = open_image(image, "L" if self.channels == "L" else "RGB")
         return self._normalised(np.asarray(self._fitted(picture)))

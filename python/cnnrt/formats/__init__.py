@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import FormatError
+from ..process.locks import importing
 from ..storage.files import open_model
 from .compiled import Compiled
 from .safetensors import Document, described, read_model, write_model
@@ -25,7 +26,8 @@ def read(source: str | os.PathLike[str] | bytes) -> Document:
     if start[8:9] == b"{":
         return read_model(source)
     if start[:1] == b"\x08" or (at.endswith(".onnx") and start):
-        from .onnx.importer import read_onnx_model  # noqa: PLC0415  (only needed here)
+        with importing:
+            from .onnx.importer import read_onnx_model  # noqa: PLC0415  (only needed here)
 
         graph, metadata = read_onnx_model(source)
         return described(graph, metadata, at)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from ..graph import TensorType
+from ..process.locks import cached_property
 
 BLOCK = 16
 """Channels in a block, on every instruction set (kBlock in cpp/kernels/args.h)."""

@@ -9,7 +9,6 @@ the first fully connected layer each takes part in one, so there all images go t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..graph import Array, Graph, TensorSpec
 from ..layout.tensors import Step
 from ..lowering import ReferenceStep
 from ..passes import images_apart, infer, specialise
+from ..process.locks import cached_property
 from ..weights.packed import Key
 from .memory_use import PlanMemory
 from .plan import Plan, StepInfo

@@ -13,7 +13,7 @@ from ..errors import MemoryLimitError, ShapeError, ValueNeeded
 from ..graph import Array, Graph
 from ..passes import inputs_of_value, prepare
 from ..process import limits
-from ..process.threads import Lock
+from ..process.locks import Lock, nested, when_free
 from ..weights.packed import Packed
 from .batch import AnyPlan, plan_images
 from .memory_use import PlanMemory
@@ -92,33 +92,49 @@ class PlanCache:
             ValueNeeded: shapes depend on values that are not given, or on too many.
             FormatError: the plan is a new one, and the weights' file was written to in place.
         """
-        with self._lock:
-            while True:
-                values = {
-                    name: array.copy()
-                    for name, array in zip(self._names, arrays or (), strict=False)
-                    if name in self._valued.get(outputs, ())
-                }
-                key = (shapes, outputs, *(array.tobytes() for array in values.values()))
-                plan = self._plans.get(key)
-                try:
-                    plan = plan or self._make(shapes, outputs, values, limit)
-                    break
-                except ValueNeeded as error:
-                    # Tried again with the values; each time there are more of them.
-                    needed = self._inputs_behind(error, outputs, shapes, arrays is not None)
-                    self._valued.setdefault(outputs, set()).update(needed)
-            if key not in self._plans:
-                self._plans[key] = plan
-                if len(self._plans) > MAX_PLANS:
+        kept = not nested()
+        return self._lock.run(lambda: self._get(shapes, outputs, arrays, limit, kept=kept))
+
+    def _get(
+        self,
+        shapes: tuple[Shape, ...],
+        outputs: Outputs,
+        arrays: Sequence[Array] | None,
+        limit: int | None,
+        *,
+        kept: bool,
+    ) -> AnyPlan:
+        """As `get`. A call from within another one changes nothing that the other relies on: its
+        plan is not kept."""
+        while True:
+            values = {
+                name: array.copy()
+                for name, array in zip(self._names, arrays or (), strict=False)
+                if name in self._valued.get(outputs, ())
+            }
+            key = (shapes, outputs, *(array.tobytes() for array in values.values()))
+            plan = self._plans.get(key)
+            try:
+                plan = plan or self._make(shapes, outputs, values, limit)
+                break
+            except ValueNeeded as error:
+                # Tried again with the values; each time there are more of them.
+                needed = self._inputs_behind(error, outputs, shapes, arrays is not None)
+                self._valued[outputs] = self._valued.get(outputs, set()) | needed
+        if not kept:
+            return plan
+        if key not in self._plans:
+            self._plans[key] = plan
+            if len(self._plans) > MAX_PLANS:
+                while len(self._plans) > MAX_PLANS:  # by more than one after an interruption
                     self._plans.popitem(last=False)
-                    self._forget()
-                self._packed.release()
-            else:
-                self._plans.move_to_end(key)
-            simple = len(shapes) == 1 and len(outputs) == 1 and outputs == self._default_outputs
-            if simple and not values and self._graph.inputs[0].dtype == "float32":
-                self.last = (shapes[0], plan)
+                self._forget()
+            self._packed.release()
+        else:
+            self._plans.move_to_end(key)
+        simple = len(shapes) == 1 and len(outputs) == 1 and outputs == self._default_outputs
+        if simple and not values and self._graph.inputs[0].dtype == "float32":
+            self.last = (shapes[0], plan)
         return plan
 
     def make_ahead(self) -> None:
@@ -138,37 +154,39 @@ class PlanCache:
 
     def replace(self) -> None:
         """Makes plans anew, as algorithms are others now."""
-        with self._lock:
-            self._plans.clear()
-            self.last = None
+        self._lock.run(self._clear)
         self.make_ahead()
-        with self._lock:
-            self._forget()
+        self._lock.run(self._forget)
+
+    def _clear(self) -> None:
+        self._plans.clear()
+        self.last = None
 
     def trim(self) -> None:
-        """Keeps the plan used last alone, what it needs, and no idle workspace."""
-        with self._lock:
-            used = self.last and self.last[1]  # by calls that do not come past the table
-            for plan in self._plans.values():
-                plan.trim()
-            if self._plans:
-                key = next(
-                    (k for k, p in self._plans.items() if p is used), next(reversed(self._plans))
-                )
-                self._plans = OrderedDict({key: self._plans[key]})
-            self._forget()
-            self._prepared = {k: g for k, g in self._prepared.items() if k == self._default_outputs}
-            self._packed.release()
+        """Keeps the plan used last alone, what it needs, and no idle workspace. Called while this
+        thread plans, it is done after that."""
+        when_free(lambda: self._lock.run(self._trim))
+
+    def _trim(self) -> None:
+        used = self.last and self.last[1]  # by calls that do not come past the table
+        for plan in self._plans.values():
+            plan.trim()
+        if self._plans:
+            key = next(
+                (k for k, p in self._plans.items() if p is used), next(reversed(self._plans))
+            )
+            self._plans = OrderedDict({key: self._plans[key]})
+        self._forget()
+        self._prepared = {k: g for k, g in self._prepared.items() if k == self._default_outputs}
+        self._packed.release()
 
     def memory(self) -> tuple[PlanMemory, ...]:
-        """Of each plan, the one used last at the end."""
-        with self._lock:
-            return tuple(plan.memory() for plan in self._plans.values())
+        """Of each plan, the one used last at the end. Waits for nobody."""
+        return tuple(plan.memory() for plan in list(self._plans.values()))
 
     def lasting_weights(self) -> dict[str, Any]:
         """The packed weights of the plans that a compiled file holds, by their name there."""
-        with self._lock:
-            return self._packed.lasting(self._weights())
+        return self._lock.run(lambda: self._packed.lasting(self._weights()))
 
     # --------------------------------------------------------------------------------------------
 

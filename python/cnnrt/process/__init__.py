@@ -1,1 +1,1 @@
-"""Settings of the whole process: threads and memory limits."""
+"""What belongs to the whole process: threads, memory limits and locks."""

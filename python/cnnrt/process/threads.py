@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from .. import _core
 
@@ -105,38 +102,3 @@ def _quotas(root: Path, membership: Path) -> Iterator[int]:
                 continue
             if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):
                 yield max(1, math.ceil(int(words[0]) / int(words[1])))
-
-
-class Lock:
-    """A lock that a forked child finds open, whichever thread of its parent had taken it.
-
-    What it guards must be whole between any two steps of the interpreter: the thread that was
-    changing it does not exist in the child.
-    """
-
-    _all: weakref.WeakSet[Lock] = weakref.WeakSet()
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._all.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._lock.locked():  # not so if this thread has forked meanwhile
-            self._lock.release()
-
-    @classmethod
-    def _open_all(cls) -> None:
-        for lock in list(cls._all):
-            lock._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=Lock._open_all)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..graph import Array
+from ..process.locks import importing
 from .files import atomic_write
 
 
@@ -37,8 +38,9 @@ def digest(*parts: bytes | memoryview) -> bytes:
 
 def read_arrays(file: Path) -> dict[str, Array] | None:
     """The arrays of a file; None if it is missing or damaged."""
-    from safetensors import SafetensorError  # noqa: PLC0415  (only needed here)
-    from safetensors.numpy import load  # noqa: PLC0415
+    with importing:
+        from safetensors import SafetensorError  # noqa: PLC0415  (only needed here)
+        from safetensors.numpy import load  # noqa: PLC0415
 
     try:
         return load(file.read_bytes())
@@ -48,7 +50,8 @@ def read_arrays(file: Path) -> dict[str, Array] | None:
 
 def write_arrays(file: Path, arrays: Mapping[str, Array]) -> None:
     """Keeps arrays, if that is possible."""
-    from safetensors.numpy import save  # noqa: PLC0415
+    with importing:
+        from safetensors.numpy import save  # noqa: PLC0415
 
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     write_bytes(file, content)

@@ -65,7 +65,10 @@ class Packed:
             if memory is None:
                 memory = make()
                 self._count(source)
-            known = self._table[key] = _Entry(source, memory, bool(nbytes), mapped)
+            # A signal handler may have run the model meanwhile: what it made is taken.
+            known = self._table.get(key)
+            if known is None or not same(known.source, source):
+                known = self._table[key] = _Entry(source, memory, bool(nbytes), mapped)
         return known.memory
 
     def _from_file(self, key: Key, nbytes: int | None) -> tuple[Any, bool]:
@@ -106,24 +109,24 @@ class Packed:
 
     def keep(self, keys: Collection[Key]) -> None:
         """Forgets all others."""
-        self._table = {key: entry for key, entry in self._table.items() if key in keys}
+        self._table = {key: entry for key, entry in list(self._table.items()) if key in keys}
 
     def lasting(self, keys: Collection[Key]) -> dict[str, Any]:
         """What a compiled file holds of these, by its name there."""
         return {
             stored_name(key): entry.memory
-            for key, entry in self._table.items()
+            for key, entry in list(self._table.items())
             if key in keys and entry.lasting
         }
 
     @property
     def nbytes(self) -> int:
-        return sum(entry.memory.nbytes for entry in self._table.values())
+        return sum(entry.memory.nbytes for entry in list(self._table.values()))
 
     @property
     def mapped_nbytes(self) -> int:
         """Of these, the bytes that lie in a mapped file."""
-        return sum(entry.memory.nbytes for entry in self._table.values() if entry.mapped)
+        return sum(entry.memory.nbytes for entry in list(self._table.values()) if entry.mapped)
 
 
 PREFIX = "cnnrt.weights.packed."

@@ -11,7 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from ... import ops
 from ...errors import FormatError, GraphError, UnsupportedOperator
 from ...graph import Array, Dim, Graph, Node, TensorSpec
+from ...process.locks import cached_property, importing
 from ...storage import validate
 from ...storage.files import file_of, map_file
 from . import opsets
@@ -119,7 +120,10 @@ def _parse(
 ) -> tuple[ModelProto, str, Storage]:
     """The model, what errors call it, and where its large tensors lie."""
     try:
-        import onnx  # noqa: PLC0415  (an optional dependency)
+        with importing:  # all that this package uses of onnx
+            import onnx.inliner  # noqa: PLC0415  (an optional dependency)
+            import onnx.numpy_helper  # noqa: PLC0415
+            import onnx.shape_inference  # noqa: PLC0415
     except ImportError as error:
         raise ImportError(
             "reading ONNX needs the package onnx: pip install 'cnnrt[onnx]'"

@@ -19,6 +19,7 @@ from ...graph import Array, Graph, Node, TensorSpec
 from ...ops.activation import Activation
 from ...passes import infer
 from ...preprocessing import Preprocessing
+from ...process.locks import importing
 from ...storage.files import atomic_write
 from ..safetensors import metadata_of
 from .importer import snake_case
@@ -87,7 +88,8 @@ class _Writer:
         self.types = _types(graph)
 
     def model(self) -> ModelProto:
-        from onnx import checker, helper, numpy_helper, shape_inference  # noqa: PLC0415
+        with importing:
+            from onnx import checker, helper, numpy_helper, shape_inference  # noqa: PLC0415
 
         for node in self.source.nodes:
             ops.complete(node)
