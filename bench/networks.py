@@ -140,7 +140,7 @@ NETWORKS = {
 
 def prepare(name: str, batch: int, cache: Path) -> Prepared:
     """The files of a network at a batch size, made if they are not there yet."""
-    folder = cache / "networks" / f"{name}-{_key()}"
+    folder = cache / "networks" / f"{name}-{key()}"
     files = find(folder, batch)
     if files is None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def find(folder: Path, batch: int) -> Prepared | None:
     return files if done else None
 
 
-def _key() -> str:
+def key() -> str:
     """What the files depend on."""
     versions = []
     for package in ("torch", "torchvision"):
@@ -216,11 +216,16 @@ def _build(network: Network) -> nn.Module:
     """The module with random weights of which all matter, in evaluation mode."""
     import torch  # noqa: PLC0415
 
+    torch.manual_seed(0)
+    return randomised(network.build().eval(), (_images(network, CALIBRATION, first=1000),))
+
+
+def randomised(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
+    """A module with the random weights of the tests' zoo, its batch norms calibrated on inputs."""
     _find("tests", "tests/models", "examples")
     from zoo import randomise  # noqa: PLC0415
 
-    torch.manual_seed(0)
-    return randomise(network.build().eval(), (_images(network, CALIBRATION, first=1000),))
+    return randomise(module, inputs)
 
 
 def _export(module: nn.Module, network: Network, batch: int, folder: Path) -> None:
