@@ -324,6 +324,24 @@ def test_external_data_of_another_size(fields: dict[str, str], tmp_path: Path) -
         read(external(tmp_path, "w", **fields))
 
 
+def test_links_into_a_store(tmp_path: Path) -> None:
+    """As Hugging Face's cache lays models and their data."""
+    store, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
+    store.mkdir()
+    snapshot.mkdir(parents=True)
+    (store / "2222").write_bytes(np.float32([1, 2, 3, 4]).tobytes())
+    external(store, "model.onnx_data").rename(store / "1111")
+    (snapshot / "model.onnx").symlink_to("../../blobs/1111")
+    (snapshot / "model.onnx_data").symlink_to("../../blobs/2222")
+    found = read(snapshot / "model.onnx").graph.constants["w"]
+    np.testing.assert_array_equal(found, [1, 2, 3, 4])
+    (tmp_path / "secret").write_bytes(bytes(16))
+    (snapshot / "model.onnx_data").unlink()
+    (snapshot / "model.onnx_data").symlink_to(tmp_path / "secret")
+    with pytest.raises(FormatError, match="outside of the model's folder"):
+        read(snapshot / "model.onnx")
+
+
 # Older opsets -----------------------------------------------------------------------------------
 
 IMAGE = (1, 2, 4, 4)

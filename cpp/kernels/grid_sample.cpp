@@ -44,8 +44,10 @@ AxisTaps taps_of(const GridSampleArgs& a, double place, int64_t size) {
     double x = a.align_corners ? (place + 1) / 2 * last
                                : ((place + 1) * static_cast<double>(size) - 1) / 2;
     if (a.mode == Sampling::nearest) x = __builtin_rint(x);
-    if (a.padding == Padding::border && (x < low || x > high)) x = clamped(x, 0, last);
-    if (a.padding == Padding::reflection) x = reflected(x, low, high);
+    if (a.mode != Sampling::cubic) {  // whose taps are moved inside one by one, not their point
+        if (a.padding == Padding::border && (x < low || x > high)) x = clamped(x, 0, last);
+        if (a.padding == Padding::reflection) x = reflected(x, low, high);
+    }
 
     const double floor = __builtin_floor(x);
     int count = 1;

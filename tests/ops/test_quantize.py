@@ -85,3 +85,14 @@ def test_integer_and_quantised_convolution(run: Any, rng: np.random.Generator) -
 def test_errors(run: Any, op: str, inputs: list[Any], attributes: dict[str, Any]) -> None:
     with pytest.raises(CnnrtError, match=f"the_{op}"):
         run(op, *inputs, **attributes)
+
+
+@pytest.mark.parametrize("shapes", [((), (1,)), ((1,), ()), ((1,), (1,)), ((), ())])
+@pytest.mark.parametrize("op", ["quantize_linear", "dequantize_linear"])
+def test_one_scale_and_one_zero_point_of_any_shapes(run: Any, op: str, shapes: Any) -> None:
+    """As ONNX Runtime's quantize_static writes them for biases."""
+    x = np.arange(-4, 4, dtype=np.int32 if op == "dequantize_linear" else np.float32)
+    zero = np.full(shapes[1], 3, x.dtype if op == "dequantize_linear" else np.uint8)
+    (y,) = run(op, x, np.full(shapes[0], 0.5, np.float32), zero, axis=0)
+    want = (x - 3) * 0.5 if op == "dequantize_linear" else np.maximum(x / 0.5 + 3, 0)
+    np.testing.assert_array_equal(y, want)

@@ -103,3 +103,39 @@ def test_errors(
     s = None if scales is None else np.array(scales, np.float32)
     with pytest.raises(CnnrtError, match="the_resize"):
         run("resize", np.zeros((3, 4)), None, s, sizes, **attributes)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1 / 3, 0.6, 2 / 3, 0.8, 1.05, 1.1, 1.2, 2.5])
+def test_nearest_by_fractional_scales(run: Any, scale: float) -> None:
+    """As in float32. (In 30 elements PyTorch and ONNX Runtime see 9 / 0.6 differently.)"""
+    for size in (10, 15):
+        x = np.arange(size, dtype=np.float32)[None, None, None]
+        (y,) = run("resize", x, None, np.float32([1, 1, 1, scale]), **MODES["nearest"])
+        out = np.arange(y.size, dtype=np.float32)
+        want = np.floor(out / np.float32(scale)) if y.size != size else out
+        np.testing.assert_array_equal(y[0, 0, 0], want)
+        peer = F.interpolate(torch.tensor(x), scale_factor=(1.0, scale), mode="nearest")
+        np.testing.assert_array_equal(y, peer.numpy())
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_scales_that_round_to_the_same_size_change_nothing(run: Any, mode: str) -> None:
+    x = np.arange(20, dtype=np.float32).reshape(1, 1, 4, 5)
+    (y,) = run("resize", x, None, np.float32([1, 1, 1.2, 1.1]), **MODES[mode])
+    np.testing.assert_array_equal(y, x)
+    peer = F.interpolate(torch.tensor(x), scale_factor=(1.2, 1.1), mode=mode).numpy()
+    np.testing.assert_array_equal(y, peer)
+
+
+def test_sizes_are_exact_between_two_elements(run: Any) -> None:
+    for size in range(2, 40):
+        x = np.arange(size, dtype=np.float32)[None, None]
+        for out in range(1, 70):
+            # (2 i + 1) size / (2 out) - 1/2, rounded: whole numbers throughout
+            twice = (2 * np.arange(out) + 1) * size - out
+            for mode, index in (
+                ("round_prefer_ceil", (twice + out) // (2 * out)),
+                ("round_prefer_floor", -((out - twice) // (2 * out))),
+            ):
+                (y,) = run("resize", x, None, None, np.array([1, 1, out]), nearest_mode=mode)
+                np.testing.assert_array_equal(y[0, 0], np.clip(index, 0, size - 1))

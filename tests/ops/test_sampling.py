@@ -34,10 +34,11 @@ def test_grid_sample(
 
 
 @pytest.mark.parametrize("align", [0, 1])
-def test_cubic_grid_sample(run: Any, rng: np.random.Generator, align: int) -> None:
-    x, grid = rng.normal(size=(2, 3, 6, 5)), rng.uniform(-1.4, 1.4, (2, 4, 4, 2))
-    want = F.grid_sample(*map(torch.tensor, (x, grid)), "bicubic", "zeros", bool(align)).numpy()
-    (y,) = run("grid_sample", x, grid, mode="cubic", align_corners=align)
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_cubic_grid_sample(run: Any, rng: np.random.Generator, padding: str, align: int) -> None:
+    x, grid = rng.normal(size=(2, 3, 6, 5)), rng.uniform(-2.6, 2.6, (2, 4, 4, 2))
+    want = F.grid_sample(*map(torch.tensor, (x, grid)), "bicubic", padding, bool(align)).numpy()
+    (y,) = run("grid_sample", x, grid, mode="cubic", padding_mode=padding, align_corners=align)
     np.testing.assert_allclose(y, want, rtol=1e-10, atol=1e-10)
 
 

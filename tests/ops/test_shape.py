@@ -38,8 +38,10 @@ def test_reshape(run: Any, shape: list[int], allowzero: int, want: tuple[int, ..
 def test_reshape_of_nothing(run: Any) -> None:
     empty = np.zeros((0, 3))
     assert run("reshape", empty, i64(3, 0), allowzero=1)[0].shape == (3, 0)
+    assert run("reshape", empty, i64(0, -1))[0].shape == (0, 3)  # an axis kept, then the rest
+    assert run("reshape", np.zeros((0, 4, 6)), i64(0, -1, 3))[0].shape == (0, 8, 3)
     with pytest.raises(CnnrtError, match="do not make"):  # -1 would stand for anything
-        run("reshape", empty, i64(0, -1))
+        run("reshape", empty, i64(0, -1), allowzero=1)
 
 
 @pytest.mark.parametrize(

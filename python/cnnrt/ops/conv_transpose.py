@@ -203,7 +203,7 @@ class Interleave(Op):
         pairs = [a for i in range(rank) for a in (3 + rank + i, 2 + i)]
         y = y.transpose(0, 1, 2 + rank, *pairs)
         full = [a * b for a, b in zip(q, strides, strict=True)]
-        y = y.reshape(n, -1, *full)
+        y = y.reshape(n, c // math.prod(strides), *full)
         kept = zip(node["pads"][:rank], node["pads"][rank:], full, strict=True)
         inside = (Ellipsis, *(slice(b, f - e) for b, e, f in kept))
         return (np.ascontiguousarray(y[inside]),)

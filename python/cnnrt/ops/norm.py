@@ -32,7 +32,7 @@ def check_channels(node: Node, inputs: Inputs, least_rank: int) -> None:
 
 
 def check_filled(node: Node, inputs: Inputs, sizes: Sequence[int]) -> None:
-    """Checks that the axes over which statistics are taken are not empty.
+    """Checks that the axes over which statistics, as outputs, are taken are not empty.
 
     Raises:
         ShapeError: one is.
@@ -44,6 +44,9 @@ def check_filled(node: Node, inputs: Inputs, sizes: Sequence[int]) -> None:
 def standardise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array]:
     """(x - mean) / sqrt(variance + epsilon), the mean and the factor, in float32 or better."""
     wide = x.astype(np.promote_types(x.dtype, np.float32), copy=False)
+    if not wide.size:  # no warning that there is no mean
+        nothing = wide.sum(axis=axes, keepdims=True)
+        return wide, nothing, nothing
     mean = wide.mean(axis=axes, keepdims=True)
     inverse = 1 / np.sqrt(wide.var(axis=axes, keepdims=True) + epsilon)
     return (wide - mean) * inverse, mean, inverse.astype(wide.dtype, copy=False)
@@ -98,7 +101,6 @@ class InstanceNormalization(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, *_ = operands(node, inputs, 3, 3)
         check_channels(node, inputs, 3)
-        check_filled(node, inputs, x.shape[2:])
         return [x.type]
 
     def reference(self, node: Node, x: Any, scale: Any, bias: Any) -> tuple[Array, ...]:
@@ -120,7 +122,6 @@ class GroupNormalization(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, *_ = operands(node, inputs, 3, 3)
         check_channels(node, inputs, 2)
-        check_filled(node, inputs, x.shape[1:])
         if x.shape[1] % at_least(node, "num_groups", 1):
             raise shape_error(node, inputs, f"{node['num_groups']} groups of {x.shape[1]} channels")
         return [x.type]
@@ -146,7 +147,8 @@ class LayerNormalization(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, scale, bias = operands(node, inputs, 2, 3)
         axis = axis_of(node, inputs, node["axis"], x.rank)
-        check_filled(node, inputs, x.shape[axis:])
+        if len(node.outputs) > 1:
+            check_filled(node, inputs, x.shape[axis:])
         fits(node, inputs, scale, x.shape, "scale")
         fits(node, inputs, bias, x.shape, "bias")
         shape = (*x.shape[:axis], *[1] * (x.rank - axis))
@@ -175,7 +177,6 @@ class ChannelNormalization(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, *_ = operands(node, inputs, 3, 3)
         check_channels(node, inputs, 2)
-        check_filled(node, inputs, x.shape[1:2])
         return [x.type]
 
     def reference(self, node: Node, x: Any, scale: Any, bias: Any) -> tuple[Array, ...]:
@@ -193,12 +194,13 @@ class RMSNormalization(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, scale = operands(node, inputs, 2, 2)
-        axis = axis_of(node, inputs, node["axis"], x.rank)
-        check_filled(node, inputs, x.shape[axis:])
+        axis_of(node, inputs, node["axis"], x.rank)
         fits(node, inputs, scale, x.shape, "scale")
         return [x.type]
 
     def reference(self, node: Node, x: Any, scale: Any) -> tuple[Array, ...]:
+        if not x.size:
+            return (x,)
         axes = tuple(range(node["axis"] % x.ndim, x.ndim))
         wide = x.astype(np.promote_types(x.dtype, np.float32), copy=False)
         square = (wide * wide).mean(axis=axes, keepdims=True)
@@ -239,11 +241,12 @@ class MeanVarianceNormalization(SameType):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         (x,) = operands(node, inputs, 1, 1)
-        axes = axes_of(node, inputs, node["axes"], x.rank)
-        check_filled(node, inputs, [x.shape[a] for a in axes])
+        axes_of(node, inputs, node["axes"], x.rank)
         return [x.type]
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        if not x.size:
+            return (x,)
         axes = axes_of(node, (), node["axes"], x.ndim)
         y = (x - x.mean(axis=axes, keepdims=True)) / (x.std(axis=axes, keepdims=True) + 1e-9)
         return (y.astype(x.dtype, copy=False),)

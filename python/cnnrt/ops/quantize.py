@@ -49,7 +49,7 @@ def check_scale(node: Node, inputs: Inputs) -> None:
     """
     x, scale, zero = operands(node, inputs, 2, 3)
     block = at_least(node, "block_size", 0)
-    if zero and zero.shape != scale.shape:
+    if zero and zero.shape != scale.shape and not zero.type.size == scale.type.size == 1:
         raise shape_error(node, inputs, "scale and zero point must have the same shape")
     if scale.type.size == 1 and not block:
         return

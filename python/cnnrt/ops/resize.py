@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ MAX_TAPS = 1 << 22
 MODES = ("nearest", "linear", "cubic")
 COORDINATES = (
     *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"),
-    "tf_crop_and_resize",
+    *("tf_crop_and_resize", "tf_half_pixel_for_nn"),
 )
 NEAREST: dict[str, Callable[[Any], Any]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
@@ -31,6 +32,11 @@ NEAREST: dict[str, Callable[[Any], Any]] = {
     "floor": np.floor,
     "ceil": np.ceil,
 }
+
+
+Scale = Fraction | np.float32 | float
+"""Of an axis: the ratio of two sizes, or as the model states it. Nearest elements are found in
+float32 then, as PyTorch and ONNX Runtime do: element 3 of a scale of 0.6 lies at 5, not below."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +65,15 @@ def cubic(t: Array, a: float) -> Array:
     return np.where(t <= 1, near, np.where(t < 2, far, 0))
 
 
-def source(mode: str, size: int, out: int, scale: float, roi: tuple[float, float]) -> Array:
-    """The coordinates in an axis of `size` elements at which the `out` results are taken."""
-    x = np.arange(out, dtype=np.float64)
-    exact = size * scale  # what `out` is rounded from
+def source(mode: str, size: int, out: int, scale: Scale, roi: tuple[float, float]) -> Array:
+    """The coordinates in an axis of `size` elements at which the `out` results are taken.
+
+    They are in float32 if the scale is, else in float64.
+    """
+    x = np.arange(out, dtype=np.float32 if isinstance(scale, np.float32) else np.float64)
+    exact = float(size * scale)  # what `out` is rounded from
     if mode == "align_corners":
-        return x * 0 if exact == 1 else x * (size - 1) / (exact - 1)
-    if mode == "asymmetric":
-        return x / scale
+        return x * 0 if exact == 1 else x * (size - 1) / x.dtype.type(exact - 1)
     if mode == "tf_crop_and_resize":
         start, end = roi
         if out == 1:
@@ -74,8 +81,15 @@ def source(mode: str, size: int, out: int, scale: float, roi: tuple[float, float
         return start * (size - 1) + x * (end - start) * (size - 1) / (out - 1)
     if mode == "pytorch_half_pixel" and out == 1:
         return x * 0
+    center = x if mode == "asymmetric" else x + x.dtype.type(0.5)
+    if isinstance(scale, Fraction):  # one rounding: exact on the border between two elements
+        center = center * scale.denominator / scale.numerator
+    else:
+        center = center / scale
+    if mode in ("asymmetric", "tf_half_pixel_for_nn"):
+        return center
     shift = size / 2 * (1 - out / exact) if mode == "half_pixel_symmetric" else 0.0
-    return (x + 0.5) / scale - 0.5 + shift
+    return np.asarray(center - x.dtype.type(0.5 - shift))
 
 
 @register
@@ -102,7 +116,7 @@ class Resize(Op):
         shape: tuple[int, ...],
         scales: Sequence[float] | None,
         sizes: Sequence[int] | None,
-    ) -> dict[int, tuple[int, float]]:
+    ) -> dict[int, tuple[int, Scale]]:
         """Size of the output and scale of each axis that is resized.
 
         Raises:
@@ -113,18 +127,23 @@ class Resize(Op):
         scales, sizes = (scales if scales else None), (sizes if sizes else None)
         if (scales is None) == (sizes is None):
             raise shape_error(node, inputs, "takes either scales or sizes")
-        if len(scales or sizes or ()) != len(axes) or any(shape[a] < 1 for a in axes):
+        if len(scales or sizes or ()) != len(axes) or not axes:
             raise shape_error(node, inputs, f"scales or sizes for {len(axes)} axes of x")
+        result: list[tuple[int, Scale]]
         if scales:
             if not all(0 < s < math.inf for s in scales):
                 raise shape_error(node, inputs, f"scales {list(scales)}")
+            stated = np.float32 if node["mode"] == "nearest" else float
             # As runtimes do, in float32: 10 elements times 0.7 are 7 of them.
-            exact = [
-                np.float32(shape[a]) * np.float32(s) for a, s in zip(axes, scales, strict=True)
+            result = [
+                (int(np.float32(shape[a]) * np.float32(s)), stated(s))
+                for a, s in zip(axes, scales, strict=True)
             ]
-            result = [(int(e), float(s)) for e, s in zip(exact, scales, strict=True)]
         else:
-            ratios = [s / shape[a] for a, s in zip(axes, sizes or (), strict=True)]
+            ratios = [
+                Fraction(s, shape[a]) if shape[a] else Fraction(1)
+                for a, s in zip(axes, sizes or (), strict=True)
+            ]
             policy = choice(
                 node, "keep_aspect_ratio_policy", ("stretch", "not_larger", "not_smaller")
             )
@@ -132,8 +151,11 @@ class Resize(Op):
                 result = list(zip(sizes or (), ratios, strict=True))
             else:
                 one = (min if policy == "not_larger" else max)(ratios)
-                result = [(math.floor(one * shape[a] + 0.5), one) for a in axes]
-        if any(n < 1 for n, _ in result):
+                result = [(math.floor(one * shape[a] + Fraction(1, 2)), one) for a in axes]
+        if any(
+            n < min(shape[a], 1) or (n and not shape[a])
+            for a, (n, _) in zip(axes, result, strict=True)
+        ):
             raise shape_error(node, inputs, f"an output of {[n for n, _ in result]}")
         return dict(zip(axes, result, strict=True))
 
@@ -164,9 +186,12 @@ class Resize(Op):
         crop = node["coordinate_transformation_mode"] == "tf_crop_and_resize"
         tables = []
         resized = self.sizes(node, (), shape, scales, sizes)
+        # Sizes that a scale does not change are kept, as by PyTorch and ONNX Runtime.
+        kept = all(out == shape[axis] for axis, (out, _) in resized.items())
+        kept = kept and node["mode"] != "cubic"
         for place, (axis, (out, scale)) in enumerate(resized.items()):
             size = shape[axis]
-            if out == size and scale == 1 and not crop:
+            if not size or (out == size and (scale == 1 or kept) and not crop):
                 continue
             bounds = (0.0, 1.0)
             if crop and roi is not None:
@@ -175,7 +200,7 @@ class Resize(Op):
         return tables
 
     def table(
-        self, node: Node, axis: int, size: int, out: int, scale: float, roi: tuple[float, float]
+        self, node: Node, axis: int, size: int, out: int, scale: Scale, roi: tuple[float, float]
     ) -> Taps:
         coordinates = node["coordinate_transformation_mode"]
         x = source(coordinates, size, out, scale, roi)
@@ -188,7 +213,7 @@ class Resize(Op):
             index = NEAREST[node["nearest_mode"]](x)[:, None]
             weight = np.ones((out, 1))
         else:
-            squeeze = min(scale, 1.0) if node["antialias"] else 1.0
+            squeeze = min(float(scale), 1.0) if node["antialias"] else 1.0
             reach = math.ceil((1 if node["mode"] == "linear" else 2) / squeeze)
             if out * 2 * reach > MAX_TAPS:
                 raise MemoryLimitError(

@@ -79,10 +79,11 @@ class GridSample(Op):
         bounds = (0.0, size - 1.0) if align else (-0.5, size - 0.5)
         if mode == "nearest":
             x = np.rint(x)
-        if padding == "border":
-            x = np.where((x < bounds[0]) | (x > bounds[1]), np.clip(x, 0, size - 1), x)
-        elif padding == "reflection":
-            x = reflect(x, *bounds)
+        if mode != "cubic":  # there each tap is moved inside, below, not the point between them
+            if padding == "border":
+                x = np.where((x < bounds[0]) | (x > bounds[1]), np.clip(x, 0, size - 1), x)
+            elif padding == "reflection":
+                x = reflect(x, *bounds)
         if mode == "nearest":
             index, weight = np.rint(x)[None], np.ones((1, *x.shape))
         elif mode == "linear":

@@ -69,15 +69,18 @@ class Reshape(Rename):
         if values is None:
             raise shape_error(node, inputs, "takes a shape")
         wanted = list(values)
-        if not node["allowzero"]:
-            if any(v == 0 and i >= len(shape) for i, v in enumerate(wanted)):
-                raise shape_error(node, inputs, f"shape {values} keeps an axis that x lacks")
-            wanted = [shape[i] if v == 0 else v for i, v in enumerate(wanted)]
+        kept = [] if node["allowzero"] else [i for i, v in enumerate(wanted) if v == 0]
+        if kept and kept[-1] >= len(shape):
+            raise shape_error(node, inputs, f"shape {values} keeps an axis that x lacks")
+        for i in kept:
+            wanted[i] = shape[i]
         size = math.prod(shape)
         if wanted.count(-1) == 1:
-            rest = math.prod(v for v in wanted if v != -1)
+            # Without the axes kept, which may be empty: -1 is known for no images too.
+            left = math.prod(n for i, n in enumerate(shape) if i not in kept)
+            rest = math.prod(v for i, v in enumerate(wanted) if v != -1 and i not in kept)
             if rest:
-                wanted[wanted.index(-1)] = size // rest
+                wanted[wanted.index(-1)] = left // rest
         if min(wanted, default=0) < 0 or math.prod(wanted) != size:
             raise shape_error(node, inputs, f"{size} elements do not make shape {values}")
         return tuple(wanted)

@@ -36,6 +36,8 @@ class Windows:
             ValueError: it has so many elements that going through them would take all memory.
         """
         rank = len(self.kernel)
+        if 0 in self.out:
+            return np.empty((*x.shape[:2], *self.out, *self.kernel), x.dtype)
         reach = [
             (o - 1) * s + (k - 1) * d + 1
             for o, s, k, d in zip(self.out, self.stride, self.kernel, self.dilation, strict=True)
@@ -67,6 +69,8 @@ def resolve_windows(
     node: Node, size: Sequence[int], kernel: Sequence[int], *, ceil_mode: bool = False
 ) -> Windows:
     """Reads strides, dilations, pads and auto_pad of a node and computes the output sizes.
+
+    An axis without elements has no windows, if they are one element wide.
 
     Raises:
         GraphError: an attribute is out of range.
@@ -120,7 +124,8 @@ def resolve_windows(
             f"node {node.name!r} ({node.op}): a window of {span}, moved by {list(stride)}, over "
             f"{list(size)} padded by {list(begin)} and {list(end)}: expected at most {MAX_SIZE}"
         )
-    if min(out, default=1) < 1 or min(size, default=1) < 1:
+    empty = [n == o == 0 and p == 1 for n, o, p in zip(size, out, span, strict=True)]
+    if any(min(n, o) < 1 and not e for n, o, e in zip(size, out, empty, strict=True)):
         raise ShapeError(
             f"node {node.name!r} ({node.op}): a window of {span} does not fit into an input of "
             f"{list(size)} padded by {list(begin)} and {list(end)}"

@@ -21,9 +21,20 @@ MAX_NODES = 1_000_000
 Key = tuple[str, str]
 """Domain and name of an operator."""
 
+OF_OPSET = "@opset "
+"""In the domain of a node: what follows is its opset, and the model's is another one."""
+
 
 def key_of(node: NodeProto) -> Key:
     return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+
+
+def split_domain(domain: str) -> tuple[str, int | None]:
+    """The domain of a node, and the opset that it is of if that is not its model's."""
+    name, mark, opset = domain.partition(OF_OPSET)
+    if mark and opset.isdecimal() and len(opset) < 4:
+        return name, int(opset)
+    return "" if domain == "ai.onnx" else domain, None
 
 
 def expand(proto: ModelProto, at: str, supported: Callable[[Key], bool]) -> ModelProto:
@@ -37,8 +48,9 @@ def expand(proto: ModelProto, at: str, supported: Callable[[Key], bool]) -> Mode
 
     if proto.functions:
         _check_size(proto, at)
+        proto = _of_one_opset(proto)
         try:
-            proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+            proto = onnx.inliner.inline_local_functions(proto)
         except Exception as error:  # of onnx, on a model that may be anything
             raise UnsupportedOperator(
                 f"{at}: has functions that onnx cannot replace by their nodes: {error}"
@@ -50,6 +62,40 @@ def expand(proto: ModelProto, at: str, supported: Callable[[Key], bool]) -> Mode
             break
         proto = onnx.inliner.inline_selected_functions(proto, runs, inline_schema_functions=True)
     return proto
+
+
+def _of_one_opset(proto: ModelProto) -> ModelProto:
+    """A copy in which functions of another opset than the model's note that at each node that means
+    something else there. (onnx.inliner's own conversion needs types that are not known.)"""
+    result = type(proto)()
+    result.CopyFrom(proto)
+    own = [entry for entry in result.opset_import if entry.domain in ("", "ai.onnx")]
+    imports = [e for f in result.functions for e in f.opset_import if e.domain in ("", "ai.onnx")]
+    if not own and imports:
+        own = [result.opset_import.add(version=max(entry.version for entry in imports))]
+    for function in result.functions:
+        for entry in list(function.opset_import):
+            if entry.domain not in ("", "ai.onnx") or entry.version == own[0].version:
+                continue
+            domain = OF_OPSET + str(entry.version)
+            for node in _nodes(function.node):
+                name, versions = node.op_type, (entry.version, own[0].version)
+                if key_of(node)[0] == "" and len({_since(name, v) for v in versions}) > 1:
+                    node.domain = domain
+            entry.version = own[0].version
+            for imported in (function.opset_import, result.opset_import):
+                imported.add(domain=domain, version=1)
+    return result
+
+
+def _since(op_type: str, opset: int) -> int:
+    """The version of an operator in an opset; 0 if it has none."""
+    from onnx import defs  # noqa: PLC0415
+
+    try:
+        return int(defs.get_schema(op_type, opset, "").since_version)
+    except defs.SchemaError:
+        return 0
 
 
 def _definable(keys: set[Key], supported: Callable[[Key], bool]) -> set[Key]:

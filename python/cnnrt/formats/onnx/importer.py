@@ -25,9 +25,10 @@ from ...storage import validate
 from ...storage.files import file_of, map_file
 from . import opsets
 from .branches import Branch, choose_branch
-from .functions import Key, expand, key_of
+from .functions import Key, expand, key_of, split_domain
+from .legacy import UNLISTED
 from .names import Names, Scopes, name_by_modules, read_scopes
-from .tensors import BFLOAT16, Storage, dtype_name, to_array
+from .tensors import BFLOAT16, DTYPES, Storage, dtype_name, to_array
 from .wire import without_tensors
 
 if TYPE_CHECKING:
@@ -132,10 +133,10 @@ def _parse(
     if isinstance(source, onnx.ModelProto):
         return source, "ONNX model", Storage()
     if isinstance(source, bytes):
-        data, at, folder = memoryview(source), "ONNX model", None
+        data, at, path = memoryview(source), "ONNX model", None
     else:
-        data, at, folder = map_file(source), str(source), Path(source).parent
-    storage = Storage(data, folder)
+        data, at, path = map_file(source), str(source), Path(source)
+    storage = Storage(data, path)
     message = without_tensors(data, storage.location)
     if (file := file_of(data)) is not None:
         file.release()  # its pages come in groups of 16: looking at frames brings in a third of all
@@ -153,7 +154,7 @@ def _checked(proto: ModelProto, at: str) -> ModelProto:
     """
     if not proto.graph.output:
         raise FormatError(f"{at}: is not an ONNX model: it has no outputs")
-    opset = _opset(proto)
+    opset = _opset(proto, at)
     if opset > opsets.LATEST:
         raise FormatError(
             f"{at}: is of opset {opset}, cnnrt knows them up to {opsets.LATEST}; export it with a "
@@ -167,13 +168,27 @@ def _checked(proto: ModelProto, at: str) -> ModelProto:
 def _is_supported(key: Key) -> bool:
     """Whether the importer takes nodes of this operator, if their attributes allow it."""
     domain, op_type = key
-    op = snake_case(op_type)
-    return not domain and (op in ops.OPS or op in opsets.ADAPTERS or op_type in WITHOUT_NODE)
+    domain, _ = split_domain(domain)
+    op = f"{domain}.{op_type}" if domain else snake_case(op_type)
+    known = op in opsets.ADAPTERS or (not domain and op in ops.OPS)
+    return known or (not domain and op_type in WITHOUT_NODE)
 
 
-def _opset(proto: ModelProto) -> int:
-    """The version of ONNX's own operators that the model uses."""
+def _opset(proto: ModelProto, at: str = "ONNX model") -> int:
+    """The version of ONNX's own operators that the model uses.
+
+    Raises:
+        FormatError: it uses such operators but does not state it, as it must since IR version 3.
+    """
     versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    if not versions and proto.ir_version >= 3:
+        for node in proto.graph.node:
+            if key_of(node)[0] == "":
+                raise FormatError(
+                    f"{at}: has no opset_import for the operators of ONNX, such as "
+                    f"{node.op_type!r}, which mean different things in different opsets; export "
+                    "it again, or set its opset_import"
+                )
     return max(versions, default=1 if proto.ir_version < 3 else opsets.LATEST)
 
 
@@ -238,6 +253,11 @@ class _Importer:
         noted = self._shapes.get(name)
         return self._inferred_shapes.get(name) if noted is None else noted
 
+    def dtype(self, name: str) -> np.dtype[Any] | None:
+        if name in self.constants:
+            return self.constants[name].dtype
+        return self._dtypes.get(name)
+
     def add_constant(self, name: str, value: Array) -> str:
         name = self.names.unique(name)
         self.constants[name] = value
@@ -293,8 +313,9 @@ class _Importer:
         # protobuf gives bytes where a string is not UTF-8.
         for text in (proto.op_type, proto.domain, proto.name):
             validate.string(text, at)
-        own = proto.domain in ("", "ai.onnx")
-        if own and proto.op_type == "Constant":
+        domain, opset = split_domain(proto.domain)
+        opset = opset or self.opset
+        if not domain and proto.op_type == "Constant":
             try:
                 self._put_constant(proto.output[0], self._constant(proto, at))
             except UnsupportedOperator as error:
@@ -303,16 +324,17 @@ class _Importer:
             return []
         name = proto.name if validate.is_text(proto.name) else ""
         node = Node(
-            snake_case(proto.op_type) if own else f"{proto.domain}.{proto.op_type}",
+            f"{domain}.{proto.op_type}" if domain else snake_case(proto.op_type),
             (name or next(filter(None, proto.output)))[: validate.MAX_NAME],
             _trimmed(proto.input),
             _trimmed(proto.output),
         )
         try:
-            if not own or (node.op not in ops.OPS and node.op not in opsets.ADAPTERS):
+            if node.op not in opsets.ADAPTERS and (domain or node.op not in ops.OPS):
                 raise UnsupportedOperator("")
-            node.attributes = self._attributes(proto, self._schema(proto, at), at)
-            made = opsets.adapt(node, self.opset, self)
+            schema = None if domain else self._schema(proto, opset, at)
+            node.attributes = self._attributes(proto, schema, at)
+            made = opsets.adapt(node, opset, self)
             for one in made:
                 ops.complete(one)
             return made
@@ -324,14 +346,16 @@ class _Importer:
         except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise FormatError(f"{at}: is malformed: {error}") from None
 
-    def _schema(self, proto: NodeProto, at: str) -> OpSchema:
+    def _schema(self, proto: NodeProto, opset: int, at: str) -> OpSchema | None:
         """What ONNX says of an operator, after checking the numbers of inputs and outputs by it."""
         from onnx import defs  # noqa: PLC0415  (an optional dependency)
 
         try:
-            schema = defs.get_schema(proto.op_type, self.opset, "")
+            schema = defs.get_schema(proto.op_type, opset, "")
         except defs.SchemaError:
-            raise UnsupportedOperator(f"opset {self.opset} of ONNX has no such operator") from None
+            if proto.op_type in UNLISTED:
+                return None
+            raise UnsupportedOperator(f"opset {opset} of ONNX has no such operator") from None
         inputs, outputs = len(proto.input), len(proto.output)
         if not schema.min_input <= inputs <= schema.max_input or outputs > schema.max_output:
             raise FormatError(
@@ -340,17 +364,20 @@ class _Importer:
             )
         return schema
 
-    def _attributes(self, proto: NodeProto, schema: OpSchema, at: str) -> dict[str, Any]:
-        """Attributes as Python values: tensors as numbers, numbers of dtypes as names."""
+    def _attributes(self, proto: NodeProto, schema: OpSchema | None, at: str) -> dict[str, Any]:
+        """Attributes as Python values: tensors as numbers, numbers of dtypes as names.
+
+        Without a schema they are checked where the node is adapted.
+        """
         attributes: dict[str, Any] = {}
         for attribute in proto.attribute:
             name = attribute.name
             if name in attributes:
                 raise FormatError(f"{at}: has the attribute {name!r} twice")
-            if name not in schema.attributes:
+            if schema is not None and name not in schema.attributes:
                 raise UnsupportedOperator(f"ONNX does not have the attribute {name!r}")
-            kind: Any = schema.attributes[name].type
-            if attribute.type != kind.value:
+            kind: Any = schema.attributes[name].type if schema is not None else None
+            if schema is not None and attribute.type != kind.value:
                 raise FormatError(f"{at}: the attribute {name!r} is of another type than in ONNX")
             if proto.op_type == "ConstantOfShape" and name == "value":
                 array = self._array(attribute.t, f"node {proto.name!r}: value")
@@ -460,14 +487,29 @@ class _Importer:
         return _shapes(self.proto)
 
     @cached_property
+    def _dtypes(self) -> dict[str, np.dtype[Any]]:
+        """Dtypes that the file notes or that onnx can infer, of those that NumPy has."""
+        codes: dict[str, int] = {}
+        for proto in (self._inferred, self.proto):
+            graph = proto.graph
+            for value in (*graph.input, *graph.value_info, *graph.output):
+                codes[value.name] = value.type.tensor_type.elem_type
+        return {name: np.dtype(DTYPES[code]) for name, code in codes.items() if code in DTYPES}
+
+    @cached_property
     def _inferred_shapes(self) -> dict[str, Shape | None]:
-        """Shapes that onnx can infer; none if it fails."""
+        """Shapes that onnx can infer."""
+        return _shapes(self._inferred)
+
+    @cached_property
+    def _inferred(self) -> ModelProto:
+        """The model with the types that onnx can infer; as it is if that fails."""
         import onnx.shape_inference  # noqa: PLC0415
 
         try:
-            return _shapes(onnx.shape_inference.infer_shapes(self.proto))
-        except Exception:  # of a model that may be anything; the shapes only help
-            return {}
+            return onnx.shape_inference.infer_shapes(self.proto)
+        except Exception:  # of a model that may be anything; the types only help
+            return self.proto
 
 
 def _trimmed(names: Iterable[str]) -> list[str]:

@@ -7,37 +7,20 @@ operator, so that the node is refused. onnx's own version converter is not used:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ...errors import UnsupportedOperator
-from ...graph import Array, Node
+from ...graph import Node
+from .expansion import Adapter, Expansion, Surroundings
+from .legacy import LEGACY
 
 LATEST = 28
 """The opset up to which this file knows all changes of the operators that cnnrt has."""
 
 MAX_CHANNELS = 2**20
-
-
-class Surroundings(Protocol):
-    """What an adaptation may ask for and add."""
-
-    def value(self, name: str) -> Array | None:
-        """The value of a constant."""
-
-    def shape(self, name: str) -> tuple[int | str, ...] | None:
-        """The shape of a tensor where it is known."""
-
-    def add_constant(self, name: str, value: Array) -> str:
-        """Adds a constant; returns its name, which is `name` or derived from it."""
-
-    def add_tensor(self, name: str) -> str:
-        """A name for a tensor between two nodes: `name` or one derived from it."""
-
-
-Adapter = Callable[[Node, Surroundings], list[Node]]
 
 
 def adapt(node: Node, opset: int, around: Surroundings) -> list[Node]:
@@ -52,6 +35,8 @@ def adapt(node: Node, opset: int, around: Surroundings) -> list[Node]:
     for before, adapter in ADAPTERS.get(node.op, ()):
         if opset < before:
             nodes = [made for old in nodes for made in adapter(old, around)]
+    if left := [] if node in nodes else list(node.attributes):
+        raise UnsupportedOperator(f"attribute {left[0]!r} is not supported")
     return nodes
 
 
@@ -109,6 +94,45 @@ def _broadcast(node: Node, around: Surroundings) -> list[Node]:
     return _trailing_axes(node, around, len(a) - axis % len(a) - len(b), len(b))
 
 
+def _cast_1(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
+    """The dtype by ONNX's name of it, such as "FLOAT"."""
+    name = str(node.attributes.get("to", "")).lower()
+    node.attributes["to"] = {"float": "float32", "double": "float64"}.get(name, name)
+    return [node]
+
+
+def _whole_p(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
+    """p was a float."""
+    p = node.attributes.get("p", 2.0)
+    if p != int(p):
+        raise UnsupportedOperator(f"p {p}, which is no integer")
+    node.attributes["p"] = int(p)
+    return [node]
+
+
+def _pad_1(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
+    node.attributes["pads"] = node.attributes.pop("paddings", None)
+    return [node]
+
+
+def _split_1(node: Node, around: Surroundings) -> list[Node]:
+    """The sizes of the parts were an attribute or an input, of any dtype."""
+    if len(node.inputs) > 1:
+        sizes = Expansion(node, around).value(1, "sizes")
+        node.attributes["split"] = sizes.astype(np.int64).tolist()
+        node.inputs = node.inputs[:1]
+    return [node]
+
+
+def _tile_1(node: Node, around: Surroundings) -> list[Node]:
+    """How often along one axis, both floats -> how often along each axis."""
+    e = Expansion(node, around)
+    repeats = np.ones(e.rank(), np.int64)
+    repeats[int(e.value(2, "an axis").reshape(()))] = int(e.value(1, "a count").reshape(()))
+    e.add("tile", node.inputs[0], e.constant(repeats, np.int64), out=node.outputs[0])
+    return e.nodes
+
+
 def _prelu(node: Node, around: Surroundings) -> list[Node]:
     """One slope per channel, along axis 1."""
     x, slope = (around.shape(name) for name in node.inputs[:2])
@@ -135,11 +159,6 @@ def _dft(node: Node, around: Surroundings) -> list[Node]:
     return to_input("axis", 2)(node, around)
 
 
-def _concat(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
-    node.attributes.setdefault("axis", 1)
-    return [node]
-
-
 def _split(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
     """Equal parts are no longer implied by the number of outputs."""
     if len(node.inputs) < 2:
@@ -147,16 +166,70 @@ def _split(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
     return [node]
 
 
-def _resize(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
-    """Upsample and Resize-10: x, scales -> x, roi, scales, with the only rule there was."""
+def _resize(node: Node, around: Surroundings) -> list[Node]:
+    """Upsample and Resize-10: x, scales -> x, roi, scales, with the only rule there was.
+
+    Nearest elements lie below when an axis grows and above when it shrinks.
+    """
     if len(node.inputs) < 2:
         raise UnsupportedOperator("no scales")
-    node.op, node.inputs = "resize", [node.inputs[0], "", node.inputs[1]]
-    mode = node.attributes.get("mode", "nearest")
-    node.attributes["mode"] = "linear" if mode == "bilinear" else mode
-    node.attributes["coordinate_transformation_mode"] = "asymmetric"
-    node.attributes["nearest_mode"] = "floor"
+    e = Expansion(node, around)
+    mode = e.attribute("mode", "nearest")
+    rule = {"coordinate_transformation_mode": "asymmetric"}
+    rule["mode"] = "linear" if mode == "bilinear" else mode
+    x, scales = node.inputs
+    value = around.value(scales)
+    if mode != "nearest" or value is None or not (value < 1).any():
+        e.add("resize", x, "", scales, out=node.outputs[0], nearest_mode="floor", **rule)
+        return e.nodes
+    if (value > 1).any():
+        grown = e.constant(np.maximum(value, 1), value.dtype)
+        x = e.add("resize", x, "", grown, nearest_mode="floor", **rule)
+    shrunk = e.constant(np.minimum(value, 1), value.dtype)
+    e.add("resize", x, "", shrunk, out=node.outputs[0], nearest_mode="ceil", **rule)
+    return e.nodes
+
+
+def _upsample_1(node: Node, around: Surroundings) -> list[Node]:
+    """The scales of height and width become an input."""
+    height, width = (node.attributes.pop(f"{axis}_scale", None) for axis in ("height", "width"))
+    if height is not None and width is not None:
+        node.attributes["scales"] = [1.0, 1.0, height, width]
+    return to_input("scales", 1, np.float32)(node, around)
+
+
+def _align_corners(node: Node, around: Surroundings) -> list[Node]:
+    """Resize before 19: corners of the sizes as rounded are aligned, as other runtimes do; since 19
+    those of the sizes before that. Scales become sizes."""
+    mode = node.attributes.get("coordinate_transformation_mode")
+    if mode != "align_corners" or len(node.inputs) != 3 or node.attributes.get("antialias"):
+        return [node]
+    e = Expansion(node, around)
+    x, _, scales = node.inputs
+    size = e.add("shape", x)
+    if "axes" in node.attributes:
+        size = e.add("gather", size, e.constant(node.attributes["axes"], np.int64))
+    size = e.add("mul", e.add("cast", size, to="float32"), scales)
+    node.inputs = [x, "", "", e.add("cast", e.add("floor", size), to="int64")]
+    return [*e.nodes, node]
+
+
+def _grid_sample(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
+    """The modes' names before opset 20, which other runtimes take in later files too."""
+    old = {"bilinear": "linear", "bicubic": "cubic"}
+    mode = node.attributes.get("mode", "linear")
+    node.attributes["mode"] = old.get(mode, mode)
     return [node]
+
+
+def default(attribute: str, value: Any) -> Adapter:
+    """An adapter that states what was the default of an attribute."""
+
+    def adapter(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
+        node.attributes.setdefault(attribute, value)
+        return [node]
+
+    return adapter
 
 
 def _absent_if_empty(node: Node, around: Surroundings) -> list[Node]:
@@ -188,17 +261,23 @@ def _softmax(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _group_normalization(node: Node, around: Surroundings) -> list[Node]:
-    """Scale and bias per group become scale and bias per channel."""
+    """Scale and bias per group: each group is an instance of one channel."""
+    e = Expansion(node, around)
     shape = around.shape(node.inputs[0]) or ()
     channels = shape[1] if len(shape) > 1 else None
-    for i in (1, 2):
-        value = around.value(node.inputs[i])
-        # The bound is for files that claim anything: it is an array of this size that is made.
-        if value is None or not isinstance(channels, int) or channels > MAX_CHANNELS:
-            raise UnsupportedOperator("scale and bias per group, or an unknown number of channels")
-        repeated = np.repeat(value, channels // max(value.size, 1))
-        node.inputs[i] = around.add_constant(f"{node.inputs[i]}.per_channel", repeated)
-    return [node]
+    values = [v for name in node.inputs[1:3] if (v := around.value(name)) is not None]
+    # The bound is for files that claim anything: arrays of this size are made.
+    if len(values) == 2 and isinstance(channels, int) and channels <= MAX_CHANNELS:
+        for i, value in enumerate(values, 1):
+            repeated = np.repeat(value, channels // max(value.size, 1))
+            node.inputs[i] = around.add_constant(f"{node.inputs[i]}.per_channel", repeated)
+        return [node]
+    x, scale, bias = node.inputs
+    groups = e.add("reshape", x, e.constant([0, e.attribute("num_groups"), -1], np.int64))
+    epsilon = e.attribute("epsilon", 1e-5)
+    y = e.add("instance_normalization", groups, scale, bias, epsilon=epsilon)
+    e.add("reshape", y, e.add("shape", x), out=node.outputs[0])
+    return e.nodes
 
 
 def _renamed(op: str) -> Adapter:
@@ -226,28 +305,37 @@ ADAPTERS: dict[str, Sequence[tuple[int, Adapter]]] = {
     **{op: [(7, _broadcast)] for op in BROADCASTING},
     "batch_normalization": [(7, _batch_normalization_6), (ALWAYS, _batch_normalization)],
     "clip": [(11, _sequence(to_input("min", 1, np.float32), to_input("max", 2, np.float32)))],
-    "concat": [(4, _concat)],
+    "concat": [(4, default("axis", 1))],
     "dft": [(20, _dft)],
+    "cast": [(6, _cast_1)],
     "dropout": [(12, without("ratio", "is_test")), (ALWAYS, without("seed"))],
     "gemm": [(7, without("broadcast"))],
+    "global_lp_pool": [(2, _whole_p)],
+    "grid_sample": [(ALWAYS, _grid_sample)],
     "group_normalization": [(21, _group_normalization)],
+    **{op: [(7, without("output_sequence"))] for op in ("gru", "lstm", "rnn")},
     "hardmax": [(13, _softmax)],
     "log_softmax": [(13, _softmax)],
-    "pad": [(11, _sequence(to_input("pads", 1), to_input("value", 2, np.float32)))],
+    "lp_pool": [(2, _whole_p)],
+    "pad": [(2, _pad_1), (11, _sequence(to_input("pads", 1), to_input("value", 2, np.float32)))],
     "prelu": [(7, _prelu)],
     "reduce_sum": [(13, to_input("axes", 1))],
     **{f"reduce_{kind}": [(18, to_input("axes", 1))] for kind in REDUCTIONS},
     "reshape": [(5, to_input("shape", 1))],
-    "resize": [(11, _resize), (ALWAYS, _absent_if_empty)],
+    "resize": [(11, _resize), (ALWAYS, _absent_if_empty), (19, _align_corners)],
+    "roi_align": [(16, default("coordinate_transformation_mode", "output_half_pixel"))],
     "scatter": [(ALWAYS, _renamed("scatter_elements"))],
+    "selu": [(6, _sequence(default("alpha", 1.6732), default("gamma", 1.0507)))],
     "slice": [
         (10, _sequence(to_input("starts", 1), to_input("ends", 2), to_input("axes", 3))),
     ],
     "softmax": [(13, _softmax)],
-    "split": [(13, to_input("split", 1)), (18, _split)],
+    "split": [(2, _split_1), (13, to_input("split", 1)), (18, _split)],
     "squeeze": [(13, to_input("axes", 1))],
     "topk": [(10, to_input("k", 1))],
     "unsqueeze": [(13, to_input("axes", 1))],
-    "upsample": [(9, to_input("scales", 1, np.float32)), (ALWAYS, _resize)],
+    "tile": [(6, _tile_1)],
+    "upsample": [(7, _upsample_1), (9, to_input("scales", 1, np.float32)), (ALWAYS, _resize)],
+    **LEGACY,
 }
 """For each operator (opset, adapter): nodes of opsets before that are adapted, in this order."""

@@ -66,14 +66,17 @@ def dtype_name(code: int, at: str) -> str:
 class Storage:
     """The bytes outside of the message that tensors may lie in, mapped where they are files."""
 
-    def __init__(self, own: memoryview | None = None, folder: Path | None = None) -> None:
+    def __init__(self, own: memoryview | None = None, path: Path | None = None) -> None:
         """
         Args:
             own: the bytes that the message was read from.
-            folder: that of the model's file, which external data must not leave; None: there is
-                none.
+            path: of the model's file. External data must not leave its folder, or that of the file
+                that it is a link to: Hugging Face's cache links models and data into one store.
+                None: there is no file, and no external data.
         """
-        self.own, self.folder = own, folder
+        self.own = own
+        self.folder = None if path is None else path.parent
+        self.more = [] if path is None else [path.resolve().parent]
         self.location = secrets.token_hex(16)
         """What a tensor that lies in `own` gives as its place; no file can know it."""
         self._files: dict[str, memoryview] = {}
@@ -127,9 +130,11 @@ class Storage:
         # Both separators, and drives, on every system: a file means the same everywhere.
         parts = location.replace("\\", "/").split("/")
         inside = bool(location) and parts[0] and ".." not in parts and ":" not in parts[0]
-        base = self.folder.resolve()
-        path = (base / location).resolve()
-        if not inside or not path.is_relative_to(base):
+        path = (self.folder / location).resolve()
+        allowed = inside and any(
+            path.is_relative_to(f.resolve()) for f in (self.folder, *self.more)
+        )
+        if not allowed:
             raise FormatError(f"{at}: its data are in {location!r}, outside of the model's folder")
         if not path.is_file():
             raise FormatError(f"{at}: its data are in {location!r}; there is no such file")
