@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +12,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError
 from .graph import Array
+from .preprocessing import MAX_PIXELS
+from .process.limits import most_memory
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif"),
 )
 """Endings of the names of files that are taken for pictures when a folder is searched."""
+
+MAX_SIDE = 1 << 20
+"""Pixels of a side. Pillow's weights of a resampled axis take up to 48 bytes for each of its
+pixels: of a single row of 89 million, which a file of 11 kB can hold, 4 GB."""
+PIXEL_BYTES = 8
+"""Of a pixel as it was read and, at the same time, as RGB: four each in Pillow."""
+BAND_PIXELS = 1 << 20
+"""Pixels that are converted at a time where that takes more memory than the picture."""
 
 
 def image_files(names: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -44,6 +54,8 @@ def open_image(
 ) -> Image.Image:
     """A picture, upright and in `mode`, from a file, a PIL image or an array of uint8.
 
+    Nothing larger than the picture is made on the way.
+
     Raises:
         ImageError: there is no such file, it is no picture, is damaged or too large; the array has
             another dtype or shape than a picture.
@@ -57,6 +69,24 @@ def open_image(
     raise ImageError(
         f"expected a path, a PIL image or an array of uint8, got {type(source).__name__}"
     )
+
+
+def resized(picture: Image.Image, width: int, height: int, method: Image.Resampling) -> Image.Image:
+    """The picture at another size.
+
+    Raises:
+        ImageError: it is so long and thin that what Pillow makes between the two axes, the new
+            width by the old height, would be larger than the picture and than `MAX_PIXELS`.
+    """
+    if (width, height) == picture.size:
+        return picture
+    between = width * picture.height
+    if between > max(MAX_PIXELS, picture.width * picture.height):
+        raise ImageError(
+            f"a picture of {picture.width} x {picture.height} pixels is too long and thin to be "
+            f"resized to {width} x {height}"
+        )
+    return picture.resize((width, height), method)
 
 
 def _read(path: str | os.PathLike[str], mode: Literal["RGB", "L"]) -> Image.Image:
@@ -105,22 +135,43 @@ def _converted(image: Image.Image, name: str, mode: Literal["RGB", "L"]) -> Imag
         )
     if not width or not height:
         raise ImageError(f"{name}: holds no pixels")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"{name}: {width} x {height} pixels; expected at most {MAX_SIDE} a side")
+    if width * height * PIXEL_BYTES > most_memory():
+        raise ImageError(f"{name}: {width} x {height} pixels take more memory than there is")
+    if image.mode == "F":
+        raise ImageError(f"{name}: has pixels of floating point; expected 8 or 16 bits")
     try:
         image.load()
         image = ImageOps.exif_transpose(image) or image
         if image.mode.startswith("I"):
-            image = _from_16_bits(image)
-        elif image.mode == "F":
-            raise ImageError(f"{name}: has pixels of floating point; expected 8 or 16 bits")
+            image = _in_bands(image, "L", _from_16_bits)
         elif image.has_transparency_data:
-            opaque = Image.new("RGBA", image.size, "white")
-            opaque.alpha_composite(image.convert("RGBA"))
-            image = opaque.convert("RGB")
+            image = _in_bands(image, "RGB", _opaque)
         return image if image.mode == mode else image.convert(mode)
     except ImageError:
         raise
     except Exception as error:  # Pillow's readers raise whatever the damage leads to
         raise ImageError(f"{name}: cannot be read as an image: {error}") from None
+
+
+def _in_bands(
+    image: Image.Image, mode: Literal["RGB", "L"], convert: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """The picture converted, some rows at a time."""
+    result = Image.new(mode, image.size)
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        result.paste(convert(band), (0, top))
+    return result
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """RGB, transparent parts white."""
+    opaque = Image.new("RGBA", image.size, "white")
+    opaque.alpha_composite(image.convert("RGBA"))
+    return opaque.convert("RGB")
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:

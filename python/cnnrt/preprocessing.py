@@ -30,6 +30,10 @@ MAX_SIDE = 2**15
 """Pixels of a side of the network's input."""
 MAX_PIXELS = 2**26
 """Pixels of the network's input, and of a picture on its way there."""
+BAND_PIXELS = 2**20
+"""Pixels that are normalised at a time."""
+MAX_VIEW = 16
+"""Times the area of a picture that its surroundings take that the network sees."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,14 @@ class Preprocessing:
         h, w = (height, width) if self.resize is None else resized_size(height, width, self.resize)
         if not self.crop:
             return 0.0, 0.0, float(width), float(height)
-        left, top = round((w - self.size[1]) / 2), round((h - self.size[0]) / 2)
+        left, top = _begin(w, self.size[1]), _begin(h, self.size[0])
         across, down = width / w, height / h
+        seen = (width + self.size[1] * across) * (height + self.size[0] * down)
+        if seen > max(MAX_PIXELS, MAX_VIEW * width * height):
+            raise ImageError(
+                f"the network sees {self.size[0] * down:.0f} x {self.size[1] * across:.0f} pixels "
+                f"around a picture of {height} x {width}; that is too much to be shown"
+            )
         return (
             left * across,
             top * down,
@@ -108,23 +118,21 @@ class Preprocessing:
 
     def _fitted(self, picture: Image) -> Image:
         """The picture resized and cropped to `size`."""
-        from PIL import Image, ImageOps  # noqa: PLC0415
+        with importing:
+            from PIL import Image  # noqa: PLC0415
+
+            from .images import resized  # noqa: PLC0415
 
         method = Image.Resampling[self.interpolation.upper()]
         width, height = picture.size
         if self.resize is not None:
             height, width = resized_size(height, width, self.resize)
-            picture = picture.resize((width, height), method)
+            picture = resized(picture, width, height, method)
         h, w = self.size
-        if self.crop:
-            if width < w or height < h:
-                across, down = max(w - width, 0), max(h - height, 0)
-                border = (across // 2, down // 2, (across + 1) // 2, (down + 1) // 2)
-                picture = ImageOps.expand(picture, border)
-                width, height = picture.size
-            left, top = round((width - w) / 2), round((height - h) / 2)
+        if self.crop:  # Pillow fills what lies outside of the picture with black
+            left, top = _begin(width, w), _begin(height, h)
             picture = picture.crop((left, top, left + w, top + h))
-        return picture.resize((w, h), method)  # does nothing to a picture of this size
+        return resized(picture, w, h, method)
 
     def _normalised(self, pixels: Array) -> Array:
         """uint8 (h, w) or (h, w, 3), RGB -> float32 (1, C, h, w)."""
@@ -134,7 +142,13 @@ class Preprocessing:
         # There are only 256 values: they are normalised in float64, and the pixels look them up.
         values = np.arange(256)[:, None] * self.scale
         table = ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
-        return np.stack([table[planes[:, :, c], c] for c in range(len(self.mean))])[None]
+        height, width, count = planes.shape
+        result = np.empty((1, count, height, width), np.float32)
+        rows = max(1, BAND_PIXELS // width)  # an index takes eight bytes
+        for top in range(0, height, rows):
+            for c in range(count):
+                result[0, c, top : top + rows] = table[planes[top : top + rows, :, c], c]
+        return result
 
     def to_json(self) -> dict[str, Any]:
         """The fields, as JSON has them; `from_json` reads them."""
@@ -221,6 +235,12 @@ def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tupl
             f"resized to {resize}, it would have {resize} x {length}"
         )
     return (resize, length) if height <= width else (length, resize)
+
+
+def _begin(size: int, crop: int) -> int:
+    """Where a centred crop begins along an axis; before the picture if that is shorter. Rounded as
+    torchvision does."""
+    return -((crop - size) // 2) if size < crop else round((size - crop) / 2)
 
 
 def _normalise(self: Preprocessing) -> None:

@@ -25,6 +25,8 @@ CHANNELS = 16
 LONGEST = 640
 """Pixels of the longer side of a photograph."""
 LAYERS = 6
+MAX_FILTERS = 1024
+"""Filters that are shown; networks for photographs have 16 to 96 first ones."""
 
 HEAT = [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)]
 """From nothing to the most: five colours of matplotlib's map inferno (CC0), whose lightness rises
@@ -32,7 +34,7 @@ evenly."""
 
 
 def first_filters(model: Model) -> Image.Image:
-    """The filters of the first convolution as small pictures, 48 pixels or more each.
+    """The first 1024 filters of the first convolution as small pictures, 48 pixels or more each.
 
     Grey is zero; each filter is scaled to its own largest weight. Channels are shown as red, green
     and blue, in that order whatever the order in the input is.
@@ -50,9 +52,11 @@ def first_filters(model: Model) -> Image.Image:
         raise GraphError(
             f"the filters of {node.name!r} have {weight.shape[1]} channels; 1 or 3 can be shown"
         )
-    pixels = np.moveaxis(weight.astype(np.float64), 1, 3)
+    pixels = np.moveaxis(weight[:MAX_FILTERS].astype(np.float64), 1, 3)
     if model.preprocessing and model.preprocessing.channels == "BGR":
         pixels = pixels[..., ::-1]
+    if not pixels.size:
+        raise GraphError(f"the filters of {node.name!r} have the shape {list(weight.shape)}")
     largest = np.abs(pixels).max(axis=(1, 2, 3), keepdims=True)
     shades = 0.5 + 0.5 * pixels / np.maximum(largest, 1e-12)
     cells = np.repeat(_bytes(shades), 3 // pixels.shape[3], axis=3)
@@ -90,8 +94,10 @@ def layer_maps(model: Model, x: Array, layer: str) -> Array:
         GraphError: there is no such layer, or it has no height and width.
     """
     maps: Array = model.run(x, outputs=[layer])
-    if maps.ndim != 4:
-        raise GraphError(f"layer {layer!r} has shape {list(maps.shape)}, no height and width")
+    if maps.ndim != 4 or not maps.size:
+        raise GraphError(
+            f"layer {layer!r} has shape {list(maps.shape)}, no height and width, or no elements"
+        )
     first: Array = maps[0]
     return first
 

@@ -56,7 +56,12 @@ def memory_limit(given: int) -> int:
     """Bytes that a plan may use that was given `given` bytes of constants and inputs."""
     if _chosen is not None:
         return _chosen
-    return min(FLOOR + FACTOR * given, int(MACHINE_SHARE * _machine_memory()))
+    return min(FLOOR + FACTOR * given, most_memory())
+
+
+def most_memory() -> int:
+    """Bytes that one plan or picture may use at most, however much was given for it."""
+    return int(MACHINE_SHARE * _machine_memory())
 
 
 def _machine_memory(root: Path = Path("/sys/fs/cgroup")) -> int:

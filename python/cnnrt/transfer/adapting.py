@@ -14,7 +14,7 @@ import numpy as np
 from .. import formats, ops, pages
 from ..errors import GraphError, ImageError
 from ..graph import Array, Graph, Node, TensorSpec
-from ..images import image_files, open_image
+from ..images import image_files, open_image, resized
 from ..model import Model, Source, probabilities
 from ..storage.cache import digest
 from .features import AUTO, FeatureExtractor
@@ -371,5 +371,5 @@ def _pixels(file: Path) -> Array:
     """An image as a vector of 32 x 32 x 3 values from 0 to 1."""
     from PIL import Image  # noqa: PLC0415
 
-    small = open_image(file, "RGB").resize((PIXELS, PIXELS), Image.Resampling.BOX)
+    small = resized(open_image(file, "RGB"), PIXELS, PIXELS, Image.Resampling.BOX)
     return np.asarray(small, np.float32).reshape(-1) / 255
