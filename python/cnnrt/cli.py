@@ -1,7 +1,8 @@
 """The command line.
 
 Exit status 0; 2 for wrong usage; 1 with one line on stderr for what cannot be read or written; 130
-after an interruption.
+after an interruption. All that is printed goes through `SafeStream`: names in files, and of files,
+may hold codes that a terminal would obey.
 """
 
 from __future__ import annotations
@@ -10,15 +11,22 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 
 from . import __version__
 from .commands import COMMANDS
 from .commands.common import complain
 from .errors import CnnrtError
+from .storage.text import SafeStream
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
+    with redirect_stdout(SafeStream(sys.stdout)), redirect_stderr(SafeStream(sys.stderr)):
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     execute: Callable[[argparse.Namespace], int] = options.execute
     try:

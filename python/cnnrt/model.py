@@ -249,7 +249,10 @@ class Model:
         return self.preprocessing(image)
 
     def classes(self, scores: Array, top: int = 5) -> list[Classification]:
-        """The `top` likeliest classes by the network's scores (or probabilities) for one image."""
+        """The `top` likeliest classes by the network's scores (or probabilities) for one image.
+        There are none if there are no scores."""
+        if not scores.size:
+            return []
         p = probabilities(scores.reshape(-1))
         order = [int(i) for i in np.argsort(-p, kind="stable")[:top]]
         labels = self.labels or []

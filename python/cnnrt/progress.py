@@ -6,6 +6,8 @@ import sys
 from types import TracebackType
 from typing import Any, Protocol
 
+from .storage.text import beneath
+
 SHOW_FROM = 5
 """Items from which on a progress bar is worth its line."""
 
@@ -61,5 +63,5 @@ def progress_bar(total: int, unit: str = "image", *, show: bool | None = None) -
         from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
     except ImportError:
         return _NoBar()
-    bar: ProgressBar = tqdm(total=total, unit=unit)
+    bar: ProgressBar = tqdm(total=total, unit=unit, file=beneath(sys.stderr))
     return bar

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from ..transfer.adapting import Adaptation, Measured, adapt
 from ..transfer.features import AUTO
-from .common import count
+from .common import count, print_json
 
 HELP = "teach a trained network new classes, from folders of images"
 
@@ -61,7 +60,7 @@ def execute(options: argparse.Namespace) -> int:
     if options.html:
         adaptation.report(options.html)
     if options.json:
-        print(json.dumps(_document(adaptation), indent=2, ensure_ascii=False))
+        print_json(_document(adaptation))
     else:
         print(_text(adaptation))
         for name in filter(None, (options.output, options.html)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 
 from .. import benchmark
 from ..analysis.summary import size_text
@@ -12,7 +11,7 @@ from ..benchmark import Measurement
 from ..benchmark.worker import ENGINES
 from ..model import Model
 from ..process.threads import get_num_threads
-from .common import add_input, count, input_shapes, list_of, seconds
+from .common import add_input, count, input_shapes, list_of, print_json, seconds
 
 HELP = "measure how fast a network runs, also beside onnxruntime and OpenVINO"
 
@@ -71,7 +70,7 @@ def execute(options: argparse.Namespace) -> int:
         done=lambda row: None if options.json else print(_line(row), flush=True),
     )
     if options.json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        print_json([dataclasses.asdict(row) for row in rows])
     return 0 if all(not row.failed for row in rows if row.engine == "cnnrt") else 1
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ShapeError
 from ..graph import TensorSpec
@@ -77,6 +79,21 @@ def input_shapes(
     """What --input gave, by the names of the inputs; None if it was not given."""
     first = model.inputs[0].name
     return {name or first: shape for name, shape in given} or None
+
+
+def print_json(document: Any) -> None:
+    """Prints a JSON document. Numbers that JSON does not have, infinity and NaN, become null."""
+    print(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [_finite(value) for value in document]
+    if isinstance(document, float) and not math.isfinite(document):
+        return None
+    return document
 
 
 def complain(error: Exception) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from .. import pages
 from ..analysis.profiling import Profile
 from ..errors import GraphError
 from ..model import Model, load
-from .common import add_input, count, input_shapes, seconds
+from .common import add_input, count, input_shapes, print_json, seconds
 
 HELP = "show where the time of a network goes, layer by layer"
 
@@ -42,7 +41,7 @@ def execute(options: argparse.Namespace) -> int:
     model = load(options.model, threads=options.threads)
     profile = model.profile(_input(model, options), seconds=options.seconds)
     if options.json:
-        print(json.dumps(profile.to_json(), indent=2, ensure_ascii=False))
+        print_json(profile.to_json())
     elif options.html:
         _write_page(options.html, Path(options.model).name, profile)
         print(f"wrote {options.html}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
-import json
 import os
+import sys
 import time
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from ..images import image_files
 from ..model import Classification, Model, load
 from ..progress import progress_bar
 from ..storage.files import atomic_write
-from .common import complain, count
+from ..storage.text import escaped
+from .common import complain, count, print_json
 
 HELP = "name what is in images"
 
@@ -46,7 +48,7 @@ class Result:
         return {**document, "outputs": {n: _summary(y) for n, y in self.outputs.items()}}
 
     def __str__(self) -> str:
-        lines = [f"{self.image} ({self.milliseconds:.3g} ms)"]
+        lines = [f"{escaped(self.image)} ({self.milliseconds:.3g} ms)"]
         if self.classes is not None:
             lines += [f"  {c.probability:7.2%}  {c.label}" for c in self.classes]
         else:
@@ -103,7 +105,7 @@ def execute(options: argparse.Namespace) -> int:
             if options.output:
                 results.append(result)
     if options.json:
-        print(json.dumps(documents, indent=2, ensure_ascii=False))
+        print_json(documents)
     if options.output:
         _save(results, options.output)
     return int(failed)
@@ -151,10 +153,35 @@ def _summary(y: Array) -> dict[str, Any]:
 
 
 def _save(results: Sequence[Result], path: str) -> None:
-    """Writes `images`, their names, and each output of all images, joined along the first axis."""
-    arrays: dict[str, Any] = {"images": np.array([r.image for r in results])}
+    """Writes `images`, their names, and each output of all images, joined along the first axis.
+
+    An output whose sizes differ from image to image becomes an array for each image. What goes by
+    another name than the output's is said on stderr.
+    """
+    arrays: dict[str, Array] = {"images": np.array([r.image for r in results])}
     for name in results[0].outputs if results else ():
-        arrays[name] = np.concatenate([np.atleast_1d(r.outputs[name]) for r in results])
+        parts = [np.atleast_1d(r.outputs[name]) for r in results]
+        if len({part.shape[1:] for part in parts}) == 1:
+            _put(arrays, name, name, np.concatenate(parts))
+            continue
+        for i, part in enumerate(parts):
+            _put(arrays, f"{name} of image {i}", f"{name}.{i}", part)
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    # np.savez takes arrays by keyword: one named "file" would be its own argument.
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
     atomic_write(path, [buffer.getbuffer()])
+
+
+def _put(arrays: dict[str, Array], output: str, name: str, array: Array) -> None:
+    """Adds an array by this name, or one that is not taken and that an archive can hold: no path
+    out of a folder, no ending of NumPy's own."""
+    parts = name.removesuffix(".npy").replace("\\", "/").split("/")
+    free = "/".join(part for part in parts if part not in ("", ".", "..")) or "output"
+    while free in arrays:
+        free += "_"
+    if free != output:
+        print(f"cnnrt: note: the output {output} is saved as {free}", file=sys.stderr)
+    arrays[free] = array

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from .. import pages
 from ..model import load
-from .common import add_input, input_shapes
+from .common import add_input, input_shapes, print_json
 
 HELP = "list the layers of a network, what they cost and how much of the image they see"
 
@@ -31,7 +30,7 @@ def execute(options: argparse.Namespace) -> int:
     model = load(options.model)
     summary = model.summary(input_shapes(options.input, model))
     if options.json:
-        print(json.dumps(summary.to_json(), indent=2, ensure_ascii=False))
+        print_json(summary.to_json())
     elif options.html:
         title = f"{Path(options.model).name}: layers"
         largest = max((layer.share for layer in summary.layers), default=0) or 1

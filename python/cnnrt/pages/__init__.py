@@ -18,6 +18,7 @@ from .. import __version__
 from ..graph import Array
 from ..ops import OPS
 from ..storage.files import atomic_write
+from ..storage.text import escaped_lines
 
 FAMILIES = {
     "conv": "#3b82f6",
@@ -65,13 +66,13 @@ def render(template: str, **values: Any) -> str:
 
 
 def write(path: str | os.PathLike[str], template: str, **values: Any) -> None:
-    """Renders a template into a file, whole or not at all.
+    """Renders a template into a file, whole or not at all; control codes come out escaped.
 
     Raises:
         ImportError: Jinja is not installed.
         OSError: the file cannot be written.
     """
-    atomic_write(path, [render(template, **values).encode()])
+    atomic_write(path, [escaped_lines(render(template, **values)).encode()])
 
 
 def family(op: str) -> str:
