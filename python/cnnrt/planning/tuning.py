@@ -18,7 +18,7 @@ import numpy as np
 
 from ..graph import Array, Graph
 from ..lowering.conv import algorithms
-from ..storage.cache import cache_folder, write_bytes
+from ..storage.cache import cache_folder, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -27,18 +27,25 @@ CANDIDATES = ("im2col", "winograd2", "winograd4")
 ROUNDS = 5
 
 
-def cache_file() -> Path:
-    """Where timings are kept."""
-    return cache_folder() / "tuning.json"
+MAX_BYTES = 16 << 20
+"""Of the file of timings: a layer takes about 150."""
+
+
+def cache_file() -> Path | None:
+    """Where timings are kept, if anywhere."""
+    folder = cache_folder()
+    return folder / "tuning.json" if folder else None
 
 
 def tune(model: Model, inputs: Sequence[Array]) -> dict[str, str]:
     """The fastest algorithm of each convolution with a choice, by node name, for these inputs."""
     layers = _layers(model.plan_for(inputs).graphs, model.isa)
-    known = _read(cache_file())
-    if any(layer.key not in known for layer in layers.values()):
+    file = cache_file()
+    known = _read(file) if file else {}
+    if any(known.get(layer.key) not in layer.algorithms for layer in layers.values()):
         known |= _measure(model, inputs, layers)
-        write_bytes(cache_file(), json.dumps(known, indent=1, sort_keys=True).encode())
+        if file:
+            write_bytes(file, json.dumps(known, indent=1, sort_keys=True).encode())
     return {name: known[layer.key] for name, layer in layers.items()}
 
 
@@ -93,8 +100,8 @@ def _pooled(graphs: Sequence[Graph]) -> dict[str, str]:
 def _read(file: Path) -> dict[str, str]:
     """The choices on disk; none if the file is missing or not what this module writes."""
     try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError):
+        content = json.loads(read_bytes(file, MAX_BYTES) or b"{}")
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
         return {}

@@ -1,14 +1,16 @@
 """What is kept on disk because it costs time to compute again.
 
 Files are named after the contents that their results depend on, so that none is ever out of date,
-and are written whole, so that several processes can share them. One that is damaged counts as
-absent; a folder that cannot be written is done without. Any of them may be deleted at any time.
+and are written whole, so that several processes can share them. One that is damaged, strange or of
+another user counts as absent; a folder that cannot be written is done without, and so is a home
+that does not exist. Any of them may be deleted at any time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,33 +20,75 @@ from ..graph import Array
 from ..process.locks import importing
 from .files import atomic_write
 
+DIGEST_BYTES = 32
+MAX_BYTES = 1 << 30
+"""Of a file that is read: the features of 1024 images, 250,000 for each."""
 
-def cache_folder() -> Path:
-    """`CNNRT_CACHE`, or cnnrt in the user's cache folder."""
-    folder = os.environ.get("CNNRT_CACHE")
-    if folder is not None:
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnrt"
+
+def cache_folder() -> Path | None:
+    """`CNNRT_CACHE`, or cnnrt in the user's cache folder; None if that is empty, or if there is no
+    home folder, as for a user of a container without an entry in its list of users."""
+    chosen = os.environ.get("CNNRT_CACHE")
+    if chosen is not None:
+        return Path(chosen) if chosen else None
+    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not folder.is_absolute():  # as the standard has it
+        try:
+            folder = Path.home() / ".cache"
+        except RuntimeError:
+            return None
+    return folder / "cnnrt" if folder.is_absolute() else None
 
 
 def digest(*parts: bytes | memoryview) -> bytes:
-    """32 bytes that no other contents have."""
-    total = hashlib.blake2b(digest_size=32)
+    """`DIGEST_BYTES` bytes that no other contents have."""
+    total = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         total.update(len(part).to_bytes(8, "little"))
         total.update(part)
     return total.digest()
 
 
+def read_bytes(file: Path, most: int = MAX_BYTES) -> bytes | None:
+    """The content of a file; None if it is absent, longer than `most`, or no plain file that this
+    user (or the administrator) has and nobody else may write."""
+    # A link is not followed, and a pipe is not waited for.
+    flags = os.O_RDONLY | sum(getattr(os, f"O_{name}", 0) for name in _FLAGS)
+    try:
+        with os.fdopen(os.open(file, flags), "rb") as opened:
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+                return None
+            if hasattr(os, "geteuid") and (
+                status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH
+            ):
+                return None
+            return opened.read(most)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None
+
+
+_FLAGS = ("BINARY", "CLOEXEC", "NOFOLLOW", "NONBLOCK")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of arrays in a folder, sorted; none if it is not there or may not be read."""
+    try:
+        return sorted(folder.glob("*.safetensors"))
+    except (OSError, ValueError):
+        return []
+
+
 def read_arrays(file: Path) -> dict[str, Array] | None:
-    """The arrays of a file; None if it is missing or damaged."""
+    """The arrays of a file; None if it is missing or damaged, or not to be trusted."""
     with importing:
         from safetensors import SafetensorError  # noqa: PLC0415  (only needed here)
         from safetensors.numpy import load  # noqa: PLC0415
 
+    content = read_bytes(file)
     try:
-        return load(file.read_bytes())
-    except (OSError, SafetensorError, ValueError):
+        return None if content is None else load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError):  # the last two: of strange dtypes
         return None
 
 
@@ -61,6 +105,7 @@ def write_bytes(file: Path, content: bytes) -> None:
     """Keeps a file, if that is possible."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, [content])
-    except OSError:
+        if file.parent.is_dir() and (file.is_file() or not file.exists()):
+            atomic_write(file, [content])
+    except (OSError, ValueError):
         return

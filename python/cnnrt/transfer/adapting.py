@@ -17,6 +17,7 @@ from ..graph import Array, Graph, Node, TensorSpec
 from ..images import image_files, open_image, resized
 from ..model import Model, Source, probabilities
 from ..storage.cache import digest
+from ..storage.text import escaped
 from .features import AUTO, FeatureExtractor
 from .head import Head, fit_head, require_scikit_learn
 
@@ -281,7 +282,8 @@ class _Images:
             for i, name in enumerate(labels):
                 files += part.get(name, [])
                 classes += [i] * len(part.get(name, ()))
-        return cls(labels, files, np.array(classes), sum(map(len, train.values())))
+        shown = [escaped(name) for name in labels]  # names of folders may be any bytes
+        return cls(shown, files, np.array(classes), sum(map(len, train.values())))
 
 
 def _folders(data: Folder) -> dict[str, list[Path]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import numpy as np
 
-from ..graph import Array
-from ..storage.cache import cache_folder, read_arrays, write_arrays
+from ..graph import Array, Dim, TensorSpec
+from ..storage.cache import DIGEST_BYTES, cache_folder, files_of, read_arrays, write_arrays
 
 SHARD = 1024
 """Images per file: what an interruption costs at most, about 10 s of a small network."""
@@ -19,16 +20,23 @@ class FeatureCache:
     Files are only ever added, so that several processes can fill one folder.
     """
 
-    def __init__(self, key: bytes) -> None:
-        """Opens the features that the network of this digest has made."""
-        self.folder = cache_folder() / "features" / key.hex()[:32]
+    def __init__(self, key: bytes, shape: tuple[Dim, ...], dtype: np.dtype[Any]) -> None:
+        """Opens the features that the network of this digest has made.
+
+        Args:
+            key: the digest.
+            shape: of the features of an image; a named size is any.
+            dtype: theirs.
+        """
+        folder = cache_folder()
+        self.folder = folder and folder / "features" / key.hex()[:32]
         self._rows: dict[bytes, Array] = {}
         self._new: list[bytes] = []
-        for file in sorted(self.folder.glob("*.safetensors")):
+        expected = TensorSpec("features", ("images", *shape), dtype)
+        for file in files_of(self.folder) if self.folder else ():
             arrays = read_arrays(file)
             if arrays and arrays.keys() == {"images", "features"}:
-                digests = map(bytes, arrays["images"])
-                self._rows.update(zip(digests, arrays["features"], strict=False))
+                self._rows |= _rows(arrays["images"], arrays["features"], expected)
 
     def get(self, image: bytes) -> Array | None:
         """The features of the image of this digest, if they are known."""
@@ -44,7 +52,8 @@ class FeatureCache:
 
     def flush(self) -> None:
         """Writes what is new."""
-        if not self._new:
+        if not self._new or not self.folder:
+            self._new.clear()
             return
         arrays = {
             "images": np.frombuffer(b"".join(self._new), np.uint8).reshape(len(self._new), -1),
@@ -52,3 +61,11 @@ class FeatureCache:
         }
         self._new.clear()
         write_arrays(self.folder / f"{secrets.token_hex(8)}.safetensors", arrays)
+
+
+def _rows(images: Array, features: Array, expected: TensorSpec) -> dict[bytes, Array]:
+    """The features by the images' digests; none if the arrays are not such."""
+    fits = expected.accepts(features.shape) and features.dtype == expected.dtype
+    if not fits or images.dtype != np.uint8 or images.shape != (len(features), DIGEST_BYTES):
+        return {}
+    return dict(zip(map(bytes, images), features, strict=True))

@@ -84,7 +84,7 @@ class FeatureExtractor:
         batch = whole.inputs[0].shape[0]
         self.batch_size = batch if isinstance(batch, int) else batch_size
         self._fixed_batch = isinstance(batch, int)
-        self._cache = FeatureCache(self._digest()) if cache else None
+        self._cache = FeatureCache(self._digest(), self.shape, self.dtype) if cache else None
 
     @property
     def shape(self) -> tuple[Dim, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import GraphError
 from ..graph import Array
 from ..storage.cache import cache_folder, digest, read_arrays, write_arrays
 
@@ -55,10 +56,15 @@ def fit_head(features: Array, labels: Array, *, cache: bool = True) -> Head:
         cache: keeps the result on disk, by the contents of both.
 
     Raises:
+        GraphError: there are no features, or some are not finite.
         ImportError: scikit-learn is not installed.
     """
+    if not features.shape[1]:
+        raise GraphError("the layer has no features: the network gives none")
+    if not np.isfinite(features).all():
+        raise GraphError("some features are infinite or no numbers: the network gives such values")
     file = _cache_file(features, labels) if cache else None
-    known = _read(file) if file else None
+    known = _read(file, features, labels) if file else None
     if known is None:
         require_scikit_learn()
         from threadpoolctl import threadpool_limits  # noqa: PLC0415  (scikit-learn's)
@@ -154,7 +160,7 @@ class _Regression:
         return weight, bias - weight @ self.scaler.mean_
 
 
-def _cache_file(features: Array, labels: Array) -> Path:
+def _cache_file(features: Array, labels: Array) -> Path | None:
     version = require_scikit_learn().__version__
     settings = repr((version, STRENGTHS, FOLDS, MAX_ITERATIONS, TRIED_ITERATIONS, PATIENCE))
     key = digest(
@@ -162,15 +168,26 @@ def _cache_file(features: Array, labels: Array) -> Path:
         np.ascontiguousarray(labels, np.int64).data.cast("B"),
         settings.encode(),
     )
-    return cache_folder() / "heads" / f"{key.hex()[:32]}.safetensors"
+    folder = cache_folder()
+    return folder and folder / "heads" / f"{key.hex()[:32]}.safetensors"
 
 
-def _read(file: Path) -> Head | None:
-    """A head on disk; None if the file is missing or damaged."""
+def _read(file: Path, features: Array, labels: Array) -> Head | None:
+    """A head on disk; None if the file is missing, damaged or no head of these features."""
     arrays = read_arrays(file)
     if not arrays or arrays.keys() != {"weight", "bias", "strength", "held_out"}:
         return None
-    held_out = arrays["held_out"]
+    held_out, classes = arrays["held_out"], int(labels.max()) + 1
+    shapes = {
+        "weight": (classes, features.shape[1]),
+        "bias": (classes,),
+        "strength": (1,),
+        "held_out": (len(labels), classes) if held_out.size else (0, 0),
+    }
+    if any(arrays[name].shape != shape for name, shape in shapes.items()):
+        return None
+    if any(array.dtype.kind != "f" or not np.isfinite(array).all() for array in arrays.values()):
+        return None
     return Head(
         arrays["weight"],
         arrays["bias"],
