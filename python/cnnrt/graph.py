@@ -22,6 +22,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Dim = int | str
 """A size, or the name of one that is known only when an input is seen."""
 
+DTYPES = (
+    "bool",
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+"""Names of the dtypes that tensors, and attributes such as `to` and `dtype`, can have."""
+
 
 @dataclass(frozen=True)
 class TensorType:

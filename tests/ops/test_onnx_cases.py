@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from cnnrt.errors import CnnrtError, UnsupportedOperator
-from cnnrt.graph import Array, Node, TensorType
+from cnnrt.graph import DTYPES, Array, Node, TensorType
 from cnnrt.ops import OPS, Operand, complete
-from cnnrt.ops.common import DTYPES
 
 onnx = pytest.importorskip("onnx")
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph import Array, Node
+from ..graph import Node
 from ..layout.tensors import BLOCK, Blocked, ceil_div
 from ..ops import OPS
 from ..ops.activation import Activation
-from ..ops.elementwise import Unary
+from ..ops.elementwise import Unary, clip_bounds
 from . import Lowering, Strided, blocked_shape, lowers
 
 BINARY = {"add", "sub", "mul", "div", "min", "max", "pow", "prelu"}
@@ -69,18 +69,6 @@ def lower_clip(node: Node, to: Lowering) -> bool:
         return False
     lower_activation(node, to, bounds)
     return True
-
-
-def clip_bounds(node: Node, constants: Mapping[str, Array]) -> Activation | None:
-    """The bounds of a clip node, if they are constant."""
-    values = [-np.inf, np.inf]
-    for i, name in enumerate(node.inputs[1:3]):
-        if name:
-            value = constants.get(name)
-            if value is None:
-                return None
-            values[i] = float(value.reshape(()))
-    return Activation("clip", *values)
 
 
 @lowers(*sorted(BINARY))

@@ -8,17 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import GraphError, UnsupportedOperator, ValueNeeded
-from ..graph import Array, Node, TensorType
+from ..graph import DTYPES, Array, Node, TensorType
 from . import Op, Operand, register, shape_error
 
 Inputs = Sequence[Operand | None]
-
-DTYPES = (
-    "bool",
-    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64"),
-)
-"""The names that attributes such as `to` and `dtype` take."""
 
 
 def family(

@@ -7,7 +7,7 @@ operators use the same functions, and so does whatever carries an activation fus
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -219,6 +219,18 @@ class Clip(Op):
         y = x if low is None else np.maximum(x, low.reshape(()))
         y = y if high is None else np.minimum(y, high.reshape(()))
         return (np.asarray(y, dtype=x.dtype),)
+
+
+def clip_bounds(node: Node, constants: Mapping[str, Array]) -> Activation | None:
+    """The activation that a clip node computes; None unless its bounds are constant."""
+    values = [-np.inf, np.inf]
+    for i, name in enumerate(node.inputs[1:3]):
+        if name:
+            value = constants.get(name)
+            if value is None:
+                return None
+            values[i] = float(value.reshape(()))
+    return Activation("clip", *values)
 
 
 def to_bfloat16(x: Array) -> Array:

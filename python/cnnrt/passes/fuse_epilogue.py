@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node
-from ..lowering.elementwise import clip_bounds
 from ..ops import OPS
 from ..ops.activation import Activation
-from ..ops.elementwise import Unary
+from ..ops.elementwise import Unary, clip_bounds
 
 TAKES_RESIDUAL = {"conv", "linear"}
 TAKES_ACTIVATION = {"conv", "linear", "add", "sub", "mul", "div"}

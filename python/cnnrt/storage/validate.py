@@ -13,8 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from ..errors import FormatError
-from ..graph import TensorSpec
-from ..ops.common import DTYPES
+from ..graph import DTYPES, TensorSpec
 from ..process.limits import MAX_RANK, MAX_SIZE
 
 MAX_ELEMENTS = MAX_SIZE
