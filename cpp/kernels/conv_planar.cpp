@@ -12,15 +12,15 @@ namespace cnnrt::CNNRT_ISA {
 namespace {
 
 constexpr int kAnyRows = kTileRows < 6 ? kTileRows : 6;
-constexpr TileTable<kTileRows, kTileBlocks, 1, false> kStride1;
-constexpr TileTable<kTileRows, kTileBlocks, 2, false> kStride2;
-constexpr TileTable<kTileRows, kTileBlocks, 4, false> kStride4;
-constexpr TileTable<kAnyRows, kTileBlocks, 0, false> kStrideAny;
+constexpr TileTable<FloatTile, kTileRows, kTileBlocks, 1, false> kStride1;
+constexpr TileTable<FloatTile, kTileRows, kTileBlocks, 2, false> kStride2;
+constexpr TileTable<FloatTile, kTileRows, kTileBlocks, 4, false> kStride4;
+constexpr TileTable<FloatTile, kAnyRows, kTileBlocks, 0, false> kStrideAny;
 // The same for a last group of one block.
-constexpr TileTable<kTileRows, 1, 1, false> kStride1Single;
-constexpr TileTable<kTileRows, 1, 2, false> kStride2Single;
-constexpr TileTable<kTileRows, 1, 4, false> kStride4Single;
-constexpr TileTable<kAnyRows, 1, 0, false> kStrideAnySingle;
+constexpr TileTable<FloatTile, kTileRows, 1, 1, false> kStride1Single;
+constexpr TileTable<FloatTile, kTileRows, 1, 2, false> kStride2Single;
+constexpr TileTable<FloatTile, kTileRows, 1, 4, false> kStride4Single;
+constexpr TileTable<FloatTile, kAnyRows, 1, 0, false> kStrideAnySingle;
 
 CNNRT_INLINE int64_t taps_of(const ConvPlanarArgs& g) {
     return static_cast<int64_t>(g.c) * g.kernel_d * g.kernel_h * g.kernel_w;
@@ -91,7 +91,7 @@ void conv_planar(const ConvPlanarArgs& g, const Context& context, int64_t begin,
                                                        h * g.dilation_h * g.in_w + w);
                 }
 
-    const TileFunction *whole, *single;
+    const TileFunction<FloatTile>*whole, *single;
     int most = kTileRows;
     switch (g.stride_w) {
         case 1:
@@ -106,10 +106,10 @@ void conv_planar(const ConvPlanarArgs& g, const Context& context, int64_t begin,
         default:
             whole = kStrideAny.of_rows, single = kStrideAnySingle.of_rows, most = kAnyRows;
     }
-    Tile t{};
+    FloatTile t{};
     t.a_step = g.stride_w;
     t.last_taps = static_cast<int>(taps);
-    t.last_depth = 1;
+    t.last_steps = 1;
     t.b_block = g.panel;
     t.residual_row = t.y_row = 16;
     t.residual_block = g.residual.block;
@@ -146,7 +146,7 @@ void conv_planar(const ConvPlanarArgs& g, const Context& context, int64_t begin,
         const int64_t at_residual =
             n * g.residual.image + d * g.residual.plane + h * g.residual.row;
         for (int64_t block = 0; block < g.blocks; block += kTileBlocks) {
-            const TileFunction* table = g.blocks - block >= kTileBlocks ? whole : single;
+            const TileFunction<FloatTile>* table = g.blocks - block >= kTileBlocks ? whole : single;
             t.b = weight + block * g.panel;
             t.bias = bias + block * 16;
             for (int64_t tile = 0; tile < cut.tiles; ++tile) {

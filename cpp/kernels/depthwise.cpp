@@ -12,25 +12,13 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-// Columns of a tile: 7 fill 14 of 16 ymm and divide the usual widths. Two rows of them, and up to
-// 13 inputs and 2 weights, need the 32 registers of AVX-512. Elsewhere inputs are read again for
-// every tap: with 16 registers a second row or kept inputs end on the stack.
-#if defined(CNNRT_ISA_AVX512)
-constexpr int kColumns = 7, kRows = 2;
-#elif defined(CNNRT_ISA_AVX2)
-constexpr int kColumns = 7, kRows = 1;
-#elif defined(CNNRT_ISA_NEON)
-constexpr int kColumns = 6, kRows = 1;
-#else
-constexpr int kColumns = 2, kRows = 1;
-#endif
-
+constexpr int kColumns = kDepthwiseShape.columns, kRows = kDepthwiseShape.rows;
 constexpr int64_t kBandRows = 8;  // of the output, in one task
 
 // What all tiles of a layer share. Strides in floats.
 struct Layer {
     int64_t x_plane, x_row;  // from a tap to the next
-    int64_t y_row, y_column;
+    int64_t y_row;
     int kernel_d, kernel_h, kernel_w;
     int64_t tap;    // along the width
     int64_t step;   // of x from a column to the next
@@ -189,32 +177,20 @@ constexpr Tiles make_tiles() {
     return t;
 }
 constexpr Tiles kAny = make_tiles<0, 0>();
-#if defined(CNNRT_ISA_AVX512)
-constexpr Tiles k3x1 = make_tiles<3, 1>(), k3x2 = make_tiles<3, 2>(), k5x1 = make_tiles<5, 1>(),
-                k5x2 = make_tiles<5, 2>(), k7x1 = make_tiles<7, 1>(), k7x2 = make_tiles<7, 2>();
-#endif
+template <int KERNEL, int STRIDE>
+constexpr Tiles kSquare = make_tiles<KERNEL, STRIDE>();
 
 const Tiles& tiles_for([[maybe_unused]] const DepthwiseArgs& a) {
-#if defined(CNNRT_ISA_AVX512)
-    const bool square = a.kernel_d == 1 && a.kernel_h == a.kernel_w && a.stride_h == a.stride_w &&
-                        a.dilation_h == 1 && a.dilation_w == 1;
-    switch (square ? a.kernel_w * 10 + a.stride_w : 0) {
-        case 31:
-            return k3x1;
-        case 32:
-            return k3x2;
-        case 51:
-            return k5x1;
-        case 52:
-            return k5x2;
-        case 71:
-            return k7x1;
-        case 72:
-            return k7x2;
-        default:
-            break;
+    if constexpr (kDepthwiseShape.keeps_inputs) {
+        const bool square = a.kernel_d == 1 && a.kernel_h == a.kernel_w &&
+                            a.stride_h == a.stride_w && a.dilation_h == 1 && a.dilation_w == 1;
+        if (square && (a.stride_w == 1 || a.stride_w == 2)) {
+            const bool ones = a.stride_w == 1;
+            if (a.kernel_w == 3) return ones ? kSquare<3, 1> : kSquare<3, 2>;
+            if (a.kernel_w == 5) return ones ? kSquare<5, 1> : kSquare<5, 2>;
+            if (a.kernel_w == 7) return ones ? kSquare<7, 1> : kSquare<7, 2>;
+        }
     }
-#endif
     return kAny;
 }
 

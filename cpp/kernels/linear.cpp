@@ -10,9 +10,9 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr TileTable<kDenseRows, kDenseBlocks, 0, true> kFew;
+constexpr TileTable<FloatTile, kDenseRows, kDenseBlocks, 0, true> kFew;
 // The blocks left over at the end of a row.
-constexpr TileTable<kDenseRows, 1, 0, true> kFewSingle;
+constexpr TileTable<FloatTile, kDenseRows, 1, 0, true> kFewSingle;
 
 // Tiles of a chunk, and the most inputs that are summed in one go. All weights pass by each chunk
 // of rows: the more rows it has, the less often, but it stays in L2. AVX-512: 28 rows of 1536
@@ -52,7 +52,7 @@ void linear_few(const LinearArgs& g, const Context& context, int64_t begin, int6
     const float *bias = context.at(g.bias), *residual = context.at(g.residual);
     const Parts parts(g);
     const int32_t start = 0;
-    Tile t{};
+    FloatTile t{};
     t.a_step = g.x_row;
     t.offsets = &start;
     t.last_taps = 1;
@@ -69,7 +69,7 @@ void linear_few(const LinearArgs& g, const Context& context, int64_t begin, int6
             const int64_t k = parts.first(part);
             const bool first = part == 0, last = part + 1 == parts.count;
             t.a = x + k;
-            t.last_depth = static_cast<int>(parts.first(part + 1) - k);
+            t.last_steps = static_cast<int>(parts.first(part + 1) - k);
             t.b = weight + block * t.b_block + k * 16;
             t.bias = first ? bias + block * 16 : kNoBias;
             t.residual = !first ? t.y : residual ? residual + block * 16 : nullptr;

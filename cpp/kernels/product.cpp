@@ -5,9 +5,9 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr TileTable<kTileRows, kTileBlocks, 16, true> kTiles;
+constexpr TileTable<FloatTile, kTileRows, kTileBlocks, 16, true> kTiles;
 // The blocks left over at the end of a row.
-constexpr TileTable<kTileRows, 1, 16, true> kSingle;
+constexpr TileTable<FloatTile, kTileRows, 1, 16, true> kSingle;
 
 alignas(64) constexpr float kNoBias[kTileBlocks * 16] = {};
 
@@ -16,11 +16,11 @@ CNNRT_INLINE int lanes_of(int64_t n) { return static_cast<int>(smaller<int64_t>(
 }  // namespace
 
 void multiply(const Product& p) {
-    Tile t{};
+    FloatTile t{};
     t.offsets = p.offsets;
     t.taps = static_cast<int>(p.depth / 16);
-    t.last_depth = static_cast<int>(p.depth % 16);
-    t.last_taps = t.last_depth ? 1 : 0;
+    t.last_steps = static_cast<int>(p.depth % 16);
+    t.last_taps = t.last_steps ? 1 : 0;
     t.b_block = p.panel ? p.panel : p.depth * 16;
     t.residual_row = p.residual_row;
     t.residual_block = 16;
@@ -29,7 +29,7 @@ void multiply(const Product& p) {
     t.epilogue = p.epilogue;
     for (int64_t block = 0, step; block < p.blocks; block += step) {
         const bool all = p.blocks - block >= kTileBlocks;
-        const TileFunction* tiles = all ? kTiles.of_rows : kSingle.of_rows;
+        const TileFunction<FloatTile>* tiles = all ? kTiles.of_rows : kSingle.of_rows;
         step = all ? kTileBlocks : 1;
         t.b = p.panels + block * t.b_block;
         t.bias = p.bias ? p.bias + block * 16 : kNoBias;

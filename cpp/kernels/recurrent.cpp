@@ -10,8 +10,8 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr TileTable<kDenseRows, kDenseBlocks, 0, false> kTiles;
-constexpr TileTable<kDenseRows, 1, 0, false> kSingle;  // the blocks left over
+constexpr TileTable<FloatTile, kDenseRows, kDenseBlocks, 0, false> kTiles;
+constexpr TileTable<FloatTile, kDenseRows, 1, 0, false> kSingle;  // the blocks left over
 
 CNNRT_INLINE int64_t width(const RecurrentArgs& g) { return ceil_div(g.hidden, 16) * 16; }
 CNNRT_INLINE int64_t gates_of(const RecurrentArgs& g) {
@@ -64,12 +64,12 @@ struct Rows {
                   const float* residual, float* y, int64_t y_row) const {
         alignas(64) static constexpr float kNone[kDenseBlocks * 16] = {};
         const int32_t offset = 0;
-        Tile t{};
+        FloatTile t{};
         t.a = a;
         t.a_step = h16;
         t.offsets = &offset;
         t.last_taps = 1;
-        t.last_depth = static_cast<int>(g.hidden);
+        t.last_steps = static_cast<int>(g.hidden);
         t.b_block = g.hidden * 16;
         t.residual_block = t.y_block = 16;
         t.residual_row = g.x_row;

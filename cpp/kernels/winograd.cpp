@@ -19,8 +19,8 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr TileTable<kTileRows, kTileBlocks, 16, false> kTiles;
-constexpr TileTable<kTileRows, 1, 16, false> kTilesSingle;
+constexpr TileTable<FloatTile, kTileRows, kTileBlocks, 16, false> kTiles;
+constexpr TileTable<FloatTile, kTileRows, 1, 16, false> kTilesSingle;
 
 alignas(64) constexpr float kZeros[16 * (kTileBlocks + 4)] = {};
 
@@ -117,9 +117,9 @@ struct Convolution {
                   const int32_t* offsets) const {
         const int64_t panel = static_cast<int64_t>(g.kernel_d) * g.c * 16;
         const bool prefetch = s.positions * panel * g.blocks * 4 > 400 * 1024;
-        Tile t{};
+        FloatTile t{};
         t.last_taps = g.c % 16 ? 1 : 0;
-        t.last_depth = g.c % 16;
+        t.last_steps = g.c % 16;
         t.b_block = panel;
         t.bias = kZeros;
         t.y_row = 16;
@@ -143,8 +143,9 @@ struct Convolution {
 
     // The same at one position, for the blocks of one register tile, with their weights.
     void multiply(int64_t count, int64_t e, int wide, const float* b, const float* v, float* m,
-                  const int32_t* offsets, Tile& t) const {
-        const TileFunction* table = wide == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
+                  const int32_t* offsets, FloatTile& t) const {
+        const TileFunction<FloatTile>* table =
+            wide == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
         // Depths whose windows lie inside go together, those cut off at the ends alone.
         for (int64_t d0 = 0, d1; d0 < g.out_d; d0 = d1) {
             const int64_t k0 = first_tap(d0), k1 = last_tap(d0);

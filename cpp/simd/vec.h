@@ -33,34 +33,19 @@
 #include "avx2.h"
 #elif defined(CNNRT_ISA_NEON)
 #include "neon.h"
-#else
+#elif defined(CNNRT_ISA_PORTABLE)
 #include "portable.h"
+#else
+#error "no vocabulary for this tier"
 #endif
+
+#include "tile_shape.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
 // max(x, a) is a where either is NaN: a NaN in `a` stays, and select keeps one in `x`.
 CNNRT_INLINE f32x16 max_or_nan(f32x16 a, f32x16 x) { return select(is_nan(x), x, max(x, a)); }
-
-// The register tile of tile.h: rows (pixels) x blocks of 16 channels, and the blocks of the tile
-// for one or a few rows of a plain matrix. Chosen so that the accumulators, the weights of one step
-// and one broadcast fit the register file: 28 + 2 + 1 of 32 zmm; 12 + 2 + 1 of 16 ymm;
-// 24 + 4 + 1 of 32 NEON registers; 8 + 4 + 1 of 16 xmm. And the steps of depth between two
-// branches: with 16 ymm a step is 20 instructions, to which a loop would add 3.
-#if defined(CNNRT_ISA_AVX512)
-constexpr int kTileRows = 14, kTileBlocks = 2, kDenseRows = 6, kDenseBlocks = 4;
-constexpr int kTileSteps = 1;
-#elif defined(CNNRT_ISA_AVX2)
-constexpr int kTileRows = 6, kTileBlocks = 1, kDenseRows = 3, kDenseBlocks = 2;
-constexpr int kTileSteps = 4;
-#elif defined(CNNRT_ISA_NEON)
-constexpr int kTileRows = 6, kTileBlocks = 1, kDenseRows = 3, kDenseBlocks = 2;
-constexpr int kTileSteps = 1;
-#else
-constexpr int kTileRows = 2, kTileBlocks = 1, kDenseRows = 2, kDenseBlocks = 1;
-constexpr int kTileSteps = 1;
-#endif
 
 }  // namespace
 }  // namespace cnnrt::CNNRT_ISA
