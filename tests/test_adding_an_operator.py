@@ -17,7 +17,7 @@ IMPORTS = """
 from typing import Any
 import numpy as np
 from cnnrt.graph import Array, Node
-from cnnrt.lowering import Lowering, lowers
+from cnnrt.lowering import PlanBuilder, lowers
 from cnnrt.lowering.elementwise import lower_activation
 from cnnrt.ops import register
 from cnnrt.ops.activation import Activation

@@ -12,8 +12,8 @@ from hypothesis import given
 from cnnrt import Model, passes
 from cnnrt.errors import ShapeError
 from cnnrt.graph import Array, Graph, TensorSpec
+from cnnrt.planning import batch as batches
 from cnnrt.planning.batch import BatchPlan
-from cnnrt.planning.plan import Plan
 from networks import by_reference, network
 from test_random_graphs import QUICK, check, graphs
 
@@ -139,7 +139,7 @@ def test_where_images_stay_apart_references_agree(case: tuple[Graph, dict[str, A
 def test_random_graphs_image_by_image(isa: str, case: tuple[Graph, dict[str, Any]]) -> None:
     """By images wherever they stay apart, whether or not that is thought to be faster."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Plan, "runs_images", property(lambda plan: plan._whole))
+        patch.setattr(batches, "pays_one_by_one", lambda lowered, _options: lowered.all_kernels)
         check(*case, isa)
 
 
@@ -185,7 +185,7 @@ def test_the_weights_behind_the_cut_count_for_the_choice_of_algorithms(isa: str)
     assert isinstance(batch, BatchPlan)
     notes = [[s.note for s in plan.describe() if s.node in "ab"] for plan in (alone, batch)]
     assert notes[0] == notes[1]
-    assert len({plan.describe()[1].predicted for plan in (alone, batch)}) == 1
+    assert len({plan.describe()[1].cost_ns for plan in (alone, batch)}) == 1
 
 
 def test_a_batch_plan_tells_as_much_as_any(isa: str) -> None:

@@ -20,7 +20,7 @@ from cnnrt import _core, cli
 from cnnrt.errors import FormatError, GraphError
 from cnnrt.formats import read, write_model
 from cnnrt.graph import Array, Graph, TensorSpec
-from cnnrt.lowering.conv import WINOGRAD_G
+from cnnrt.lowering.conv_winograd import WINOGRAD_G
 from cnnrt.planning.bounds import WINOGRAD_TILES
 from cnnrt.weights import packed
 from cnnrt.weights.lazy import LazyArray, lazy, same

@@ -277,7 +277,7 @@ class Model:
             shapes = tuple(a.shape for a in arrays)
         plan = self._plans.get(shapes, self._default_outputs, arrays)
         rows = [("node", "kernel", "us", "how")]
-        rows += [(s.node, s.kernel, f"{s.predicted / 1e3:.1f}", s.note) for s in plan.describe()]
+        rows += [(s.node, s.kernel, f"{s.cost_ns / 1e3:.1f}", s.note) for s in plan.describe()]
         widths = [max(len(r[i]) for r in rows) for i in range(3)]
         lines = [
             f"{r[0]:<{widths[0]}}  {r[1]:<{widths[1]}}  {r[2]:>{widths[2]}}  {r[3]}".rstrip()

@@ -30,7 +30,7 @@ def execute(data: bytes) -> str:
                 return "large"
             inputs = {spec.name: sample(spec) for spec in model.inputs}
             if (
-                sum(step.predicted for step in model.plan_for(list(inputs.values())).describe())
+                sum(step.cost_ns for step in model.plan_for(list(inputs.values())).describe())
                 > MAX_WORK
             ):
                 return "slow"

@@ -11,7 +11,7 @@ import cnnrt
 from checks import WINOGRAD_TOLERANCE, Random, activation, assert_close, assert_deterministic
 from checks import reference as by_definition
 from cnnrt.graph import Array, Node, TensorSpec
-from cnnrt.lowering.conv import winograd_tiles
+from cnnrt.lowering.conv_winograd import winograd_tiles
 from networks import network, operator
 
 TILES = ("winograd2", "winograd4")

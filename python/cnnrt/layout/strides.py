@@ -5,6 +5,61 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, NamedTuple
+
+from .tensors import BLOCK, Blocked, Plain
+
+
+class Strided(NamedTuple):
+    """Where a tensor begins and its stride along each axis, in elements (0: broadcast)."""
+
+    at: Any
+    strides: Sequence[int]
+
+    @staticmethod
+    def of_blocked(x: Blocked, like: Blocked | None = None) -> Strided:
+        """Over the axes n, block, d, h, w, lane; axes of size 1 broadcast to those of `like`."""
+        v = x.view()
+        strides = [v.image, v.block, v.plane, v.row, BLOCK, 1]
+        if like is not None:
+            d, h, w = x.spatial
+            for axis, size in enumerate((x.n, x.c, d, h, w)):
+                if size == 1:
+                    strides[axis] = 0
+            if x.c == 1 and like.c > 1:
+                strides[5] = 0
+        return Strided(v.at, strides)
+
+    @staticmethod
+    def of_plain(x: Plain, shape: Sequence[int]) -> Strided:
+        """Over the axes of `shape`, to which x is broadcast."""
+        return Strided(x.at, x.strides()).broadcast(x.type.shape, shape)
+
+    def broadcast(self, own: Sequence[int], shape: Sequence[int]) -> Strided:
+        """Over the axes of `shape`, to which this one, of the shape `own`, is broadcast."""
+        strides = [0 if n == 1 else s for n, s in zip(own, self.strides, strict=True)]
+        return Strided(self.at, [0] * (len(shape) - len(own)) + strides)
+
+
+def blocked_shape(x: Blocked) -> tuple[int, ...]:
+    """The axes n, block, d, h, w, lane of a blocked tensor."""
+    return (x.n, x.blocks, *x.spatial, BLOCK)
+
+
+def merge_axes(shape: Sequence[int], *strides: Sequence[int]) -> tuple[list[int], list[list[int]]]:
+    """Drops axes of size 1, and makes one of neighbours that are contiguous in every operand."""
+    axes: list[tuple[int, tuple[int, ...]]] = []
+    for n, *steps in zip(shape, *strides, strict=True):
+        if n == 1:
+            continue
+        outer = axes[-1][1] if axes else None
+        if outer and all(o == n * i for o, i in zip(outer, steps, strict=True)):
+            axes[-1] = (axes[-1][0] * n, tuple(steps))
+        else:
+            axes.append((n, tuple(steps)))
+    if not axes:
+        axes = [(1, (1,) * len(strides))]
+    return [n for n, _ in axes], [list(s) for s in zip(*(s for _, s in axes), strict=True)]
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:

@@ -176,8 +176,8 @@ class Step:
     fields: dict[str, Any]
     node: str
     note: str = ""
-    """Which way it is done and why, for `describe`."""
-    work: float = 0.0
+    """Which algorithm it runs and why, for `describe`."""
+    cost_ns: float = 0.0
     """Estimated nanoseconds on one thread."""
     independent: bool = False
 

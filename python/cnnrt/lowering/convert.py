@@ -9,7 +9,8 @@ import numpy as np
 from .. import _core
 from ..graph import Node, TensorType
 from ..layout.tensors import dtype_bytes
-from . import Lowering, lowers
+from .builder import PlanBuilder
+from .registry import lowers
 
 CONVERTED = frozenset(
     ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
@@ -21,14 +22,14 @@ QUANTISED = frozenset(("uint8", "int8", "uint16", "int16"))
 
 
 @lowers("cast", "cast_like", any_type=True)
-def lower_cast(node: Node, to: Lowering) -> bool:
-    x, y = to.type(node.inputs[0]), to.type(node.outputs[0])
+def lower_cast(node: Node, builder: PlanBuilder) -> bool:
+    x, y = builder.type(node.inputs[0]), builder.type(node.outputs[0])
     if x.dtype == y.dtype:
-        to.alias(node.outputs[0], to.plain(node.inputs[0]))
+        builder.alias(node.outputs[0], builder.plain(node.inputs[0]))
         return True
     if "float32" not in (x.dtype.name, y.dtype.name) or not _converted(x, y):
         return False
-    _convert(node, to, f"{x.dtype} to {y.dtype}", rows=1, columns=x.size)
+    _convert(node, builder, f"{x.dtype} to {y.dtype}", rows=1, columns=x.size)
     return True
 
 
@@ -37,11 +38,11 @@ def _converted(*types: TensorType) -> bool:
 
 
 @lowers("quantize_linear", "dequantize_linear", any_type=True)
-def lower_quantize(node: Node, to: Lowering) -> bool:
-    x, y = to.type(node.inputs[0]), to.type(node.outputs[0])
-    scale = to.constant(node.inputs[1])
+def lower_quantize(node: Node, builder: PlanBuilder) -> bool:
+    x, y = builder.type(node.inputs[0]), builder.type(node.outputs[0])
+    scale = builder.constant(node.inputs[1])
     zero_name = node.inputs[2] if len(node.inputs) > 2 else ""
-    zero = to.constant(zero_name)
+    zero = builder.constant(zero_name)
     whole, real = (y, x) if node.op == "quantize_linear" else (x, y)
     if (
         scale is None
@@ -62,28 +63,28 @@ def lower_quantize(node: Node, to: Lowering) -> bool:
         rows, columns, by_column = x.size // scale.size, scale.size, 1
     _convert(
         node,
-        to,
+        builder,
         f"{x.dtype} to {y.dtype}",
         rows=rows,
         columns=columns,
         scales=scale.size,
         by_column=by_column,
-        scale=to.constant_memory(node.inputs[1], "floats", scale),
+        scale=builder.constant_memory(node.inputs[1], "floats", scale),
         zero=_core.Memory(np.zeros(scale.size, np.float32))
         if zero is None
-        else to.constant_memory(zero_name, "floats", zero.astype(np.float32)),
+        else builder.constant_memory(zero_name, "floats", zero.astype(np.float32)),
     )
     return True
 
 
-def _convert(node: Node, to: Lowering, note: str, **fields: object) -> None:
-    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
-    to.step(
+def _convert(node: Node, builder: PlanBuilder, note: str, **fields: object) -> None:
+    x, y = builder.plain(node.inputs[0]), builder.new_plain(node.outputs[0])
+    builder.step(
         "convert",
         x=x.at,
         y=y.at,
         **{"from": x.type.dtype.name, "to": y.type.dtype.name},
         note=note,
-        work=(dtype_bytes(x.type) + dtype_bytes(y.type)) / to.machine.activations,
+        cost_ns=(dtype_bytes(x.type) + dtype_bytes(y.type)) / builder.machine.activations,
         **fields,
     )

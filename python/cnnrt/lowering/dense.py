@@ -8,38 +8,39 @@ from typing import Any
 from .. import _core
 from ..graph import Array, Node
 from ..layout.tensors import BLOCK, ceil_div
-from . import Lowering, epilogue, lowers
+from .builder import PlanBuilder, epilogue
+from .registry import lowers
 
 PART = 4 << 20
 """Bytes of a weight that are packed at a time."""
 
 
-def linear_step(node: Node, to: Lowering, note: str) -> None:
+def linear_step(node: Node, builder: PlanBuilder, note: str) -> None:
     """y = x weight^T + bias, with weight (columns, depth, ...); x and y by their last axes."""
     residual = node.inputs[3] if len(node.inputs) > 3 else ""
     key = node.inputs[1]
-    columns, depth = to.type(key).shape[:2]
-    x = to.plain(node.inputs[0])
+    columns, depth = builder.type(key).shape[:2]
+    x = builder.plain(node.inputs[0])
     rows = x.type.size // depth if depth else math.prod(x.type.shape[:-1])
-    r = to.plain(residual) if residual else None
+    r = builder.plain(residual) if residual else None
 
-    packed = to.weight(
+    packed = builder.weight(
         key,
         "linear",
         ceil_div(columns, BLOCK) * BLOCK * depth,
-        lambda w: _pack(w.reshape(columns, depth), to),
+        lambda w: _pack(w.reshape(columns, depth), builder),
     )
-    y = to.new_plain(node.outputs[0])
+    y = builder.new_plain(node.outputs[0])
     weight_bytes = columns * depth * 4
-    bandwidth = to.machine.cold if to.weights_are_cold else to.machine.warm
-    compute = rows * columns * depth / to.machine.macs
-    to.step(
+    bandwidth = builder.machine.cold if builder.weights_are_cold else builder.machine.warm
+    compute = rows * columns * depth / builder.machine.macs
+    builder.step(
         "linear",
         x=x.at,
         y=y.at,
         residual=r.at if r else None,
         weight=packed,
-        bias=to.bias(node, columns),
+        bias=builder.bias(node, columns),
         rows=rows,
         depth=depth,
         columns=columns,
@@ -49,11 +50,11 @@ def linear_step(node: Node, to: Lowering, note: str) -> None:
         order="channels" if weight_bytes > (rows * (depth + columns) * 4) else "rows",
         epilogue=epilogue(node["activation"]),
         note=note,
-        work=to.machine.time_overlapped(compute, weight_bytes / bandwidth),
+        cost_ns=builder.machine.time_overlapped(compute, weight_bytes / bandwidth),
     )
 
 
-def _pack(weight: Array, to: Lowering) -> Any:
+def _pack(weight: Array, builder: PlanBuilder) -> Any:
     """[columns, depth] as the kernel reads it, part by part in the order in which it is stored: no
     more than one part of a mapped weight is in memory. (VGG-16's first layer has 411 MB.)"""
     columns, depth = weight.shape
@@ -63,17 +64,17 @@ def _pack(weight: Array, to: Lowering) -> Any:
     for first in range(0, weight.shape[axis], size):
         part = weight[:, first : first + size] if axis else weight[first : first + size]
         row, column = (0, first) if axis else (first, 0)
-        _core.pack_linear(memory, depth, row, column, part, to.threads)
+        _core.pack_linear(memory, depth, row, column, part, builder.threads)
         if size < weight.shape[axis]:
-            to.packed.release()
+            builder.options.packed.release()
     return memory
 
 
 @lowers("linear")
-def lower_linear(node: Node, to: Lowering) -> bool:
-    weight = to.constant(node.inputs[1])
+def lower_linear(node: Node, builder: PlanBuilder) -> bool:
+    weight = builder.constant(node.inputs[1])
     bias = node.inputs[2] if len(node.inputs) > 2 else ""
-    if weight is None or weight.size == 0 or (bias and to.constant(bias) is None):
+    if weight is None or weight.size == 0 or (bias and builder.constant(bias) is None):
         return False
-    linear_step(node, to, "linear")
+    linear_step(node, builder, "linear")
     return True

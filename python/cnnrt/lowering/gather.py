@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..graph import Node
-from ..layout.strides import row_major
+from ..layout.strides import Strided, row_major
 from ..layout.tensors import At
 from ..ops.gather import from_start
-from . import Lowering, Strided, lowers
+from .builder import PlanBuilder
+from .registry import lowers
 from .shape import MAX_DIMS
 from .slices import is_constant
 
@@ -27,20 +28,20 @@ REDUCTIONS = {"none": "first", "add": "add", "mul": "mul", "min": "min", "max": 
 
 
 @lowers("gather", any_type=True)
-def lower_gather(node: Node, to: Lowering) -> bool:
-    axis = node["axis"] % to.type(node.inputs[0]).rank
-    rank = to.type(node.inputs[1]).rank
-    return _gather_runs(node, to) or _gather(node, to, axis, (0, rank))
+def lower_gather(node: Node, builder: PlanBuilder) -> bool:
+    axis = node["axis"] % builder.type(node.inputs[0]).rank
+    rank = builder.type(node.inputs[1]).rank
+    return _gather_runs(node, builder) or _gather(node, builder, axis, (0, rank))
 
 
 @lowers("gather_nd", any_type=True)
-def lower_gather_nd(node: Node, to: Lowering) -> bool:
+def lower_gather_nd(node: Node, builder: PlanBuilder) -> bool:
     """Tuples of one index: a gather along the axis after the batch axes. Constant tuples of more
     become numbers of places on their axes taken as one."""
-    batch, indices = node["batch_dims"], to.type(node.inputs[1])
+    batch, indices = node["batch_dims"], builder.type(node.inputs[1])
     if indices.shape[-1] == 1:
-        return _gather(node, to, batch, (batch, indices.rank - 1))
-    value, shape = to.constant(node.inputs[1]), to.type(node.inputs[0]).shape
+        return _gather(node, builder, batch, (batch, indices.rank - 1))
+    value, shape = builder.constant(node.inputs[1]), builder.type(node.inputs[0]).shape
     if value is None or batch or 0 in shape or value.size == 0:
         return False
     depth = value.shape[-1]
@@ -48,7 +49,7 @@ def lower_gather_nd(node: Node, to: Lowering) -> bool:
     wrapped = [from_start(p, n).astype(np.int64) for p, n in zip(places, shape, strict=False)]
     flat = np.ravel_multi_index(wrapped, shape[:depth]).astype(np.int64)
     fields = {
-        "indices": to.constant_memory(node.inputs[1], f"places in {shape[:depth]}", flat),
+        "indices": builder.constant_memory(node.inputs[1], f"places in {shape[:depth]}", flat),
         "outer": 1,
         "axis": math.prod(shape[:depth]),
         "inner": math.prod(shape[depth:]),
@@ -56,52 +57,57 @@ def lower_gather_nd(node: Node, to: Lowering) -> bool:
         "index_row": 1,
         "index_bytes": 8,
     }
-    _gather_step(node, to, fields)
+    _gather_step(node, builder, fields)
     return True
 
 
 @lowers("gather_elements", any_type=True)
-def lower_gather_elements(node: Node, to: Lowering) -> bool:
-    axis = _common_axis(node, to)
-    return axis is not None and _gather(node, to, axis, (axis, axis + 1))
+def lower_gather_elements(node: Node, builder: PlanBuilder) -> bool:
+    axis = _common_axis(node, builder)
+    return axis is not None and _gather(node, builder, axis, (axis, axis + 1))
 
 
 @lowers("scatter_nd", any_type=True)
-def lower_scatter_nd(node: Node, to: Lowering) -> bool:
+def lower_scatter_nd(node: Node, builder: PlanBuilder) -> bool:
     """Tuples of one index: whole rows are updated."""
-    indices = to.type(node.inputs[1])
-    return indices.shape[-1] == 1 and _scatter(node, to, 0, (0, indices.rank - 1))
+    indices = builder.type(node.inputs[1])
+    return indices.shape[-1] == 1 and _scatter(node, builder, 0, (0, indices.rank - 1))
 
 
 @lowers("scatter_elements", any_type=True)
-def lower_scatter_elements(node: Node, to: Lowering) -> bool:
-    axis = _common_axis(node, to)
-    return axis is not None and _scatter(node, to, axis, (axis, axis + 1))
+def lower_scatter_elements(node: Node, builder: PlanBuilder) -> bool:
+    axis = _common_axis(node, builder)
+    return axis is not None and _scatter(node, builder, axis, (axis, axis + 1))
 
 
-def _common_axis(node: Node, to: Lowering) -> int | None:
+def _common_axis(node: Node, builder: PlanBuilder) -> int | None:
     """The axis of a gather or scatter of elements, if the indices span x on all of the others."""
-    shape, indices = (to.type(name).shape for name in node.inputs[:2])
+    shape, indices = (builder.type(name).shape for name in node.inputs[:2])
     axis = int(node["axis"]) % len(shape)
     alike = all(n == i for a, (n, i) in enumerate(zip(shape, indices, strict=True)) if a != axis)
     return axis if alike else None
 
 
-def _indexed(node: Node, to: Lowering, axis: int, rows: tuple[int, int]) -> dict[str, Any] | None:
+def _indexed(
+    node: Node, builder: PlanBuilder, axis: int, rows: tuple[int, int]
+) -> dict[str, Any] | None:
     """The fields about x[outer, axis, inner] and the indices[outer, count, inner].
 
     Of the axes of the indices those in the range `rows` count; those before lie outside, those
     after inside. None: no kernel reads such indices.
     """
-    shape, (name, type_) = to.type(node.inputs[0]).shape, (node.inputs[1], to.type(node.inputs[1]))
+    shape, (name, type_) = (
+        builder.type(node.inputs[0]).shape,
+        (node.inputs[1], builder.type(node.inputs[1])),
+    )
     if type_.dtype not in INDEX_TYPES or 0 in shape or 0 in type_.shape:
         return None
     first, last = rows
     groups = (slice(0, first), slice(first, last), slice(last, None))
-    view = to.strided(name)
+    view = builder.strided(name)
     strides = [_merged(type_.shape[g], view.strides[g]) for g in groups]
     if None in strides:
-        plain = to.plain(name)
+        plain = builder.plain(name)
         view = Strided(plain.at, plain.strides())
         strides = [_merged(type_.shape[g], view.strides[g]) for g in groups]
     outer, row, inner = strides
@@ -126,71 +132,71 @@ def _merged(shape: Sequence[int], strides: Sequence[int]) -> int | None:
     return axes[-1][1] if axes else 0
 
 
-def _gather(node: Node, to: Lowering, axis: int, rows: tuple[int, int]) -> bool:
+def _gather(node: Node, builder: PlanBuilder, axis: int, rows: tuple[int, int]) -> bool:
     """The step y[o, j, i] = x[o, index[o, j, i], i]."""
-    fields = _indexed(node, to, axis, rows)
+    fields = _indexed(node, builder, axis, rows)
     if fields is None:
         return False
-    _gather_step(node, to, fields)
+    _gather_step(node, builder, fields)
     return True
 
 
-def _gather_step(node: Node, to: Lowering, fields: dict[str, Any]) -> None:
-    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+def _gather_step(node: Node, builder: PlanBuilder, fields: dict[str, Any]) -> None:
+    x, y = builder.plain(node.inputs[0]), builder.new_plain(node.outputs[0])
     item = y.type.dtype.itemsize
     work = y.type.size * item / 10
-    to.step("gather", x=x.at, y=y.at, element=item, note="gather", work=work, **fields)
+    builder.step("gather", x=x.at, y=y.at, element=item, note="gather", cost_ns=work, **fields)
 
 
-def _scatter(node: Node, to: Lowering, axis: int, rows: tuple[int, int]) -> bool:
+def _scatter(node: Node, builder: PlanBuilder, axis: int, rows: tuple[int, int]) -> bool:
     """A copy of x, then the step y[o, index[o, j, i], i] op= updates[o, j, i]."""
     x_name, _, updates_name = node.inputs
-    if to.type(x_name).dtype != np.float32:
+    if builder.type(x_name).dtype != np.float32:
         return False
-    fields = _indexed(node, to, axis, rows)
+    fields = _indexed(node, builder, axis, rows)
     if fields is None:
         return False
-    updates, y_name = to.plain(updates_name), node.outputs[0]
-    if to.may_overwrite(x_name, y_name) and x_name != updates_name:
-        y = to.plain(x_name)
-        to.alias(y_name, y)
+    updates, y_name = builder.plain(updates_name), node.outputs[0]
+    if builder.may_overwrite(x_name, y_name) and x_name != updates_name:
+        y = builder.plain(x_name)
+        builder.alias(y_name, y)
     else:
-        x, y = to.plain(x_name), to.new_plain(y_name)
-        to.copy(x, y)
+        x, y = builder.plain(x_name), builder.new_plain(y_name)
+        builder.copy(x, y)
     op, size = REDUCTIONS[node["reduction"]], updates.type.size
-    to.step(
-        "scatter", x=updates.at, y=y.at, op=op, note=f"scatter, {op}", work=size * 1.0, **fields
+    builder.step(
+        "scatter", x=updates.at, y=y.at, op=op, note=f"scatter, {op}", cost_ns=size * 1.0, **fields
     )
     return True
 
 
-def _gather_runs(node: Node, to: Lowering) -> bool:
+def _gather_runs(node: Node, builder: PlanBuilder) -> bool:
     """Constant indices as views or copies of what they read one after the other."""
     x, y = node.inputs[0], node.outputs[0]
-    type_, value = to.type(x), to.constant(node.inputs[1])
-    if value is None or value.size == 0 or 0 in type_.shape or is_constant(x, to):
+    type_, value = builder.type(x), builder.constant(node.inputs[1])
+    if value is None or value.size == 0 or 0 in type_.shape or is_constant(x, builder):
         return False
     axis, item = node["axis"] % type_.rank, type_.dtype.itemsize
     indices = [int(i) % type_.shape[axis] for i in value.reshape(-1)]
     runs = _runs(indices)
     if value.ndim <= 1 and len(runs) == 1:
         (run,) = runs
-        view = to.strided(x)
+        view = builder.strided(x)
         strides = list(view.strides)
         at = view.at._replace(offset=view.at.offset + run.start * strides[axis] * item)
         strides[axis : axis + 1] = [run.step * strides[axis]] * value.ndim
-        to.alias_strided(y, Strided(at, strides))
+        builder.alias_strided(y, Strided(at, strides))
         return True
     if len(runs) > MOST_RUNS or type_.rank > MAX_DIMS:
         return False
-    view = to.strided(x)
-    target = to.new_plain(y)
+    view = builder.strided(x)
+    target = builder.new_plain(y)
     flat = (*type_.shape[:axis], len(indices), *type_.shape[axis + 1 :])
     strides = list(row_major(flat))
     done = 0
     for run in runs:
         source = view.at._replace(offset=view.at.offset + run.start * view.strides[axis] * item)
-        to.copy_strided(
+        builder.copy_strided(
             source,
             At(target.buffer, target.offset + done * strides[axis] * item),
             (*flat[:axis], len(run), *flat[axis + 1 :]),

@@ -6,17 +6,18 @@ import itertools
 import math
 
 from ..graph import Node
-from ..layout.strides import row_major
+from ..layout.strides import Strided, row_major
 from ..layout.tensors import BLOCK, At
-from . import Lowering, Strided, lowers
-from .conv import three
+from .builder import PlanBuilder
+from .conv_lowering import three
+from .registry import lowers
 
 
 @lowers("interleave")
-def lower_interleave(node: Node, to: Lowering) -> bool:
+def lower_interleave(node: Node, builder: PlanBuilder) -> bool:
     """A strided copy for each phase: of whole blocks if the channels of a phase fill them."""
     x_name, y_name = node.inputs[0], node.outputs[0]
-    x_type, type_ = to.type(x_name), to.type(y_name)
+    x_type, type_ = builder.type(x_name), builder.type(y_name)
     if x_type.rank > 5 or 0 in x_type.shape or 0 in type_.shape:
         return False
     phases, group = math.prod(node["strides"]), node["group"]
@@ -26,10 +27,13 @@ def lower_interleave(node: Node, to: Lowering) -> bool:
         three(tuple(node["strides"]), 1),
         three(tuple(node["pads"][: x_type.rank - 2]), 0),
     )
-    blocked = to.is_blocked(x_name) and m % BLOCK == 0
+    blocked = builder.is_blocked(x_name) and m % BLOCK == 0
     if blocked:
         # Over n, block, d, h, w, lane; a phase is as many blocks further as it has channels.
-        x, y = Strided.of_blocked(to.blocked(x_name)), Strided.of_blocked(to.new_blocked(y_name))
+        x, y = (
+            Strided.of_blocked(builder.blocked(x_name)),
+            Strided.of_blocked(builder.new_blocked(y_name)),
+        )
         lead, tail = (x_type.shape[0], group, m // BLOCK), [BLOCK]
         x_lead = (x.strides[0], phases * m // BLOCK * x.strides[1], x.strides[1])
         y_lead = (y.strides[0], m // BLOCK * y.strides[1], y.strides[1])
@@ -37,7 +41,7 @@ def lower_interleave(node: Node, to: Lowering) -> bool:
         x_phase = m // BLOCK * x.strides[1]
     else:
         lead, tail = (x_type.shape[0], group, m), []
-        x, y = (Strided(p.at, ()) for p in (to.plain(x_name), to.new_plain(y_name)))
+        x, y = (Strided(p.at, ()) for p in (builder.plain(x_name), builder.new_plain(y_name)))
         x_space, y_space = row_major(q), row_major(out)
         x_phase, y_channel = m * math.prod(q), math.prod(out)
         x_lead = (x_type.shape[1] * math.prod(q), phases * x_phase, math.prod(q))
@@ -49,7 +53,7 @@ def lower_interleave(node: Node, to: Lowering) -> bool:
             continue
         x_at = number * x_phase + sum(a * s for (a, _, _), s in zip(axes, x_space, strict=True))
         y_at = sum(a * s for (_, a, _), s in zip(axes, y_space, strict=True))
-        to.copy_strided(
+        builder.copy_strided(
             _moved(x.at, x_at),
             _moved(y.at, y_at),
             (*lead, *(count for _, _, count in axes), *tail),

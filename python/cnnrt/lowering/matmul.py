@@ -9,54 +9,55 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
-from ..layout.strides import row_major
+from ..layout.strides import Strided, merge_axes, row_major
 from ..layout.tensors import At, dtype_bytes
 from ..ops import OPS
 from ..ops.attention import Attention
-from . import Lowering, Strided, lowers, merge_axes
+from .builder import PlanBuilder
+from .registry import lowers
 
 
 @lowers("matmul")
-def lower_matmul(node: Node, to: Lowering) -> bool:
-    a, b = (_matrices(name, to, rows=i == 0) for i, name in enumerate(node.inputs))
-    y = to.type(node.outputs[0])
+def lower_matmul(node: Node, builder: PlanBuilder) -> bool:
+    a, b = (_matrices(name, builder, rows=i == 0) for i, name in enumerate(node.inputs))
+    y = builder.type(node.outputs[0])
     batch = np.broadcast_shapes(a[0][:-2], b[0][:-2])
     if y.size == 0 or 0 in a[0] or len(batch) > 6:
         return False
-    _product(to, node.outputs[0], *a, *b, batch)
+    _product(builder, node.outputs[0], *a, *b, batch)
     return True
 
 
 @lowers("gemm")
-def lower_gemm(node: Node, to: Lowering) -> bool:
+def lower_gemm(node: Node, builder: PlanBuilder) -> bool:
     """With computed factors; a constant b became `linear`."""
     if node["alpha"] != 1 or (len(node.inputs) > 2 and node["beta"] != 1):
         return False
-    y = to.type(node.outputs[0])
+    y = builder.type(node.outputs[0])
     (a_shape, a), (b_shape, b) = (
-        _matrices(name, to, rows=i == 0, transposed=bool(node[t]))
+        _matrices(name, builder, rows=i == 0, transposed=bool(node[t]))
         for i, (name, t) in enumerate(zip(node.inputs, ("transA", "transB"), strict=False))
     )
     if y.size == 0 or 0 in a_shape:
         return False
-    _product(to, node.outputs[0], a_shape, a, b_shape, b, ())
+    _product(builder, node.outputs[0], a_shape, a, b_shape, b, ())
     if len(node.inputs) > 2 and node.inputs[2]:
-        c = to.row_strided(node.inputs[2])
-        c = c.broadcast(to.type(node.inputs[2]).shape, y.shape)
-        made = to.plain(node.outputs[0])
+        c = builder.row_strided(node.inputs[2])
+        c = c.broadcast(builder.type(node.inputs[2]).shape, y.shape)
+        made = builder.plain(node.outputs[0])
         out = Strided(made.at, made.strides())
-        to.elementwise("add", y.shape, out, c, out)
+        builder.elementwise("add", y.shape, out, c, out)
     return True
 
 
 def _matrices(
-    name: str, to: Lowering, *, rows: bool, transposed: bool = False
+    name: str, builder: PlanBuilder, *, rows: bool, transposed: bool = False
 ) -> tuple[tuple[int, ...], Strided]:
     """Shape and strides of an operand of at least two axes, one of the last two contiguous.
 
     Of the left operand, `rows` must be.
     """
-    shape, view = to.type(name).shape, to.strided(name)
+    shape, view = builder.type(name).shape, builder.strided(name)
     strides = list(view.strides)
     if len(shape) == 1:
         shape = (1, *shape) if rows else (*shape, 1)
@@ -71,19 +72,19 @@ def _matrices(
     if strides[-1] == 1 or (strides[-2] == 1 and not rows):
         return shape, Strided(view.at, strides)
     if transposed:  # not as it lies, so as a new tensor
-        x = to.plain(name)
-        copied = At(to.new_buffer(dtype_bytes(x.type)), 0)
+        x = builder.plain(name)
+        copied = At(builder.new_buffer(dtype_bytes(x.type)), 0)
         new = (shape[1], 1)
-        to.copy_strided(x.at, copied, shape, x.strides()[::-1], new, 4, "transpose")
+        builder.copy_strided(x.at, copied, shape, x.strides()[::-1], new, 4, "transpose")
         return shape, Strided(copied, new)
-    plain = to.plain(name)
+    plain = builder.plain(name)
     missing = [1] * (len(shape) - len(plain.type.shape))
     strides = list(plain.strides())
     return shape, Strided(plain.at, [*missing, *strides] if rows else [*strides, *missing])
 
 
 def _product(
-    to: Lowering,
+    builder: PlanBuilder,
     name: str,
     a_shape: Sequence[int],
     a: Strided,
@@ -95,9 +96,9 @@ def _product(
     rows, depth, columns = a_shape[-2], a_shape[-1], b_shape[-1]
     a_batch = Strided(a.at, a.strides[:-2]).broadcast(a_shape[:-2], batch)
     b_batch = Strided(b.at, b.strides[:-2]).broadcast(b_shape[:-2], batch)
-    y = to.new_plain(name)
+    y = builder.new_plain(name)
     axes, (a_strides, b_strides) = merge_axes(batch, a_batch.strides, b_batch.strides)
-    to.step(
+    builder.step(
         "matmul",
         a=a.at,
         b=b.at,
@@ -113,39 +114,39 @@ def _product(
         a_stride=a_strides,
         b_stride=b_strides,
         note="matmul",
-        work=math.prod(batch) * rows * depth * columns / to.machine.macs,
+        cost_ns=math.prod(batch) * rows * depth * columns / builder.machine.macs,
     )
 
 
 @lowers("attention")
-def lower_attention(node: Node, to: Lowering) -> bool:
+def lower_attention(node: Node, builder: PlanBuilder) -> bool:
     op = OPS["attention"]
     assert isinstance(op, Attention)
     names = [*node.inputs, *[""] * 7][:7]
-    mask = to.constant(names[3]) if names[3] else None
+    mask = builder.constant(names[3]) if names[3] else None
     masked = node["is_causal"] or node["left_window_size"] >= 0 or node["right_window_size"] >= 0
-    mixed = names[3] and mask is None and (masked or to.type(names[3]).dtype != np.float32)
+    mixed = names[3] and mask is None and (masked or builder.type(names[3]).dtype != np.float32)
     if any(names[4:]) or any(node.outputs[1:]) or node["softcap"] > 0 or mixed:
         return False
-    q_shape, q = _heads(names[0], node["q_num_heads"], to)
-    k_shape, k = _heads(names[1], node["kv_num_heads"], to)
-    v_shape, v = _heads(names[2], node["kv_num_heads"], to)
+    q_shape, q = _heads(names[0], node["q_num_heads"], builder)
+    k_shape, k = _heads(names[1], node["kv_num_heads"], builder)
+    v_shape, v = _heads(names[2], node["kv_num_heads"], builder)
     (n, heads, rows, depth), tokens, columns = q_shape, k_shape[2], v_shape[3]
     if 0 in q_shape or 0 in v_shape:
         return False
     scores = (n, heads, rows, tokens)
     bias: Strided | None = None
     if names[3] and mask is None:
-        if to.type(names[3]).shape[-1] != tokens:  # the missing keys would be masked out
+        if builder.type(names[3]).shape[-1] != tokens:  # the missing keys would be masked out
             return False
-        bias = to.row_strided(names[3]).broadcast(to.type(names[3]).shape, scores)
+        bias = builder.row_strided(names[3]).broadcast(builder.type(names[3]).shape, scores)
     elif mask is not None or masked:
         value = op.bias(node, scores, mask, 0, None, np.float32)
         shape = value.shape
         bias = Strided(_core.Memory(np.ascontiguousarray(value, np.float32)), row_major(shape))
         bias = bias.broadcast(shape, scores)
-    y = _token_major(node.outputs[0], (n, heads, rows, columns), to)
-    to.step(
+    y = _token_major(node.outputs[0], (n, heads, rows, columns), builder)
+    builder.step(
         "attention",
         q=q.at,
         k=k.at,
@@ -166,14 +167,14 @@ def lower_attention(node: Node, to: Lowering) -> bool:
         y_stride=y.strides,
         scale=1 / math.sqrt(depth) if node["scale"] is None else node["scale"],
         note="attention",
-        work=n * heads * rows * tokens * ((depth + columns) / to.machine.macs + 0.15),
+        cost_ns=n * heads * rows * tokens * ((depth + columns) / builder.machine.macs + 0.15),
     )
     return True
 
 
-def _heads(name: str, heads: int | None, to: Lowering) -> tuple[tuple[int, ...], Strided]:
+def _heads(name: str, heads: int | None, builder: PlanBuilder) -> tuple[tuple[int, ...], Strided]:
     """Shape and strides of (N, heads, L, D); from (N, L, heads * D) by looking at it so."""
-    view, shape = to.row_strided(name), to.type(name).shape
+    view, shape = builder.row_strided(name), builder.type(name).shape
     if len(shape) == 4:
         return shape, view
     count = heads or 1
@@ -182,12 +183,12 @@ def _heads(name: str, heads: int | None, to: Lowering) -> tuple[tuple[int, ...],
     return (n, count, length, depth), Strided(view.at, [view.strides[0], depth, view.strides[1], 1])
 
 
-def _token_major(name: str, shape: tuple[int, ...], to: Lowering) -> Strided:
+def _token_major(name: str, shape: tuple[int, ...], builder: PlanBuilder) -> Strided:
     """Room for (N, heads, L, E) in the order (N, L, heads, E), which the next layer joins."""
     _, heads, length, columns = shape
     strides = (length * heads * columns, columns, heads * columns, 1)
-    if to.type(name).rank == 3:
-        return Strided(to.new_plain(name).at, strides)
-    view = Strided(At(to.new_buffer(dtype_bytes(to.type(name))), 0), strides)
-    to.alias_strided(name, view)
+    if builder.type(name).rank == 3:
+        return Strided(builder.new_plain(name).at, strides)
+    view = Strided(At(builder.new_buffer(dtype_bytes(builder.type(name))), 0), strides)
+    builder.alias_strided(name, view)
     return view

@@ -10,20 +10,21 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
-from ..layout.strides import row_major
+from ..layout.strides import Strided, blocked_shape, merge_axes, row_major
 from ..layout.tensors import BLOCK
-from . import Lowering, Strided, blocked_shape, lowers, merge_axes
+from .builder import PlanBuilder
+from .registry import lowers
 
 
 @lowers("softmax", "log_softmax")
-def lower_softmax(node: Node, to: Lowering) -> bool:
-    x = to.plain(node.inputs[0])
+def lower_softmax(node: Node, builder: PlanBuilder) -> bool:
+    x = builder.plain(node.inputs[0])
     shape = x.type.shape
     if 0 in shape or not shape:
         return False
     axis = node["axis"] % len(shape)
-    y = to.new_plain(node.outputs[0])
-    to.step(
+    y = builder.new_plain(node.outputs[0])
+    builder.step(
         "softmax",
         x=x.at,
         y=y.at,
@@ -32,29 +33,29 @@ def lower_softmax(node: Node, to: Lowering) -> bool:
         inner=math.prod(shape[axis + 1 :]),
         log=int(node.op == "log_softmax"),
         note="softmax",
-        work=x.type.size * 0.2,
+        cost_ns=x.type.size * 0.2,
     )
     return True
 
 
 @lowers("layer_normalization", "rms_normalization")
-def lower_layer_norm(node: Node, to: Lowering) -> bool:
+def lower_layer_norm(node: Node, builder: PlanBuilder) -> bool:
     """Rows of the last axes, wherever their axes before lie."""
     name, y_name = node.inputs[0], node.outputs[0]
-    shape = to.type(name).shape
+    shape = builder.type(name).shape
     axis = node["axis"] % len(shape)
-    weights = [_row(n, shape[axis:], to) for n in node.inputs[1:3]]
+    weights = [_row(n, shape[axis:], builder) for n in node.inputs[1:3]]
     if any(w is None for w in weights) or any(node.outputs[1:]) or 0 in shape:
         return False
-    view = to.strided(name)
+    view = builder.strided(name)
     if list(view.strides[axis:]) != list(row_major(shape[axis:])):
-        x = to.plain(name)
+        x = builder.plain(name)
         view = Strided(x.at, x.strides())
-    y = to.new_plain(y_name)
+    y = builder.new_plain(y_name)
     centred = node.op == "layer_normalization"
     _layer_norm(
         node,
-        to,
+        builder,
         shape[:axis],
         Strided(view.at, view.strides[:axis]),
         Strided(y.at, y.strides()[:axis]),
@@ -66,61 +67,61 @@ def lower_layer_norm(node: Node, to: Lowering) -> bool:
     return True
 
 
-def _row(name: str, shape: Sequence[int], to: Lowering) -> Any:
+def _row(name: str, shape: Sequence[int], builder: PlanBuilder) -> Any:
     """Scale or bias for every element of a row; None if it must be computed to that."""
-    value = to.constant(name) if name else None
+    value = builder.constant(name) if name else None
     if not name:
         return _core.Memory(np.zeros(math.prod(shape), np.float32))
     if value is not None and np.broadcast_shapes(value.shape, tuple(shape)) != tuple(shape):
         return None
     if value is None:
-        return to.plain(name).at if to.type(name).shape == tuple(shape) else None
-    return to.constant_memory(name, f"row of {shape}", np.broadcast_to(value, shape))
+        return builder.plain(name).at if builder.type(name).shape == tuple(shape) else None
+    return builder.constant_memory(name, f"row of {shape}", np.broadcast_to(value, shape))
 
 
 @lowers("channel_normalization")
-def lower_channel_norm(node: Node, to: Lowering) -> bool:
+def lower_channel_norm(node: Node, builder: PlanBuilder) -> bool:
     """Rows are the channels of a pixel, in place where nobody else needs x."""
     name, y_name = node.inputs[0], node.outputs[0]
-    type_ = to.type(name)
-    if not 3 <= type_.rank <= 5 or any(to.constant(n) is None for n in node.inputs[1:]):
+    type_ = builder.type(name)
+    if not 3 <= type_.rank <= 5 or any(builder.constant(n) is None for n in node.inputs[1:]):
         return False
-    x = to.blocked(name)
-    if to.may_overwrite(name, y_name, x):
-        to.alias_blocked(y_name, x)
+    x = builder.blocked(name)
+    if builder.may_overwrite(name, y_name, x):
+        builder.alias_blocked(y_name, x)
         y = x
     else:
-        y = to.new_blocked(y_name)
+        y = builder.new_blocked(y_name)
     n, block, d, h, w, _ = Strided.of_blocked(x).strides
     y_n, y_block, y_d, y_h, y_w, _ = Strided.of_blocked(y).strides
     _layer_norm(
         node,
-        to,
+        builder,
         (x.n, *blocked_shape(x)[2:5]),
         Strided(x.view().at, (n, d, h, w)),
         Strided(y.view().at, (y_n, y_d, y_h, y_w)),
         type_.shape[1],
         (block, y_block),
-        [_row(i, type_.shape[1:2], to) for i in node.inputs[1:]],
+        [_row(i, type_.shape[1:2], builder) for i in node.inputs[1:]],
         centred=True,
     )
     return True
 
 
 @lowers("group_normalization", "instance_normalization")
-def lower_group_norm(node: Node, to: Lowering) -> bool:
+def lower_group_norm(node: Node, builder: PlanBuilder) -> bool:
     """Rows are the channels of a group of a plain image, which follow each other."""
-    shape = to.type(node.inputs[0]).shape
+    shape = builder.type(node.inputs[0]).shape
     groups = node["num_groups"] if node.op == "group_normalization" else shape[1]
-    weights = [_row(n, shape[1:2], to) for n in node.inputs[1:]]
+    weights = [_row(n, shape[1:2], builder) for n in node.inputs[1:]]
     if any(w is None for w in weights) or 0 in shape:
         return False
-    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+    x, y = builder.plain(node.inputs[0]), builder.new_plain(node.outputs[0])
     axis = math.prod(shape[1:]) // groups
     rows = (shape[0] * groups,)
     _layer_norm(
         node,
-        to,
+        builder,
         rows,
         Strided(x.at, (axis,)),
         Strided(y.at, (axis,)),
@@ -135,19 +136,19 @@ def lower_group_norm(node: Node, to: Lowering) -> bool:
 
 
 @lowers("mean_variance_normalization")
-def lower_mean_variance_norm(node: Node, to: Lowering) -> bool:
+def lower_mean_variance_norm(node: Node, builder: PlanBuilder) -> bool:
     """Rows are the last axes, if those are what is normalised (axes of one element aside)."""
-    shape = to.type(node.inputs[0]).shape
+    shape = builder.type(node.inputs[0]).shape
     axes = {a % len(shape) for a in node["axes"]}
     kept = [i for i, n in enumerate(shape) if n != 1 and i not in axes]
     first = kept[-1] + 1 if kept else 0
     if 0 in shape or any(a < first and shape[a] != 1 for a in axes):
         return False
-    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+    x, y = builder.plain(node.inputs[0]), builder.new_plain(node.outputs[0])
     axis = math.prod(shape[first:])
     _layer_norm(
         node,
-        to,
+        builder,
         (math.prod(shape[:first]),),
         Strided(x.at, (axis,)),
         Strided(y.at, (axis,)),
@@ -162,7 +163,7 @@ def lower_mean_variance_norm(node: Node, to: Lowering) -> bool:
 
 def _layer_norm(
     node: Node,
-    to: Lowering,
+    builder: PlanBuilder,
     rows: Sequence[int],
     x: Strided,
     y: Strided,
@@ -176,7 +177,7 @@ def _layer_norm(
     """One step: rows of `axis` elements, of which x and y hold sixteens `blocks` floats apart."""
     shape, (x_strides, y_strides) = merge_axes(rows, x.strides, y.strides)
     scale, bias = weights
-    to.step(
+    builder.step(
         "layer_norm",
         x=x.at,
         y=y.at,
@@ -192,6 +193,6 @@ def _layer_norm(
         y_stride=y_strides,
         epsilon=node["epsilon"] if epsilon is None else epsilon,
         note=node.op.replace("_", " "),
-        work=math.prod(rows) * axis * 8 / to.machine.activations,
+        cost_ns=math.prod(rows) * axis * 8 / builder.machine.activations,
         **more,
     )

@@ -12,8 +12,9 @@ from ..graph import Array, Node
 from ..ops import OPS
 from ..ops.pool import Adaptive
 from ..ops.windows import Windows, resolve_windows
-from . import Lowering, epilogue, lowers
+from .builder import PlanBuilder, epilogue
 from .reduce import reduce_step
+from .registry import lowers
 
 PLANAR_CHANNELS = 8
 """Up to this many channels a plain tensor is pooled as it lies: half of a block would be empty."""
@@ -35,7 +36,7 @@ def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> Array:
 
 
 def pool_step(
-    node: Node, to: Lowering, mode: str, windows: Sequence[Any], dilation: tuple[int, ...]
+    node: Node, builder: PlanBuilder, mode: str, windows: Sequence[Any], dilation: tuple[int, ...]
 ) -> None:
     """Appends a pool whose windows are given for each spatial axis of x."""
     missing = 3 - len(windows)
@@ -45,15 +46,19 @@ def pool_step(
     fields = {
         "mode": mode,
         **{f"out_{a}": len(axis) for a, axis in zip("dhw", windows, strict=True)},
-        **{f"windows_{a}": to.table(axis) for a, axis in zip("dhw", windows, strict=True)},
+        **{f"windows_{a}": builder.table(axis) for a, axis in zip("dhw", windows, strict=True)},
         **{f"dilation_{a}": d for a, d in zip("dhw", dilations, strict=True)},
     }
     activation = node.attributes.get("activation")
-    shape = to.type(node.inputs[0]).shape
-    if shape[1] <= PLANAR_CHANNELS and not to.is_blocked(node.inputs[0]) and activation is None:
-        plain, made = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
+    shape = builder.type(node.inputs[0]).shape
+    if (
+        shape[1] <= PLANAR_CHANNELS
+        and not builder.is_blocked(node.inputs[0])
+        and activation is None
+    ):
+        plain, made = builder.plain(node.inputs[0]), builder.new_plain(node.outputs[0])
         in_d, in_h, in_w = (1,) * missing + shape[2:]
-        to.step(
+        builder.step(
             "pool_planar",
             x=plain.at,
             y=made.at,
@@ -62,13 +67,13 @@ def pool_step(
             in_h=in_h,
             in_w=in_w,
             note=f"{mode}, {shape[1]} channels",
-            work=made.type.size * taps / 10,
+            cost_ns=made.type.size * taps / 10,
             **fields,
         )
         return
-    x = to.blocked(node.inputs[0])
-    y = to.new_blocked(node.outputs[0])
-    to.step(
+    x = builder.blocked(node.inputs[0])
+    y = builder.new_blocked(node.outputs[0])
+    builder.step(
         "pool",
         x=x.view(),
         y=y.view(),
@@ -76,63 +81,63 @@ def pool_step(
         blocks=y.blocks,
         epilogue=epilogue(activation),
         note=mode,
-        work=y.image * taps / 30,
+        cost_ns=y.image * taps / 30,
         **fields,
     )
 
 
-def _poolable(node: Node, to: Lowering) -> bool:
-    return len(node.outputs) == 1 and 3 <= to.type(node.inputs[0]).rank <= 5
+def _poolable(node: Node, builder: PlanBuilder) -> bool:
+    return len(node.outputs) == 1 and 3 <= builder.type(node.inputs[0]).rank <= 5
 
 
 @lowers("max_pool", "average_pool")
-def lower_pool(node: Node, to: Lowering) -> bool:
-    if not _poolable(node, to):
+def lower_pool(node: Node, builder: PlanBuilder) -> bool:
+    if not _poolable(node, builder):
         return False
     w = resolve_windows(
         node,
-        to.type(node.inputs[0]).shape[2:],
+        builder.type(node.inputs[0]).shape[2:],
         kernel=node["kernel_shape"],
         ceil_mode=bool(node["ceil_mode"]),
     )
     include_pad = bool(node.attributes.get("count_include_pad", 0))
     windows = [axis_windows(w, i, include_pad=include_pad) for i in range(len(w.out))]
-    pool_step(node, to, "max" if node.op == "max_pool" else "average", windows, w.dilation)
+    pool_step(node, builder, "max" if node.op == "max_pool" else "average", windows, w.dilation)
     return True
 
 
 @lowers("global_average_pool", "global_max_pool")
-def lower_global_pool(node: Node, to: Lowering) -> bool:
-    if not _poolable(node, to):
+def lower_global_pool(node: Node, builder: PlanBuilder) -> bool:
+    if not _poolable(node, builder):
         return False
-    if not to.is_blocked(node.inputs[0]) and node.attributes.get("activation") is None:
-        _reduce_plain(node, to)
+    if not builder.is_blocked(node.inputs[0]) and node.attributes.get("activation") is None:
+        _reduce_plain(node, builder)
         return True
-    spatial = to.type(node.inputs[0]).shape[2:]
+    spatial = builder.type(node.inputs[0]).shape[2:]
     mode = "max" if node.op == "global_max_pool" else "average"
-    pool_step(node, to, mode, [[(0, n, n)] for n in spatial], (1,) * len(spatial))
+    pool_step(node, builder, mode, [[(0, n, n)] for n in spatial], (1,) * len(spatial))
     return True
 
 
-def _reduce_plain(node: Node, to: Lowering) -> None:
+def _reduce_plain(node: Node, builder: PlanBuilder) -> None:
     """The pixels of a channel follow each other: a reduction, and no reorder."""
-    x = to.plain(node.inputs[0])
-    y = to.new_plain(node.outputs[0])
+    x = builder.plain(node.inputs[0])
+    y = builder.new_plain(node.outputs[0])
     kind = "max" if node.op == "global_max_pool" else "mean"
     pixels = math.prod(x.type.shape[2:])
-    reduce_step(to, kind, x.at, y.at, (math.prod(x.type.shape[:2]), pixels, 1))
+    reduce_step(builder, kind, x.at, y.at, (math.prod(x.type.shape[:2]), pixels, 1))
 
 
 @lowers("adaptive_average_pool", "adaptive_max_pool")
-def lower_adaptive_pool(node: Node, to: Lowering) -> bool:
-    if not _poolable(node, to):
+def lower_adaptive_pool(node: Node, builder: PlanBuilder) -> bool:
+    if not _poolable(node, builder):
         return False
-    spatial, out = to.type(node.inputs[0]).shape[2:], to.type(node.outputs[0]).shape[2:]
+    spatial, out = builder.type(node.inputs[0]).shape[2:], builder.type(node.outputs[0]).shape[2:]
     op = OPS[node.op]
     assert isinstance(op, Adaptive)
     windows = [
         [(b, e, e - b) for b, e in op.bounds(n, o)] for n, o in zip(spatial, out, strict=True)
     ]
     mode = "max" if node.op == "adaptive_max_pool" else "average"
-    pool_step(node, to, mode, windows, (1,) * len(spatial))
+    pool_step(node, builder, mode, windows, (1,) * len(spatial))
     return True

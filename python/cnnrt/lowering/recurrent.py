@@ -11,7 +11,8 @@ from ..graph import Array, Node
 from ..layout.tensors import BLOCK, At, ceil_div
 from ..ops import OPS
 from ..ops.recurrent import Recurrent
-from . import Lowering, lowers
+from .builder import PlanBuilder
+from .registry import lowers
 
 ACTIVATIONS = {
     "leakyrelu": "leaky_relu",
@@ -22,29 +23,29 @@ ACTIVATIONS = {
 
 
 @lowers("rnn", "gru", "lstm", any_type=True)
-def lower_recurrent(node: Node, to: Lowering) -> bool:
+def lower_recurrent(node: Node, builder: PlanBuilder) -> bool:
     op = OPS[node.op]
     assert isinstance(op, Recurrent)
     inputs = [*node.inputs, *[""] * 8][:8]
     x_name, weight_name, recurrence_name, bias_name, lengths_name, *states = inputs
     peephole_name = states[2] if op.states == 2 else ""
-    weight, recurrence = to.constant(weight_name), to.constant(recurrence_name)
+    weight, recurrence = builder.constant(weight_name), builder.constant(recurrence_name)
     epilogues = _epilogues(op, node)
     if (
         weight is None
         or recurrence is None
         or 0 in (*weight.shape, *recurrence.shape)
-        or any(to.constant(n) is None for n in (bias_name, peephole_name) if n)
-        or any(to.type(n).dtype != np.float32 for n in (x_name, *states) if n)
-        or (lengths_name and to.type(lengths_name).dtype != np.int32)
+        or any(builder.constant(n) is None for n in (bias_name, peephole_name) if n)
+        or any(builder.type(n).dtype != np.float32 for n in (x_name, *states) if n)
+        or (lengths_name and builder.type(lengths_name).dtype != np.int32)
         or epilogues is None
     ):
         return False
-    x_type, (directions, _, hidden) = to.type(x_name), recurrence.shape
+    x_type, (directions, _, hidden) = builder.type(x_name), recurrence.shape
     length, batch = x_type.shape[:2] if node["layout"] == 0 else x_type.shape[1::-1]
     columns = op.gates * directions * ceil_div(hidden, BLOCK) * BLOCK
     reset_after = bool(node.attributes.get("linear_before_reset", 0))
-    projected = _project(node, to, op, weight, reset_after)
+    projected = _project(node, builder, op, weight, reset_after)
 
     # y is by time, direction and row of the batch; with layout 1 by row, time and direction.
     y_strides = (directions * batch * hidden, batch * hidden, hidden)
@@ -52,23 +53,23 @@ def lower_recurrent(node: Node, to: Lowering) -> bool:
     if node["layout"]:
         y_strides = (directions * hidden, hidden, length * directions * hidden)
         x_strides, state_strides = (columns, length * columns), (hidden, directions * hidden)
-    outputs = [to.new_plain(name).at if name else None for name in node.outputs]
+    outputs = [builder.new_plain(name).at if name else None for name in node.outputs]
     y, h_last, c_last = [*outputs, None, None][:3]
     macs = length * batch * recurrence.size
-    to.step(
+    builder.step(
         "recurrent",
         x=projected,
-        weight=to.weight(
+        weight=builder.weight(
             recurrence_name,
             f"recurrent, {op.gates} gates",
             columns * hidden,
-            lambda value: _core.pack_planar(_padded(value, op.gates)[..., None], to.threads),
+            lambda value: _core.pack_planar(_padded(value, op.gates)[..., None], builder.threads),
         ),
-        bias=_last_bias(node, to, hidden) if reset_after and bias_name else None,
-        peephole=_peephole(to, peephole_name),
-        lengths=to.plain(lengths_name).at if lengths_name else None,
-        h0=_at(to, states[0]),
-        c0=_at(to, states[1]) if op.states == 2 else None,
+        bias=_last_bias(node, builder, hidden) if reset_after and bias_name else None,
+        peephole=_peephole(builder, peephole_name),
+        lengths=builder.plain(lengths_name).at if lengths_name else None,
+        h0=_at(builder, states[0]),
+        c0=_at(builder, states[1]) if op.states == 2 else None,
         y=y,
         h_last=h_last,
         c_last=c_last,
@@ -91,7 +92,7 @@ def lower_recurrent(node: Node, to: Lowering) -> bool:
         activations=epilogues,
         note=f"{length} steps",
         # A few rows at a time: half of the peak, and the weights from L2.
-        work=2 * macs / to.machine.macs,
+        cost_ns=2 * macs / builder.machine.macs,
     )
     return True
 
@@ -115,26 +116,28 @@ def _padded(value: Array, gates: int) -> Array:
     return wide.reshape(-1, *rest)
 
 
-def _project(node: Node, to: Lowering, op: Recurrent, weight: Array, reset_after: bool) -> At:
+def _project(
+    node: Node, builder: PlanBuilder, op: Recurrent, weight: Array, reset_after: bool
+) -> At:
     """The product of all inputs by the weights of all gates and directions, biases added."""
-    x, weight_name = to.plain(node.inputs[0]), node.inputs[1]
+    x, weight_name = builder.plain(node.inputs[0]), node.inputs[1]
     bias_name = node.inputs[3] if len(node.inputs) > 3 else ""
     depth = weight.shape[2]
 
     columns = len(_padded(weight[:, :, :1], op.gates))
     rows = x.type.size // depth
-    y = At(to.new_buffer(rows * columns * 4), 0)
-    to.step(
+    y = At(builder.new_buffer(rows * columns * 4), 0)
+    builder.step(
         "linear",
         x=x.at,
         y=y,
-        weight=to.weight(
+        weight=builder.weight(
             weight_name,
             f"linear, {op.gates} gates",
             columns * depth,
-            lambda value: _core.pack_planar(_padded(value, op.gates)[..., None], to.threads),
+            lambda value: _core.pack_planar(_padded(value, op.gates)[..., None], builder.threads),
         ),
-        bias=_gate_bias(to, op, bias_name, columns, reset_after),
+        bias=_gate_bias(builder, op, bias_name, columns, reset_after),
         rows=rows,
         depth=depth,
         columns=columns,
@@ -142,14 +145,16 @@ def _project(node: Node, to: Lowering, op: Recurrent, weight: Array, reset_after
         y_row=columns,
         order="rows",
         note="inputs of all steps",
-        work=rows * columns * depth / to.machine.macs,
+        cost_ns=rows * columns * depth / builder.machine.macs,
     )
     return y
 
 
-def _gate_bias(to: Lowering, op: Recurrent, name: str, columns: int, reset_after: bool) -> Any:
+def _gate_bias(
+    builder: PlanBuilder, op: Recurrent, name: str, columns: int, reset_after: bool
+) -> Any:
     """The biases of inputs and state, added, per direction and gate in whole blocks."""
-    bias = to.constant(name)
+    bias = builder.constant(name)
     if bias is None:
         return _core.Memory(np.zeros(columns, np.float32))
     of_input, of_state = np.split(bias, 2, axis=1)
@@ -157,20 +162,20 @@ def _gate_bias(to: Lowering, op: Recurrent, name: str, columns: int, reset_after
         of_state = of_state.copy()
         of_state[:, -(of_state.shape[1] // op.gates) :] = 0
     kind = f"{op.gates} gates, reset {'after' if reset_after else 'before'}"
-    return to.constant_memory(name, kind, _padded(of_input + of_state, op.gates))
+    return builder.constant_memory(name, kind, _padded(of_input + of_state, op.gates))
 
 
-def _last_bias(node: Node, to: Lowering, hidden: int) -> Any:
+def _last_bias(node: Node, builder: PlanBuilder, hidden: int) -> Any:
     """The bias of the state in the last gate, per direction, in whole blocks."""
-    bias = to.constant(node.inputs[3])
+    bias = builder.constant(node.inputs[3])
     assert bias is not None
-    return to.constant_memory(node.inputs[3], "last gate", _padded(bias[:, -hidden:], 1))
+    return builder.constant_memory(node.inputs[3], "last gate", _padded(bias[:, -hidden:], 1))
 
 
-def _peephole(to: Lowering, name: str) -> Any:
-    value = to.constant(name) if name else None
-    return None if value is None else to.constant_memory(name, "peephole", _padded(value, 3))
+def _peephole(builder: PlanBuilder, name: str) -> Any:
+    value = builder.constant(name) if name else None
+    return None if value is None else builder.constant_memory(name, "peephole", _padded(value, 3))
 
 
-def _at(to: Lowering, name: str) -> At | None:
-    return to.plain(name).at if name else None
+def _at(builder: PlanBuilder, name: str) -> At | None:
+    return builder.plain(name).at if name else None

@@ -8,7 +8,8 @@ from ..graph import Node
 from ..layout.tensors import At
 from ..ops import OPS
 from ..ops.reduce import Reduce
-from . import Lowering, lowers
+from .builder import PlanBuilder
+from .registry import lowers
 from .slices import integers
 
 ONE_RUN = {"l1", "l2", "sum_square"}
@@ -16,35 +17,35 @@ ONE_RUN = {"l1", "l2", "sum_square"}
 
 
 @lowers(*(f"reduce_{name}" for name in ("sum", "mean", "max", "min", *sorted(ONE_RUN))))
-def lower_reduce(node: Node, to: Lowering) -> bool:
-    if len(node.inputs) > 1 and node.inputs[1] and to.constant(node.inputs[1]) is None:
+def lower_reduce(node: Node, builder: PlanBuilder) -> bool:
+    if len(node.inputs) > 1 and node.inputs[1] and builder.constant(node.inputs[1]) is None:
         return False
     op = OPS[node.op]
     assert isinstance(op, Reduce)
     kind = node.op.removeprefix("reduce_")
-    shape = list(to.type(node.inputs[0]).shape)
-    axes = sorted(op.axes(node, (), integers(node, to, 1), len(shape)))
+    shape = list(builder.type(node.inputs[0]).shape)
+    axes = sorted(op.axes(node, (), integers(node, builder, 1), len(shape)))
     runs = _runs(axes)
     if 0 in shape or not runs or (kind in ONE_RUN and len(runs) > 1):
         return False
-    x = to.plain(node.inputs[0])
-    y = to.new_plain(node.outputs[0])
+    x = builder.plain(node.inputs[0])
+    y = builder.new_plain(node.outputs[0])
     at = x.at
     for i, (first, stop) in enumerate(reversed(runs)):
         outer, axis = math.prod(shape[:first]), math.prod(shape[first:stop])
         inner = math.prod(shape[stop:])
         shape[first:stop] = [1] * (stop - first)
         last = i + 1 == len(runs)
-        target = y.at if last else At(to.new_buffer(outer * inner * 4), 0)
-        reduce_step(to, kind, at, target, (outer, axis, inner))
+        target = y.at if last else At(builder.new_buffer(outer * inner * 4), 0)
+        reduce_step(builder, kind, at, target, (outer, axis, inner))
         at = target
     return True
 
 
-def reduce_step(to: Lowering, kind: str, x: At, y: At, shape: tuple[int, int, int]) -> None:
+def reduce_step(builder: PlanBuilder, kind: str, x: At, y: At, shape: tuple[int, int, int]) -> None:
     """y = the reduction of plain x over the middle one of its axes [outer, axis, inner]."""
     outer, axis, inner = shape
-    to.step(
+    builder.step(
         "reduce",
         x=x,
         y=y,
@@ -53,7 +54,7 @@ def reduce_step(to: Lowering, kind: str, x: At, y: At, shape: tuple[int, int, in
         axis=axis,
         inner=inner,
         note=f"{kind} over {axis}",
-        work=math.prod(shape) * 4 / to.machine.activations,
+        cost_ns=math.prod(shape) * 4 / builder.machine.activations,
     )
 
 

@@ -8,15 +8,16 @@ from .. import _core
 from ..graph import Array, Node
 from ..ops import OPS
 from ..ops.resize import Resize
-from . import Lowering, lowers
+from .builder import PlanBuilder
+from .registry import lowers
 
 
 @lowers("resize")
-def lower_resize(node: Node, to: Lowering) -> bool:
+def lower_resize(node: Node, builder: PlanBuilder) -> bool:
     op = OPS[node.op]
     assert isinstance(op, Resize)
-    shape = to.type(node.inputs[0]).shape
-    parameters = [to.graph.constants.get(name) if name else None for name in node.inputs[1:]]
+    shape = builder.type(node.inputs[0]).shape
+    parameters = [builder.graph.constants.get(name) if name else None for name in node.inputs[1:]]
     roi, scales, sizes = (
         None if p is None or p.size == 0 else p.reshape(-1).tolist()
         for p in (*parameters, None, None, None)[:3]
@@ -25,8 +26,8 @@ def lower_resize(node: Node, to: Lowering) -> bool:
     spatial = all(t.axis >= 2 and not t.outside.any() for t in tables)
     if not 3 <= len(shape) <= 5 or not spatial:
         return False
-    x = to.blocked(node.inputs[0])
-    y = to.new_blocked(node.outputs[0])
+    x = builder.blocked(node.inputs[0])
+    y = builder.new_blocked(node.outputs[0])
     fields = {}
     by_axis = {t.axis: t for t in tables}
     first = 5 - len(shape)  # of d, h, w, the axes that a tensor of fewer lacks
@@ -38,10 +39,10 @@ def lower_resize(node: Node, to: Lowering) -> bool:
         if taps is not None:
             used = np.abs(taps.weight).max(axis=0) > 0  # a tap that never counts is left out
             index, weight = taps.index[:, used], taps.weight[:, used]
-        fields[f"index_{letter}"] = to.table(index)
+        fields[f"index_{letter}"] = builder.table(index)
         fields[f"weight_{letter}"] = _core.Memory(np.ascontiguousarray(weight, np.float32))
         fields[f"taps_{letter}"] = index.shape[1]
-    to.step(
+    builder.step(
         "resize",
         x=x.view(),
         y=y.view(),
@@ -53,6 +54,6 @@ def lower_resize(node: Node, to: Lowering) -> bool:
         out_w=y.spatial[2],
         **fields,
         note=str(node["mode"]),
-        work=y.image * y.n * 4 / 20,
+        cost_ns=y.image * y.n * 4 / 20,
     )
     return True

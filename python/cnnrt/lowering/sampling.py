@@ -8,24 +8,25 @@ import numpy as np
 
 from ..graph import Node
 from ..layout.tensors import BLOCK
-from . import Lowering, lowers
-from .conv import three
+from .builder import PlanBuilder
+from .conv_lowering import three
+from .registry import lowers
 
 MOST_RATIO = 1024
 """Points along a side of a bin of roi_align, beyond which nobody means it."""
 
 
 @lowers("grid_sample")
-def lower_grid_sample(node: Node, to: Lowering) -> bool:
-    x_type, y_type = to.type(node.inputs[0]), to.type(node.outputs[0])
+def lower_grid_sample(node: Node, builder: PlanBuilder) -> bool:
+    x_type, y_type = builder.type(node.inputs[0]), builder.type(node.outputs[0])
     rank = x_type.rank - 2
     if rank > 3 or 0 in x_type.shape or 0 in y_type.shape:
         return False
-    grid = to.plain(node.inputs[1])
-    x, y = to.blocked(node.inputs[0]), to.new_blocked(node.outputs[0])
+    grid = builder.plain(node.inputs[1])
+    x, y = builder.blocked(node.inputs[0]), builder.new_blocked(node.outputs[0])
     taps = {"nearest": 1, "linear": 2, "cubic": 4}[node["mode"]] ** rank
     sizes = {"in": three(x_type.shape[2:], 1), "out": three(y_type.shape[2:], 1)}
-    to.step(
+    builder.step(
         "grid_sample",
         x=x.view(),
         y=y.view(),
@@ -42,26 +43,26 @@ def lower_grid_sample(node: Node, to: Lowering) -> bool:
             for axis, n in zip("dhw", size, strict=True)
         },
         note=f"{node['mode']}, {taps} taps",
-        work=y.n * math.prod(y.spatial) * (30 + y.blocks * taps * BLOCK / 30),
+        cost_ns=y.n * math.prod(y.spatial) * (30 + y.blocks * taps * BLOCK / 30),
     )
     return True
 
 
 @lowers("roi_align", any_type=True)
-def lower_roi_align(node: Node, to: Lowering) -> bool:
+def lower_roi_align(node: Node, builder: PlanBuilder) -> bool:
     x_name, regions_name, images_name = node.inputs
-    x_type, y_type = to.type(x_name), to.type(node.outputs[0])
+    x_type, y_type = builder.type(x_name), builder.type(node.outputs[0])
     if (
-        any(to.type(name).dtype != np.float32 for name in (x_name, regions_name))
-        or to.type(images_name).dtype != np.int64
+        any(builder.type(name).dtype != np.float32 for name in (x_name, regions_name))
+        or builder.type(images_name).dtype != np.int64
         or 0 in (*x_type.shape, *y_type.shape)
         or node["sampling_ratio"] > MOST_RATIO
     ):
         return False
-    regions, images = to.plain(regions_name), to.plain(images_name)
-    x, y = to.blocked(x_name), to.new_blocked(node.outputs[0])
+    regions, images = builder.plain(regions_name), builder.plain(images_name)
+    x, y = builder.blocked(x_name), builder.new_blocked(node.outputs[0])
     points = (node["sampling_ratio"] or 2) ** 2
-    to.step(
+    builder.step(
         "roi_align",
         x=x.view(),
         y=y.view(),
@@ -79,6 +80,6 @@ def lower_roi_align(node: Node, to: Lowering) -> bool:
         half_pixel=int(node["coordinate_transformation_mode"] == "half_pixel"),
         scale=node["spatial_scale"],
         note=f"{node['mode']} of {y.n} regions",
-        work=y.n * math.prod(y.spatial) * points * (10 + y.blocks * 4 * BLOCK / 30),
+        cost_ns=y.n * math.prod(y.spatial) * points * (10 + y.blocks * 4 * BLOCK / 30),
     )
     return True

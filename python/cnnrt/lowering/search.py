@@ -7,22 +7,23 @@ import math
 import numpy as np
 
 from ..graph import Node
-from . import Lowering, lowers
+from .builder import PlanBuilder
+from .registry import lowers
 
 
 @lowers("topk", any_type=True)
-def lower_topk(node: Node, to: Lowering) -> bool:
-    type_, k = to.type(node.inputs[0]), to.constant(node.inputs[1])
+def lower_topk(node: Node, builder: PlanBuilder) -> bool:
+    type_, k = builder.type(node.inputs[0]), builder.constant(node.inputs[1])
     if type_.dtype != np.float32 or k is None or int(k.reshape(())) == 0 or 0 in type_.shape:
         return False
     count, axis = int(k.reshape(())), node["axis"] % type_.rank
     if type_.shape[axis] >= 1 << 32:
         return False
-    x = to.plain(node.inputs[0])
+    x = builder.plain(node.inputs[0])
     values, indices = (
-        to.new_plain(name).at if name else None for name in [*node.outputs, "", ""][:2]
+        builder.new_plain(name).at if name else None for name in [*node.outputs, "", ""][:2]
     )
-    to.step(
+    builder.step(
         "topk",
         x=x.at,
         values=values,
@@ -33,21 +34,22 @@ def lower_topk(node: Node, to: Lowering) -> bool:
         k=count,
         largest=int(bool(node["largest"])),
         note=f"{count} of {type_.shape[axis]}",
-        work=type_.size * 0.3 + 5 * type_.size / type_.shape[axis] * count * math.log2(count + 1),
+        cost_ns=type_.size * 0.3
+        + 5 * type_.size / type_.shape[axis] * count * math.log2(count + 1),
     )
     return True
 
 
 @lowers("argmax", "argmin", any_type=True)
-def lower_arg_extremum(node: Node, to: Lowering) -> bool:
-    type_ = to.type(node.inputs[0])
+def lower_arg_extremum(node: Node, builder: PlanBuilder) -> bool:
+    type_ = builder.type(node.inputs[0])
     if type_.dtype != np.float32 or type_.rank == 0 or 0 in type_.shape:
         return False
     axis = node["axis"] % type_.rank
     if type_.shape[axis] >= 1 << 24:  # places are counted in floats
         return False
-    x, y = to.plain(node.inputs[0]), to.new_plain(node.outputs[0])
-    to.step(
+    x, y = builder.plain(node.inputs[0]), builder.new_plain(node.outputs[0])
+    builder.step(
         "arg_extremum",
         x=x.at,
         y=y.at,
@@ -57,6 +59,6 @@ def lower_arg_extremum(node: Node, to: Lowering) -> bool:
         largest=int(node.op == "argmax"),
         last=int(bool(node["select_last_index"])),
         note=f"{node.op} of {type_.shape[axis]}",
-        work=type_.size * 8 / to.machine.activations,
+        cost_ns=type_.size * 8 / builder.machine.activations,
     )
     return True

@@ -7,92 +7,95 @@ from dataclasses import replace
 from itertools import accumulate
 
 from ..graph import Node
-from ..layout.strides import reshaped, row_major
+from ..layout.strides import Strided, reshaped, row_major
 from ..layout.tensors import BLOCK, At
-from . import Lowering, Strided, lowers
+from .builder import PlanBuilder
 from .concat import in_whole_blocks
+from .registry import lowers
 
 MAX_DIMS = 8
 """Axes of a strided kernel (kMaxDims in cpp/kernels/args.h)."""
 
 
 @lowers("reshape", "flatten", "squeeze", "unsqueeze", any_type=True)
-def lower_reshape(node: Node, to: Lowering) -> bool:
-    name, shape = node.inputs[0], to.type(node.outputs[0]).shape
-    x = to.strided(name)
-    strides = reshaped(to.type(name).shape, x.strides, shape)
+def lower_reshape(node: Node, builder: PlanBuilder) -> bool:
+    name, shape = node.inputs[0], builder.type(node.outputs[0]).shape
+    x = builder.strided(name)
+    strides = reshaped(builder.type(name).shape, x.strides, shape)
     if strides is None:
-        to.alias(node.outputs[0], to.plain(name).reshaped(shape))
+        builder.alias(node.outputs[0], builder.plain(name).reshaped(shape))
     else:
-        to.alias_strided(node.outputs[0], Strided(x.at, strides))
+        builder.alias_strided(node.outputs[0], Strided(x.at, strides))
     return True
 
 
 @lowers("identity", "dropout", any_type=True)
-def lower_identity(node: Node, to: Lowering) -> bool:
+def lower_identity(node: Node, builder: PlanBuilder) -> bool:
     if len(list(filter(None, node.outputs))) != 1:
         return False
-    if to.is_blocked(node.inputs[0]):
-        x = to.blocked(node.inputs[0])
-        if to.fits_border(node.outputs[0], x):
-            to.alias_blocked(node.outputs[0], x)
+    if builder.is_blocked(node.inputs[0]):
+        x = builder.blocked(node.inputs[0])
+        if builder.tensors.fits_border(node.outputs[0], x):
+            builder.alias_blocked(node.outputs[0], x)
             return True
-    to.alias(node.outputs[0], to.plain(node.inputs[0]))
+    builder.alias(node.outputs[0], builder.plain(node.inputs[0]))
     return True
 
 
 @lowers("transpose", any_type=True)
-def lower_transpose(node: Node, to: Lowering) -> bool:
-    type_ = to.type(node.inputs[0])
+def lower_transpose(node: Node, builder: PlanBuilder) -> bool:
+    type_ = builder.type(node.inputs[0])
     if type_.rank > MAX_DIMS:
         return False
     perm = node["perm"] or list(range(type_.rank))[::-1]
     to_last = list(perm) == [0, *range(2, type_.rank), 1]
-    if to_last and to.is_blocked(node.inputs[0]) and type_.shape[1] % BLOCK == 0:
-        _to_channels_last(node, to)
+    if to_last and builder.is_blocked(node.inputs[0]) and type_.shape[1] % BLOCK == 0:
+        _to_channels_last(node, builder)
         return True
-    x = to.strided(node.inputs[0])
-    to.alias_strided(node.outputs[0], Strided(x.at, [x.strides[p] for p in perm]))
+    x = builder.strided(node.inputs[0])
+    builder.alias_strided(node.outputs[0], Strided(x.at, [x.strides[p] for p in perm]))
     return True
 
 
-def _to_channels_last(node: Node, to: Lowering) -> None:
+def _to_channels_last(node: Node, builder: PlanBuilder) -> None:
     """[N][C / 16][D][H][W][16] -> (N, ..., W, C): whole blocks, of 16 channels each, are copied."""
-    x = to.blocked(node.inputs[0])
-    y = to.new_plain(node.outputs[0])
+    x = builder.blocked(node.inputs[0])
+    y = builder.new_plain(node.outputs[0])
     n, blocks, d, h, w, lane = Strided.of_blocked(x).strides
     shape = (x.n, *x.spatial, x.blocks, BLOCK)
-    to.copy_strided(
+    builder.copy_strided(
         x.view().at, y.at, shape, (n, d, h, w, blocks, lane), row_major(shape), 4, "channels last"
     )
 
 
 @lowers("expand", any_type=True)
-def lower_expand(node: Node, to: Lowering) -> bool:
-    x, type_ = to.strided(node.inputs[0]), to.type(node.outputs[0])
+def lower_expand(node: Node, builder: PlanBuilder) -> bool:
+    x, type_ = builder.strided(node.inputs[0]), builder.type(node.outputs[0])
     if type_.rank > MAX_DIMS:
         return False
-    to.alias_strided(node.outputs[0], x.broadcast(to.type(node.inputs[0]).shape, type_.shape))
+    builder.alias_strided(
+        node.outputs[0], x.broadcast(builder.type(node.inputs[0]).shape, type_.shape)
+    )
     return True
 
 
 @lowers("tile", any_type=True)
-def lower_tile(node: Node, to: Lowering) -> bool:
+def lower_tile(node: Node, builder: PlanBuilder) -> bool:
     """x is copied to the front of y; then, from the last axis on, what is there is repeated."""
-    x, type_ = to.strided(node.inputs[0]), to.type(node.inputs[0])
+    x, type_ = builder.strided(node.inputs[0]), builder.type(node.inputs[0])
     if type_.rank + 1 > MAX_DIMS:
         return False
-    y = to.new_plain(node.outputs[0])
+    y = builder.new_plain(node.outputs[0])
     filled, strides = list(type_.shape), y.strides()
     item = type_.dtype.itemsize
     if 0 in y.type.shape:
         return True
-    to.copy_strided(x.at, y.at, filled, x.strides, strides, item, "tile")
+    builder.copy_strided(x.at, y.at, filled, x.strides, strides, item, "tile")
     for axis in reversed(range(type_.rank)):
         size = filled[axis]
         times = y.type.shape[axis] // size
         if times > 1:
-            to.copy_strided(
+            builder.copy_strided(
                 y.at,
                 At(y.buffer, y.offset + size * strides[axis] * item),
                 [times - 1, *filled],
@@ -106,10 +109,10 @@ def lower_tile(node: Node, to: Lowering) -> bool:
 
 
 @lowers("depth_to_space", "space_to_depth")
-def lower_blocks(node: Node, to: Lowering) -> bool:
+def lower_blocks(node: Node, builder: PlanBuilder) -> bool:
     """Both are a reshape to six axes, a permutation of them, and a reshape back."""
-    b, (n, c, h, w) = node["blocksize"], to.type(node.inputs[0]).shape
-    x = to.plain(node.inputs[0])
+    b, (n, c, h, w) = node["blocksize"], builder.type(node.inputs[0]).shape
+    x = builder.plain(node.inputs[0])
     if node.op == "depth_to_space":
         c //= b * b
         first = node["mode"] == "DCR"
@@ -120,50 +123,52 @@ def lower_blocks(node: Node, to: Lowering) -> bool:
         perm = (0, 3, 5, 1, 2, 4) if node["mode"] == "DCR" else (0, 1, 3, 5, 2, 4)
     strides = row_major(split)
     view = Strided(x.at, [strides[p] for p in perm])
-    _copy_reordered(to, view, [split[p] for p in perm], node.outputs[0], node.op)
+    _copy_reordered(builder, view, [split[p] for p in perm], node.outputs[0], node.op)
     return True
 
 
-def _copy_reordered(to: Lowering, x: Strided, shape: Sequence[int], output: str, note: str) -> None:
+def _copy_reordered(
+    builder: PlanBuilder, x: Strided, shape: Sequence[int], output: str, note: str
+) -> None:
     """The elements of x, over `shape`, in row-major order: the output of the present node."""
-    y = to.new_plain(output)
-    to.copy_strided(x.at, y.at, shape, x.strides, row_major(shape), 4, note)
+    y = builder.new_plain(output)
+    builder.copy_strided(x.at, y.at, shape, x.strides, row_major(shape), 4, note)
 
 
 @lowers("concat", any_type=True)
-def lower_concat(node: Node, to: Lowering) -> bool:
-    type_ = to.type(node.outputs[0])
+def lower_concat(node: Node, builder: PlanBuilder) -> bool:
+    type_ = builder.type(node.outputs[0])
     axis = node["axis"] % type_.rank
-    names = [n for n in node.inputs if 0 not in to.type(n).shape]
-    if in_whole_blocks(to.graph, node) and any(to.is_blocked(n) for n in names):
-        _concat_blocks(node, to)
+    names = [n for n in node.inputs if 0 not in builder.type(n).shape]
+    if in_whole_blocks(builder.graph, node) and any(builder.is_blocked(n) for n in names):
+        _concat_blocks(node, builder)
         return True
     if type_.rank > MAX_DIMS:
         return False
-    y = to.new_plain(node.outputs[0])
+    y = builder.new_plain(node.outputs[0])
     strides = y.strides()
     offset, item = y.offset, type_.dtype.itemsize
     for name in names:
-        x, shape = to.strided(name), to.type(name).shape
+        x, shape = builder.strided(name), builder.type(name).shape
         target = At(y.buffer, offset)
-        to.copy_strided(x.at, target, shape, x.strides, strides, item, "concat")
+        builder.copy_strided(x.at, target, shape, x.strides, strides, item, "concat")
         offset += shape[axis] * strides[axis] * item
     return True
 
 
-def _concat_blocks(node: Node, to: Lowering) -> None:
+def _concat_blocks(node: Node, builder: PlanBuilder) -> None:
     """Channels that fill whole blocks: nothing to do for those made in their place already."""
-    parts = [to.blocked(name) for name in node.inputs]
+    parts = [builder.blocked(name) for name in node.inputs]
     firsts = list(accumulate((p.blocks for p in parts), initial=parts[0].first_block))[:-1]
-    joined = replace(parts[0], type=to.type(node.outputs[0]))
+    joined = replace(parts[0], type=builder.type(node.outputs[0]))
     follow = (
         p.buffer is joined.buffer and p.first_block == first
         for p, first in zip(parts, firsts, strict=True)
     )
-    if all(follow) and to.fits_border(node.outputs[0], joined):
-        to.alias_blocked(node.outputs[0], joined)
+    if all(follow) and builder.tensors.fits_border(node.outputs[0], joined):
+        builder.alias_blocked(node.outputs[0], joined)
         return
-    y = to.new_blocked(node.outputs[0])
+    y = builder.new_blocked(node.outputs[0])
     first = 0
     for x in parts:
         target_part = y.part(x.type, first)
@@ -172,7 +177,7 @@ def _concat_blocks(node: Node, to: Lowering) -> None:
             continue
         source, target = x.view(), target_part.view()
         d, h, w = x.spatial
-        to.copy_strided(
+        builder.copy_strided(
             source.at,
             target.at,
             (x.n, x.blocks, d, h, w * BLOCK),

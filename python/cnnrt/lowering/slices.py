@@ -8,127 +8,145 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
+from ..layout.strides import Strided
 from ..layout.tensors import BLOCK, At, Plain
 from ..ops import OPS
 from ..ops.slices import Pad, Slice, Split
-from . import Lowering, Strided, lowers
+from .builder import PlanBuilder
+from .registry import lowers
 from .shape import MAX_DIMS
 
 
-def integers(node: Node, to: Lowering, index: int) -> list[int] | None:
+def integers(node: Node, builder: PlanBuilder, index: int) -> list[int] | None:
     """A constant input as integers; None if it is absent."""
-    value = to.constant(node.inputs[index]) if len(node.inputs) > index else None
+    value = builder.constant(node.inputs[index]) if len(node.inputs) > index else None
     return None if value is None else [int(v) for v in value.reshape(-1)]
 
 
-def _cut(to: Lowering, x: str, y: str, starts: Sequence[int], steps: Sequence[int]) -> None:
+def _cut(builder: PlanBuilder, x: str, y: str, starts: Sequence[int], steps: Sequence[int]) -> None:
     """Makes y the view of x that begins at `starts` and goes by `steps`."""
-    view = to.strided(x)
+    view = builder.strided(x)
     offset = sum(i * s for i, s in zip(starts, view.strides, strict=True))
     strides = [i * s for i, s in zip(steps, view.strides, strict=True)]
-    item = to.type(x).dtype.itemsize
-    to.alias_strided(y, Strided(view.at._replace(offset=view.at.offset + offset * item), strides))
+    item = builder.type(x).dtype.itemsize
+    builder.alias_strided(
+        y, Strided(view.at._replace(offset=view.at.offset + offset * item), strides)
+    )
 
 
-def _cut_blocks(to: Lowering, x: str, y: str, first: int) -> bool:
+def _cut_blocks(builder: PlanBuilder, x: str, y: str, first: int) -> bool:
     """Makes y a slice of the blocks of x from channel `first` on, if channels and borders allow."""
-    source, type_ = to.blocked(x), to.type(y)
+    source, type_ = builder.blocked(x), builder.type(y)
     end = first + type_.shape[1]
-    if first % BLOCK or (end % BLOCK and end != source.c) or not to.fits_border(y, source):
+    if (
+        first % BLOCK
+        or (end % BLOCK and end != source.c)
+        or not builder.tensors.fits_border(y, source)
+    ):
         return False
-    to.alias_blocked(y, source.part(type_, first // BLOCK))
+    builder.alias_blocked(y, source.part(type_, first // BLOCK))
     return True
 
 
-def is_constant(name: str, to: Lowering) -> bool:
+def is_constant(name: str, builder: PlanBuilder) -> bool:
     """Whether a tensor is a constant or a view of one, whose memory has no parts."""
-    if to.constant(name) is not None:
+    if builder.constant(name) is not None:
         return True
-    return not to.is_blocked(name) and to.strided(name).at.buffer.memory is not None
+    return not builder.is_blocked(name) and builder.strided(name).at.buffer.memory is not None
 
 
 @lowers("split", any_type=True)
-def lower_split(node: Node, to: Lowering) -> bool:
+def lower_split(node: Node, builder: PlanBuilder) -> bool:
     x = node.inputs[0]
-    type_ = to.type(x)
-    if is_constant(x, to):
+    type_ = builder.type(x)
+    if is_constant(x, builder):
         return False
     axis = node["axis"] % type_.rank
     op = OPS["split"]
     assert isinstance(op, Split)
-    sizes = op.sizes(node, (), type_.shape[axis], integers(node, to, 1))
+    sizes = op.sizes(node, (), type_.shape[axis], integers(node, builder, 1))
     start = 0
     for name, size in zip(node.outputs, sizes, strict=True):
-        if name and not (to.is_blocked(x) and axis == 1 and _cut_blocks(to, x, name, start)):
+        if name and not (
+            builder.is_blocked(x) and axis == 1 and _cut_blocks(builder, x, name, start)
+        ):
             starts = [start if i == axis else 0 for i in range(type_.rank)]
-            _cut(to, x, name, starts, [1] * type_.rank)
+            _cut(builder, x, name, starts, [1] * type_.rank)
         start += size
     return True
 
 
 @lowers("slice", any_type=True)
-def lower_slice(node: Node, to: Lowering) -> bool:
+def lower_slice(node: Node, builder: PlanBuilder) -> bool:
     x = node.inputs[0]
-    shape = to.type(x).shape
-    if is_constant(x, to) or any(name and to.constant(name) is None for name in node.inputs[1:]):
+    shape = builder.type(x).shape
+    if is_constant(x, builder) or any(
+        name and builder.constant(name) is None for name in node.inputs[1:]
+    ):
         return False
     op = OPS["slice"]
     assert isinstance(op, Slice)
-    cuts = op.slices(node, (), shape, [integers(node, to, i) for i in range(1, 5)])
+    cuts = op.slices(node, (), shape, [integers(node, builder, i) for i in range(1, 5)])
     ranges = [range(n)[c] for c, n in zip(cuts, shape, strict=True)]
     of_channels = all(
         axis == 1 or r == range(n) for axis, (r, n) in enumerate(zip(ranges, shape, strict=True))
     )
     if (
-        to.is_blocked(x)
+        builder.is_blocked(x)
         and of_channels
         and ranges[1].step == 1
         and len(ranges[1])
-        and _cut_blocks(to, x, node.outputs[0], ranges[1].start)
+        and _cut_blocks(builder, x, node.outputs[0], ranges[1].start)
     ):
         return True
-    _cut(to, x, node.outputs[0], [r.start for r in ranges], [r.step for r in ranges])
+    _cut(builder, x, node.outputs[0], [r.start for r in ranges], [r.step for r in ranges])
     return True
 
 
 @lowers("pad", any_type=True)
-def lower_pad(node: Node, to: Lowering) -> bool:
+def lower_pad(node: Node, builder: PlanBuilder) -> bool:
     """The borders are copies: of a constant, or axis by axis of what is already in place."""
-    x, shape = node.inputs[0], to.type(node.inputs[0]).shape
+    x, shape = node.inputs[0], builder.type(node.inputs[0]).shape
     named = [name for name in node.inputs[1:] if name]
-    if any(to.constant(name) is None for name in named) or len(shape) > MAX_DIMS:
+    if any(builder.constant(name) is None for name in named) or len(shape) > MAX_DIMS:
         return False
-    if is_constant(x, to):
+    if is_constant(x, builder):
         return False
     op = OPS["pad"]
     assert isinstance(op, Pad)
-    borders = op.pads(node, (), shape, integers(node, to, 1), integers(node, to, 3))
-    view, mode = to.strided(x), node["mode"]
+    borders = op.pads(node, (), shape, integers(node, builder, 1), integers(node, builder, 3))
+    view, mode = builder.strided(x), node["mode"]
     core = [n + min(b, 0) + min(e, 0) for n, (b, e) in zip(shape, borders, strict=True)]
     for n, (b, e) in zip(core, borders, strict=True):
         if mode != "constant" and max(b, e) > (n - 1 if mode == "reflect" else n):
             return False
-    y = to.new_plain(node.outputs[0])
+    y = builder.new_plain(node.outputs[0])
     strides, item = y.strides(), y.type.dtype.itemsize
     if mode == "constant" and core != list(y.type.shape):
-        given = to.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+        given = (
+            builder.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+        )
         fill = _core.Memory(np.full(1, 0 if given is None else given.reshape(()), y.type.dtype))
-        to.copy_strided(fill, y.at, (y.type.size,), (0,), (1,), item, "pad")
+        builder.copy_strided(fill, y.at, (y.type.size,), (0,), (1,), item, "pad")
     if 0 in core:
         return True
     skipped = sum(max(-b, 0) * s for (b, _), s in zip(borders, view.strides, strict=True))
     inside = sum(max(b, 0) * s for (b, _), s in zip(borders, strides, strict=True))
     source = view.at._replace(offset=view.at.offset + skipped * item)
-    to.copy_strided(
+    builder.copy_strided(
         source, At(y.buffer, y.offset + inside * item), core, view.strides, strides, item, "pad"
     )
     if mode != "constant":
-        _mirror(to, y, core, borders, mode)
+        _mirror(builder, y, core, borders, mode)
     return True
 
 
 def _mirror(
-    to: Lowering, y: Plain, core: Sequence[int], borders: Sequence[tuple[int, int]], mode: str
+    builder: PlanBuilder,
+    y: Plain,
+    core: Sequence[int],
+    borders: Sequence[tuple[int, int]],
+    mode: str,
 ) -> None:
     """Fills the borders of y from its middle, one axis after the other."""
     strides, item = y.strides(), y.type.dtype.itemsize
@@ -152,7 +170,7 @@ def _mirror(
                 continue
             shape = [width if a == axis else m for a, m in enumerate(extent)]
             x_strides = [step * s if a == axis else t for a, t in enumerate(strides)]
-            to.copy_strided(
+            builder.copy_strided(
                 At(y.buffer, y.offset + (base + from_ * s) * item),
                 At(y.buffer, y.offset + (base + place * s) * item),
                 shape,

@@ -6,28 +6,30 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
-from ..layout.strides import row_major
-from . import Lowering, Strided, lowers, merge_axes
+from ..layout.strides import Strided, merge_axes, row_major
+from .builder import PlanBuilder
+from .registry import lowers
 from .shape import MAX_DIMS
 
 
 @lowers("where", any_type=True)
-def lower_where(node: Node, to: Lowering) -> bool:
-    type_ = to.type(node.outputs[0])
+def lower_where(node: Node, builder: PlanBuilder) -> bool:
+    type_ = builder.type(node.outputs[0])
     if type_.rank > MAX_DIMS:
         return False
     operands = [
-        to.strided(name).broadcast(to.type(name).shape, type_.shape) for name in node.inputs
+        builder.strided(name).broadcast(builder.type(name).shape, type_.shape)
+        for name in node.inputs
     ]
-    _where(to, node.outputs[0], *operands)
+    _where(builder, node.outputs[0], *operands)
     return True
 
 
 @lowers("trilu", any_type=True)
-def lower_trilu(node: Node, to: Lowering) -> bool:
-    type_ = to.type(node.outputs[0])
+def lower_trilu(node: Node, builder: PlanBuilder) -> bool:
+    type_ = builder.type(node.outputs[0])
     name = node.inputs[1] if len(node.inputs) > 1 else ""
-    k = to.constant(name)
+    k = builder.constant(name)
     if (name and k is None) or type_.rank > MAX_DIMS:
         return False
     rows, columns = type_.shape[-2:]
@@ -38,23 +40,23 @@ def lower_trilu(node: Node, to: Lowering) -> bool:
     zero = _core.Memory(np.zeros(1, type_.dtype))
     lead = [0] * (type_.rank - 2)
     _where(
-        to,
+        builder,
         node.outputs[0],
         Strided(condition, [*lead, columns, 1]),
-        to.strided(node.inputs[0]),
+        builder.strided(node.inputs[0]),
         Strided(zero, [0] * type_.rank),
     )
     return True
 
 
-def _where(to: Lowering, output: str, condition: Strided, a: Strided, b: Strided) -> None:
-    y = to.new_plain(output)
+def _where(builder: PlanBuilder, output: str, condition: Strided, a: Strided, b: Strided) -> None:
+    y = builder.new_plain(output)
     shape = y.type.shape
     sizes, (c, a_strides, b_strides, _) = merge_axes(
         shape, condition.strides, a.strides, b.strides, row_major(shape)
     )
     itemsize = y.type.dtype.itemsize
-    to.step(
+    builder.step(
         "where",
         condition=condition.at,
         a=a.at,
@@ -67,5 +69,5 @@ def _where(to: Lowering, output: str, condition: Strided, a: Strided, b: Strided
         a_stride=a_strides,
         b_stride=b_strides,
         note="where",
-        work=y.type.size * (1 + 3 * itemsize) / to.machine.activations,
+        cost_ns=y.type.size * (1 + 3 * itemsize) / builder.machine.activations,
     )

@@ -79,18 +79,18 @@ def prepare(
     return result
 
 
-def specialise(
+def with_types(
     graph: Graph,
     shapes: Mapping[str, tuple[int, ...]],
     values: Mapping[str, Array] | None = None,
     limit: int | None = None,
 ) -> Graph:
-    """A copy of a prepared graph for inputs of these shapes: types known, constants folded, fused.
+    """A copy of a prepared graph for inputs of these shapes: types known, constants folded.
 
     Args:
         graph: stays as it is.
         shapes: of all inputs, by name.
-        values: of the inputs that are to be taken as constants.
+        values: of the inputs that are taken as constants.
 
     Raises:
         ShapeError: an operator does not take what these shapes lead to, or a tensor is larger than
@@ -101,18 +101,36 @@ def specialise(
     result.constants |= values or {}
     result.varying |= set(values or {})
     infer(result, shapes, limit)
+    return result
+
+
+def fuse(graph: Graph) -> None:
+    """Runs the passes that need sizes, in place on a graph `with_types`."""
     for run in PER_SHAPE:
-        run(result)
+        run(graph)
+
+
+def specialise(
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    values: Mapping[str, Array] | None = None,
+    limit: int | None = None,
+) -> Graph:
+    """A copy of a prepared graph for inputs of these shapes: `with_types`, then `fuse`."""
+    result = with_types(graph, shapes, values, limit)
+    fuse(result)
     return result
 
 
 __all__ = [
     "ONCE",
     "PER_SHAPE",
+    "fuse",
     "images_apart",
     "infer",
     "inputs_of_value",
     "prepare",
     "problems",
     "specialise",
+    "with_types",
 ]

@@ -9,17 +9,14 @@ the first fully connected layer each takes part in one, so there all images go t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..errors import CnnrtError
 from ..graph import Array, Graph, TensorSpec
 from ..layout.tensors import Step
-from ..lowering import ReferenceStep
-from ..passes import images_apart, infer, specialise
-from ..process.locks import cached_property
-from ..weights.packed import Key
+from ..lowering import Lowered, PlanOptions, ReferenceStep, lower
+from ..passes import fuse, images_apart, specialise, with_types
 from .memory_use import PlanMemory
 from .plan import Plan, StepInfo
 
@@ -31,10 +28,11 @@ class BatchPlan:
 
     def __init__(self, head: Plan, tail: Plan) -> None:
         self.parts = (head, tail)
+        self.weights = head.weights | tail.weights
 
     @property
     def threads(self) -> int:
-        """As `Plan.threads`; and so for the other members."""
+        """How many threads a run may use."""
         return max(part.threads for part in self.parts)
 
     @property
@@ -52,10 +50,6 @@ class BatchPlan:
     @property
     def steps(self) -> list[Step | ReferenceStep]:
         return [step for part in self.parts for step in part.steps]
-
-    @cached_property
-    def weights(self) -> set[Key]:
-        return self.parts[0].weights | self.parts[1].weights
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         head, tail = self.parts
@@ -98,46 +92,86 @@ class BatchPlan:
 AnyPlan = Plan | BatchPlan
 
 
-def plan_images(graph: Graph, shapes: Shapes, **options: Any) -> AnyPlan | None:
-    """A plan that takes the images of a batch one by one; its result is that for all at once.
+def make_plan(
+    prepared: Graph,
+    shapes: Shapes,
+    values: Mapping[str, Array],
+    options: PlanOptions,
+) -> AnyPlan:
+    """The plan of a prepared graph (`passes.prepare`) for inputs of these shapes.
 
     Args:
-        graph: prepared (`passes.prepare`).
-        shapes: of the inputs.
-        options: of `Plan`.
+        values: of the inputs for which alone the plan holds.
+
+    Raises:
+        ShapeError: an operator does not take what these shapes lead to, or the plan takes more
+            memory than it may.
+        ValueNeeded: shapes depend on the value of a tensor that is not constant.
+    """
+    one_by_one = None if values else _one_by_one(prepared, shapes, options)
+    if one_by_one is not None:
+        return one_by_one
+    graph = specialise(prepared, shapes, values, options.limit)
+    return Plan(lower(graph, options), options)
+
+
+def _one_by_one(prepared: Graph, shapes: Shapes, options: PlanOptions) -> AnyPlan | None:
+    """A plan that takes the images of a batch one by one; its result is that for all at once.
 
     Returns:
-        None where that is not the faster way, or the network may mix its images.
+        None if that is not faster, or the network may mix its images.
     """
     sizes = {shape[0] if shape else 1 for shape in shapes.values()}
     images = max(sizes, default=1)
-    if len(sizes) != 1 or images < 2 or options["values"]:
+    if len(sizes) != 1 or images < 2:
         return None
     one = {name: (1, *shape[1:]) for name, shape in shapes.items()}
     try:
-        cut = first_linear(graph, one, options["limit"])
-        head = graph if cut is None else graph.ending_at([cut])
-        twin = specialise(head, one, None, options["limit"])
+        typed = with_types(prepared, one, None, options.limit)
+        cut = first_linear(prepared, typed)
+        twin = typed if cut is None else _ending_at(typed, cut)
+        fuse(twin)
     except CnnrtError:  # a network for batches of this size alone
         return None
-    if not images_apart(specialise(head, shapes, None, options["limit"]), twin):
+    head = prepared if cut is None else prepared.ending_at([cut])
+    if not images_apart(specialise(head, shapes, None, options.limit), twin):
         return None
-    options["network"] = graph
-    plan = Plan(head, one, images=images, **options)
-    if not plan.runs_images:
+    lowered = lower(twin, options)
+    if not pays_one_by_one(lowered, options):
         return None
+    plan = Plan(lowered, options, images)
     if cut is None:
         return plan
-    rest = graph.beginning_at(TensorSpec(cut, ()))
-    given = {cut: (images, *twin.types[cut].shape[1:])}
-    return BatchPlan(plan, Plan(rest, given, **options))
+    rest = prepared.beginning_at(TensorSpec(cut, ()))
+    tail = specialise(rest, {cut: (images, *twin.types[cut].shape[1:])}, None, options.limit)
+    return BatchPlan(plan, Plan(lower(tail, options), options))
 
 
-def first_linear(graph: Graph, one: Shapes, limit: int | None) -> str | None:
+def _ending_at(typed: Graph, cut: str) -> Graph:
+    """The part of a graph with types that makes one tensor."""
+    head = typed.ending_at([cut])
+    head.types, head.varying = typed.types, typed.varying
+    return head
+
+
+def pays_one_by_one(lowered: Lowered, options: PlanOptions) -> bool:
+    """True if the steps of one image can and should run image by image.
+
+    Kernels must do all of them, and there must be weights that take at most half of the time to
+    read in which the threads compute an image each. With more, one reading for all images pays.
+    """
+    traffic = lowered.packed_bytes / options.machine.cold * options.threads
+    return lowered.all_kernels and 0 < traffic < 0.5 * lowered.cost_ns
+
+
+def first_linear(graph: Graph, typed: Graph) -> str | None:
     """The input of the first fully connected layer of an image's single row, if nothing behind it
-    reads anything else that was made before."""
-    typed = graph.copy()
-    infer(typed, one, limit)
+    reads anything else that was made before.
+
+    Args:
+        graph: prepared.
+        typed: the same graph with its types for one image.
+    """
     made = {spec.name for spec in graph.inputs}
     outputs = {spec.name for spec in graph.outputs}
     for i, node in enumerate(graph.nodes):

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import _core, ops
-from ..cost import machine
 from ..errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
 from ..graph import Array, Graph, TensorType
 from ..layout.arena import assign_offsets, peak_live
 from ..layout.tensors import At, Buffer, Plain, Step, ViewAt
-from ..lowering import Lowering, ReferenceStep
-from ..passes import specialise
-from ..process.limits import check_memory, memory_limit
-from ..weights.packed import Packed
+from ..lowering import Lowered, PlanOptions, ReferenceStep
+from ..process.limits import check_memory
 from .bounds import check_bounds
 from .memory_use import PlanMemory
 
@@ -41,129 +38,66 @@ class StepInfo:
     node: str
     kernel: str
     note: str
-    predicted: float
-    """Nanoseconds on one thread."""
+    cost_ns: float
+    """Estimated nanoseconds on one thread."""
 
 
 class Plan:
     """Runs one graph at one set of input shapes.
 
-    The steps are those of all inputs at once; or, where `images` says so, those of one image, and a
-    run does them for each image of a batch, on one thread each as long as there are as many images
-    as threads.
+    The steps are those of all inputs at once, or those of one image of a batch. A run then takes
+    the images one by one, each on one thread, as long as there are as many images as threads.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        shapes: Mapping[str, tuple[int, ...]],
-        *,
-        packed: Packed,
-        threads: int,
-        isa: str,
-        algorithm: Callable[[str], str],
-        values: Mapping[str, Array] | None = None,
-        limit: int | None = None,
-        images: int = 1,
-        network: Graph | None = None,
-    ) -> None:
-        """Plans a prepared graph (`passes.prepare`) for inputs of these shapes.
+    cut: str | None = None
+    """The tensor from which on another plan takes all images at once."""
+
+    def __init__(self, lowered: Lowered, options: PlanOptions, images: int = 1) -> None:
+        """Lays out the memory of lowered steps and hands them to the core.
 
         Args:
+            lowered: the steps, of which this plan keeps the buffers' offsets.
+            options: those that the graph was lowered with.
             images: how many such inputs, one after the other along axis 0, a run takes.
-            network: what this graph is a part of, whose other weights pass through the caches too.
-            values: of the inputs for which alone the plan holds.
-            limit: bytes that it may use; None: `limits.memory_limit` of its constants and inputs.
 
         Raises:
-            ShapeError: an operator does not take what these shapes lead to, or the plan takes more
-                memory than it may.
-            ValueNeeded: shapes depend on the value of a tensor that is not constant.
+            ShapeError: a kernel would use memory that its tensors do not have.
+            MemoryLimitError: the plan takes more memory than it may.
         """
-        stored = sum(value.nbytes for value in graph.constants.values())
-        if limit is None:
-            given = [TensorType(shapes[spec.name], spec.dtype).nbytes for spec in graph.inputs]
-            limit = memory_limit(sum(given) * images + stored)
+        self.graph = lowered.graph
+        self.externals = lowered.externals
+        self.steps = lowered.steps
+        self.weights = lowered.weights
         self.images = images
-        self.graph = specialise(graph, shapes, values, limit)
-        # The weights are those of the whole graph before it is specialised: what is folded, and
-        # where it is cut, depends on the batch, on which no choice may depend.
-        weights = sum(value.nbytes for value in (network or graph).constants.values())
-        lowering = Lowering(
-            self.graph, machine(isa), packed, threads, algorithm, weight_bytes=weights, limit=limit
-        )
-        lowering.run()
-        self.externals = lowering.externals
-        self.steps = lowering.steps
-        self.weights = lowering.weights
-        self.core = _core.Plan(isa)
-        arena = assign_offsets(lowering.buffers)
-        self._live = peak_live(lowering.buffers)
-        self._segments = self._add_steps(threads)
+        self.core = _core.Plan(options.isa)
+        arena = assign_offsets(lowered.buffers)
+        self._live = peak_live(lowered.buffers)
+        threads = options.threads
+        alone = threads == 1 or lowered.cost_ns < SERIAL_NETWORK_BELOW
+        self._segments = _add_steps(self.core, self.steps, alone)
         n = len(self.graph.inputs)
-        self._whole = self._segments == [(0, len(self.core))]
+        self._whole = lowered.all_kernels
         specs = _specs(self.externals[:n]), _specs(self.externals[n:])
-        if images > 1 and images * self._work() < SERIAL_NETWORK_BELOW:
+        if images > 1 and images * lowered.cost_ns < SERIAL_NETWORK_BELOW:
             threads = 1
         self.core.finish(arena, *specs, threads, images if self._whole else 1)
         used = (arena + self.core.scratch_bytes) * min(images, threads)
         used += images * sum(type_.nbytes for type_ in self.externals[n:])
-        check_memory(used + lowering.packed_bytes, limit, f"the plan of {graph.name!r}")
-        self._packed_bytes = lowering.packed_bytes
-
-    @property
-    def runs_images(self) -> bool:
-        """Whether it can and should run images one by one: all operators have kernels, and there
-        are weights, the reading of which takes at most half of the time in which the threads
-        compute an image each. More, and one reading for all images of a batch pays."""
-        traffic = self._packed_bytes / machine(self.core.isa).cold * self.threads
-        return self._whole and 0 < traffic < 0.5 * self._work()
-
-    cut: str | None = None
-    """From which tensor on another plan takes all images at once."""
+        check_memory(used + lowered.packed_bytes, options.limit, f"the plan of {self.graph.name!r}")
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
-        """What it runs, one after the other."""
+        """The graphs that it runs, one after the other."""
         return (self.graph,)
 
     @property
     def threads(self) -> int:
-        """That a run may use."""
+        """How many threads a run may use."""
         return self.core.threads
 
     def trim(self) -> None:
         """Gives back the memory that waits for the next run."""
         self.core.trim()
-
-    def _work(self) -> float:
-        """Estimated nanoseconds of all steps on one thread."""
-        return sum(step.work for step in self.steps if isinstance(step, Step))
-
-    def _add_steps(self, threads: int) -> list[ReferenceStep | tuple[int, int]]:
-        """Gives the kernel steps to the core; returns their stretches, and what lies between."""
-        segments: list[ReferenceStep | tuple[int, int]] = []
-        first = 0
-        alone = threads == 1 or self._work() < SERIAL_NETWORK_BELOW
-        for step in self.steps:
-            if isinstance(step, ReferenceStep):
-                if len(self.core) > first:
-                    segments.append((first, len(self.core)))
-                segments.append(step)
-                first = len(self.core)
-                continue
-            serial = alone or step.work < SERIAL_BELOW
-            check_bounds(step)
-            fields = {name: _resolve(value) for name, value in step.fields.items()}
-            # Of one image, for most kernels that take a batch.
-            expected = step.work * step.fields.get("n", 1)
-            try:
-                self.core.add(step.kernel, fields, serial, step.independent, expected)
-            except TypeError as error:  # a number that its field cannot hold
-                raise ShapeError(f"node {step.node!r} cannot be planned: {error}") from None
-        if len(self.core) > first:
-            segments.append((first, len(self.core)))
-        return segments
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Outputs of the graph, in order; inputs are contiguous and of the planned types.
@@ -247,7 +181,7 @@ class Plan:
     def describe(self) -> list[StepInfo]:
         """The steps in order."""
         return [
-            StepInfo(s.node, s.kernel, s.note, s.work)
+            StepInfo(s.node, s.kernel, s.note, s.cost_ns)
             if isinstance(s, Step)
             else StepInfo(s.node.name, "reference", f"{s.node.op} in NumPy: no kernel", 0.0)
             for s in self.steps
@@ -288,6 +222,37 @@ def _run_reference(step: ReferenceStep, arrays: list[Array]) -> None:
         if np.shape(value) != target.type.shape:
             raise ShapeError(f"{at} made shape {np.shape(value)}; planned: {target.type.shape}")
         arrays[target.buffer.external][...] = value
+
+
+def _add_steps(
+    core: _core.Plan, steps: Sequence[Step | ReferenceStep], alone: bool
+) -> list[ReferenceStep | tuple[int, int]]:
+    """Gives the kernel steps to the core; returns their stretches, and what lies between.
+
+    Args:
+        alone: true if one thread does all steps.
+    """
+    segments: list[ReferenceStep | tuple[int, int]] = []
+    first = 0
+    for step in steps:
+        if isinstance(step, ReferenceStep):
+            if len(core) > first:
+                segments.append((first, len(core)))
+            segments.append(step)
+            first = len(core)
+            continue
+        serial = alone or step.cost_ns < SERIAL_BELOW
+        check_bounds(step)
+        fields = {name: _resolve(value) for name, value in step.fields.items()}
+        # Of one image, for most kernels that take a batch.
+        cost_ns = step.cost_ns * step.fields.get("n", 1)
+        try:
+            core.add(step.kernel, fields, serial, step.independent, cost_ns)
+        except TypeError as error:  # a number that its field cannot hold
+            raise ShapeError(f"node {step.node!r} cannot be planned: {error}") from None
+    if len(core) > first:
+        segments.append((first, len(core)))
+    return segments
 
 
 def _specs(types: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:

@@ -10,14 +10,14 @@ from typing import Any
 
 from ..cost import Algorithms
 from ..errors import MemoryLimitError, ShapeError, ValueNeeded
-from ..graph import Array, Graph
+from ..graph import Array, Graph, TensorType
+from ..lowering import PlanOptions
 from ..passes import inputs_of_value, prepare
 from ..process import limits
 from ..process.locks import Lock, nested, when_free
 from ..weights.packed import Packed
-from .batch import AnyPlan, plan_images
+from .batch import AnyPlan, make_plan
 from .memory_use import PlanMemory
-from .plan import Plan
 
 MAX_PLANS = 16
 """Plans kept for input shapes seen last."""
@@ -211,20 +211,22 @@ class PlanCache:
             if outputs not in self._prepared:
                 self._prepared[outputs] = prepare(self._graph, outputs, sizes, values, limit)
             graph = self._prepared[outputs]
-            options: dict[str, Any] = {
-                "packed": self._packed,
-                "threads": self._threads,
-                "isa": self._isa,
-                "algorithm": self._algorithms.of,
-                "values": values,
-                "limit": limit,
-            }
-            return plan_images(graph, sizes, **options) or Plan(graph, sizes, **options)
+            return make_plan(graph, sizes, values, self._options_for(graph, sizes, limit))
         except ValueNeeded:
             raise
         except ShapeError as error:
             given = ", ".join(f"{n!r}: {s}" for n, s in zip(self._names, shapes, strict=True))
             raise type(error)(f"{error} (the model's inputs are {given})") from None
+
+    def _options_for(
+        self, graph: Graph, sizes: Mapping[str, Shape], limit: int | None
+    ) -> PlanOptions:
+        """How a prepared graph is planned for inputs of these sizes."""
+        stored = sum(value.nbytes for value in graph.constants.values())
+        if limit is None:
+            given = (TensorType(sizes[spec.name], spec.dtype).nbytes for spec in graph.inputs)
+            limit = limits.memory_limit(sum(given) + stored)
+        return PlanOptions(self._packed, self._threads, self._isa, self._algorithms, stored, limit)
 
     def _inputs_behind(
         self, error: ValueNeeded, outputs: Outputs, shapes: tuple[Shape, ...], given: bool

@@ -1,0 +1,499 @@
+"""The steps of one plan, as the lowerings append them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from ..errors import ShapeError
+from ..graph import Array, Graph, Node, TensorType
+from ..layout.strides import Strided, blocked_shape, is_row_major, merge_axes
+from ..layout.tensors import (
+    BLOCK,
+    At,
+    Blocked,
+    Border,
+    Buffer,
+    Plain,
+    Step,
+    ViewAt,
+    ceil_div,
+    dtype_bytes,
+)
+from ..ops.activation import Activation
+from ..ops.windows import Windows
+from ..process.limits import MAX_SIZE, check_memory
+from ..weights.lazy import files_of
+from .lowered import Lowered, ReferenceStep
+from .options import PlanOptions
+from .registry import ANY_TYPE, BORDERS, LOWERINGS
+from .tensor_table import TensorTable
+from .weight_packer import WeightPacker
+
+if TYPE_CHECKING:
+    from .conv_lowering import Choice
+
+
+class PlanBuilder:
+    """Appends the steps of a graph, node by node.
+
+    A lowering takes its inputs in the layout it wants (`plain`, `blocked`, `strided`); a reorder is
+    inserted if the tensor lies otherwise. It makes room for its outputs (`new_plain`,
+    `new_blocked`) and appends steps.
+    """
+
+    def __init__(self, graph: Graph, options: PlanOptions) -> None:
+        """
+        Args:
+            graph: specialised for the sizes of its inputs (`passes.specialise`).
+            options: those of the model's plans.
+        """
+        self.graph = graph
+        self.options = options
+        self.machine = options.machine
+        self.threads = options.threads
+        self.weights_are_cold = options.weights_are_cold
+        self.tensors = TensorTable(graph)
+        self.packer = WeightPacker(graph, options.packed, options.limit)
+        self.steps: list[Step | ReferenceStep] = []
+        self.buffers: list[Buffer] = []
+        self.externals: list[TensorType] = []
+        self.choices: dict[str, Choice | None] = {}
+        """The algorithms of convolutions, by node, from the time borders are declared on."""
+        self.windows: dict[str, Windows] = {}
+        """The windows of convolutions, by the tensor that they make."""
+        self._outputs: dict[str, Plain] = {}
+        """The arrays that the outputs of the graph end up in."""
+        self._after_border = -1
+        """The number of the step after the last one that made a border."""
+        self._node = ""
+        """The name of the present node."""
+        self._cost_ns = 0.0
+
+    # Building -----------------------------------------------------------------------------------
+
+    def run(self) -> Lowered:
+        """Lowers the whole graph, once."""
+        graph, tensors = self.graph, self.tensors
+        for spec in graph.inputs:
+            tensors.plain[spec.name] = self._external(self.type(spec.name))
+        for spec in graph.outputs:
+            if spec.name not in self._outputs:
+                self._outputs[spec.name] = self._external(self.type(spec.name))
+        for node in graph.nodes:
+            borders = BORDERS.get(node.op)
+            if borders is not None:
+                for name, border in borders(node, self).items():
+                    tensors.require_border(name, border)
+        tensors.share_borders()
+        for node in graph.nodes:
+            self._node = node.name
+            if not tensors.is_made(node):
+                lower = LOWERINGS.get(node.op)
+                if not (lower and self._has_kernel(node) and lower(node, self)):
+                    self._reference(node)
+            tensors.release(node)
+        for name, wanted in self._outputs.items():
+            self._node = name
+            got = self.plain(name)
+            if got.buffer is not wanted.buffer:
+                self.copy(got, wanted)
+        return Lowered(
+            graph,
+            self.steps,
+            self.buffers,
+            self.externals,
+            frozenset(self.packer.used),
+            self.packer.nbytes,
+            self._cost_ns,
+        )
+
+    def _has_kernel(self, node: Node) -> bool:
+        """True unless the tensors alone rule out a kernel: kernels need tensors that are not empty,
+        and float32 unless the operator is lowered for any dtype."""
+        types, constants = self.graph.types, self.graph.constants
+        any_type, full = node.op in ANY_TYPE, False
+        for name in node.outputs:
+            if name:
+                type_ = types[name]
+                full = full or type_.size > 0
+                if not any_type and type_.dtype != np.float32:
+                    return False
+        if not full:
+            return False
+        for name in node.inputs:
+            if name and name not in constants:
+                type_ = types[name]
+                if type_.size == 0 or not (any_type or type_.dtype == np.float32):
+                    return False
+        return True
+
+    def _external(self, type_: TensorType) -> Plain:
+        buffer = Buffer(dtype_bytes(type_), external=len(self.externals))
+        self.externals.append(type_)
+        return Plain(buffer, type_)
+
+    def _reference(self, node: Node) -> None:
+        inputs = [
+            None
+            if not name
+            else self._array(name)
+            if name in self.graph.constants
+            else self._in_array(name)
+            for name in node.inputs
+        ]
+        outputs: list[Plain | None] = []
+        for name in node.outputs:
+            if not name:
+                outputs.append(None)
+                continue
+            plain = self._outputs.get(name)
+            if plain is None:
+                plain = self._external(self.type(name))
+            self.tensors.plain[name] = plain
+            outputs.append(plain)
+        self.steps.append(ReferenceStep(node, inputs, outputs))
+
+    def _array(self, name: str) -> Array:
+        """A constant that NumPy reads at each run: not from a file, which may change meanwhile."""
+        source = self.graph.constants[name]
+        if not files_of(source):
+            return np.asarray(source)
+        memory = self.constant_memory(name, "array", source)
+        array: Array = np.frombuffer(memory, source.dtype).reshape(source.shape)
+        return array
+
+    def _in_array(self, name: str) -> Plain:
+        """A tensor as one of the arrays that Python sees, whole."""
+        plain = self.plain(name)
+        whole = plain.offset == 0 and plain.buffer.nbytes == dtype_bytes(plain.type)
+        if plain.buffer.external is not None and whole:
+            return plain
+        array = self._external(plain.type)
+        self.copy(plain, array)
+        self.tensors.plain[name] = array
+        return array
+
+    # Tensors ------------------------------------------------------------------------------------
+
+    def type(self, name: str) -> TensorType:
+        """Shape and dtype of a tensor."""
+        return self.graph.types[name]
+
+    def constant(self, name: str) -> Array | None:
+        """The value of a constant tensor; None for an absent or a computed one."""
+        return self.graph.constants.get(name)
+
+    def is_blocked(self, name: str) -> bool:
+        """True if a tensor lies blocked already; a layout-agnostic operator then stays so."""
+        return name in self.tensors.blocked
+
+    def is_input(self, name: str) -> bool:
+        """True if a tensor lies in one of the caller's arrays."""
+        plain = self.tensors.plain.get(name)
+        return plain is not None and plain.buffer.external is not None
+
+    def blocked(self, name: str) -> Blocked:
+        """A tensor [N, C, *spatial] blocked, with the border that its readers declared."""
+        tensors = self.tensors
+        known = tensors.blocked.get(name)
+        if known is not None:
+            return known
+        if self._channels_last(name):
+            return self._from_channels_last(name)
+        plain = self.plain(name)
+        type_ = plain.type
+        n, c, *spatial = type_.shape
+        same_bytes = c % BLOCK == 0 or (n == 1 and plain.buffer.in_arena)
+        unbordered = tensors.border(name) == Border()
+        if math.prod(spatial) == 1 and same_bytes and unbordered and plain.offset == 0:
+            tensors.blocked[name] = Blocked(plain.buffer, type_)
+            return tensors.blocked[name]
+        y = self.new_blocked(name)
+        self._reorder(plain, y, to_blocked=True)
+        return y
+
+    def plain(self, name: str) -> Plain:
+        """A tensor as a row-major array."""
+        tensors = self.tensors
+        known = tensors.plain.get(name)
+        if known is not None:
+            return known
+        if name in self.graph.constants:
+            return self._constant_plain(name)
+        if name in tensors.views:
+            view = tensors.views.pop(name)
+            y = self.new_plain(name)
+            item = y.type.dtype.itemsize
+            self.copy_strided(view.at, y.at, y.type.shape, view.strides, y.strides(), item)
+            return y
+        x = tensors.blocked[name]
+        if (
+            math.prod(x.spatial) == 1
+            and x.contiguous
+            and (x.c % BLOCK == 0 or x.n == 1)
+            and (x.image == x.c or x.n == 1)
+            and name not in tensors.outputs
+        ):
+            offset = x.view().at.offset
+            tensors.plain[name] = Plain(x.buffer, x.type, offset)
+            return tensors.plain[name]
+        y = self.new_plain(name)
+        self._reorder(y, x, to_blocked=False)
+        return y
+
+    def strided(self, name: str) -> Strided:
+        """A tensor as it lies, row-major or a view of another."""
+        view = self.tensors.views.get(name)
+        if view is not None:
+            return view
+        plain = self.plain(name)
+        return Strided(plain.at, plain.strides())
+
+    def row_strided(self, name: str) -> Strided:
+        """A tensor as it lies if its last axis is contiguous, or else row-major."""
+        view = self.strided(name)
+        if self.type(name).shape[-1:] != (1,) and tuple(view.strides[-1:]) != (1,):
+            plain = self.plain(name)
+            return Strided(plain.at, plain.strides())
+        return view
+
+    def _channels_last(self, name: str) -> bool:
+        """True if a tensor is a view whose channels follow each other, in whole blocks."""
+        view = self.tensors.views.get(name)
+        return view is not None and view.strides[1] == 1 and self.type(name).shape[1] % BLOCK == 0
+
+    def _from_channels_last(self, name: str) -> Blocked:
+        view = self.tensors.views[name]
+        n, _, *spatial = view.strides
+        y = self.new_blocked(name)
+        d, h, w = ([0, 0, *spatial])[-3:]
+        at = Strided.of_blocked(y)
+        strides = (n, BLOCK, d, h, w, 1)
+        self.copy_strided(
+            view.at, at.at, blocked_shape(y), strides, at.strides, 4, "channels last to blocked"
+        )
+        return y
+
+    def _constant_plain(self, name: str) -> Plain:
+        value = self.graph.constants[name]
+        memory = self.constant_memory(name, "plain", value)
+        return Plain(Buffer(value.nbytes, memory=memory), TensorType(value.shape, value.dtype))
+
+    # Outputs ------------------------------------------------------------------------------------
+
+    def new_plain(self, name: str) -> Plain:
+        """Room for the output `name` of the present node, row-major."""
+        plains = self.tensors.plain
+        plain = self._outputs.get(name) if name not in plains else None
+        if plain is None:
+            type_ = self.type(name)
+            plain = Plain(self.new_buffer(dtype_bytes(type_)), type_)
+        plains[name] = plain
+        return plain
+
+    def new_blocked(self, name: str) -> Blocked:
+        """Room for the output `name` of the present node, blocked; its border is zeroed.
+
+        A part of a later concatenation is made in its place in the whole.
+        """
+        tensors = self.tensors
+        place = tensors.places.get(name)
+        if place is None:
+            y = self._allocate_blocked(name)
+        else:
+            whole, first = place
+            parent = tensors.concatenated.get(whole)
+            if parent is None:
+                parent = tensors.concatenated[whole] = self._allocate_blocked(whole)
+            y = parent.part(self.type(name), first)
+        tensors.blocked[name] = y
+        return y
+
+    def _allocate_blocked(self, name: str) -> Blocked:
+        type_ = self.type(name)
+        border = self.tensors.border(name)
+        y = Blocked(self.new_buffer(Blocked.nbytes(type_, border)), type_, border)
+        if border != Border():
+            d, h, w = y.spatial
+            self.step(
+                "border",
+                y=y.view(),
+                n=y.n,
+                blocks=y.blocks,
+                d=d,
+                h=h,
+                w=w,
+                border_d=border.d,
+                border_h=border.h,
+                border_w=border.w,
+                note="zero border",
+                cost_ns=(y.buffer.nbytes - y.n * y.blocks * d * h * w * BLOCK * 4) / 40,
+            )
+            self._after_border = len(self.steps)
+        return y
+
+    def new_buffer(self, nbytes: int) -> Buffer:
+        """A piece of the arena.
+
+        Raises:
+            MemoryLimitError: it alone is more than the plan may use.
+        """
+        limit = self.options.limit
+        if nbytes > limit:
+            check_memory(nbytes, limit, f"node {self._node!r}: a tensor as kernels want it")
+        # Whole lines, so that a blocked tensor of one pixel may stand for a plain one.
+        buffer = Buffer(ceil_div(max(nbytes, 1), 64) * 64)
+        self.buffers.append(buffer)
+        return buffer
+
+    def alias(self, name: str, plain: Plain) -> None:
+        """Makes the output `name` of the present node another name of existing memory."""
+        self.tensors.plain[name] = plain
+
+    def alias_blocked(self, name: str, tensor: Blocked) -> None:
+        """The same for a blocked tensor."""
+        self.tensors.blocked[name] = tensor
+
+    def alias_strided(self, name: str, view: Strided) -> None:
+        """Makes the output `name` of the present node a view of existing memory."""
+        type_ = self.type(name)
+        if is_row_major(type_.shape, view.strides):
+            self.tensors.plain[name] = Plain(view.at.buffer, type_, view.at.offset)
+        else:
+            self.tensors.views[name] = view
+
+    def may_overwrite(self, x: str, y: str, tensor: Blocked | None = None) -> bool:
+        """True if the output y of the present node may take the memory of its input x.
+
+        Args:
+            tensor: x, if it lies blocked.
+        """
+        tensors = self.tensors
+        if y in self._outputs or y in tensors.places or not tensors.dies(x):
+            return False
+        return tensor is None or tensors.fits_border(y, tensor)
+
+    # Constants ----------------------------------------------------------------------------------
+
+    def constant_memory(self, name: str, kind: str, value: Array) -> Any:
+        """The memory of a constant in a form of its own, shared by all plans of the model."""
+        return self.packer.constant(name, kind, value)
+
+    def weight(self, name: str, kind: str, floats: int, pack: Callable[[Array], Any]) -> Any:
+        """A constant as a kernel reads it, see `WeightPacker.weight`."""
+        return self.packer.weight(self._node, name, kind, floats, pack)
+
+    def bias(self, node: Node, channels: int) -> Any:
+        """The bias of a node, its third input, as whole blocks; zeros if there is none."""
+        return self.packer.bias(node.inputs[2] if len(node.inputs) > 2 else "", channels)
+
+    def table(self, values: Sequence[int] | Array) -> Any:
+        """A constant table of 32-bit integers.
+
+        Raises:
+            ShapeError: a value needs more bits.
+        """
+        numbers = np.asarray(values, np.int64)
+        if numbers.size and np.abs(numbers).max() > MAX_SIZE:
+            raise ShapeError(f"node {self._node!r}: an image of more than 8 GB")
+        return _core.Memory(np.ascontiguousarray(numbers, np.int32))
+
+    # Steps --------------------------------------------------------------------------------------
+
+    def step(self, kernel: str, *, note: str = "", cost_ns: float = 0.0, **fields: Any) -> None:
+        """Appends a kernel call; `cost_ns` is its estimated time on one thread."""
+        number = len(self.steps)
+        for value in fields.values():
+            at = value.at if isinstance(value, ViewAt) else value
+            if isinstance(at, At):
+                at.buffer.touch(number)
+        independent = self._after_border == number and kernel != "border"
+        self.steps.append(Step(kernel, fields, self._node, note, cost_ns, independent))
+        self._cost_ns += cost_ns
+
+    def copy(self, x: Plain, y: Plain) -> None:
+        """Copies a whole row-major tensor."""
+        self.copy_strided(x.at, y.at, (x.type.size,), (1,), (1,), x.type.dtype.itemsize)
+
+    def copy_strided(
+        self,
+        x: At | Any,
+        y: At,
+        shape: Sequence[int],
+        x_strides: Sequence[int],
+        y_strides: Sequence[int],
+        itemsize: int,
+        note: str = "copy",
+    ) -> None:
+        """y[i] = x[i] for strides in elements; axes that can be merged are merged."""
+        if 0 in shape:
+            return
+        sizes, (x_merged, y_merged) = merge_axes(shape, x_strides, y_strides)
+        self.step(
+            "copy",
+            x=x,
+            y=y,
+            dims=len(sizes),
+            element=itemsize,
+            shape=sizes,
+            x_stride=x_merged,
+            y_stride=y_merged,
+            note=note,
+            cost_ns=math.prod(shape) * itemsize / 20,
+        )
+
+    def elementwise(
+        self,
+        op: str,
+        shape: Sequence[int],
+        a: Strided,
+        b: Strided | None,
+        y: Strided,
+        activation: Activation | None = None,
+    ) -> None:
+        """y = activation(a op b) over `shape`, with the strides of each in floats."""
+        sizes, merged = merge_axes(shape, a.strides, (b or a).strides, y.strides)
+        self.step(
+            "elementwise",
+            a=a.at,
+            b=b.at if b else None,
+            y=y.at,
+            op=op,
+            dims=len(sizes),
+            shape=sizes,
+            a_stride=merged[0],
+            b_stride=merged[1],
+            y_stride=merged[2],
+            epilogue=epilogue(activation),
+            note=op if b else "unary",
+            cost_ns=math.prod(shape) * (12 if b else 8) / self.machine.activations
+            + self.machine.time_of(activation, math.prod(shape)),
+        )
+
+    def _reorder(self, plain: Plain, blocked: Blocked, *, to_blocked: bool) -> None:
+        d, h, w = blocked.spatial
+        self.step(
+            "reorder",
+            plain=plain.at,
+            blocked=blocked.view(),
+            image=blocked.c * d * h * w,
+            channel=d * h * w,
+            n=blocked.n,
+            c=blocked.c,
+            d=d,
+            h=h,
+            w=w,
+            to_blocked=int(to_blocked),
+            note="plain to blocked" if to_blocked else "blocked to plain",
+            cost_ns=dtype_bytes(plain.type) / 40,
+        )
+
+
+def epilogue(activation: Activation | None) -> tuple[str, float, float] | None:
+    """The fields of the Epilogue struct of args.h."""
+    return None if activation is None else tuple(activation)  # type: ignore[return-value]

@@ -1,0 +1,216 @@
+"""Convolution by implicit im2col: one matrix product per tap, in bands of rows, in groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .. import _core
+from ..graph import Array
+from ..layout.tensors import BLOCK, Blocked, ceil_div
+from ..ops.windows import Windows
+from .builder import epilogue
+from .conv_lowering import ConvLowering, three
+
+GROUP_LANES = (2, 4, 8)
+"""Channels in a group for which the kernel multiplies each lane by its own group's channels. Groups
+of other sizes are blocks of 16 x 16 whose weights between the groups are zero."""
+
+MAX_BAND_STEPS = 1 << 20
+"""Rows times taps that are searched for bands that need fewer taps: 0.1 s."""
+
+
+class Band(NamedTuple):
+    """Rows [first, stop) of the output, which meet the image with taps [tap, stop_tap) only."""
+
+    first: int
+    stop: int
+    tap: int
+    stop_tap: int
+
+
+@lru_cache(256)
+def row_bands(w: Windows) -> list[Band]:
+    """The output cut into bands of rows by the taps that meet the image there.
+
+    With a dilation of 12 over 16 rows, as in DeepLab, half of the products are with padding. If
+    less than a quarter is, as with ordinary windows, there is one band with all taps.
+    """
+    kernel, stride, dilation = (three(v, 1)[1] for v in (w.kernel, w.stride, w.dilation))
+    begin, size, out = three(w.begin, 0)[1], three(w.size, 1)[1], three(w.out, 1)[1]
+    bands: list[Band] = []
+    if out * kernel > MAX_BAND_STEPS:
+        return [Band(0, out, 0, kernel)]
+    for row in range(out):
+        first = row * stride - begin
+        live = [k for k in range(kernel) if 0 <= first + k * dilation < size]
+        taps = (live[0], live[-1] + 1) if live else (0, kernel)
+        if bands and bands[-1][2:] == taps:
+            bands[-1] = bands[-1]._replace(stop=row + 1)
+        else:
+            bands.append(Band(row, row + 1, *taps))
+    products = sum((b.stop - b.first) * (b.stop_tap - b.tap) for b in bands)
+    outside = any(b.tap * dilation + b.first * stride < begin for b in bands)
+    if products > 0.75 * out * kernel or outside:
+        return [Band(0, out, 0, kernel)]
+    return bands
+
+
+def im2col(conv: ConvLowering) -> None:
+    """Appends one step per band of rows."""
+    x = conv.builder.blocked(conv.node.inputs[0])
+    y = conv.builder.new_blocked(conv.node.outputs[0])
+    for band in row_bands(conv.windows):
+        _Im2col(conv, x, y, band).append()
+
+
+class _Im2col:
+    """One band of an im2col convolution."""
+
+    def __init__(self, conv: ConvLowering, x: Blocked, y: Blocked, band: Band) -> None:
+        self.conv = conv
+        self.x, self.y = x, y
+        self.band = band
+        self.whole_kernel = three(conv.windows.kernel, 1)
+        depth, height, width = self.whole_kernel
+        self.kernel = (depth, band.stop_tap - band.tap, width)
+        self.taps = math.prod(self.kernel)
+        self.rows = "" if self.kernel[1] == height else f" rows {band.tap} to {band.stop_tap}"
+        """The part of the kernel that the packed weights hold, for their kind."""
+
+    def append(self) -> None:
+        """Appends the band's step."""
+        conv, x, y, band = self.conv, self.x, self.y, self.band
+        w, builder, residual = conv.windows, conv.builder, conv.residual
+        dilation, stride, begin = three(w.dilation, 1), three(w.stride, 1), three(w.begin, 0)
+        blocks_read, panel, weights = self._dense() if conv.group == 1 else self._grouped()
+        kd, kh, kw = self.kernel
+        tap_offsets = [
+            d * dilation[0] * x.plane + h * dilation[1] * x.row + k * dilation[2] * BLOCK
+            for d in range(kd)
+            for h in range(kh)
+            for k in range(kw)
+        ]
+        offsets = [b * x.block + tap for b in range(blocks_read) for tap in tap_offsets]
+        out_d, all_rows, out_w = y.spatial
+        out_h = band.stop - band.first
+        share = out_h * kh / (all_rows * self.whole_kernel[1])
+        flat = (
+            self.taps == 1
+            and out_h == all_rows
+            and stride == (1, 1, 1)
+            and all(t.contiguous for t in (x, y, residual) if t is not None)
+        )
+        scale = builder.plain(conv.node.inputs[4]) if len(conv.node.inputs) > 4 else None
+        row = band.first * stride[1] + band.tap * dilation[1] - begin[1]
+        more_weights = panel * y.blocks > x.block * x.blocks + y.block * y.blocks
+        builder.step(
+            "conv",
+            x=x.view(-begin[0], row, -begin[2]),
+            y=y.view(h=band.first),
+            residual=residual.view(h=band.first) if residual else None,
+            offsets=builder.table(offsets),
+            panel=panel,
+            n=y.n,
+            out_d=out_d,
+            out_h=out_h,
+            out_w=out_w,
+            blocks=y.blocks,
+            step_d=stride[0] * x.plane,
+            step_h=stride[1] * x.row,
+            step_w=stride[2] * BLOCK,
+            flat=int(flat),
+            scale=scale.at if scale else None,
+            scale_image=x.c,
+            order="channels" if more_weights else "rows",
+            bias=conv.bias,
+            epilogue=epilogue(conv.activation),
+            note=conv.note,
+            cost_ns=conv.cost_ns * share,
+            **weights,
+        )
+
+    def _dense(self) -> tuple[int, int, dict[str, Any]]:
+        """Blocks of channels that an output reads, floats of a panel, and the fields of weights."""
+        x, taps = self.x, self.taps
+        panel = x.c * taps * BLOCK
+        packed = self._packed(
+            "im2col", panel, lambda value: _core.pack_conv(value, self.conv.builder.threads)
+        )
+        rest = x.c % BLOCK
+        fields = {
+            "weight": packed,
+            "taps": x.c // BLOCK * taps,
+            "last_taps": taps if rest else 0,
+            "last_depth": rest,
+        }
+        return x.blocks, panel, fields
+
+    def _grouped(self) -> tuple[int, int, dict[str, Any]]:
+        """The same for a convolution in groups."""
+        conv, x, taps = self.conv, self.x, self.taps
+        threads, group_c, group_m = conv.builder.threads, conv.group_c, conv.m // conv.group
+        window, blocks_read = group_windows(x.c, conv.m, conv.group)
+        by_lanes = group_c in GROUP_LANES and conv.m == x.c
+        if by_lanes:
+            panel = group_c * taps * BLOCK
+            packed = self._packed("groups", panel, lambda value: _core.pack_conv(value, threads))
+        else:
+            panel = blocks_read * BLOCK * taps * BLOCK
+            packed = self._packed(
+                f"grouped {conv.group}",
+                panel,
+                lambda value: _core.pack_conv_grouped(
+                    value, conv.group, window, blocks_read, threads
+                ),
+            )
+        # A window that ends in the tensor's last block reads only the channels that exist there.
+        last = x.c - (x.blocks - 1) * BLOCK
+        depths = [last if first + blocks_read == x.blocks else BLOCK for first in window]
+        table = [v for first, d in zip(window, depths, strict=True) for v in (first * x.block, d)]
+        fields = {
+            "weight": packed,
+            "taps": (blocks_read - 1) * taps,
+            "last_taps": taps,
+            "last_depth": BLOCK,
+            "windows": conv.builder.table(table),
+            "group": group_c if by_lanes else 0,
+        }
+        if not by_lanes and (group_c % BLOCK or group_m % BLOCK):
+            fields |= {"group_c": group_c, "group_m": group_m}
+        return blocks_read, panel, fields
+
+    def _packed(self, kind: str, panel: int, pack: Callable[[Array], Any]) -> Any:
+        """The packed weights of the band, of a kind that names its rows of taps."""
+        return self.conv.builder.weight(
+            self.conv.weight_name,
+            kind + self.rows,
+            panel * self.y.blocks,
+            lambda value: pack(self._taps_of(value)),
+        )
+
+    def _taps_of(self, value: Array) -> Array:
+        """The weights (M, C / group, taps) of the band."""
+        conv, band = self.conv, self.band
+        by_rows = value.reshape(conv.m, conv.group_c, *self.whole_kernel)
+        rows = by_rows[:, :, :, band.tap : band.stop_tap]
+        return rows.reshape(conv.m, conv.group_c, self.taps)
+
+
+def group_windows(c: int, m: int, group: int) -> tuple[list[int], int]:
+    """For each block of 16 outputs the first block of channels that it reads; how many all read.
+
+    The windows have one length, so that panels do; the last ones start earlier if they would reach
+    beyond the tensor.
+    """
+    group_c, group_m = c // group, m // group
+    blocks = ceil_div(c, BLOCK)
+    ranges = []
+    for o in range(ceil_div(m, BLOCK)):
+        first_group = o * BLOCK // group_m
+        last_group = (min(m, (o + 1) * BLOCK) - 1) // group_m
+        ranges.append((first_group * group_c // BLOCK, ceil_div((last_group + 1) * group_c, BLOCK)))
+    span = max(stop - start for start, stop in ranges)
+    return [min(start, blocks - span) for start, _ in ranges], span

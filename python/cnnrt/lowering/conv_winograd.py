@@ -1,0 +1,150 @@
+"""Convolution by Winograd's algorithm, with a 2x2 max pool of its result in the same step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..cost import winograd_batch
+from ..graph import Array, Node
+from ..layout.tensors import BLOCK, At, ceil_div
+from ..ops.windows import resolve_windows
+from .builder import PlanBuilder
+from .conv_lowering import ConvLowering, conv_shape, three
+
+SHARED_WEIGHTS = 8 << 20
+"""Bytes of transformed weights above which threads share the transformed input: without that each
+thread would read all the weights."""
+
+ROOT_2 = math.sqrt(2.0)
+TILES_OF_KERNEL = {(3, 3): (2, 4), (1, 3): (2, 4), (3, 1): (2, 4), (5, 5): (2,)}
+WINOGRAD_G: dict[tuple[int, int], Array] = {
+    # Weight transforms G of F(m, r): of F(2, 3) for the points 0, +-1, of F(4, 3) and F(2, 5) for
+    # 0, +-sqrt(1/2), +-sqrt(2); of an axis with one tap none. The input and output transforms that
+    # belong to them: cpp/kernels/winograd.cpp.
+    (1, 1): np.ones((1, 1)),
+    (2, 3): np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    (4, 3): np.array(
+        [
+            [1, 0, 0],
+            [-2 / 3, -ROOT_2 / 3, -1 / 3],
+            [-2 / 3, ROOT_2 / 3, -1 / 3],
+            [1 / 6, ROOT_2 / 6, 1 / 3],
+            [1 / 6, -ROOT_2 / 6, 1 / 3],
+            [0, 0, 1],
+        ]
+    ),
+    (2, 5): np.array(
+        [
+            [1, 0, 0, 0, 0],
+            [-2 / 3, -ROOT_2 / 3, -1 / 3, -ROOT_2 / 6, -1 / 6],
+            [-2 / 3, ROOT_2 / 3, -1 / 3, ROOT_2 / 6, -1 / 6],
+            [1 / 6, ROOT_2 / 6, 1 / 3, ROOT_2 / 3, 2 / 3],
+            [1 / 6, -ROOT_2 / 6, 1 / 3, -ROOT_2 / 3, 2 / 3],
+            [0, 0, 0, 0, 1],
+        ]
+    ),
+}
+
+
+def winograd_tiles(
+    kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, ...]:
+    """Outputs along an axis of the tiles by which Winograd's algorithm can do a convolution.
+
+    They are 2 and 4 with 3 taps on one of the last two axes and 1 or 3 on the other, 2 with 5 on
+    both; none at another stride or dilation than 1.
+    """
+    if {*stride, *dilation} != {1}:
+        return ()
+    return TILES_OF_KERNEL.get(three(tuple(kernel), 1)[1:], ())
+
+
+def pool_of_tile(node: Node, builder: PlanBuilder) -> Node | None:
+    """The max pool that alone reads a convolution, if it takes whole windows of 2x2 pixels that do
+    not overlap: each lies inside an output tile of Winograd's algorithms."""
+    pool = builder.tensors.sole_reader(node.outputs[0])
+    if pool is None or pool.op != "max_pool" or len(pool.outputs) > 1:
+        return None
+    size = builder.type(node.outputs[0]).shape[2:]
+    p = resolve_windows(pool, size, pool["kernel_shape"], ceil_mode=bool(pool["ceil_mode"]))
+    planes = (1,) * (len(size) - 2)
+    fits = (
+        p.kernel == p.stride == (*planes, 2, 2)
+        and set(p.dilation) == {1}
+        and not any((*p.begin, *p.end))
+        and p.out == (*size[:-2], size[-2] // 2, size[-1] // 2)
+        and pool.attributes.get("activation") is None
+    )
+    return pool if fits else None
+
+
+def winograd(conv: ConvLowering, tile: int) -> None:
+    """Appends one step, or two if the threads share the transformed input.
+
+    Args:
+        tile: outputs of a tile along an axis with several taps.
+    """
+    node, builder, w = conv.node, conv.builder, conv.windows
+    x = builder.blocked(node.inputs[0])
+    shape = conv_shape(w, x.c, conv.m)
+    tile_h, tile_w = shape.tile(tile)
+    pool = pool_of_tile(node, builder) if tile_h == tile_w else None
+    note = conv.note
+    if pool is not None:
+        builder.tensors.mark_made(pool)
+        note += "; 2x2 max pool"
+    y = builder.new_blocked((pool or node).outputs[0])
+    (kernel_d, kernel_h, kernel_w), positions = shape.kernel, shape.positions(tile)
+    floats = positions * kernel_d * x.c * y.blocks * BLOCK
+    packed = builder.weight(
+        conv.weight_name,
+        f"winograd{tile}",
+        floats,
+        lambda value: _core.pack_winograd(
+            value.reshape(*value.shape[:2], *shape.kernel),
+            WINOGRAD_G[tile_h, kernel_h],
+            WINOGRAD_G[tile_w, kernel_w],
+            builder.threads,
+        ),
+    )
+    (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, three(w.out, 1)
+    pad_d, pad_h, pad_w = three(w.begin, 0)
+    batch = winograd_batch(builder.machine, shape, tile)
+    fields: dict[str, Any] = {
+        "x": x.view(),
+        "y": y.view(),
+        "weight": packed,
+        "taps": max(kernel_h, kernel_w),
+        "tile_h": tile_h,
+        "tile_w": tile_w,
+        "batch": batch,
+        "n": y.n,
+        "c": x.c,
+        "in_d": in_d,
+        "in_h": in_h,
+        "in_w": in_w,
+        "out_d": out_d,
+        "out_h": out_h,
+        "out_w": out_w,
+        "blocks": y.blocks,
+        "kernel_d": kernel_d,
+        "pad_d": pad_d,
+        "pad_h": pad_h,
+        "pad_w": pad_w,
+        "pooled": int(pool is not None),
+        **conv.epilogue(),
+    }
+    if builder.threads == 1 or floats * 4 <= SHARED_WEIGHTS:
+        builder.step("winograd", note=note, cost_ns=conv.cost_ns, **fields)
+        return
+    batches = ceil_div(y.n * shape.tiles(tile), batch)
+    plane = x.blocks * in_d * batch * BLOCK + BLOCK
+    fields["transformed"] = At(builder.new_buffer(batches * positions * plane * 4), 0)
+    first = {name: value for name, value in fields.items() if name != "residual"}
+    builder.step("winograd_input", note=note, cost_ns=1e4, **first)
+    builder.step("winograd_output", note=note, cost_ns=conv.cost_ns, **fields)

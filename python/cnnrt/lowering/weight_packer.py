@@ -1,0 +1,78 @@
+"""The constants of a plan in the order in which kernels read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..graph import Array, Graph
+from ..layout.tensors import BLOCK, ceil_div
+from ..process.limits import check_memory
+from ..weights.packed import Key, Packed
+
+
+class WeightPacker:
+    """Packs the constants of one graph into the memory that all plans of a model share."""
+
+    def __init__(self, graph: Graph, packed: Packed, limit: int) -> None:
+        """
+        Args:
+            graph: whose constants are packed.
+            packed: the memory of the model.
+            limit: bytes that the packed weights of one plan may take.
+        """
+        self._graph = graph
+        self._packed = packed
+        self._limit = limit
+        self.used: set[Key] = set()
+        """The entries of the shared memory that the plan uses."""
+        self.nbytes = 0
+        """Bytes of packed weights so far."""
+
+    def constant(self, name: str, kind: str, value: Array) -> Any:
+        """The memory of a constant in the form `value`, which `kind` names."""
+        key = (name, kind)
+        self.used.add(key)
+        source = self._graph.constants[name]
+        return self._packed.get(source, key, lambda: _core.Memory(np.ascontiguousarray(value)))
+
+    def weight(
+        self, node: str, name: str, kind: str, floats: int, pack: Callable[[Array], Any]
+    ) -> Any:
+        """A constant as a kernel reads it.
+
+        Args:
+            node: the name of the node that reads it, for errors.
+            name: the constant.
+            kind: the order of its values; another order is another kind, and a change of one is
+                a change of `packed.PACKING`.
+            floats: how many there are.
+            pack: makes them of the constant; not called if a compiled file holds them.
+
+        Raises:
+            MemoryLimitError: the plan's packed weights take more than they may.
+        """
+        key = (name, kind)
+        self.used.add(key)
+        self.nbytes += floats * 4
+        check_memory(self.nbytes, self._limit, f"node {node!r}: packed weights")
+        source = self._graph.constants[name]
+        nbytes = None if name in self._graph.varying else floats * 4
+        return self._packed.get(source, key, lambda: pack(np.asarray(source)), nbytes)
+
+    def bias(self, name: str, channels: int) -> Any:
+        """A bias in whole blocks of channels; zeros if `name` is empty or no constant."""
+        value = self._graph.constants.get(name)
+
+        def make() -> Any:
+            padded = np.zeros(ceil_div(channels, BLOCK) * BLOCK, np.float32)
+            if value is not None:
+                padded[:channels] = value
+            return _core.Memory(padded)
+
+        key = (name, f"bias {channels}")
+        self.used.add(key)
+        return self._packed.get(value, key, make)
