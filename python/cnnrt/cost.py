@@ -1,7 +1,7 @@
 """The cost model: how long a step is expected to take on one thread, and so which way is chosen.
 
 The estimates never depend on batch or thread count, so that a result does not either. The constants
-were measured on Zen 5 (avx512) and Zen 3 (avx2), docs/performance.md; other machines of the same
+were measured on Zen 5 (avx512) and Zen 3 (avx2), docs/tuning-log.md; other machines of the same
 tier differ by a factor that is nearly common to all ways, and only their order matters.
 """
 

@@ -12,8 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError
 from .graph import Array
-from .preprocessing import MAX_PIXELS
-from .process.limits import most_memory
+from .process.limits import MAX_PIXELS, most_memory
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),

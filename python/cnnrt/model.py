@@ -292,9 +292,9 @@ class Model:
         """The layers after fusion, with what each costs and how much of the input it sees.
 
         Args:
-            x: an input, or its shape (of several inputs a dict by name), for a network whose input
-                sizes are free or to see other sizes; None: the sizes that the model states, and 1
-                for a free size of the first axis.
+            x: an input or its shape, for a network whose input sizes are free, or to see other
+                sizes; for several inputs a dict by name. None: the sizes that the model states,
+                and 1 for a free size of the first axis.
 
         Raises:
             ShapeError: the network does not take such an input, or its sizes are free.

@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import FormatError, ImageError
 from .graph import Array
+from .process.limits import MAX_PIXELS
 from .process.locks import importing
 from .storage import validate
 
@@ -28,8 +29,6 @@ INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 MAX_SIDE = 2**15
 """Pixels of a side of the network's input."""
-MAX_PIXELS = 2**26
-"""Pixels of the network's input, and of a picture on its way there."""
 BAND_PIXELS = 2**20
 """Pixels that are normalised at a time."""
 MAX_VIEW = 16
@@ -40,8 +39,8 @@ MAX_VIEW = 16
 class Preprocessing:
     """What is done to a picture before a network sees it.
 
-    In this order: the picture is resized as `resize` says, its centre is cut out as `crop` says,
-    what is not of `size` by then is resized to it, and each value (0 to 255) of each channel
+    First the picture is resized as `resize` says, then its centre is cut out as `crop` says.
+    What is not of `size` by then is resized to it. At last each value (0 to 255) of each channel
     becomes `(value * scale - mean) / std`.
 
     Attributes:

@@ -28,8 +28,9 @@ class ActivationMap:
     """How much each place of the network's view of an image speaks for a class."""
 
     values: Array
-    """float32 (h, w): by "cam", its share of the score, such that their mean and the classifier's
-    bias make the score; by "occlusion", how much the probability sinks when the place is hidden."""
+    """float32 (h, w). By "cam" it is the share of the score: the mean of all, and the classifier's
+    bias, make the score. By "occlusion" it is how much the probability sinks when the place is
+    hidden."""
     method: str
     """"cam" or "occlusion"."""
     index: int
@@ -58,11 +59,11 @@ def activation_map(
 ) -> ActivationMap:
     """Which part of an image speaks for a class.
 
-    Class activation mapping (Zhou et al., Learning Deep Features for Discriminative Localization,
-    2016) for networks that end in global average pooling and a linear layer: the feature maps
-    before the pooling, weighted as the class weights them. For others occlusion (Zeiler and Fergus,
-    Visualizing and Understanding Convolutional Networks, 2014): a grey square hides one place after
-    the other.
+    Networks that end in global average pooling and a linear layer get class activation mapping
+    (Zhou et al., Learning Deep Features for Discriminative Localization, 2016). It is the sum of
+    the feature maps before the pooling, weighted as the class weights them. Others get occlusion
+    (Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2014): a grey square
+    hides one place after the other.
 
     Args:
         model: a network of one input, with preprocessing.

@@ -47,7 +47,7 @@ class Budget:
             limit = limits.memory_limit(sum(type_.nbytes for type_ in types.values()))
         self.limit = limit
         for spec in graph.inputs:
-            limits.check_type(types[spec.name], limit, f"input {spec.name!r}")
+            _check_type(types[spec.name], limit, f"input {spec.name!r}")
         stored = sum(value.nbytes for value in graph.constants.values())
         self.nbytes = limits.FOLDED_FLOOR + limits.FOLDED_FACTOR * stored
         self.work = limits.FOLDED_WORK
@@ -159,7 +159,7 @@ def _types(node: Node, operands: Sequence[Operand | None], budget: Budget) -> li
             f"{at} has {len(node.outputs)} outputs; the operator makes {len(inferred)}"
         )
     for name, type_ in zip(node.outputs, inferred, strict=True):
-        limits.check_type(type_, budget.limit, f"{at}: output {name!r}")
+        _check_type(type_, budget.limit, f"{at}: output {name!r}")
     return inferred
 
 
@@ -200,3 +200,21 @@ def _work(node: Node, operands: Sequence[Operand | None], inferred: list[TensorT
     if node.op in LOOPS:
         work += LOOP * max((max(x.shape, default=1) for x in operands if x), default=1)
     return work
+
+
+def _check_type(type_: TensorType, limit: int, at: str) -> None:
+    """Checks that a tensor can be held at all, and within the limit.
+
+    Raises:
+        ShapeError: it cannot (as a `MemoryLimitError` where it is only too large).
+    """
+    shape = type_.shape
+    if len(shape) > limits.MAX_RANK or not all(0 <= n <= limits.MAX_SIZE for n in shape):
+        raise ShapeError(
+            f"{at} has shape {shape}; expected at most {limits.MAX_RANK} axes"
+            f" of 0 to {limits.MAX_SIZE} elements"
+        )
+    # Arrays of no elements have axes that are as long as they say, and tables go along those.
+    nbytes = math.prod(n for n in shape if n) * type_.dtype.itemsize
+    if nbytes > limit:
+        limits.check_memory(nbytes, limit, f"{at}, {type_},")

@@ -8,17 +8,18 @@ measure: a plan may use `FLOOR` bytes and `FACTOR` times what it was given, and 
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 
-from ..errors import MemoryLimitError, ShapeError
-from ..graph import TensorType
+from ..errors import MemoryLimitError
 
 MAX_RANK = 32
 """Axes of a tensor: what NumPy 1 can hold."""
 MAX_SIZE = 2**31 - 1
 """Of an axis, a window or a padding: what the kernels' 32-bit fields can hold."""
+
+MAX_PIXELS = 2**26
+"""Pixels of a network's input, and of a picture on its way there."""
 
 FLOOR = 512 << 20
 """Bytes that every plan may use."""
@@ -90,23 +91,6 @@ def check_memory(nbytes: int, limit: int, at: str) -> None:
             f"{at} takes {_text(nbytes)}; a network of this size may use {_text(limit)}. If it is "
             f"meant to, allow it: cnnrt.set_memory_limit({nbytes})"
         )
-
-
-def check_type(type_: TensorType, limit: int, at: str) -> None:
-    """Checks that a tensor can be held at all, and within the limit.
-
-    Raises:
-        ShapeError: it cannot (as a `MemoryLimitError` where it is only too large).
-    """
-    shape = type_.shape
-    if len(shape) > MAX_RANK or not all(0 <= n <= MAX_SIZE for n in shape):
-        raise ShapeError(
-            f"{at} has shape {shape}; expected at most {MAX_RANK} axes of 0 to {MAX_SIZE} elements"
-        )
-    # Arrays of no elements have axes that are as long as they say, and tables go along those.
-    nbytes = math.prod(n for n in shape if n) * type_.dtype.itemsize
-    if nbytes > limit:
-        check_memory(nbytes, limit, f"{at}, {type_},")
 
 
 def _text(nbytes: int) -> str:

@@ -105,10 +105,10 @@ class FeatureExtractor:
         """The features of one or many images.
 
         Args:
-            images: a file; a folder, whose images are taken in the order of their paths
-                (`cnnrt.image_files` lists them); a PIL image; an array of uint8 and of shape
-                (H, W), (H, W, 3) or, for several images, (N, H, W, 3); a sequence of these; or an
-                array that is the network's input already, float32 (N, C, h, w).
+            images: a file, a folder, a PIL image, an array, or a sequence of these. Of a folder the
+                images are taken in the order of their paths, as `cnnrt.image_files` lists them.
+                Arrays of uint8 have the shape (H, W), (H, W, 3) or, for several images,
+                (N, H, W, 3). A float32 array (N, C, h, w) is the network's input already.
             progress: shows a bar on stderr, where tqdm is installed; None: if that is a terminal.
 
         Returns:
