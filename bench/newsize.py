@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -299,35 +299,26 @@ PHASES = (
 )
 """By the name of a module. The innermost frame of a phase decides; `ops`, `graph` and other helpers
 belong to whoever calls them. `core` is the making of C++ steps."""
-INTERVAL = 2e-4
+INTERVAL = 5e-4
 """Seconds between two looks at the stack."""
 
 
 def profile(subject: Subject, count: int, rounds: int) -> dict[str, Any]:
-    """Where planning for a new size spends its CPU time, by a look at the stack every 0.2 ms.
+    """Where planning for a new size spends its CPU time, by a look at the stack every 0.5 ms.
 
     `Model.describe` plans without a run. Prints ms per size by phase, then by function.
     """
     x = np.load(subject.input)
     shapes = sizes(x.shape, count)
-    phases: Counter[str] = Counter()
-    own: Counter[str] = Counter()
-    below: Counter[str] = Counter()
+    stacks: Counter[tuple[tuple[str, CodeType], ...]] = Counter()
     total = 0
 
     def look(_: int, frame: FrameType | None) -> None:
-        phase, seen = "", set()
+        stack = []
         while frame is not None:
-            module, code = frame.f_globals.get("__name__", ""), frame.f_code
-            if module.startswith("cnnrt"):
-                name = f"{module.removeprefix('cnnrt.')}.{code.co_qualname}"
-                if not seen:
-                    own[name] += 1
-                seen.add(name)
-                phase = phase or next((p for p, rule in PHASES if re.search(rule, module)), "")
+            stack.append((frame.f_globals.get("__name__", ""), frame.f_code))
             frame = frame.f_back
-        phases[phase or "other"] += 1
-        below.update(seen)
+        stacks[tuple(stack)] += 1
 
     before = signal.signal(signal.SIGALRM, look)
     for _ in range(rounds):
@@ -341,6 +332,7 @@ def profile(subject: Subject, count: int, rounds: int) -> dict[str, Any]:
             total += time.thread_time_ns() - start
             signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+    phases, own, below = attributed(stacks)
     share = total / 1e6 / (rounds * len(shapes)) / max(1, phases.total())
     print(f"{subject.name}: {share * phases.total():.1f} ms of planning per new size, 1 thread")
     for phase, samples in phases.most_common():
@@ -355,6 +347,25 @@ def profile(subject: Subject, count: int, rounds: int) -> dict[str, Any]:
         "functions_ms": {k: (share * v, share * below[k]) for k, v in own.most_common(100)},
         "below_ms": {k: share * v for k, v in below.most_common(100)},
     }
+
+
+def attributed(
+    stacks: Counter[tuple[tuple[str, CodeType], ...]],
+) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """How often each phase was seen, each function alone, and each with what it calls."""
+    phases: Counter[str] = Counter()
+    own: Counter[str] = Counter()
+    below: Counter[str] = Counter()
+    for stack, count in stacks.items():
+        ours = [(m, code) for m, code in stack if m.partition(".")[0] == "cnnrt"]
+        names = [f"{m.removeprefix('cnnrt.')}.{code.co_qualname}" for m, code in ours]
+        found = (phase for m, _ in ours for phase, rule in PHASES if re.search(rule, m))
+        phases[next(found, "other")] += count
+        for name in names[:1]:
+            own[name] += count
+        for name in set(names):
+            below[name] += count
+    return phases, own, below
 
 
 if __name__ == "__main__":
