@@ -327,7 +327,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     np.save(trap, np.array([object()], object), allow_pickle=True)
     for path in (trap, tmp_path / "model.onnx", tmp_path / "model.bin"):
         path.write_bytes(trap.read_bytes())
-        with pytest.raises(FormatError, match=r"neither|is not an ONNX model"):
+        with pytest.raises(FormatError, match="is a NumPy array, no model"):
             cnnrt.load(path)
     sources = Path(cnnrt.__file__).parent.rglob("*.py")
     text = {path: path.read_text(encoding="utf-8") for path in sources}

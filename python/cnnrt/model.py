@@ -13,6 +13,7 @@ import numpy as np
 from . import _core, formats
 from .cost import Algorithms
 from .errors import GraphError, ShapeError
+from .formats import Source
 from .graph import Array, Graph, TensorSpec
 from .planning import tuning
 from .planning.batch import AnyPlan
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from .analysis.profiling import Profile
     from .analysis.summary import Summary
 
-Source = str | os.PathLike[str] | bytes
 Inputs = Any
 """An array, or a dict of arrays by input name."""
 Shapes = Sequence[int] | Mapping[str, Sequence[int]]
@@ -66,12 +66,13 @@ def load(
     algorithm: str | Mapping[str, str] = "auto",
     tune: bool = False,
 ) -> Model:
-    """Loads a network from model.bin, a compiled file or an ONNX file, given by path or as bytes.
+    """Loads a network from model.bin, a compiled file or an ONNX file.
 
     Files are mapped, not read: replace one by renaming another file while it is in use.
 
     Args:
-        source: the file. ONNX files need the package `onnx` (``pip install 'cnnrt[onnx]'``).
+        source: a path, bytes (bytearray, memoryview), a file open for reading in binary mode, or an
+            onnx.ModelProto. ONNX files need the package `onnx` (``pip install 'cnnrt[onnx]'``).
         threads: how many to use; None: `cnnrt.get_num_threads()`.
         algorithm: how convolutions of 3x3, 1x3, 3x1 and 3 taps are done: "auto", "im2col" (exact),
             "winograd2" or "winograd4" (5x5: the first three); or a dict of these by node name.

@@ -3,42 +3,62 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from ..errors import FormatError
 from ..process.locks import importing
-from ..storage.files import open_model
+from ..storage.files import map_file, open_model
+from . import foreign
 from .compiled import Compiled
 from .safetensors import Document, described, read_model, write_model
+from .sources import Source, is_message, path_or_bytes
 
-__all__ = ["Compiled", "Document", "read", "read_model", "write_model"]
+__all__ = ["Compiled", "Document", "Source", "read", "read_model", "write_model"]
 
 
-def read(source: str | os.PathLike[str] | bytes) -> Document:
-    """Reads a network from a file or its bytes; what kind it is, its content says.
+def read(source: Source) -> Document:
+    """Reads a network; what kind of file it is, its content says.
+
+    Args:
+        source: a path, bytes (bytearray, memoryview), a file open for reading in binary mode, or an
+            onnx.ModelProto.
 
     Raises:
         FormatError: there is no such file, it is of no kind that cnnrt reads, or is damaged.
         UnsupportedOperator: the network needs operators that cnnrt does not have.
         ImportError: it is an ONNX file and the package `onnx` is missing.
     """
-    start, at = _start(source)
-    # safetensors: eight bytes of length and JSON. ONNX: first the field ir_version, of type varint.
-    if start[8:9] == b"{":
-        return read_model(source)
-    if start[:1] == b"\x08" or (at.endswith(".onnx") and start):
-        with importing:
-            from .onnx.importer import read_onnx_model  # noqa: PLC0415  (only needed here)
-
-        graph, metadata = read_onnx_model(source)
-        return described(graph, metadata, at)
+    if is_message(source):
+        return _read_onnx(source, "ONNX model")
+    given = path_or_bytes(source)
+    if isinstance(given, bytes):
+        start, at = given[: foreign.LENGTH], "model"
+    else:
+        with open_model(given) as file:
+            start, at = file.read(foreign.LENGTH), str(given)
     if not start:
         raise FormatError(f"{at}: is empty; expected a model")
-    raise FormatError(f"{at}: is neither a model.bin nor an ONNX file; it begins with {start!r}")
+    if start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
+        return read_model(given)
+    if problem := foreign.explain(given, start):
+        raise FormatError(f"{at}: {problem}")
+    if start[:1] == b"\x08" or at.lower().endswith(".onnx") or _is_message(given):
+        return _read_onnx(given, at)
+    raise FormatError(
+        f"{at}: is neither a model.bin nor an ONNX file; it begins with {start[:16]!r}"
+    )
 
 
-def _start(source: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
-    """The first bytes of a file, and what errors call it."""
-    if isinstance(source, bytes):
-        return source[:16], "model"
-    with open_model(source) as file:
-        return file.read(16), str(source)
+def _read_onnx(source: Any, at: str) -> Document:
+    with importing:
+        from .onnx.importer import read_onnx_model  # noqa: PLC0415  (only needed here)
+
+    graph, metadata = read_onnx_model(source)
+    return described(graph, metadata, at)
+
+
+def _is_message(source: str | os.PathLike[str] | bytes) -> bool:
+    """Whether the bytes are an ONNX model that does not begin with its ir_version."""
+    from .onnx.wire import is_model  # noqa: PLC0415  (only needed here)
+
+    return is_model(memoryview(source) if isinstance(source, bytes) else map_file(source))

@@ -13,9 +13,10 @@ import numpy as np
 
 from .. import formats, ops, pages
 from ..errors import GraphError, ImageError
+from ..formats import Source
 from ..graph import Array, Graph, Node, TensorSpec
 from ..images import image_files, open_image, resized
-from ..model import Model, Source, probabilities
+from ..model import Model, probabilities
 from ..storage.cache import digest
 from ..storage.text import escaped
 from .features import AUTO, FeatureExtractor

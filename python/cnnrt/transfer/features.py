@@ -13,10 +13,10 @@ import numpy as np
 from .. import ops
 from ..analysis.classifier import find_classifier, input_shape
 from ..errors import GraphError
-from ..formats import write_model
+from ..formats import Source, write_model
 from ..graph import Array, Dim, Graph, Node, TensorSpec
 from ..images import image_files
-from ..model import Model, Source, as_input, load
+from ..model import Model, as_input, load
 from ..passes.infer import infer
 from ..progress import ProgressBar, progress_bar
 from ..storage.cache import digest

@@ -68,6 +68,19 @@ def without_tensors(data: memoryview, location: str) -> bytes | None:
     return b"".join(pieces) if len(pieces) > 1 else None
 
 
+MODEL = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
+"""The fields of a model and their wire types."""
+
+
+def is_model(data: memoryview) -> bool:
+    """Whether these bytes are the fields of an ONNX model, among them a graph."""
+    try:
+        fields = {f.number: f.wire_type for f in _Cutter(data, "").fields(0, len(data))}
+    except _Unusual:
+        return False
+    return 7 in fields and fields.items() <= MODEL.items()
+
+
 class _Cutter:
     def __init__(self, data: memoryview, location: str) -> None:
         self.data, self.location = data, location.encode()
