@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,34 @@ def randoms(*shape: int, seed: int = 0) -> Array:
 class Case:
     """The inputs of one node, those that are constants, and its attributes."""
 
-    def __init__(self, *inputs: Any, outputs: int = 1, fixed: int | None = None, **attributes: Any):
+    def __init__(
+        self,
+        *inputs: Any,
+        outputs: int | Sequence[str | None] = 1,
+        fixed: int | None = None,
+        **attributes: Any,
+    ) -> None:
+        """
+        Args:
+            inputs: arrays; None: an input that is left out.
+            outputs: how many, of types that ONNX infers; or of each the dtype, None: left out.
+            fixed: from this input on they are constants; None: from the second.
+            attributes: of the node.
+        """
         self.inputs = [None if x is None else np.asarray(x) for x in inputs]
         self.outputs, self.attributes = outputs, attributes
         self.fixed = 1 if fixed is None else fixed
-        """From this input on they are constants."""
 
     def model(self, op: str, opset: int, *, ir: int = 8) -> bytes:
+        """A file of this node.
+
+        Args:
+            op: the operator, behind its domain and a point if that is not ONNX's own.
+        """
+        domain, _, op = op.rpartition(".")
         names = ["" if x is None else f"x{i}" for i, x in enumerate(self.inputs)]
-        made = [f"y{i}" for i in range(self.outputs)]
+        kinds = [""] * self.outputs if isinstance(self.outputs, int) else self.outputs
+        made = ["" if kind is None else f"y{i}" for i, kind in enumerate(kinds)]
         given = dict(zip(names, self.inputs, strict=True))
         constants = {n: given[n] for n in names[self.fixed :] if n}
         inputs = [
@@ -37,16 +57,21 @@ class Case:
             if n and n not in constants and x is not None
         ]
         graph = helper.make_graph(
-            [helper.make_node(op, names, made, **self.attributes)],
+            [helper.make_node(op, names, made, domain=domain, **self.attributes)],
             "g",
             inputs,
-            [onnx.ValueInfoProto(name=name) for name in made],
+            [onnx.ValueInfoProto(name=name) for name in made if name],
             [numpy_helper.from_array(v, n) for n, v in constants.items()],
         )
-        for value in graph.output:  # of a type that is inferred
-            value.type.tensor_type.elem_type = 0
+        for value, kind in zip(graph.output, [k for k in kinds if k is not None], strict=True):
+            code = helper.np_dtype_to_tensor_dtype(np.dtype(kind)) if kind else 0
+            value.type.tensor_type.elem_type = code  # 0: it is inferred
         opsets = [helper.make_opsetid("", opset)]
+        if domain:
+            opsets.append(helper.make_opsetid(domain, 1))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=3 if opset < 9 else ir)
+        if domain:
+            return bytes(model.SerializeToString())
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
         types = {v.name: v.type for v in inferred.graph.output}
         for value in model.graph.output:
@@ -78,7 +103,9 @@ def by_runtime(model: bytes, feeds: dict[str, Array]) -> list[Array] | None:
         return None
 
 
-def check(op: str, opset: int, case: Case, want: Any = None) -> bool:
+def check(
+    op: str, opset: int, case: Case, want: Any = None, *, atol: float = 2e-5, rtol: float = 1e-4
+) -> bool:
     """Compares with `want`, or with ONNX Runtime; False if there is neither."""
     model = case.model(op, opset)
     expected = by_runtime(model, case.feeds) if want is None else [np.asarray(want)]
@@ -86,5 +113,6 @@ def check(op: str, opset: int, case: Case, want: Any = None) -> bool:
     if expected is None:
         return False
     for got, right in zip(found, expected, strict=True):
-        np.testing.assert_allclose(got, right, rtol=1e-4, atol=2e-5, err_msg=f"{op}-{opset}")
+        assert (got.shape, got.dtype) == (right.shape, right.dtype)
+        np.testing.assert_allclose(got, right, rtol=rtol, atol=atol, err_msg=f"{op}-{opset}")
     return True

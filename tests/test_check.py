@@ -49,7 +49,7 @@ def test_every_unsupported_node_is_listed(
 ) -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["a"]),
-        helper.make_node("Det", ["a"], ["d"], name="first"),
+        helper.make_node("Odd", ["a"], ["d"], name="first", domain="com.example"),
         helper.make_node("Unknown", ["a", "d"], ["y"], domain="com.example"),
     ]
     nodes[1].metadata_props.add(key=SCOPES_KEY, value=repr(["", "head", "head.det", "det"]))
@@ -62,8 +62,8 @@ def test_every_unsupported_node_is_listed(
     assert first == f"{path}: cnnrt does not run 2 of its 3 nodes:"
     shape = "[batch, 3, 8, 8]"
     assert lines == [
-        f"  Det (node 'first' of layer 'head.det'; inputs a: {shape})",
-        f"  com.example.Unknown (node 'y'; inputs a: {shape}, d: [batch, 3])",
+        f"  com.example.Odd (node 'first' of layer 'head.det'; inputs a: {shape})",
+        f"  com.example.Unknown (node 'y'; inputs a: {shape}, d: of unknown shape)",
     ]
     assert cli.main(["convert", path, str(tmp_path / "out.bin")]) == 1
     message = capsys.readouterr().err

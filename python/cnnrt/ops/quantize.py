@@ -225,7 +225,8 @@ class QLinearConv(Op):
         if bias is not None:
             y = y + bias.reshape(channels)
         factor = (x_scale * w_scale / y_scale).reshape(channels)
-        return (saturate(np.rint(y * factor) + y_zero.reshape(()).astype(int), y_zero.dtype),)
+        q = np.rint(y.astype(factor.dtype) * factor)  # two roundings, as in ONNX Runtime
+        return (saturate(q + y_zero.reshape(()).astype(int), y_zero.dtype),)
 
 
 @register
@@ -277,5 +278,6 @@ class QLinearMatMul(Op):
         rows, columns = max(a.ndim - 2, 0), b.ndim - 1
         y = np.matmul(centred(a, a_zero, rows), centred(b, b_zero, columns))
         factor = along(a_scale, y.ndim, -2 if y.ndim > 1 else -1) * along(b_scale, y.ndim, -1)
-        q = np.rint(y * (factor / y_scale.reshape(())).astype(np.float64))
+        factor = factor / y_scale.reshape(())
+        q = np.rint(y.astype(factor.dtype) * factor)  # two roundings, as in ONNX Runtime
         return (saturate(q + y_zero.reshape(()).astype(int), y_zero.dtype),)

@@ -27,7 +27,10 @@ PRODUCTS = {
     *("qlinear_conv", "qlinear_matmul", "rnn", "roi_align"),
 }
 """Operators that may combine each element of an input with each of another."""
-LOOPS = {"gru", "lstm", "non_max_suppression", "reverse_sequence", "rnn", "roi_align"}
+LOOPS = {
+    *("gru", "inverse", "lstm", "non_max_suppression", "qlinear_softmax", "reverse_sequence"),
+    *("rnn", "roi_align"),
+}
 """Operators whose reference goes through an axis in Python, at about the price of LOOP elements
 for each step."""
 LOOP = 10_000

@@ -22,6 +22,9 @@ class Surroundings(Protocol):
     def shape(self, name: str) -> tuple[int | str, ...] | None:
         """The shape of a tensor where it is known."""
 
+    def rank(self, name: str) -> int | None:
+        """The number of axes of a tensor where it is known."""
+
     def dtype(self, name: str) -> np.dtype[Any] | None:
         """The dtype of a tensor where it is known."""
 
@@ -93,7 +96,7 @@ class Expansion:
         Raises:
             UnsupportedOperator: it is not known.
         """
-        shape = self.around.shape(self.inputs[index])
-        if shape is None:
+        rank = self.around.rank(self.inputs[index])
+        if rank is None:
             raise UnsupportedOperator(f"input {self.inputs[index]!r} of unknown rank")
-        return len(shape)
+        return rank

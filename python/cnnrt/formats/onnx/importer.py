@@ -28,7 +28,8 @@ from .branches import Branch, choose_branch
 from .functions import Key, expand, key_of, split_domain
 from .legacy import UNLISTED
 from .names import Names, Scopes, name_by_modules, read_scopes
-from .tensors import BFLOAT16, DTYPES, Storage, dtype_name, to_array
+from .ranks import Ranks
+from .tensors import BFLOAT16, Storage, dtype_name, to_array
 from .wire import without_tensors
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ class _Importer:
             for output in made.output:
                 self.names.unique(output)
         self.nodes: list[Node] = []
+        self._ranks = Ranks(self.constants, self.inputs, self.nodes)
         self.scopes: list[Scopes | None] = []
 
     def graph(self, *, module_names: bool) -> Graph:
@@ -253,10 +255,16 @@ class _Importer:
         noted = self._shapes.get(name)
         return self._inferred_shapes.get(name) if noted is None else noted
 
+    def rank(self, name: str) -> int | None:
+        shape = self.shape(name)
+        if shape is not None:
+            return len(shape)
+        known = self._ranks.type(name)
+        return known.rank if known else None
+
     def dtype(self, name: str) -> np.dtype[Any] | None:
-        if name in self.constants:
-            return self.constants[name].dtype
-        return self._dtypes.get(name)
+        known = self._ranks.type(name)
+        return known.dtype if known else None
 
     def add_constant(self, name: str, value: Array) -> str:
         name = self.names.unique(name)
@@ -487,29 +495,14 @@ class _Importer:
         return _shapes(self.proto)
 
     @cached_property
-    def _dtypes(self) -> dict[str, np.dtype[Any]]:
-        """Dtypes that the file notes or that onnx can infer, of those that NumPy has."""
-        codes: dict[str, int] = {}
-        for proto in (self._inferred, self.proto):
-            graph = proto.graph
-            for value in (*graph.input, *graph.value_info, *graph.output):
-                codes[value.name] = value.type.tensor_type.elem_type
-        return {name: np.dtype(DTYPES[code]) for name, code in codes.items() if code in DTYPES}
-
-    @cached_property
     def _inferred_shapes(self) -> dict[str, Shape | None]:
-        """Shapes that onnx can infer."""
-        return _shapes(self._inferred)
-
-    @cached_property
-    def _inferred(self) -> ModelProto:
-        """The model with the types that onnx can infer; as it is if that fails."""
+        """Shapes that onnx can infer; none if it fails."""
         import onnx.shape_inference  # noqa: PLC0415
 
         try:
-            return onnx.shape_inference.infer_shapes(self.proto)
-        except Exception:  # of a model that may be anything; the types only help
-            return self.proto
+            return _shapes(onnx.shape_inference.infer_shapes(self.proto))
+        except Exception:  # of a model that may be anything; the shapes only help
+            return {}
 
 
 def _trimmed(names: Iterable[str]) -> list[str]:

@@ -15,7 +15,9 @@ import numpy as np
 from ...errors import UnsupportedOperator
 from ...graph import Node
 from .expansion import Adapter, Expansion, Surroundings
-from .legacy import LEGACY
+from .legacy import ALWAYS, LEGACY
+from .microsoft_quantized import MICROSOFT
+from .nchwc import NCHWC
 
 LATEST = 28
 """The opset up to which this file knows all changes of the operators that cnnrt has."""
@@ -299,7 +301,6 @@ def _sequence(*adapters: Adapter) -> Adapter:
 
 BROADCASTING = ["add", "sub", "mul", "div", "pow", "and", "or", "xor", "equal", "greater", "less"]
 REDUCTIONS = ("l1", "l2", "log_sum", "log_sum_exp", "max", "mean", "min", "prod", "sum_square")
-ALWAYS = LATEST + 1
 
 ADAPTERS: dict[str, Sequence[tuple[int, Adapter]]] = {
     **{op: [(7, _broadcast)] for op in BROADCASTING},
@@ -337,5 +338,7 @@ ADAPTERS: dict[str, Sequence[tuple[int, Adapter]]] = {
     "tile": [(6, _tile_1)],
     "upsample": [(7, _upsample_1), (9, to_input("scales", 1, np.float32)), (ALWAYS, _resize)],
     **LEGACY,
+    **MICROSOFT,
+    **NCHWC,
 }
 """For each operator (opset, adapter): nodes of opsets before that are adapted, in this order."""
