@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -562,8 +564,62 @@ def test_functions_that_never_end_or_are_too_many() -> None:
         proto.functions.append(
             helper.make_function("own", f"F{i}", ["a"], ["b"], twice, proto.opset_import)
         )
-    with pytest.raises(FormatError, match="make 1099511627776 nodes"):
+    with pytest.raises(FormatError, match=r"'F1[0-9]' makes [0-9]* nodes; expected at most"):
         read_onnx(proto)
+
+
+def tower(levels: int, width: int, overloads: bool) -> Any:
+    """A model of functions that call functions: width^levels nodes."""
+    proto = model([node("F0", "x", domain="own")])
+    own = [helper.make_opsetid("", 24), helper.make_opsetid("own", 1)]
+    proto.opset_import.add(domain="own", version=1)
+    for i in range(levels + 1):
+        body = [node("Relu", "a", "b")]
+        if i < levels:
+            ends = ["a", *(f"t{k}" for k in range(1, width)), "b"]
+            body = [node(f"F{i + 1}", *pair, domain="own") for pair in itertools.pairwise(ends)]
+        proto.functions.append(helper.make_function("own", f"F{i}", ["a"], ["b"], body, own))
+    if overloads:  # one name for all, told apart by their overload; the last one is a trap
+        for function in proto.functions:
+            function.overload, function.name = function.name, "F"
+        for one in (*proto.graph.node, *(n for f in proto.functions for n in f.node)):
+            if one.domain == "own":
+                one.overload, one.op_type = one.op_type, "F"
+        proto.functions.append(
+            helper.make_function("own", "F", ["a"], ["b"], [node("Relu", "a", "b")], own)
+        )
+    return proto
+
+
+@pytest.mark.parametrize("overloads", [False, True], ids=["names", "overloads"])
+def test_what_functions_make_is_in_proportion_to_the_file(overloads: bool) -> None:
+    few = tower(3, 2, overloads)
+    assert [one.op for one in read_onnx(few).nodes] == ["relu"] * 8
+    for levels, width in ((9, 8), (4, 8), (60, 2), (1, 3)):
+        proto = tower(levels, width, overloads)
+        made = width**levels
+        if made <= 3:
+            assert len(read_onnx(proto).nodes) == made
+            continue
+        start = time.perf_counter()
+        with pytest.raises(FormatError, match=r"makes? [0-9]+ nodes; expected at most"):
+            read_onnx(proto)
+        assert time.perf_counter() - start < 2
+
+
+def test_the_bytes_that_functions_make_are_limited() -> None:
+    proto = tower(2, 25, False)
+    proto.functions[-1].node[0].doc_string = "a" * 500_000
+    with pytest.raises(FormatError, match=r"makes 31[0-9]+ bytes; expected at most"):
+        read_onnx(proto)
+
+
+def test_many_nodes_of_onnxs_definitions_are_refused() -> None:
+    losses = [node("SoftmaxCrossEntropyLoss", "x x", f"y{i}") for i in range(300)]
+    start = time.perf_counter()
+    with pytest.raises(UnsupportedOperator, match="300 nodes that cnnrt runs by ONNX's defin"):
+        read_onnx(model([*losses, node("Relu", "x")]))
+    assert time.perf_counter() - start < 5
 
 
 def test_operators_that_onnx_defines_by_others() -> None:

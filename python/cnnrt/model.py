@@ -65,6 +65,7 @@ def load(
     threads: int | None = None,
     algorithm: str | Mapping[str, str] = "auto",
     tune: bool = False,
+    verify: bool = False,
 ) -> Model:
     """Loads a network from model.bin, a compiled file or an ONNX file.
 
@@ -78,13 +79,15 @@ def load(
             "winograd2" or "winograd4" (5x5: the first three); or a dict of these by node name.
         tune: times these ways now, inside the network, and takes the fastest for each layer that
             `algorithm` does not name; see `Model.tune`.
+        verify: reads the whole file and compares each tensor and the header with the digests that
+            `convert`, `export` and `save_compiled` write: a flipped bit is an error, not a result.
 
     Raises:
-        FormatError: the file is missing, damaged or of another kind.
+        FormatError: the file is missing, damaged or of another kind, or has no digests.
         UnsupportedOperator: the network needs operators that cnnrt does not have.
     """
     origin = Origin.of(source)
-    content = formats.read(source)
+    content = formats.read(source, verify=verify)
     compiled = content.compiled
     if compiled and algorithm == "auto":
         algorithm = compiled.algorithms

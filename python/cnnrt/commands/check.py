@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and input shapes. Nothing is converted or run. Exit status 0 if there is none, else 1."
     )
     parser.add_argument("model", help="an ONNX file or model.bin")
+    parser.add_argument(
+        "--verify", action="store_true", help="also compare a model.bin with its digests"
+    )
     add_shape_argument(parser)
 
 
@@ -30,7 +33,7 @@ def execute(options: argparse.Namespace) -> int:
         FormatError: the file is missing, damaged or of another kind.
     """
     try:
-        graph = formats.read(options.model).graph
+        graph = formats.read(options.model, verify=options.verify).graph
     except UnsupportedOperator as error:
         print(error)
         return 1

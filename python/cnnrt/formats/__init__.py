@@ -16,12 +16,13 @@ from .sources import Source, is_message, path_or_bytes
 __all__ = ["Compiled", "Document", "Source", "read", "read_model", "write_model"]
 
 
-def read(source: Source) -> Document:
+def read(source: Source, *, verify: bool = False) -> Document:
     """Reads a network; what kind of file it is, its content says.
 
     Args:
         source: a path, bytes (bytearray, memoryview), a file open for reading in binary mode, or an
             onnx.ModelProto.
+        verify: as of `read_model`; ONNX files have no digests.
 
     Raises:
         FormatError: there is no such file, it is of no kind that cnnrt reads, or is damaged.
@@ -29,7 +30,7 @@ def read(source: Source) -> Document:
         ImportError: it is an ONNX file and the package `onnx` is missing.
     """
     if is_message(source):
-        return _read_onnx(source, "ONNX model")
+        return _read_onnx(source, "ONNX model", verify)
     given = path_or_bytes(source)
     if isinstance(given, bytes):
         start, at = given[: foreign.LENGTH], "model"
@@ -39,17 +40,19 @@ def read(source: Source) -> Document:
     if not start:
         raise FormatError(f"{at}: is empty; expected a model")
     if start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
-        return read_model(given)
+        return read_model(given, verify=verify)
     if problem := foreign.explain(given, start):
         raise FormatError(f"{at}: {problem}")
     if start[:1] == b"\x08" or at.lower().endswith(".onnx") or _is_message(given):
-        return _read_onnx(given, at)
+        return _read_onnx(given, at, verify)
     raise FormatError(
         f"{at}: is neither a model.bin nor an ONNX file; it begins with {start[:16]!r}"
     )
 
 
-def _read_onnx(source: Any, at: str) -> Document:
+def _read_onnx(source: Any, at: str, verify: bool) -> Document:
+    if verify:
+        raise FormatError(f"{at}: is no model.bin; only those have digests to be verified by")
     with importing:
         from .onnx.importer import read_onnx_model  # noqa: PLC0415  (only needed here)
 

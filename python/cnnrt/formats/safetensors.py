@@ -22,6 +22,7 @@ from ..storage import validate
 from ..storage.files import MappedFile, atomic_write, map_file
 from ..weights.lazy import LazyArray, files_of, lazy
 from ..weights.packed import PREFIX
+from . import digests
 from .compiled import Compiled
 from .graph_json import graph_from_json, graph_to_json
 
@@ -97,16 +98,23 @@ def write_model(
     return None
 
 
-def read_model(source: str | os.PathLike[str] | bytes) -> Document:
+def read_model(source: str | os.PathLike[str] | bytes, *, verify: bool = False) -> Document:
     """Reads a model from a file or its bytes.
 
+    Args:
+        source: the file.
+        verify: reads all bytes of the file and compares them with its digests.
+
     Raises:
-        FormatError: there is no such file, it is none of cnnrt's, or is damaged.
+        FormatError: there is no such file, it is none of cnnrt's, or is damaged; or it is to be
+            verified and has no digests.
         UnsupportedOperator: the model needs what this version does not run.
     """
     at = "model" if isinstance(source, bytes) else str(source)
     data = memoryview(source) if isinstance(source, bytes) else map_file(source)
     metadata, entries = _check_header(data, at)
+    if verify:
+        digests.check(data, at)
     graph, dtypes = graph_from_json(_json(metadata, "graph", at), f"{at}: cnnrt.graph")
     packed: dict[str, Array] = {}
     if "cnnrt.compiled" in metadata:
@@ -191,6 +199,8 @@ def _chunks(
             "data_offsets": [offset, offset + array.nbytes],
         }
         offset += array.nbytes
+    written = digests.document_of(header, {name: _parts(tensors[name]) for name in names})
+    metadata[digests.KEY] = _dumps(written)
     text = _dumps(header).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     yield len(text).to_bytes(8, "little")
@@ -370,7 +380,8 @@ def _labels(metadata: Mapping[str, str], at: str) -> list[str] | None:
 def _others(metadata: Mapping[str, str], at: str) -> dict[str, Any]:
     """What else the metadata say: cnnrt's own notes parsed, other tools' as they are."""
     others: dict[str, Any] = {k: v for k, v in metadata.items() if not k.startswith("cnnrt.")}
-    for key in ("notice", "producer"):
-        if (document := _json(metadata, key, at)) is not None:
-            others[key] = document
+    if (notice := _json(metadata, "notice", at)) is not None:
+        others["notice"] = validate.string(notice, f"{at}: cnnrt.notice")
+    if (producer := _json(metadata, "producer", at)) is not None:
+        others["producer"] = validate.mapping(producer, f"{at}: cnnrt.producer", validate.string)
     return others

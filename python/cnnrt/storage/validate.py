@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import json
+import re
+import reprlib
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -24,22 +27,34 @@ MAX_NAME = 1000
 T = TypeVar("T")
 
 
+_short = reprlib.Repr()  # goes three levels down, where repr() goes as deep as a file may nest
+_short.maxlevel = 3
+_short.maxstring = _short.maxother = _short.maxlong = 80
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a character, as JSON may spell it, alone or beside the other half."""
+
+
 def fail(at: str, expected: str, got: Any) -> NoReturn:
     """Raises the FormatError that `expected` should stand at `at` but `got` does."""
-    text = repr(got)
+    text = _short.repr(got)
     raise FormatError(
         f"{at}: expected {expected}, got {text if len(text) <= 60 else text[:57] + '...'}"
     )
 
 
 def parse_json(text: str | bytes, at: str) -> Any:
-    """A JSON document, without the NaN and the repeated keys that Python would let pass."""
+    """A JSON document, without the NaN, the repeated keys and the halves of characters that Python
+    would let pass.
+
+    Raises:
+        FormatError: it is none.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) != len(pairs):
-            names = [key for key, _ in pairs]
-            twice = next(key for key in names if names.count(key) > 1)
+            twice = next(k for k, n in Counter(key for key, _ in pairs).items() if n > 1)
             raise FormatError(f"{at}: the key {twice!r} occurs twice in one object")
         return table
 
@@ -47,7 +62,11 @@ def parse_json(text: str | bytes, at: str) -> Any:
         raise FormatError(f"{at}: {name} is not JSON")
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+        document = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+        plain = text if isinstance(text, str) else text.decode()
+        if _HALF.search(plain):
+            json.dumps(document, ensure_ascii=False).encode()
+        return document
     except (ValueError, RecursionError) as error:  # ValueError: also of UTF-8 and of huge integers
         raise FormatError(f"{at}: is not valid JSON: {error}") from None
 

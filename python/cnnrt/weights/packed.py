@@ -129,7 +129,7 @@ class Packed:
         return sum(entry.memory.nbytes for entry in list(self._table.values()) if entry.mapped)
 
 
-PREFIX = "cnnrt.weights.packed."
+PREFIX = "cnnrt.packed."
 """Begins the name of every packed weight in a compiled file."""
 
 

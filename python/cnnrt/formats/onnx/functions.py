@@ -14,10 +14,20 @@ from ...errors import FormatError, UnsupportedOperator
 if TYPE_CHECKING:
     from onnx import FunctionProto, ModelProto, NodeProto
 
-MAX_NODES = 1_000_000
-"""Nodes that the functions of a model may make. Functions that call functions twice each would make
-2^n of n of them."""
+MIN_NODES, BYTES_PER_NODE = 1000, 4
+"""Nodes that the functions of any model may make, and bytes of the file, without large tensors,
+for each one more. A node takes 0.2 ms to load, so a file of 10 kB is read within a second.
+Functions that call functions twice each would make 2^n nodes of n of them."""
+MIN_BYTES, BYTES_PER_BYTE = 16 << 20, 16
+"""Bytes that they may make, and those for each byte of the file."""
+MIN_DEFINED, BYTES_PER_DEFINED = 128, 2000
+"""Nodes that are replaced by ONNX's definitions of them, and bytes of the file for each one more:
+onnx takes 12 s for 300 losses, and four times as long for twice as many."""
+MAX_CALLS = 100
+"""Functions inside each other."""
 
+Identity = tuple[str, str, str]
+"""Domain, name and overload of a function."""
 Key = tuple[str, str]
 """Domain and name of an operator."""
 
@@ -56,11 +66,13 @@ def expand(proto: ModelProto, at: str, supported: Callable[[Key], bool]) -> Mode
                 f"{at}: has functions that onnx cannot replace by their nodes: {error}"
             ) from None
     while found := _definable({key_of(n) for n in _nodes(proto.graph.node)}, supported):
-        proto = _with_defaults(proto, found)
-        runs = [key for key in sorted(found) if _runs_expanded(proto, key, supported)]
-        if not runs:
+        _check_count(proto, found, at)
+        before = proto = _with_defaults(proto, found)
+        for key in sorted(found):
+            expanded = _expanded(proto, key, supported)
+            proto = proto if expanded is None else expanded
+        if proto is before:
             break
-        proto = onnx.inliner.inline_selected_functions(proto, runs, inline_schema_functions=True)
     return proto
 
 
@@ -132,8 +144,9 @@ def _with_defaults(proto: ModelProto, keys: set[Key]) -> ModelProto:
     return result
 
 
-def _runs_expanded(proto: ModelProto, key: Key, supported: Callable[[Key], bool]) -> bool:
-    """Whether cnnrt has, or can replace in turn, every operator by which ONNX defines this one."""
+def _expanded(proto: ModelProto, key: Key, supported: Callable[[Key], bool]) -> ModelProto | None:
+    """The model with the nodes by which ONNX defines an operator in its place; None if cnnrt
+    neither has nor can replace in turn every operator among them."""
     import onnx.inliner  # noqa: PLC0415  (an optional dependency)
 
     try:
@@ -141,11 +154,26 @@ def _runs_expanded(proto: ModelProto, key: Key, supported: Callable[[Key], bool]
             proto, [key], inline_schema_functions=True
         )
     except Exception:  # of onnx, where it does not know the types of a node's inputs
-        return False
+        return None
     old = {key_of(n) for n in _nodes(proto.graph.node)}
     new = {key_of(n) for n in _nodes(expanded.graph.node)}
     lacking = {key for key in new - old if not supported(key)}
-    return new != old and lacking == _definable(lacking, supported)
+    return expanded if new != old and lacking == _definable(lacking, supported) else None
+
+
+def _check_count(proto: ModelProto, keys: set[Key], at: str) -> None:
+    """Checks how many nodes are to be replaced by ONNX's definitions.
+
+    Raises:
+        UnsupportedOperator: more than a file of this size may have.
+    """
+    count = sum(key_of(node) in keys for node in _nodes(proto.graph.node))
+    most = MIN_DEFINED + proto.ByteSize() // BYTES_PER_DEFINED
+    if count > most:
+        raise UnsupportedOperator(
+            f"{at}: has {count} nodes that cnnrt runs by ONNX's definitions of them "
+            f"({', '.join(sorted(name for _, name in keys))}); expected at most {most}"
+        )
 
 
 def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
@@ -158,33 +186,49 @@ def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 
 
 def _check_size(proto: ModelProto, at: str) -> None:
-    """Checks that the functions of a model end, and how many nodes they make.
+    """Checks that the functions of a model end, and how much they make.
 
     Raises:
-        FormatError: they do not, or make more than `MAX_NODES`.
+        FormatError: they do not, or make more nodes or bytes than a file of this size may.
     """
-    functions = {(f.domain, f.name): f for f in proto.functions}
-    sizes: dict[Key, int] = {}
-    open_: list[Key] = []
+    given = proto.ByteSize()
+    limits = {
+        "nodes": MIN_NODES + given // BYTES_PER_NODE,
+        "bytes": MIN_BYTES + given * BYTES_PER_BYTE,
+    }
+    functions = {_identity(f.domain, f.name, f.overload): f for f in proto.functions}
+    sizes: dict[Identity, dict[str, int]] = {}
+    open_: list[Identity] = []
 
-    def size(function: FunctionProto, key: Key) -> int:
-        if key in open_ or len(open_) > 100:
+    def size(function: FunctionProto, key: Identity) -> dict[str, int]:
+        if key in open_ or len(open_) > MAX_CALLS:
             raise FormatError(f"{at}: the function {function.name!r} calls itself")
         if key not in sizes:
             open_.append(key)
-            sizes[key] = total(function.node)
+            sizes[key] = total(function.node, f"the function {function.name!r} makes")
             open_.pop()
         return sizes[key]
 
-    def total(nodes: Iterable[NodeProto]) -> int:
-        count = 0
+    def total(nodes: Iterable[NodeProto], what: str) -> dict[str, int]:
+        counts = dict.fromkeys(limits, 0)
         for node in _nodes(nodes):
-            key = (node.domain, node.op_type)
-            count += size(functions[key], key) if key in functions else 1
-        return count
+            key = _identity(node.domain, node.op_type, node.overload)
+            called = size(functions[key], key) if key in functions else {"nodes": 1, "bytes": 0}
+            counts["nodes"] += called["nodes"]
+            counts["bytes"] += called["bytes"] + node.ByteSize()
+        for unit, count in counts.items():
+            if count > limits[unit]:
+                raise FormatError(
+                    f"{at}: {what} {count} {unit}; expected at most {limits[unit]} of a file of "
+                    f"{given} bytes"
+                )
+        return counts
 
     for key, function in functions.items():
         size(function, key)  # also of those that no node calls: onnx looks at them too
-    count = total(proto.graph.node)
-    if count > MAX_NODES:
-        raise FormatError(f"{at}: its functions make {count} nodes; at most {MAX_NODES}")
+    total(proto.graph.node, "its functions make")
+
+
+def _identity(domain: str, name: str, overload: str) -> Identity:
+    """What onnx tells functions apart by."""
+    return ("" if domain == "ai.onnx" else domain, name, overload)
