@@ -28,7 +28,8 @@ inline void pause() {
 #endif
 }
 
-// Each thread announces itself on a line of its own and waits for the others' (as cpp/team.cpp).
+// Each thread announces itself on a line of its own and waits for the others' (as
+// cpp/thread_pool.cpp).
 struct alignas(64) Line {
     std::atomic<uint32_t> phase{0};
 };

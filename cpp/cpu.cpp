@@ -26,7 +26,7 @@ extern const Kernel kTable[kKernels];
 const std::vector<Tier>& tiers() {
     static const std::vector<Tier> found = [] {
         std::vector<Tier> list;
-        // __builtin_cpu_supports also asks whether the operating system saves the registers.
+        // __builtin_cpu_supports also checks that the operating system saves the registers.
 #if defined(CNNRT_BY_HALVES)
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
             list.push_back({"avx512", avx512::kTable});
@@ -53,7 +53,8 @@ const Tier& tier(const std::string& name) {
     std::string names;
     for (const Tier& t : tiers()) {
         if (t.name == name) return t;
-        names += (names.empty() ? "" : ", ") + std::string(t.name);
+        if (!names.empty()) names += ", ";
+        names += t.name;
     }
     throw std::invalid_argument("no instruction-set tier '" + name + "' on this machine; it has " +
                                 names);

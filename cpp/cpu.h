@@ -1,4 +1,4 @@
-// Which instruction-set tiers were built, and which of them this machine runs.
+// The instruction-set tiers that were built and that this machine runs.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace cnnrt {
 
-// One kernel as a tier offers it; see kernels/kernels.def.
+// One kernel of a tier; see kernels/kernels.def.
 struct Kernel {
     const char* name;
     size_t args_bytes;
@@ -25,13 +25,12 @@ struct Tier {
 constexpr int kKernels = 0
 #define KERNEL(name, Args) +1
 #include "kernels/kernels.def"
-#undef KERNEL
     ;
 
-// The tiers that run here, best first. The last one is always "portable".
+// The tiers that run here, best first; the last one is always "portable".
 const std::vector<Tier>& tiers();
 
-// The tier of this name. Throws std::invalid_argument naming those there are.
+// Finds a tier by name. Throws std::invalid_argument, which lists the tiers that run here.
 const Tier& tier(const std::string& name);
 
 }  // namespace cnnrt

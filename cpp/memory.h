@@ -7,12 +7,13 @@
 namespace cnnrt {
 
 // `bytes` of memory on a 64-byte boundary; large ones on huge pages where the system has them.
-// Its content is unspecified. Throws std::bad_alloc.
+// The content is unspecified. Throws std::bad_alloc.
 class Memory {
 public:
     Memory() = default;
     explicit Memory(size_t bytes);
-    // Somebody else's, which must outlive this object: a part of a mapped file.
+    // Memory that this object does not own and that must outlive it, such as a part of a mapped
+    // file.
     static Memory view(char* data, size_t bytes) {
         Memory memory;
         memory.data_ = data;

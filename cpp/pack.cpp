@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
-#include "team.h"
+#include "thread_pool.h"
 
 namespace cnnrt {
 namespace {
 
-// f(i) for i in [0, n), on the team.
+// f(i) for i in [0, n), on the thread pool.
 template <class F>
 void for_all(int64_t n, int threads, F f) {
     struct Body final : Region {

@@ -5,28 +5,28 @@
 #include <cstring>
 #include <thread>
 
-#include "team.h"
+#include "thread_pool.h"
 
 namespace cnnrt {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A run looks for signals this often, and a step that is expected to take longer is cut into
-// slices: an interruption is to end it within a second even if the expectation is wrong by ten.
+// A run polls for signals this often, and a step that is expected to take longer is divided into
+// slices. An interruption then ends it within a second, even if the estimate is wrong by ten.
 constexpr auto kPollInterval = std::chrono::milliseconds(50);
 constexpr double kSliceNanoseconds = 50e6;
-// Work between two looks at the clock, which costs 20 ns.
+// Estimated work between two readings of the clock, each of which costs 20 ns.
 constexpr double kPollNanoseconds = 100e3;
-// What a step is taken to need at least: some estimates are 0.
-constexpr double kLeastNanoseconds = 5e3;
+// The least time that a step is assumed to take: some estimates are 0.
+constexpr double kMinNanoseconds = 5e3;
 
 struct Run final : Region {
     const Step* steps;
     size_t count;
-    const Workspace* workspace = nullptr;  // of all threads
+    const Workspace* workspace = nullptr;  // shared by all threads
     int64_t scratch_bytes;
-    // Instead, if there are any: images, each run by one thread alone, in a workspace of its own.
+    // Or, if there are any: images that are run by one thread each, in its own workspace.
     int64_t images = 0;
     const std::unique_ptr<Workspace>* workspaces = nullptr;
     const std::vector<int64_t>* strides = nullptr;
@@ -34,10 +34,10 @@ struct Run final : Region {
     Clock::time_point start{};
     Poll poll = nullptr;
     Clock::time_point polled = Clock::now();
-    // Once set, all threads go on to the end from barrier to barrier, but do nothing.
+    // Once set, all threads go on from barrier to barrier to the end, but run no kernel.
     std::atomic<bool> stopped{false};
     std::mutex lock;
-    Fault fault;  // of the first step, and there of the first thread, that met one
+    Fault fault;  // the one of the first step and, in that step, of the first thread
     size_t fault_step = 0;
     int fault_thread = 0;
 
@@ -51,21 +51,21 @@ struct Run final : Region {
             Workspace& own = *workspaces[thread];
             own.go_to(i, *strides);
             run_steps(thread, 0, 1, barrier, own.spaces.data(), own.scratch.data());
-            if (poll && thread == 0) look(barrier);
+            if (poll && thread == 0) poll_signals(barrier);
         }
     }
 
-    // Part `part` of `parts` of each step's tasks.
+    // Runs part `part` of `parts` of each step's tasks.
     void run_steps(int thread, int part, int parts, Barrier& barrier, const uintptr_t* spaces,
                    char* scratch) {
-        Fault mine;
-        size_t mine_step = 0;
-        Context context{spaces, scratch, &mine, false};
+        Fault found;
+        size_t found_step = 0;
+        Context context{spaces, scratch, &found, false};
         Span* span = spans ? spans + static_cast<size_t>(thread) * count : nullptr;
         int64_t now = span ? since_start() : 0;
         for (size_t i = 0; i < count; ++i) {
             const Step& s = steps[i];
-            if (mine.size < 0) mine_step = i;
+            if (found.size < 0) found_step = i;
             if (parts > 1 && i > 0 && s.wait) {
                 barrier.wait(part);
                 if (span) now = since_start();
@@ -79,17 +79,17 @@ struct Run final : Region {
                 const int64_t begin = first + share * k / s.slices;
                 const int64_t end = first + share * (k + 1) / s.slices;
                 if (begin < end) s.kernel->run(s.args.get(), context, begin, end);
-                if (s.poll && poll && thread == 0) look(barrier);
+                if (s.poll && poll && thread == 0) poll_signals(barrier);
             }
             if (span && share > 0) {
                 span[i].begin = now;
                 span[i].end = now = since_start();
             }
         }
-        if (mine.size >= 0) note(mine, mine_step, thread);
+        if (found.size >= 0) report(found, found_step, thread);
     }
 
-    void note(const Fault& found, size_t step, int thread) {
+    void report(const Fault& found, size_t step, int thread) {
         const std::lock_guard<std::mutex> guard(lock);
         if (fault.size >= 0 && (step > fault_step || (step == fault_step && thread > fault_thread)))
             return;
@@ -98,7 +98,7 @@ struct Run final : Region {
         fault_thread = thread;
     }
 
-    void look(Barrier& barrier) {
+    void poll_signals(Barrier& barrier) {
         if (Clock::now() - polled < kPollInterval) return;
         const unsigned generation = fork_generation();
         bool stop = poll();
@@ -125,16 +125,16 @@ void Plan::add(int kernel, const void* args, bool serial, bool independent, doub
     s.tasks = k.tasks(args);
     s.serial = serial;
     s.independent = independent;
-    const double most = static_cast<double>(std::clamp<int64_t>(s.tasks, 1, 1 << 20));
-    s.slices = static_cast<int>(std::clamp(nanoseconds / kSliceNanoseconds, 1.0, most));
-    unpolled_ += std::max(nanoseconds, kLeastNanoseconds);
+    const double max_slices = static_cast<double>(std::clamp<int64_t>(s.tasks, 1, 1 << 20));
+    s.slices = static_cast<int>(std::clamp(nanoseconds / kSliceNanoseconds, 1.0, max_slices));
+    unpolled_ += std::max(nanoseconds, kMinNanoseconds);
     s.poll = unpolled_ > kPollNanoseconds;
     if (s.poll) unpolled_ = 0;
     std::memcpy(s.args.get(), args, k.args_bytes);
     scratch_bytes_ = std::max(scratch_bytes_, (k.scratch(args) + 127) / 64 * 64);
     if (s.tasks <= 1) s.serial = true;
-    // Thread 0 needs no barrier between steps that it does alone. A step that is independent of the
-    // one before it still needs all that came before that one.
+    // Thread 0 needs no barrier between steps that it runs alone. A step that is independent of the
+    // one before it still needs all steps before that one.
     const Unsynced pending = independent ? before_last_ : unsynced_;
     s.wait = pending.shared || (pending.any && !s.serial);
     before_last_ = s.wait ? Unsynced{} : unsynced_;
@@ -173,18 +173,18 @@ bool Plan::run_images(const std::vector<std::unique_ptr<Workspace>>& workspaces,
     r.count = steps_.size();
     r.workspaces = workspaces.data();
     r.scratch_bytes = scratch_bytes_;
-    // Those that are left when every thread has had as many are done by all threads together.
+    // Every thread runs the same number of images; the rest are run by all threads together.
     r.images = images - images % threads_;
     r.strides = &strides;
     r.poll = poll;
     if (r.images > 0) run_region(r, threads_);
     if (r.fault.size >= 0) throw IndexFault{r.fault, r.fault_step};
-    bool whole = !r.stopped.load(std::memory_order_relaxed);
-    for (int64_t i = r.images; i < images && whole; ++i) {
+    bool completed = !r.stopped.load(std::memory_order_relaxed);
+    for (int64_t i = r.images; i < images && completed; ++i) {
         workspaces[0]->go_to(i, strides);
-        whole = run(*workspaces[0], 0, steps_.size(), poll);
+        completed = run(*workspaces[0], 0, steps_.size(), poll);
     }
-    return whole;
+    return completed;
 }
 
 std::unique_ptr<Workspace> Plan::take_workspace() {

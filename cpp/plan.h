@@ -1,8 +1,8 @@
-// A plan: the flat list of steps that an inference is, and its execution.
+// A plan: an inference as a flat list of steps, and its execution.
 //
-// Python builds it once per input shape; run() then touches no Python object, allocates nothing and
-// takes no lock. The same steps can be run in part (for profiling, or around an operator that has
-// no kernel).
+// Python builds one per input shape. run() then touches no Python object, allocates nothing and
+// takes no lock. It can also run some of the steps: for profiling, or around an operator that has
+// no kernel.
 #pragma once
 
 #include <atomic>
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "cpu.h"
-#include "idle.h"
+#include "free_list.h"
 #include "memory.h"
 
 namespace cnnrt {
@@ -19,29 +19,28 @@ struct Step {
     const Kernel* kernel;
     std::unique_ptr<std::byte[]> args;
     int64_t tasks;
-    bool serial;       // too small to share: thread 0 alone
-    bool independent;  // needs nothing of the step before it, only of those before that
-    int slices;        // parts that a thread does its share in, with a look for signals after each
+    bool serial;       // too small to share: thread 0 runs it alone
+    bool independent;  // reads no result of the step before it, only earlier ones
+    int slices;        // chunks of a thread's share; signals are polled between them
     bool wait;         // a barrier comes before it (derived)
-    bool poll;         // thread 0 looks at the clock after it (derived)
+    bool poll;         // thread 0 reads the clock after it (derived)
 };
 
-// When a thread worked on a step, in nanoseconds since the run began; negative where it did not.
+// When a thread worked on a step, in nanoseconds since the run began; negative: it did not.
 struct Span {
     int64_t begin = -1, end = -1;
 };
-// Asked from time to time during a long run, on the caller's thread; true: the run is to stop.
+// Called from time to time during a long run, on the caller's thread. True stops the run.
 using Poll = bool (*)();
 
-// What one run needs besides the caller's arrays: the arena, each thread's scratch memory, and
-// where the memory spaces begin (constants, arena, externals).
+// What one run needs besides the caller's arrays.
 struct Workspace {
     Memory arena;
-    Memory scratch;
-    std::vector<uintptr_t> spaces;
-    int64_t image = 0;  // of a batch, whose externals `spaces` names
+    Memory scratch;                 // of all threads, one after the other
+    std::vector<uintptr_t> spaces;  // addresses of the memory spaces: constants, arena, externals
+    int64_t image = 0;              // of a batch: the image whose externals `spaces` names
 
-    // To another image, the externals of which are so many bytes apart.
+    // Moves to another image; `strides` are the bytes between images, by external.
     void go_to(int64_t other, const std::vector<int64_t>& strides) {
         for (size_t i = 0; i < strides.size(); ++i)
             spaces[kExternal + i] += static_cast<uintptr_t>((other - image) * strides[i]);
@@ -49,7 +48,7 @@ struct Workspace {
     }
 };
 
-// Thrown by a run in which an index of the data was beyond its axis.
+// Thrown by a run that met an index beyond its axis.
 struct IndexFault {
     Fault fault;
     size_t step;
@@ -59,29 +58,28 @@ class Plan {
 public:
     explicit Plan(const Tier& tier);
 
-    // Appends a step; args is one of the structs of args.h; `nanoseconds` is the time that it is
-    // expected to take on one thread. Throws std::invalid_argument.
+    // Appends a step. `args` is the kernel's struct of kernels.def; `nanoseconds` is the expected
+    // time on one thread.
     void add(int kernel, const void* args, bool serial, bool independent, double nanoseconds);
     void set_memory(int64_t arena_bytes, int threads);
 
-    // Runs steps [first, last) with the external spaces that the workspace names. Given a table of
-    // spans, one per thread and step, also notes when each was done. False: stopped by `poll`; the
-    // outputs are then unspecified. Throws IndexFault when all is done.
+    // Runs steps [first, last) with the external spaces that the workspace names. Records times if
+    // given a table of spans, [threads][last - first]. Returns false if `poll` stopped the run; the
+    // outputs are then unspecified. Throws IndexFault, after the last step.
     bool run(const Workspace& workspace, size_t first, size_t last, Poll poll = nullptr,
              Span* spans = nullptr) const;
 
-    // Runs all steps for each image of a batch. The workspaces, one for each thread that is to have
-    // images of its own, name the externals of the first; those of the next begin so many bytes on.
-    // A thread does its images alone: their tensors stay in its caches, and it waits for nobody.
+    // Runs all steps for each image of a batch. There is a workspace for each thread, and all name
+    // the externals of image 0; `strides` are the bytes between images. A thread runs whole images:
+    // their tensors stay in its caches, and it waits for no other thread.
     bool run_images(const std::vector<std::unique_ptr<Workspace>>& workspaces, int64_t images,
                     const std::vector<int64_t>& strides, Poll poll) const;
 
-    // Every run has a workspace of its own. Idle ones are kept for the next runs, up to one for
-    // each CPU.
+    // Every run has its own workspace. Idle ones are kept for the next runs, up to one per CPU.
     std::unique_ptr<Workspace> take_workspace();
     void give_back(std::unique_ptr<Workspace> workspace);
     void trim();
-    // Those that exist: idle, and in use at the moment.
+    // The number of workspaces that exist, idle or in use.
     int64_t workspaces() const { return workspaces_.load(std::memory_order_relaxed); }
 
     const Tier& tier() const { return tier_; }
@@ -99,10 +97,11 @@ private:
     struct Unsynced {
         bool any = false, shared = false;
     };
-    Unsynced unsynced_, before_last_;  // steps since the last barrier: all, and all but the last
+    // Steps since the last barrier: all of them, and all but the last.
+    Unsynced unsynced_, before_last_;
     std::atomic<int64_t> workspaces_{0};
     double unpolled_ = 0;  // nanoseconds of work since the last step with `poll`
-    Idle<Workspace> idle_;
+    FreeList<Workspace> idle_;
 };
 
 }  // namespace cnnrt

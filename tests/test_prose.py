@@ -12,7 +12,7 @@ GENERATED = {"onnx-coverage.md"}
 """Has one sentence that lists every operator that is missing."""
 
 # These may only fall: lower them when a file is mended.
-LONG_SENTENCES = {"python": 30, "cpp": 57}
+LONG_SENTENCES = {"python": 30, "cpp": 42}
 RIDDLES = 113
 
 

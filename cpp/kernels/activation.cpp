@@ -1,4 +1,4 @@
-// The activations on stored floats, for the kernels whose results they are applied to.
+// The activations on stored floats.
 
 #include "activation.h"
 
@@ -9,9 +9,9 @@ template <class F>
 CNNRT_INLINE void transform_run(float* p, int64_t n, F f) {
     int64_t i = 0;
 #if !defined(CNNRT_ISA_PORTABLE)
-    // Two vectors at a time: the functions are chains of dependent operations, and the second fills
-    // the gaps of the first. The portable tier's vectors are four such chains each, and as many as
-    // SSE2 has registers for.
+    // Two vectors at a time: each function is a chain of dependent operations, and a second chain
+    // fills its gaps. A vector of the portable tier is four chains already, which fill SSE2's
+    // registers.
     for (; i + 32 <= n; i += 32) {
         const f32x16 u = f(load(p + i)), v = f(load(p + i + 16));
         store(p + i, u);
@@ -29,15 +29,14 @@ CNNRT_INLINE void transform_run(float* p, int64_t n, F f) {
 
 void activate(const Epilogue& e, float* p, int64_t n) {
     [[maybe_unused]] const f32x16 a = broadcast(e.alpha), b = broadcast(e.beta);
-    // Inlined by force: GCC leaves the longer ones out of line otherwise, and on AVX2 they then
-    // take three times as long, their vectors going through memory.
+    // Forced inline: GCC leaves the longer ones out of line otherwise. On AVX2 their vectors then
+    // pass through memory, and they take three times as long.
     switch (e.activation) {
 #define ACTIVATION(name, value)                                                              \
     case Activation::name:                                                                   \
         transform_run(p, n, [=](f32x16 x) __attribute__((always_inline)) { return value; }); \
         break;
 #include "activations.def"
-#undef ACTIVATION
     }
 }
 

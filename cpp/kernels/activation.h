@@ -6,7 +6,7 @@
 
 namespace cnnrt::CNNRT_ISA {
 
-// p[0..n) = activation(p[0..n)). In activation.cpp, once per tier.
+// p[0..n) = activation(p[0..n)).
 void activate(const Epilogue& e, float* p, int64_t n);
 
 namespace {

@@ -101,6 +101,4 @@ int64_t arg_extremum_tasks(const ArgExtremumArgs& a) {
     return ceil_div(a.outer * per_outer(a), per_task(a));
 }
 
-int64_t arg_extremum_scratch(const ArgExtremumArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

@@ -36,6 +36,4 @@ void border(const BorderArgs& g, const Context& context, int64_t begin, int64_t 
 
 int64_t border_tasks(const BorderArgs& g) { return int64_t{g.n} * g.h; }
 
-int64_t border_scratch(const BorderArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

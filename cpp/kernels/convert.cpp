@@ -1,8 +1,8 @@
-// Conversion between float32 and other elements; with a scale, quantisation to integers,
-// y = saturate(round(x / scale) + zero), or back, y = (x - zero) * scale.
+// Conversion between float32 and the other element types. With a scale it quantises to integers, y
+// = saturate(round(x / scale) + zero), or dequantises, y = (x - zero) * scale.
 //
-// Everything goes through a stretch of floats that L1 holds: what is not float32 is made so, or of
-// it, by a loop that the compiler turns into the conversion's instruction.
+// Both go through a stretch of floats that stays in L1, filled or emptied by a loop that the
+// compiler turns into the conversion's instruction.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -11,128 +11,138 @@ namespace {
 constexpr int64_t kChunk = 16384;  // elements in one task, about
 constexpr int64_t kStretch = 512;  // floats between two stages
 
+// widen(x, y, n): y[i] = x[i] as a float.
 template <class T>
-void from_integer(const void* x, float* y, int64_t n) {
-    const T* p = static_cast<const T*>(x);
-    for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(p[i]);
+void widen(const T* x, float* y, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i]);
 }
 
-// Towards zero. What the type WIDE cannot hold, and NaN, become its nearest end: anything else
-// would be undefined. Narrower types then take the low bits, as NumPy does.
-template <class T, class WIDE>
-void to_integer(const float* x, void* y, int64_t n) {
-    constexpr float kEnd = sizeof(WIDE) == 8 ? 0x1.fffffep62f : 0x1.fffffep30f;
-    T* p = static_cast<T*>(y);
-    for (int64_t i = 0; i < n; ++i) {
-        float v = x[i] < kEnd ? x[i] : kEnd;
-        v = v > -kEnd ? v : -kEnd;
-        p[i] = static_cast<T>(static_cast<WIDE>(v));
-    }
+void widen(const Bool* x, float* y, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i].value);
 }
 
-void from_half(const uint16_t* x, float* y, int64_t n) {
+void widen(const BFloat16* x, float* y, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[i] = __builtin_bit_cast(float, uint32_t{x[i].bits} << 16);
+}
+
+void widen(const Float16* x, float* y, int64_t n) {
     int64_t i = 0;
-    for (; i + 16 <= n; i += 16) store(y + i, load_half(x + i));
+    for (; i + 16 <= n; i += 16) store(y + i, load_half(&x[i].bits));
     if (i == n) return;
     uint16_t rest[16] = {};
     __builtin_memcpy(rest, x + i, static_cast<size_t>(n - i) * 2);
     store_partial(y + i, static_cast<int>(n - i), load_half(rest));
 }
 
-void to_half(const float* x, uint16_t* y, int64_t n) {
+void widen(const float* x, float* y, int64_t n) {
+    __builtin_memcpy(y, x, static_cast<size_t>(n) * 4);
+}
+
+// To an integer, towards zero, by way of WIDE. NaN and what WIDE cannot hold become the nearer end
+// of its range: anything else would be undefined. T then takes the low bits, as in NumPy.
+template <class WIDE, class T>
+void truncate(const float* x, T* y, int64_t n) {
+    constexpr float kEnd = sizeof(WIDE) == 8 ? 0x1.fffffep62f : 0x1.fffffep30f;
+    for (int64_t i = 0; i < n; ++i) {
+        float v = x[i] < kEnd ? x[i] : kEnd;
+        v = v > -kEnd ? v : -kEnd;
+        y[i] = static_cast<T>(static_cast<WIDE>(v));
+    }
+}
+
+// narrow(x, y, n): y[i] = x[i] in another element type.
+template <class T>
+void narrow(const float* x, T* y, int64_t n) {
+    constexpr bool kWide = sizeof(T) == 8 || (sizeof(T) == 4 && T(-1) > T(0));
+    if constexpr (kWide)
+        truncate<int64_t>(x, y, n);
+    else
+        truncate<int32_t>(x, y, n);
+}
+
+// The upper half of the range is beyond what int64_t holds.
+void narrow(const float* x, uint64_t* y, int64_t n) {
+    truncate<int64_t>(x, y, n);
+    for (int64_t i = 0; i < n; ++i)
+        if (x[i] >= 0x1p63f) y[i] = x[i] < 0x1p64f ? static_cast<uint64_t>(x[i]) : ~uint64_t{0};
+}
+
+void narrow(const float* x, Bool* y, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[i].value = x[i] != 0.0f;
+}
+
+// Rounded to even. NaN keeps its upper bits, of which the quiet bit is then set: the others alone
+// could be those of an infinity.
+void narrow(const float* x, BFloat16* y, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+        const uint32_t bits = __builtin_bit_cast(uint32_t, x[i]);
+        const uint32_t rounded = bits + 0x7fffu + (bits >> 16 & 1);
+        const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+        y[i].bits = static_cast<uint16_t>((nan ? bits | 0x400000u : rounded) >> 16);
+    }
+}
+
+void narrow(const float* x, Float16* y, int64_t n) {
     int64_t i = 0;
-    for (; i + 16 <= n; i += 16) store_half(y + i, load(x + i));
+    for (; i + 16 <= n; i += 16) store_half(&y[i].bits, load(x + i));
     if (i == n) return;
     uint16_t rest[16];
     store_half(rest, load_partial(x + i, static_cast<int>(n - i)));
     __builtin_memcpy(y + i, rest, static_cast<size_t>(n - i) * 2);
 }
 
-void to_floats(Dtype from, const void* x, float* y, int64_t n) {
+void narrow(const float* x, float* y, int64_t n) {
+    __builtin_memcpy(y, x, static_cast<size_t>(n) * 4);
+}
+
+void narrow(const float* x, double* y, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[i] = static_cast<double>(x[i]);
+}
+
+void to_floats(DType from, const void* x, float* y, int64_t n) {
     switch (from) {
-        case Dtype::boolean:
-        case Dtype::uint8:
-            return from_integer<uint8_t>(x, y, n);
-        case Dtype::int8:
-            return from_integer<int8_t>(x, y, n);
-        case Dtype::uint16:
-            return from_integer<uint16_t>(x, y, n);
-        case Dtype::int16:
-            return from_integer<int16_t>(x, y, n);
-        case Dtype::int32:
-            return from_integer<int32_t>(x, y, n);
-        case Dtype::int64:
-            return from_integer<int64_t>(x, y, n);
-        case Dtype::float64:
-            return from_integer<double>(x, y, n);
-        case Dtype::float16:
-            return from_half(static_cast<const uint16_t*>(x), y, n);
-        case Dtype::float32:
-            __builtin_memcpy(y, x, static_cast<size_t>(n) * 4);
+#define DTYPE(id, name, type, kind, code) \
+    case DType::id:                       \
+        return widen(static_cast<const type*>(x), y, n);
+#include "dtypes.def"
     }
 }
 
-void of_floats(Dtype to, const float* x, void* y, int64_t n) {
+void from_floats(DType to, const float* x, void* y, int64_t n) {
     switch (to) {
-        case Dtype::boolean: {
-            uint8_t* p = static_cast<uint8_t*>(y);
-            for (int64_t i = 0; i < n; ++i) p[i] = x[i] != 0.0f;
-            return;
-        }
-        case Dtype::uint8:
-            return to_integer<uint8_t, int32_t>(x, y, n);
-        case Dtype::int8:
-            return to_integer<int8_t, int32_t>(x, y, n);
-        case Dtype::uint16:
-            return to_integer<uint16_t, int32_t>(x, y, n);
-        case Dtype::int16:
-            return to_integer<int16_t, int32_t>(x, y, n);
-        case Dtype::int32:
-            return to_integer<int32_t, int32_t>(x, y, n);
-        case Dtype::int64:
-            return to_integer<int64_t, int64_t>(x, y, n);
-        case Dtype::float64: {
-            double* p = static_cast<double*>(y);
-            for (int64_t i = 0; i < n; ++i) p[i] = static_cast<double>(x[i]);
-            return;
-        }
-        case Dtype::float16:
-            return to_half(x, static_cast<uint16_t*>(y), n);
-        case Dtype::float32:
-            __builtin_memcpy(y, x, static_cast<size_t>(n) * 4);
+#define DTYPE(id, name, type, kind, code) \
+    case DType::id:                       \
+        return narrow(x, static_cast<type*>(y), n);
+#include "dtypes.def"
     }
 }
 
-int64_t bytes_of(Dtype e) {
-    switch (e) {
-        case Dtype::boolean:
-        case Dtype::uint8:
-        case Dtype::int8:
-            return 1;
-        case Dtype::uint16:
-        case Dtype::int16:
-        case Dtype::float16:
-            return 2;
-        case Dtype::int32:
-        case Dtype::float32:
-            return 4;
-        default:
-            return 8;
+struct Element {
+    int64_t size;  // bytes
+    char kind;
+};
+
+Element element_of(DType dtype) {
+    switch (dtype) {
+#define DTYPE(id, name, type, kind, code) \
+    case DType::id:                       \
+        return {sizeof(type), kind};
+#include "dtypes.def"
     }
+    return {};
 }
 
-// The range of the integers that quantisation makes.
+// The range of an integer type that quantisation makes, of 8 or 16 bits.
 struct Range {
     float low, high;
-    explicit Range(Dtype e) {
-        const bool is_signed = e == Dtype::int8 || e == Dtype::int16;
-        const float span = bytes_of(e) == 1 ? 256.0f : 65536.0f;
-        low = is_signed ? -span / 2 : 0.0f;
+    explicit Range(Element e) {
+        const float span = e.size == 1 ? 256.0f : 65536.0f;
+        low = e.kind == 'i' ? -span / 2 : 0.0f;
         high = low + span - 1;
     }
 };
 
-// y[i] = f(x[i], scale[i], zero[i]); `step` is 0 where all share the first scale and zero.
+// y[i] = f(x[i], scale[i], zero[i]); with a step of 0 all share the first scale and zero.
 template <class F>
 CNNRT_INLINE void scaled(const float* x, float* y, int64_t n, const float* scale, const float* zero,
                          int64_t step, F f) {
@@ -163,10 +173,10 @@ void convert(const ConvertArgs& args, const Context& context, int64_t begin, int
     const char* x = context.at<const char>(args.x);
     char* y = context.at<char>(args.y);
     const float *scale = context.at(args.scale), *zero = context.at(args.zero);
-    const int64_t x_bytes = bytes_of(args.from), y_bytes = bytes_of(args.to);
+    const Element x_element = element_of(args.from), y_element = element_of(args.to);
     const int64_t stop = smaller(cut.units, end * cut.per_task);
-    const bool quantises = args.from == Dtype::float32;
-    const Range range(args.to);
+    const bool quantises = args.from == DType::float32;
+    const Range range(y_element);
     const f32x16 low = broadcast(range.low), high = broadcast(range.high);
     alignas(64) float stretch[kStretch];
     for (int64_t unit = begin * cut.per_task; unit < stop; ++unit) {
@@ -174,11 +184,11 @@ void convert(const ConvertArgs& args, const Context& context, int64_t begin, int
         const int64_t last = smaller(args.columns, first + cut.piece);
         for (int64_t i = first; i < last; i += kStretch) {
             const int64_t n = smaller(kStretch, last - i), at = row * args.columns + i;
-            const char* from = x + at * x_bytes;
-            char* to = y + at * y_bytes;
+            const char* from = x + at * x_element.size;
+            char* to = y + at * y_element.size;
             if (!scale) {
                 if (quantises) {
-                    of_floats(args.to, reinterpret_cast<const float*>(from), to, n);
+                    from_floats(args.to, reinterpret_cast<const float*>(from), to, n);
                 } else {
                     to_floats(args.from, from, reinterpret_cast<float*>(to), n);
                 }
@@ -191,7 +201,7 @@ void convert(const ConvertArgs& args, const Context& context, int64_t begin, int
                        [=](f32x16 v, f32x16 vs, f32x16 vz) {
                            return min(high, max(low, add(round(div(v, vs)), vz)));
                        });
-                of_floats(args.to, stretch, to, n);
+                from_floats(args.to, stretch, to, n);
             } else {
                 to_floats(args.from, from, stretch, n);
                 scaled(stretch, reinterpret_cast<float*>(to), n, s, z, args.by_column,
@@ -205,7 +215,5 @@ int64_t convert_tasks(const ConvertArgs& args) {
     const Cut cut(args);
     return ceil_div(cut.units, cut.per_task);
 }
-
-int64_t convert_scratch(const ConvertArgs&) { return 0; }
 
 }  // namespace cnnrt::CNNRT_ISA

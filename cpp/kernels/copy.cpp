@@ -161,6 +161,4 @@ int64_t copy_tasks(const CopyArgs& args) {
     return ceil_div(cut.pieces, cut.per_task);
 }
 
-int64_t copy_scratch(const CopyArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

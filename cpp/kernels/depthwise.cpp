@@ -303,6 +303,4 @@ int64_t depthwise_tasks(const DepthwiseArgs& args) {
     return int64_t{args.n} * args.out_d * bands(args) * args.blocks;
 }
 
-int64_t depthwise_scratch(const DepthwiseArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

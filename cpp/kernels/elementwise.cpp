@@ -112,7 +112,7 @@ CNNRT_INLINE f32x16 power(f32x16 a, f32x16 b) {
 // min and max pass on a NaN of either operand: the vocabulary's return b, select keeps one in a.
 __attribute__((noinline)) void apply(Binary op, const Rectangle& r) {
     switch (op) {
-        case Binary::first:
+        case Binary::none:
             return fill(r, OP(a));
         case Binary::add:
             return fill(r, OP(add(a, b)));
@@ -187,7 +187,7 @@ void elementwise(const ElementwiseArgs& args, const Context& context, int64_t be
     const int last = args.dims - 1;
     const float* a = context.at(args.a);
     // A unary operation has no b: any readable float will do.
-    const bool binary = args.op != Binary::first;
+    const bool binary = args.op != Binary::none;
     const float* b = binary ? context.at(args.b) : a;
     float* y = context.at(args.y);
 
@@ -224,7 +224,5 @@ int64_t elementwise_tasks(const ElementwiseArgs& args) {
     const Cut cut(args);
     return ceil_div(cut.pieces, cut.per_task);
 }
-
-int64_t elementwise_scratch(const ElementwiseArgs&) { return 0; }
 
 }  // namespace cnnrt::CNNRT_ISA

@@ -50,6 +50,4 @@ void gather(const IndexedArgs& a, const Context& context, int64_t begin, int64_t
 
 int64_t gather_tasks(const IndexedArgs& a) { return ceil_div(a.outer * a.count, rows_per_task(a)); }
 
-int64_t gather_scratch(const IndexedArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

@@ -121,6 +121,4 @@ void grid_sample(const GridSampleArgs& a, const Context& context, int64_t begin,
 
 int64_t grid_sample_tasks(const GridSampleArgs& a) { return a.n * per_image(a); }
 
-int64_t grid_sample_scratch(const GridSampleArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

@@ -1,4 +1,4 @@
-// What every kernel source includes: the declarations of this tier's kernels, and the cutting of a
+// What every kernel source includes: the declarations of this tier's kernels, and the division of a
 // two-dimensional task grid into rectangles.
 #pragma once
 
@@ -9,10 +9,11 @@ namespace cnnrt::CNNRT_ISA {
 
 #define KERNEL(name, Args)                                                           \
     void name(const Args& args, const Context& context, int64_t begin, int64_t end); \
-    int64_t name##_tasks(const Args& args);                                          \
+    int64_t name##_tasks(const Args& args);
+#define KERNEL_WITH_SCRATCH(name, Args) \
+    KERNEL(name, Args)                  \
     int64_t name##_scratch(const Args& args);
 #include "kernels.def"
-#undef KERNEL
 
 namespace {
 
@@ -26,8 +27,8 @@ CNNRT_INLINE T larger(T a, T b) {
     return a > b ? a : b;
 }
 
-// Calls f(outer0, outer1, inner0, inner1) for the at most three rectangles that the range
-// [begin, end) of a grid with `inner` columns, numbered row by row, consists of.
+// Calls f(outer0, outer1, inner0, inner1) for each rectangle, three at most, of the range [begin,
+// end) of a grid that is numbered row by row and has `inner` columns.
 template <class F>
 CNNRT_INLINE void for_each_rectangle(int64_t begin, int64_t end, int64_t inner, F f) {
     while (begin < end) {
@@ -44,11 +45,11 @@ CNNRT_INLINE void for_each_rectangle(int64_t begin, int64_t end, int64_t inner, 
     }
 }
 
-// The same for a grid of rows x channels cut in the given order; f(row0, row1, channel0, channel1).
+// The same for a grid of rows x channels in the given order; f(row0, row1, channel0, channel1).
 template <class F>
 CNNRT_INLINE void for_each_rectangle(Order order, int64_t begin, int64_t end, int64_t rows,
                                      int64_t channels, F f) {
-    if (order == kRowsFirst) {
+    if (order == Order::rows) {
         for_each_rectangle(begin, end, channels, f);
     } else {
         for_each_rectangle(begin, end, rows, [&](int64_t c0, int64_t c1, int64_t r0, int64_t r1) {

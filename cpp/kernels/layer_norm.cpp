@@ -107,6 +107,4 @@ int64_t layer_norm_tasks(const LayerNormArgs& args) {
     return ceil_div(rows_of(args), rows_per_task(args));
 }
 
-int64_t layer_norm_scratch(const LayerNormArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

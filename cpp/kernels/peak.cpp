@@ -22,6 +22,5 @@ void peak(const PeakArgs& g, const Context& context, int64_t begin, int64_t end)
 }
 
 int64_t peak_tasks(const PeakArgs& g) { return g.tasks; }
-int64_t peak_scratch(const PeakArgs&) { return 0; }
 
 }  // namespace cnnrt::CNNRT_ISA

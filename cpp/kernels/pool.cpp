@@ -182,6 +182,4 @@ int64_t pool_tasks(const PoolArgs& args) {
     return int64_t{args.n} * args.out_d * bands(args) * args.blocks;
 }
 
-int64_t pool_scratch(const PoolArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

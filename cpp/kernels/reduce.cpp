@@ -191,6 +191,4 @@ void reduce(const ReduceArgs& args, const Context& context, int64_t begin, int64
 
 int64_t reduce_tasks(const ReduceArgs& args) { return ceil_div(units(args), units_per_task(args)); }
 
-int64_t reduce_scratch(const ReduceArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

@@ -111,6 +111,4 @@ int64_t reorder_tasks(const ReorderArgs& args) {
     return int64_t{args.n} * ceil_div(args.c, 16) * Cut(args).per_block;
 }
 
-int64_t reorder_scratch(const ReorderArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

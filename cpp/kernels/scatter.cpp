@@ -74,6 +74,4 @@ void scatter(const IndexedArgs& a, const Context& context, int64_t begin, int64_
 
 int64_t scatter_tasks(const IndexedArgs& a) { return a.outer * ceil_div(a.inner, kStrip); }
 
-int64_t scatter_scratch(const IndexedArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

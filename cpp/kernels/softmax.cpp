@@ -104,6 +104,4 @@ void softmax(const SoftmaxArgs& args, const Context& context, int64_t begin, int
 
 int64_t softmax_tasks(const SoftmaxArgs& args) { return args.outer * chunks(args); }
 
-int64_t softmax_scratch(const SoftmaxArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

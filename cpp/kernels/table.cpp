@@ -11,19 +11,20 @@ void run(const void* args, const Context& context, int64_t begin, int64_t end) {
     F(*static_cast<const Args*>(args), context, begin, end);
 }
 template <class Args, int64_t (*F)(const Args&)>
-int64_t measure(const void* args) {
+int64_t count(const void* args) {
     return F(*static_cast<const Args*>(args));
 }
+int64_t no_scratch(const void*) { return 0; }
 
 }  // namespace
 
 extern const Kernel kTable[kKernels];
 const Kernel kTable[kKernels] = {
-#define KERNEL(name, Args)                                              \
-    {#name, sizeof(Args), run<Args, name>, measure<Args, name##_tasks>, \
-     measure<Args, name##_scratch>},
+#define KERNEL(name, Args) \
+    {#name, sizeof(Args), run<Args, name>, count<Args, name##_tasks>, no_scratch},
+#define KERNEL_WITH_SCRATCH(name, Args) \
+    {#name, sizeof(Args), run<Args, name>, count<Args, name##_tasks>, count<Args, name##_scratch>},
 #include "kernels.def"
-#undef KERNEL
 };
 
 }  // namespace cnnrt::CNNRT_ISA

@@ -81,6 +81,4 @@ int64_t where_tasks(const WhereArgs& args) {
     return ceil_div(cut.units(), cut.per_task);
 }
 
-int64_t where_scratch(const WhereArgs&) { return 0; }
-
 }  // namespace cnnrt::CNNRT_ISA

@@ -382,8 +382,6 @@ int64_t winograd_input_tasks(const WinogradArgs& g) {
     return s.batches * s.c_blocks;
 }
 
-int64_t winograd_input_scratch(const WinogradArgs&) { return 0; }
-
 void winograd_output(const WinogradArgs& g, const Context& context, int64_t begin, int64_t end) {
     const Geometry s = geometry_of(g);
     const float* transformed = context.at(g.transformed);

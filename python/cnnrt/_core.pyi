@@ -1,4 +1,4 @@
-"""Types of the extension module; see cpp/bind.cpp."""
+"""Types of the extension module; see cpp/bind/."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,12 @@ from typing import Any
 from .graph import Array
 
 activations: tuple[str, ...]
-kernels: tuple[str, ...]
+kernels: dict[str, tuple[str, ...]]
+"""The kernels and the fields of their arguments (cpp/kernels/kernels.def)."""
+enums: dict[str, tuple[str, ...]]
+"""The values of the enumerations that fields have, by the enumeration's name in lower case."""
+dtypes: tuple[tuple[str, int, str, int], ...]
+"""(name, item size in bytes, kind, ONNX's number) of each element type (cpp/kernels/dtypes.def)."""
 
 def isas() -> list[str]: ...
 def set_thread_budget(threads: int) -> None: ...
@@ -87,7 +92,6 @@ class Plan:
         image: int = 0,
     ) -> Array: ...
     def trim(self) -> None: ...
-    def tasks(self, step: int) -> int: ...
     def __len__(self) -> int: ...
     @property
     def workspaces(self) -> int:

@@ -10,7 +10,7 @@ from ..graph import TensorType
 from ..process.locks import cached_property
 
 BLOCK = 16
-"""Channels in a block, on every instruction set (kBlock in cpp/kernels/args.h)."""
+"""Channels in a block, on every instruction set (see cpp/kernels/args.h)."""
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -15,7 +15,7 @@ from .registry import lowers
 CONVERTED = frozenset(
     ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
 )
-"""What the kernel converts from float32 and to it (enum Dtype in cpp/kernels/args.h)."""
+"""What the kernel converts from float32 and to it (see cpp/kernels/dtypes.def)."""
 
 QUANTISED = frozenset(("uint8", "int8", "uint16", "int16"))
 """Quantised elements of which a float32 holds all, with their zero points."""

@@ -44,7 +44,7 @@ def lower_activation(node: Node, builder: PlanBuilder, activation: Activation) -
             out_plain = builder.new_plain(y)
         shape = plain.type.shape
         a, out = Strided.of_plain(plain, shape), Strided.of_plain(out_plain, shape)
-    builder.elementwise("first", shape, a, None, out, activation)
+    builder.elementwise("none", shape, a, None, out, activation)
 
 
 @lowers(*UNARY)

@@ -23,9 +23,6 @@ MOST_RUNS = 64
 
 INDEX_TYPES = (np.dtype(np.int32), np.dtype(np.int64))
 
-REDUCTIONS = {"none": "first", "add": "add", "mul": "mul", "min": "min", "max": "max"}
-"""The operation of the kernel for each reduction of a scatter."""
-
 
 @lowers("gather", any_type=True)
 def lower_gather(node: Node, builder: PlanBuilder) -> bool:
@@ -163,7 +160,7 @@ def _scatter(node: Node, builder: PlanBuilder, axis: int, rows: tuple[int, int])
     else:
         x, y = builder.plain(x_name), builder.new_plain(y_name)
         builder.copy(x, y)
-    op, size = REDUCTIONS[node["reduction"]], updates.type.size
+    op, size = node["reduction"], updates.type.size
     builder.step(
         "scatter", x=updates.at, y=y.at, op=op, note=f"scatter, {op}", cost_ns=size * 1.0, **fields
     )

@@ -2,7 +2,7 @@
 
 Kernels believe their fields. What they do with them is told here once more, as the least and the
 greatest element that each place is used at, in Python's integers, which do not overflow; each must
-lie within the buffer that the planner made. The structs are those of cpp/kernels/args.h.
+lie within the buffer that the planner made. The structs are those of cpp/kernels/kernels.def.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ def _gather(f: Fields) -> Uses:
 
 
 def _scatter(f: Fields) -> Uses:
-    _need(f["op"] in ("first", "add", "mul", "min", "max"), f"the operation {f['op']!r}")
+    _need(f["op"] in ("none", "add", "mul", "min", "max"), f"the operation {f['op']!r}")
     yield from _indices(f)
     yield _first("x", f["outer"] * f["count"] * f["inner"])
     yield _first("y", f["outer"] * f["axis"] * f["inner"])

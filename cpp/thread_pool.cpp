@@ -1,4 +1,4 @@
-#include "team.h"
+#include "thread_pool.h"
 
 #include <algorithm>
 #include <chrono>
@@ -25,15 +25,14 @@ inline void pause() {
 }
 using Clock = std::chrono::steady_clock;
 
-// How long a thread looks before it sleeps: a worker for work, and in a region for the others.
-// Inside a run what is waited for is nearly always sooner. Where other programs are busy on the
-// same CPUs a thread that sleeps too soon has to wait for its next turn at each barrier, while one
-// that looks too long keeps the CPU from the thread that it waits for. EfficientNet-Lite0 on two
-// threads (9 ms alone), beside one and two busy programs on two CPUs: 18 and 60 to 80 ms with 30
-// us, 23 and 27 with 120, 60 and 35 with 900; giving the CPU away every time instead, 18 to 20 and
-// 18 to 192.
-constexpr auto kLooksForWork = std::chrono::microseconds(25);
-constexpr auto kLooksForOthers = std::chrono::microseconds(100);
+// How long a thread spins before it sleeps: a worker between regions, and any thread inside one.
+// Inside a region the wait is nearly always shorter. On a busy machine, a thread that sleeps too
+// soon waits for its next time slice at each barrier. One that spins too long keeps the CPU from
+// the thread it waits for. EfficientNet-Lite0 on two threads takes 9 ms alone. Beside one and two
+// busy programs on two CPUs, it took 18 and 60 to 80 ms with 30 us, 23 and 27 with 120, and 60 and
+// 35 with 900. Yielding every time instead, it took 18 to 20 and 18 to 192.
+constexpr auto kSpinBetweenRegions = std::chrono::microseconds(25);
+constexpr auto kSpinInRegion = std::chrono::microseconds(100);
 
 struct Job {
     Region* region;
@@ -42,27 +41,27 @@ struct Job {
 };
 
 struct Worker {
-    std::atomic<bool> taken{true};  // by a region, or not started yet
+    std::atomic<bool> taken{true};  // by a region, or not yet started
     Job* job = nullptr;
     int thread = 0;
-    Counter assigned, done;  // jobs
+    Counter assigned, done;  // counts of jobs
 
     void loop() {
         for (uint32_t count = 1;; ++count) {
-            assigned.wait_for(count, kLooksForWork);
+            assigned.wait_for(count, kSpinBetweenRegions);
             const Job mine = *job;
             {
                 const FlushDenormals flush;
                 mine.region->run(thread, mine.size, *mine.barrier);
             }
-            // Free before the caller may go on, so that its next region finds this worker.
+            // Released before the caller continues, so that its next region finds this worker.
             taken.store(false, std::memory_order_release);
             done.set(count);
         }
     }
 };
 
-struct Team {
+struct ThreadPool {
     std::mutex starting;
     std::atomic<int> count{0};
     std::atomic<int> active{0};  // threads in regions, callers and workers
@@ -70,7 +69,7 @@ struct Team {
     std::atomic<unsigned> generation{0};
     Worker* workers[kMaxThreads];
 
-    // Counts one more thread in, unless there are `limit` already.
+    // Counts one more thread as active, unless `limit` are already.
     bool enter(int limit) {
         int now = active.load(std::memory_order_relaxed);
         while (now < limit)
@@ -79,8 +78,8 @@ struct Team {
     }
     void leave(int threads) { active.fetch_sub(threads, std::memory_order_relaxed); }
 
-    // One idle worker, or null. Starts one if fewer than `most` exist.
-    Worker* take(int most) {
+    // An idle worker, or null. Starts one if fewer than `max_workers` exist.
+    Worker* take(int max_workers) {
         const int n = count.load(std::memory_order_acquire);
         for (int i = 0; i < n; ++i) {
             Worker* w = workers[i];
@@ -88,50 +87,51 @@ struct Team {
                 !w->taken.exchange(true, std::memory_order_acquire))
                 return w;
         }
-        return n < most ? start(most) : nullptr;
+        return n < max_workers ? start(max_workers) : nullptr;
     }
 
-    Worker* start(int most) {
+    Worker* start(int max_workers) {
         const std::lock_guard<std::mutex> lock(starting);
         const int n = count.load(std::memory_order_relaxed);
-        if (n >= most) return nullptr;
+        if (n >= max_workers) return nullptr;
         try {
-            // Never freed: it may be waiting when the process ends.
+            // Never freed: it may still be waiting when the process ends.
             Worker* w = new Worker;
             std::thread([w] { w->loop(); }).detach();
             workers[n] = w;
             count.store(n + 1, std::memory_order_release);
             return w;
         } catch (...) {
-            return nullptr;  // the system has no thread to give: run with fewer
+            return nullptr;  // the system has no thread left: run with fewer
         }
     }
 };
 
-Team& team() {
-    static Team* const instance = [] {
-        Team* t = new Team;
+ThreadPool& pool() {
+    static ThreadPool* const instance = [] {
+        ThreadPool* p = new ThreadPool;
 #if defined(CNNRT_POSIX)
-        // In the child only the forking thread lives on.
-        pthread_atfork([] { team().starting.lock(); }, [] { team().starting.unlock(); },
+        // Only the forking thread exists in the child.
+        pthread_atfork([] { pool().starting.lock(); }, [] { pool().starting.unlock(); },
                        [] {
-                           team().count.store(0, std::memory_order_relaxed);
-                           team().active.store(0, std::memory_order_relaxed);
-                           team().generation.fetch_add(1, std::memory_order_relaxed);
-                           team().starting.unlock();
+                           pool().count.store(0, std::memory_order_relaxed);
+                           pool().active.store(0, std::memory_order_relaxed);
+                           pool().generation.fetch_add(1, std::memory_order_relaxed);
+                           pool().starting.unlock();
                        });
 #endif
-        return t;
+        return p;
     }();
     return *instance;
 }
-// Made when the library is loaded: a fork during its making would leave it half made in the child.
-[[maybe_unused]] Team& at_load = team();
+// Constructed when the library is loaded: a fork during construction would leave the child half of
+// it.
+[[maybe_unused]] ThreadPool& at_load = pool();
 
 }  // namespace
 
 template <class F>
-void Counter::wait_for(uint32_t value, std::chrono::nanoseconds looking, F stop) {
+void Counter::wait_for(uint32_t value, std::chrono::nanoseconds spin, F stop) {
     const auto reached = [&](uint32_t now) { return static_cast<int32_t>(now - value) >= 0; };
     Clock::time_point end{};
     for (int i = 0;; ++i) {
@@ -139,7 +139,7 @@ void Counter::wait_for(uint32_t value, std::chrono::nanoseconds looking, F stop)
         pause();
         if (i % 64 != 63) continue;
         const auto now = Clock::now();
-        if (i == 63) end = now + looking;
+        if (i == 63) end = now + spin;
         if (now >= end) break;
     }
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
@@ -148,8 +148,8 @@ void Counter::wait_for(uint32_t value, std::chrono::nanoseconds looking, F stop)
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-void Counter::wait_for(uint32_t value, std::chrono::nanoseconds looking) {
-    wait_for(value, looking, [] { return false; });
+void Counter::wait_for(uint32_t value, std::chrono::nanoseconds spin) {
+    wait_for(value, spin, [] { return false; });
 }
 
 void Barrier::wait(int thread) {
@@ -157,23 +157,23 @@ void Barrier::wait(int thread) {
     arrivals_[thread].set(phase);
     for (int i = 0; i < threads_; ++i)
         if (i != thread)
-            arrivals_[i].wait_for(phase, kLooksForOthers,
+            arrivals_[i].wait_for(phase, kSpinInRegion,
                                   [&] { return abandoned_.load(std::memory_order_relaxed); });
 }
 
 void run_region(Region& region, int threads) {
     const FlushDenormals flush;
-    Team& t = team();
+    ThreadPool& p = pool();
     if (threads > kMaxThreads) threads = kMaxThreads;
-    const int limit = std::max(threads, t.budget.load(std::memory_order_relaxed));
+    const int limit = std::max(threads, p.budget.load(std::memory_order_relaxed));
     const unsigned generation = fork_generation();
-    t.active.fetch_add(1, std::memory_order_relaxed);
+    p.active.fetch_add(1, std::memory_order_relaxed);
     Worker* taken[kMaxThreads];
     int helpers = 0;
-    while (helpers < threads - 1 && t.enter(limit)) {
-        Worker* w = t.take(limit - 1);
+    while (helpers < threads - 1 && p.enter(limit)) {
+        Worker* w = p.take(limit - 1);
         if (!w) {
-            t.leave(1);
+            p.leave(1);
             break;
         }
         taken[helpers++] = w;
@@ -181,11 +181,11 @@ void run_region(Region& region, int threads) {
     Barrier barrier(helpers + 1);
     if (helpers == 0) {
         region.run(0, 1, barrier);
-        if (fork_generation() == generation) t.leave(1);
+        if (fork_generation() == generation) p.leave(1);
         return;
     }
     Job job{&region, &barrier, helpers + 1};
-    uint32_t jobs[kMaxThreads];  // of each helper, this one included
+    uint32_t jobs[kMaxThreads];  // the count of jobs of each helper, with this one
     for (int i = 0; i < helpers; ++i) {
         Worker& w = *taken[i];
         w.job = &job;
@@ -193,16 +193,16 @@ void run_region(Region& region, int threads) {
         w.assigned.set(jobs[i] = w.assigned.value() + 1);
     }
     region.run(0, helpers + 1, barrier);
-    if (fork_generation() != generation) return;  // in a child now, that has no workers
-    for (int i = 0; i < helpers; ++i) taken[i]->done.wait_for(jobs[i], kLooksForOthers);
-    t.leave(helpers + 1);
+    if (fork_generation() != generation) return;  // this is a forked child, which has no workers
+    for (int i = 0; i < helpers; ++i) taken[i]->done.wait_for(jobs[i], kSpinInRegion);
+    p.leave(helpers + 1);
 }
 
 void set_thread_budget(int threads) {
-    team().budget.store(std::clamp(threads, 1, kMaxThreads), std::memory_order_relaxed);
+    pool().budget.store(std::clamp(threads, 1, kMaxThreads), std::memory_order_relaxed);
 }
 
-unsigned fork_generation() { return team().generation.load(std::memory_order_relaxed); }
+unsigned fork_generation() { return pool().generation.load(std::memory_order_relaxed); }
 
 #if defined(__x86_64__)
 FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) {

@@ -1,17 +1,16 @@
-// The threads of the process: one pool for all models, and the barrier inside a parallel region.
+// The thread pool of the process, shared by all models, and the barrier inside a parallel region.
 //
-// Workers are started when first needed. Who waits, for work or for the other threads of a region,
-// looks for some tens of microseconds, so that inferences in a row find it awake, and then sleeps
-// in the kernel.
+// Workers are started when first needed. A waiting thread spins for tens of microseconds, so that
+// inferences in a row find it awake, and then sleeps in the kernel.
 //
-// All regions of the process share one budget of threads. The callers' own threads count, and a
-// region takes workers only while fewer threads than the budget are in regions: models that run at
-// the same time share the machine instead of multiplying their threads, and no result depends on
-// how many came. No caller ever waits for another. A forked child starts with an empty pool and a
+// All regions share one budget of threads, in which the callers' own threads count. A region takes
+// workers only while fewer threads than the budget are in regions. Models that run at the same time
+// therefore share the machine instead of multiplying their threads. No result depends on how many
+// threads came, and no caller waits for another. A forked child starts with an empty pool and a
 // whole budget, whatever its parent was doing.
 //
-// This is not OpenMP because its runtime cannot promise the above: libgomp keeps a pool per calling
-// thread, spins for milliseconds after every region, and hangs in a child forked after one.
+// OpenMP's runtime cannot promise this: libgomp keeps a pool per calling thread, spins for
+// milliseconds after every region, and hangs in a child forked after one.
 #pragma once
 
 #include <atomic>
@@ -24,7 +23,7 @@ namespace cnnrt {
 
 constexpr int kMaxThreads = 256;
 
-// A number that one thread counts up and others wait for; a cache line of its own.
+// A number that one thread counts up and others wait for, on a cache line of its own.
 class alignas(64) Counter {
 public:
     uint32_t value() const { return value_.load(std::memory_order_relaxed); }
@@ -33,19 +32,18 @@ public:
         value_.store(value, std::memory_order_seq_cst);
         if (sleepers_.load(std::memory_order_seq_cst) != 0) value_.notify_all();
     }
-    // Returns when the value has been reached, or when stop() holds where it has not. Looks for a
-    // while, then sleeps.
+    // Returns when the value has been reached or stop() is true. Spins for `spin`, then sleeps.
     template <class F>
-    void wait_for(uint32_t value, std::chrono::nanoseconds looking, F stop);
-    void wait_for(uint32_t value, std::chrono::nanoseconds looking);
+    void wait_for(uint32_t value, std::chrono::nanoseconds spin, F stop);
+    void wait_for(uint32_t value, std::chrono::nanoseconds spin);
 
 private:
     std::atomic<uint32_t> value_{0};
     std::atomic<uint32_t> sleepers_{0};
 };
 
-// Waits until all threads of a region have come. Each thread has a counter of its own to announce
-// itself on and reads those of the others: one cache-line transfer between two cores.
+// Waits until all threads of a region have arrived. Each thread announces itself on its own counter
+// and reads the others': one cache-line transfer between two cores.
 class Barrier {
 public:
     explicit Barrier(int threads)
@@ -56,7 +54,7 @@ public:
     Barrier(const Barrier&) = delete;
     Barrier& operator=(const Barrier&) = delete;
     void wait(int thread);
-    // Said by the only thread that is left, in a forked child: nobody else will come.
+    // Called by the only thread left, in a forked child: no other thread will arrive.
     void abandon() { abandoned_.store(true, std::memory_order_relaxed); }
 
 private:
@@ -66,7 +64,7 @@ private:
     alignas(64) std::byte storage_[kMaxThreads * sizeof(Counter)];
 };
 
-// A region's body; runs on `size` threads, the caller being thread 0.
+// The body of a parallel region; runs on `size` threads, of which the caller is thread 0.
 class Region {
 public:
     virtual void run(int thread, int size, Barrier& barrier) = 0;
@@ -79,11 +77,11 @@ protected:
 // no lock unless it starts a worker.
 void run_region(Region& region, int threads);
 
-// The threads that may be in regions at the same time; a region may ask for more than that.
+// Sets how many threads may be in regions at the same time. A region may ask for more than that.
 void set_thread_budget(int threads);
 
-// How many times this process has been forked from its ancestors since they loaded this library: a
-// region that sees another number than it began with has lost its workers.
+// The number of forks between this process and the ancestor that loaded the library. A region that
+// sees it change has lost its workers.
 unsigned fork_generation();
 
 // Sets flush-to-zero and denormals-are-zero for its lifetime, on this thread.

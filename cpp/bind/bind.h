@@ -1,0 +1,30 @@
+// What the sources of the Python module cnnrt._core share.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "../plan.h"
+
+namespace cnnrt {
+
+namespace py = pybind11;
+
+// Throws ValueError unless the condition holds.
+inline void check(bool condition, const char* message) {
+    if (!condition) throw py::value_error(message);
+}
+
+// Appends a step of this kernel to the plan, its arguments filled by name. Throws ValueError for an
+// unknown kernel or value, TypeError for an unknown field or a value of the wrong type.
+void add_step(Plan& plan, const std::string& kernel, const py::dict& fields, bool serial,
+              bool independent, double nanoseconds);
+
+// Each defines a part of the module.
+void bind_lists(py::module_& m);
+void bind_memory(py::module_& m);
+void bind_pack(py::module_& m);
+void bind_plan(py::module_& m);
+
+}  // namespace cnnrt

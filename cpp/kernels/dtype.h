@@ -1,0 +1,24 @@
+// The element types of tensors.
+#pragma once
+
+#include <cstdint>
+
+namespace cnnrt {
+
+// Elements that C++20 has no type of this size and meaning for, as they are stored.
+struct Bool {
+    uint8_t value;  // 0 or 1
+};
+struct Float16 {
+    uint16_t bits;  // IEEE 754 binary16
+};
+struct BFloat16 {
+    uint16_t bits;  // the upper half of a float
+};
+
+enum class DType : int32_t {
+#define DTYPE(id, name, type, kind, code) id = code,
+#include "dtypes.def"
+};
+
+}  // namespace cnnrt
