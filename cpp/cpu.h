@@ -1,4 +1,4 @@
-// The instruction-set tiers that were built and that this machine runs.
+// Which instruction-set tiers were built, and which of them this machine runs.
 #pragma once
 
 #include <string>
@@ -17,9 +17,16 @@ struct Kernel {
     int64_t (*scratch)(const void* args);
 };
 
+// The kernels of one compilation of a kernel list: a tier's, or an overlay's.
+struct KernelList {
+    const Kernel* kernels;
+    int count;
+};
+
 struct Tier {
-    const char* name;
-    const Kernel* kernels;  // kKernels of them, in the order of kernels.def
+    std::string name;
+    std::vector<Kernel> kernels;        // kKernels of them, in the order of kernels.def
+    std::vector<std::string> overlays;  // whose kernels are among them; see tiers.def
 };
 
 constexpr int kKernels = 0
@@ -27,10 +34,12 @@ constexpr int kKernels = 0
 #include "kernels/kernels.def"
     ;
 
-// The tiers that run here, best first; the last one is always "portable".
+// The tiers that run here, best first, each with all overlays that run here. The last one is always
+// "portable".
 const std::vector<Tier>& tiers();
 
-// Finds a tier by name. Throws std::invalid_argument, which lists the tiers that run here.
-const Tier& tier(const std::string& name);
+// The tier of this name. "avx512+novnni" is the tier without the overlay vnni and those that stand
+// on it. Throws std::invalid_argument naming those there are.
+Tier tier(const std::string& name);
 
 }  // namespace cnnrt

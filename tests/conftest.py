@@ -34,6 +34,21 @@ def isa(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def tiers_and_overlays() -> list[str]:
+    """The tiers, and each without its overlays: `avx512`, `avx512+novbmi`, `avx512+novnni`."""
+    names = []
+    for isa in tiers():
+        overlays = [] if "+" in isa else _core.overlays(isa)
+        names += [isa, *(f"{isa}+no{overlay}" for overlay in reversed(overlays))]
+    return names
+
+
+@pytest.fixture(params=tiers_and_overlays())
+def isa_and_overlays(request: pytest.FixtureRequest) -> str:
+    """Every compilation of the integer kernels that this machine runs."""
+    return str(request.param)
+
+
 @pytest.fixture(params=[1, 2], ids=["1thread", "2threads"])
 def threads(request: pytest.FixtureRequest) -> int:
     return int(request.param)

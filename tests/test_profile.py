@@ -13,7 +13,7 @@ import cnnrt
 from browser import Browser
 from checks import Random
 from cnnrt import cli
-from cnnrt.analysis.peak import peak_gflops
+from cnnrt.analysis.peak import measure_peak, peak_gflops
 from cnnrt.planning.plan import step_times
 from networks import network
 
@@ -94,6 +94,38 @@ def test_peak_kernel_adds_what_it_says(isa: str) -> None:
     for _ in range(3):
         sums = [s * f + f for s in sums]
     np.testing.assert_allclose(y[16:].reshape(2, 16), [np.sum(sums, 0)] * 2, rtol=1e-5)
+
+
+def test_peak_of_bytes(isa_and_overlays: str, threads: int) -> None:
+    assert measure_peak(isa_and_overlays, threads, "uint8") > 0
+
+
+def test_peak_of_bytes_adds_what_it_says(isa_and_overlays: str, threads: int) -> None:
+    """Exactly, by every tier and overlay; the sums wrap."""
+    from cnnrt import _core
+    from cnnrt.planning.plan import EXTERNAL
+
+    steps, tasks = 11, 3
+
+    def run(factors: Any) -> Any:
+        core = _core.Plan(isa_and_overlays)
+        core.add("peak_u8", {"y": (EXTERNAL, 0), "steps": steps, "tasks": tasks})
+        y = np.concatenate([factors, np.zeros(64 * tasks, np.uint8)])
+        core.finish(0, [], [(y.shape, y.dtype)], threads)
+        core.run_steps(core.workspace(), [y], 0, 1)
+        return y[64:].view(np.int32).reshape(tasks, 16)
+
+    sums = int(run(np.ones(64, np.uint8))[0, 0]) // (4 * steps)
+    rng = np.random.default_rng(5)
+    for factors in (
+        rng.integers(0, 256, 64, np.uint8),
+        np.full(64, 255, np.uint8),
+        np.full(64, 128, np.uint8),
+    ):
+        weights = factors.view(np.int8).astype(np.int64).reshape(16, 4)
+        quads = factors.astype(np.int64).reshape(16, 4)
+        want = sum(weights @ quads[step % 8 + i % 8] for step in range(steps) for i in range(sums))
+        np.testing.assert_array_equal(run(factors), [want] * tasks)
 
 
 def test_trace_is_what_perfetto_reads(profile: Any) -> None:

@@ -74,6 +74,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
         for (const Tier& t : tiers()) names.emplace_back(t.name);
         return names;
     });
+    m.def("overlays", [](const std::string& isa) { return tier(isa).overlays; }, "isa"_a);
     m.def("set_thread_budget", set_thread_budget, "threads"_a);
     m.def("fork_generation", fork_generation);
     // Once, here: pybind11 looks NumPy up under a lock, which a fork meanwhile would leave taken.

@@ -34,5 +34,19 @@ struct Dot<float, float> {
     static CNNRT_INLINE void add(f32x16& sum, f32x16 x, f32x16 w) { add_product(sum, x, w); }
 };
 
+// Exact on every tier, modulo 2^32. Unused channels of a last step have zero weights.
+template <>
+struct Dot<uint8_t, int8_t> {
+    using Sum = i32x16;
+    using Bias = int32_t;
+    static constexpr int kDepth = 4;
+    static constexpr bool kExact = true;
+
+    static CNNRT_INLINE i32x16 start(const int32_t* bias) { return load_i32(bias); }
+    static CNNRT_INLINE i8x64 weights(const int8_t* p) { return load_i8(p); }
+    static CNNRT_INLINE u8x64 input(const uint8_t* p) { return broadcast4(p); }
+    static CNNRT_INLINE void add(i32x16& sum, u8x64 x, i8x64 w) { dot4(sum, x, w); }
+};
+
 }  // namespace
 }  // namespace cnnrt::CNNRT_ISA

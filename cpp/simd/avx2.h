@@ -105,6 +105,66 @@ CNNRT_INLINE void reg_transpose(reg* r) {
     }
 }
 
+using ireg = __m256i;
+
+CNNRT_INLINE ireg ireg_load(const void* p) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+CNNRT_INLINE void ireg_store(void* p, ireg a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a); }
+CNNRT_INLINE ireg ireg_broadcast(int32_t x) { return _mm256_set1_epi32(x); }
+CNNRT_INLINE ireg ireg_add(ireg a, ireg b) { return _mm256_add_epi32(a, b); }
+CNNRT_INLINE ireg ireg_widen(const uint8_t* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+CNNRT_INLINE reg ireg_to_float(ireg a) { return _mm256_cvtepi32_ps(a); }
+CNNRT_INLINE ireg reg_to_int(reg a) { return _mm256_cvtps_epi32(a); }
+CNNRT_INLINE ireg ireg_min_u8(ireg a, ireg b) { return _mm256_min_epu8(a, b); }
+CNNRT_INLINE ireg ireg_max_u8(ireg a, ireg b) { return _mm256_max_epu8(a, b); }
+CNNRT_INLINE void ireg_dot4(ireg& sum, ireg x, ireg w) {
+#if defined(__AVXVNNI__)
+    // Spelt out: GCC 12 spills the sums of a register tile that uses the intrinsic. Without {vex}
+    // the assembler takes AVX-512's encoding.
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "x"(w));
+#else
+    // The even and the odd bytes as 16-bit numbers: vpmaddwd adds their products in pairs.
+    // (Products of bytes by vpmaddubsw would saturate.)
+    const ireg even = _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0xff)),
+                                        _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
+    const ireg odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
+    sum = _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
+#endif
+}
+CNNRT_INLINE ireg ireg_pack(const ireg* a, int zero) {
+    const ireg z = _mm256_set1_epi16(static_cast<int16_t>(zero));
+    const ireg low = _mm256_adds_epi16(_mm256_packs_epi32(a[0], a[1]), z);
+    const ireg high = _mm256_adds_epi16(_mm256_packs_epi32(a[2], a[3]), z);
+    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high),
+                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+CNNRT_INLINE void ireg_quads(const uint8_t* p, ireg* to) {
+    const __m128i* pixel = reinterpret_cast<const __m128i*>(p);
+    const __m128i a = _mm_loadu_si128(pixel), b = _mm_loadu_si128(pixel + 1);
+    const __m128i c = _mm_loadu_si128(pixel + 2), d = _mm_loadu_si128(pixel + 3);
+    const __m128i ab0 = _mm_unpacklo_epi8(a, b), ab1 = _mm_unpackhi_epi8(a, b);
+    const __m128i cd0 = _mm_unpacklo_epi8(c, d), cd1 = _mm_unpackhi_epi8(c, d);
+    to[0] = _mm256_set_m128i(_mm_unpackhi_epi16(ab0, cd0), _mm_unpacklo_epi16(ab0, cd0));
+    to[1] = _mm256_set_m128i(_mm_unpackhi_epi16(ab1, cd1), _mm_unpacklo_epi16(ab1, cd1));
+}
+CNNRT_INLINE ireg ireg_lookup(const uint8_t* table, ireg index) {
+    const ireg nibble = _mm256_set1_epi8(15);
+    const ireg row = _mm256_and_si256(_mm256_srli_epi16(index, 4), nibble);
+    const ireg column = _mm256_and_si256(index, nibble);
+    ireg result = _mm256_setzero_si256();
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+        const ireg values = _mm256_broadcastsi128_si256(
+            _mm_loadu_si128(reinterpret_cast<const __m128i*>(table + i * 16)));
+        const ireg here = _mm256_cmpeq_epi8(row, _mm256_set1_epi8(static_cast<char>(i)));
+        result = _mm256_blendv_epi8(result, _mm256_shuffle_epi8(values, column), here);
+    }
+    return result;
+}
+
 }  // namespace
 }  // namespace cnnrt::CNNRT_ISA
 

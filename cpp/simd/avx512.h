@@ -115,5 +115,89 @@ CNNRT_INLINE void transpose(f32x16* r) {
     }
 }
 
+struct i32x16 {
+    __m512i v;
+};
+struct u8x64 {
+    __m512i v;
+};
+struct i8x64 {
+    __m512i v;
+};
+
+CNNRT_INLINE i32x16 load_i32(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+CNNRT_INLINE void store_i32(int32_t* p, i32x16 a) { _mm512_storeu_si512(p, a.v); }
+CNNRT_INLINE i32x16 broadcast_i32(int32_t x) { return {_mm512_set1_epi32(x)}; }
+CNNRT_INLINE i32x16 add(i32x16 a, i32x16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+CNNRT_INLINE i32x16 widen(const uint8_t* p) {
+    return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+CNNRT_INLINE f32x16 to_float(i32x16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+CNNRT_INLINE i32x16 to_int(f32x16 a) { return {_mm512_cvtps_epi32(a.v)}; }
+
+CNNRT_INLINE u8x64 load_u8(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+CNNRT_INLINE void store_u8(uint8_t* p, u8x64 a) { _mm512_storeu_si512(p, a.v); }
+CNNRT_INLINE i8x64 load_i8(const int8_t* p) { return {_mm512_loadu_si512(p)}; }
+CNNRT_INLINE u8x64 broadcast4(const uint8_t* p) {
+    int32_t quad;
+    __builtin_memcpy(&quad, p, 4);
+    return {_mm512_set1_epi32(quad)};
+}
+CNNRT_INLINE u8x64 min(u8x64 a, u8x64 b) { return {_mm512_min_epu8(a.v, b.v)}; }
+CNNRT_INLINE u8x64 max(u8x64 a, u8x64 b) { return {_mm512_max_epu8(a.v, b.v)}; }
+
+CNNRT_INLINE void dot4(i32x16& sum, u8x64 x, i8x64 w) {
+#if defined(__AVX512VNNI__)
+    // Spelt out: GCC 12 spills the sums of a register tile that uses the intrinsic.
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum.v) : "v"(x.v), "v"(w.v));
+#else
+    // The even and the odd bytes as 16-bit numbers: vpmaddwd adds their products in pairs.
+    const __m512i low = _mm512_set1_epi16(0xff);
+    const __m512i even = _mm512_madd_epi16(_mm512_and_si512(x.v, low),
+                                           _mm512_srai_epi16(_mm512_slli_epi16(w.v, 8), 8));
+    const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(x.v, 8), _mm512_srai_epi16(w.v, 8));
+    sum.v = _mm512_add_epi32(sum.v, _mm512_add_epi32(even, odd));
+#endif
+}
+
+// A 4 x 4 transpose of the 32-bit lanes.
+CNNRT_INLINE __m512i transpose_quads(__m512i a) {
+    const __m512i from = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(from, a);
+}
+CNNRT_INLINE u8x64 quads_of_pixels(const uint8_t* p) {
+    const __m512i bytes =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    return {_mm512_shuffle_epi8(transpose_quads(_mm512_loadu_si512(p)), bytes)};
+}
+CNNRT_INLINE u8x64 pack4(i32x16 a, i32x16 b, i32x16 c, i32x16 d, int zero) {
+    const __m512i z = _mm512_set1_epi16(static_cast<int16_t>(zero));
+    const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a.v, b.v), z);
+    const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c.v, d.v), z);
+    return {transpose_quads(_mm512_packus_epi16(ab, cd))};
+}
+CNNRT_INLINE u8x64 lookup(const uint8_t* table, u8x64 index) {
+#if defined(__AVX512VBMI__)
+    const __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(table), index.v,
+                                                 _mm512_loadu_si512(table + 64));
+    const __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), index.v,
+                                                  _mm512_loadu_si512(table + 192));
+    return {_mm512_mask_blend_epi8(_mm512_movepi8_mask(index.v), low, high)};
+#else
+    const __m512i nibble = _mm512_set1_epi8(15);
+    const __m512i row = _mm512_and_si512(_mm512_srli_epi16(index.v, 4), nibble);
+    const __m512i column = _mm512_and_si512(index.v, nibble);
+    __m512i result = _mm512_setzero_si512();
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+        const __m512i values = _mm512_broadcast_i32x4(
+            _mm_loadu_si128(reinterpret_cast<const __m128i*>(table + i * 16)));
+        const __mmask64 here = _mm512_cmpeq_epi8_mask(row, _mm512_set1_epi8(static_cast<char>(i)));
+        result = _mm512_mask_shuffle_epi8(result, here, values, column);
+    }
+    return {result};
+#endif
+}
+
 }  // namespace
 }  // namespace cnnrt::CNNRT_ISA

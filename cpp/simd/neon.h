@@ -83,6 +83,73 @@ CNNRT_INLINE void reg_transpose(reg* r) {
     r[3] = vcombine_f32(vget_high_f32(ab.val[1]), vget_high_f32(cd.val[1]));
 }
 
+using ireg = int32x4_t;
+
+CNNRT_INLINE uint8x16_t as_u8(ireg a) { return vreinterpretq_u8_s32(a); }
+CNNRT_INLINE int8x16_t as_i8(ireg a) { return vreinterpretq_s8_s32(a); }
+CNNRT_INLINE ireg of_u8(uint8x16_t a) { return vreinterpretq_s32_u8(a); }
+
+CNNRT_INLINE ireg ireg_load(const void* p) {
+    return of_u8(vld1q_u8(static_cast<const uint8_t*>(p)));
+}
+CNNRT_INLINE void ireg_store(void* p, ireg a) { vst1q_u8(static_cast<uint8_t*>(p), as_u8(a)); }
+CNNRT_INLINE ireg ireg_broadcast(int32_t x) { return vdupq_n_s32(x); }
+CNNRT_INLINE ireg ireg_add(ireg a, ireg b) { return vaddq_s32(a, b); }
+CNNRT_INLINE ireg ireg_widen(const uint8_t* p) { return ireg{p[0], p[1], p[2], p[3]}; }
+CNNRT_INLINE reg ireg_to_float(ireg a) { return vcvtq_f32_s32(a); }
+CNNRT_INLINE ireg reg_to_int(reg a) { return vcvtnq_s32_f32(a); }
+CNNRT_INLINE ireg ireg_min_u8(ireg a, ireg b) { return of_u8(vminq_u8(as_u8(a), as_u8(b))); }
+CNNRT_INLINE ireg ireg_max_u8(ireg a, ireg b) { return of_u8(vmaxq_u8(as_u8(a), as_u8(b))); }
+CNNRT_INLINE void ireg_dot4(ireg& sum, ireg x, ireg w) {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+    sum = vusdotq_s32(sum, as_u8(x), as_i8(w));
+#elif defined(__ARM_FEATURE_DOTPROD)
+    // SDOT is signed: x - 128 times w, and 128 times w, which depends on the weights alone.
+    const int8x16_t less = vreinterpretq_s8_u8(veorq_u8(as_u8(x), vdupq_n_u8(0x80)));
+    const ireg lacking = vdotq_s32(vdupq_n_s32(0), vdupq_n_s8(-128), as_i8(w));
+    sum = vsubq_s32(vdotq_s32(sum, less, as_i8(w)), lacking);
+#else
+    const int16x8_t x0 = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(as_u8(x))));
+    const int16x8_t x1 = vreinterpretq_s16_u16(vmovl_high_u8(as_u8(x)));
+    const int16x8_t w0 = vmovl_s8(vget_low_s8(as_i8(w))), w1 = vmovl_high_s8(as_i8(w));
+    const ireg a =
+        vpaddq_s32(vmull_s16(vget_low_s16(x0), vget_low_s16(w0)), vmull_high_s16(x0, w0));
+    const ireg b =
+        vpaddq_s32(vmull_s16(vget_low_s16(x1), vget_low_s16(w1)), vmull_high_s16(x1, w1));
+    sum = vaddq_s32(sum, vpaddq_s32(a, b));
+#endif
+}
+CNNRT_INLINE ireg ireg_pack(const ireg* a, int zero) {
+    const int16x8_t z = vdupq_n_s16(static_cast<int16_t>(zero));
+    const int16x8_t low = vqaddq_s16(vcombine_s16(vqmovn_s32(a[0]), vqmovn_s32(a[1])), z);
+    const int16x8_t high = vqaddq_s16(vcombine_s16(vqmovn_s32(a[2]), vqmovn_s32(a[3])), z);
+    return of_u8(vcombine_u8(vqmovun_s16(low), vqmovun_s16(high)));
+}
+CNNRT_INLINE void ireg_quads(const uint8_t* p, ireg* to) {
+    const uint8x16x4_t pixels{{vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)}};
+    const uint8x16_t ab0 = vzip1q_u8(pixels.val[0], pixels.val[1]);
+    const uint8x16_t ab1 = vzip2q_u8(pixels.val[0], pixels.val[1]);
+    const uint8x16_t cd0 = vzip1q_u8(pixels.val[2], pixels.val[3]);
+    const uint8x16_t cd1 = vzip2q_u8(pixels.val[2], pixels.val[3]);
+    const auto zip = [](uint8x16_t a, uint8x16_t b, ireg* low) {
+        const uint16x8_t ab = vreinterpretq_u16_u8(a), cd = vreinterpretq_u16_u8(b);
+        low[0] = vreinterpretq_s32_u16(vzip1q_u16(ab, cd));
+        low[1] = vreinterpretq_s32_u16(vzip2q_u16(ab, cd));
+    };
+    zip(ab0, cd0, to);
+    zip(ab1, cd1, to + 2);
+}
+CNNRT_INLINE ireg ireg_lookup(const uint8_t* table, ireg index) {
+    uint8x16_t result = vdupq_n_u8(0);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        // Indices beyond these 64 give zero.
+        const uint8x16_t at = vsubq_u8(as_u8(index), vdupq_n_u8(static_cast<uint8_t>(i * 64)));
+        result = vorrq_u8(result, vqtbl4q_u8(vld1q_u8_x4(table + i * 64), at));
+    }
+    return of_u8(result);
+}
+
 }  // namespace
 }  // namespace cnnrt::CNNRT_ISA
 

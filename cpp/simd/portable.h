@@ -126,6 +126,56 @@ CNNRT_INLINE void reg_transpose(reg* r) {
     r[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
 }
 
+using ireg = bits4;
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef bits4 unaligned_ireg __attribute__((aligned(1), may_alias));
+
+CNNRT_INLINE ireg ireg_load(const void* p) { return *static_cast<const unaligned_ireg*>(p); }
+CNNRT_INLINE void ireg_store(void* p, ireg a) { *static_cast<unaligned_ireg*>(p) = a; }
+CNNRT_INLINE ireg ireg_broadcast(int32_t x) { return ireg{x, x, x, x}; }
+CNNRT_INLINE ireg ireg_add(ireg a, ireg b) {
+    typedef uint32_t wrapping __attribute__((vector_size(16)));
+    return (ireg)((wrapping)a + (wrapping)b);
+}
+CNNRT_INLINE ireg ireg_widen(const uint8_t* p) { return ireg{p[0], p[1], p[2], p[3]}; }
+CNNRT_INLINE reg ireg_to_float(ireg a) { return __builtin_convertvector(a, reg); }
+CNNRT_INLINE ireg reg_to_int(reg a) { return __builtin_convertvector(reg_round(a), ireg); }
+CNNRT_INLINE ireg ireg_min_u8(ireg a, ireg b) {
+    const bytes16 x = (bytes16)a, y = (bytes16)b, less = (bytes16)(x < y);
+    return (ireg)((x & less) | (y & ~less));
+}
+CNNRT_INLINE ireg ireg_max_u8(ireg a, ireg b) {
+    const bytes16 x = (bytes16)a, y = (bytes16)b, less = (bytes16)(x < y);
+    return (ireg)((y & less) | (x & ~less));
+}
+CNNRT_INLINE void ireg_dot4(ireg& sum, ireg x, ireg w) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 32; k += 8)
+        sum = ireg_add(sum, ((x >> k) & 0xff) * ((w << (24 - k)) >> 24));
+}
+CNNRT_INLINE ireg ireg_pack(const ireg* a, int zero) {
+    bytes16 bytes;
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+        const int64_t v = int64_t{a[i / 4][i % 4]} + zero;
+        bytes[i] = static_cast<uint8_t>(v < 0 ? 0 : v > 255 ? 255 : v);
+    }
+    return (ireg)bytes;
+}
+CNNRT_INLINE void ireg_quads(const uint8_t* p, ireg* to) {
+    uint8_t quads[64];
+    for (int c = 0; c < 16; ++c)
+        for (int i = 0; i < 4; ++i) quads[c * 4 + i] = p[i * 16 + c];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) to[i] = ireg_load(quads + i * 16);
+}
+CNNRT_INLINE ireg ireg_lookup(const uint8_t* table, ireg index) {
+    bytes16 bytes = (bytes16)index;
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) bytes[i] = table[bytes[i]];
+    return (ireg)bytes;
+}
+
 }  // namespace
 }  // namespace cnnrt::CNNRT_ISA
 

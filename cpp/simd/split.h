@@ -6,6 +6,10 @@
 // 2^127 come out right), reg_scale2_normal, reg_exponent, reg_mantissa, reg_less, reg_equal,
 // reg_unordered, reg_select, reg_spread<GROUP, K> for groups of fewer lanes than a register has,
 // reg_sum, reg_largest and reg_transpose (kLanes x kLanes); masks are registers too.
+//
+// For integers, `ireg` has as many bytes: ireg_load, ireg_store, ireg_broadcast, ireg_add,
+// ireg_widen, ireg_to_float, reg_to_int, ireg_min_u8, ireg_max_u8, ireg_dot4, ireg_pack (four
+// registers to one, in order), ireg_quads (64 bytes to all parts) and ireg_lookup.
 #pragma once
 
 namespace cnnrt::CNNRT_ISA {
@@ -180,6 +184,95 @@ CNNRT_INLINE void transpose(f32x16* r) {
         for (int j = 0; j < kParts; ++j)
 #pragma GCC unroll 8
             for (int k = 0; k < kLanes; ++k) r[j * kLanes + k].v[i] = block[i][j][k];
+}
+
+struct i32x16 {
+    ireg v[kParts];
+};
+struct u8x64 {
+    ireg v[kParts];
+};
+struct i8x64 {
+    ireg v[kParts];
+};
+
+template <class V, class F>
+CNNRT_INLINE V each_of(F f) {
+    V r;
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) r.v[i] = f(i);
+    return r;
+}
+
+constexpr int kRegBytes = kLanes * 4;
+
+CNNRT_INLINE i32x16 load_i32(const int32_t* p) {
+    return each_of<i32x16>([=](int i) { return ireg_load(p + i * kLanes); });
+}
+CNNRT_INLINE void store_i32(int32_t* p, i32x16 a) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) ireg_store(p + i * kLanes, a.v[i]);
+}
+CNNRT_INLINE i32x16 broadcast_i32(int32_t x) {
+    const ireg b = ireg_broadcast(x);
+    return each_of<i32x16>([=](int) { return b; });
+}
+CNNRT_INLINE i32x16 add(i32x16 a, i32x16 b) {
+    return each_of<i32x16>([&](int i) { return ireg_add(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE i32x16 widen(const uint8_t* p) {
+    return each_of<i32x16>([=](int i) { return ireg_widen(p + i * kLanes); });
+}
+CNNRT_INLINE f32x16 to_float(i32x16 a) {
+    return each([&](int i) { return ireg_to_float(a.v[i]); });
+}
+CNNRT_INLINE i32x16 to_int(f32x16 a) {
+    return each_of<i32x16>([&](int i) { return reg_to_int(a.v[i]); });
+}
+CNNRT_INLINE u8x64 load_u8(const uint8_t* p) {
+    return each_of<u8x64>([=](int i) { return ireg_load(p + i * kRegBytes); });
+}
+CNNRT_INLINE void store_u8(uint8_t* p, u8x64 a) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) ireg_store(p + i * kRegBytes, a.v[i]);
+}
+CNNRT_INLINE i8x64 load_i8(const int8_t* p) {
+    return each_of<i8x64>([=](int i) { return ireg_load(p + i * kRegBytes); });
+}
+CNNRT_INLINE u8x64 broadcast4(const uint8_t* p) {
+    int32_t quad;
+    __builtin_memcpy(&quad, p, 4);
+    const ireg b = ireg_broadcast(quad);
+    return each_of<u8x64>([=](int) { return b; });
+}
+CNNRT_INLINE u8x64 min(u8x64 a, u8x64 b) {
+    return each_of<u8x64>([&](int i) { return ireg_min_u8(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE u8x64 max(u8x64 a, u8x64 b) {
+    return each_of<u8x64>([&](int i) { return ireg_max_u8(a.v[i], b.v[i]); });
+}
+CNNRT_INLINE void dot4(i32x16& sum, u8x64 x, i8x64 w) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) ireg_dot4(sum.v[i], x.v[i], w.v[i]);
+}
+CNNRT_INLINE u8x64 quads_of_pixels(const uint8_t* p) {
+    u8x64 r;
+    ireg_quads(p, r.v);
+    return r;
+}
+CNNRT_INLINE u8x64 pack4(i32x16 a, i32x16 b, i32x16 c, i32x16 d, int zero) {
+    ireg all[4 * kParts];
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts; ++i) {
+        all[i] = a.v[i];
+        all[kParts + i] = b.v[i];
+        all[2 * kParts + i] = c.v[i];
+        all[3 * kParts + i] = d.v[i];
+    }
+    return each_of<u8x64>([&](int i) { return ireg_pack(all + 4 * i, zero); });
+}
+CNNRT_INLINE u8x64 lookup(const uint8_t* table, u8x64 index) {
+    return each_of<u8x64>([&](int i) { return ireg_lookup(table, index.v[i]); });
 }
 
 }  // namespace

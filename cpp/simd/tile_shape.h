@@ -2,6 +2,8 @@
 // registers while the depth is walked.
 #pragma once
 
+#include <cstdint>
+
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
@@ -33,6 +35,14 @@ constexpr TileShape kTileShape{};
 #if defined(CNNRT_ISA_AVX512)
 template <>
 constexpr TileShape kTileShape<float, float>{14, 2, 6, 4, 1};
+#if defined(__AVX512VNNI__)
+template <>
+constexpr TileShape kTileShape<uint8_t, int8_t>{14, 2, 6, 4, 1};
+#else
+// Each product needs both halves of the input and of the weights, and two temporaries.
+template <>
+constexpr TileShape kTileShape<uint8_t, int8_t>{6, 1, 3, 2, 1};
+#endif
 // 14 sums, up to 13 inputs and 2 weights.
 constexpr DepthwiseShape kDepthwiseShape{2, 7, true};
 constexpr int kRegisters = 32, kRegistersPerVector = 1;
@@ -40,16 +50,27 @@ constexpr int kRegisters = 32, kRegistersPerVector = 1;
 // A step is 20 instructions, to which a loop would add 3.
 template <>
 constexpr TileShape kTileShape<float, float>{6, 1, 3, 2, 4};
+#if defined(__AVXVNNI__)
+template <>
+constexpr TileShape kTileShape<uint8_t, int8_t>{6, 1, 3, 2, 4};
+#else
+template <>
+constexpr TileShape kTileShape<uint8_t, int8_t>{3, 1, 2, 1, 1};
+#endif
 constexpr DepthwiseShape kDepthwiseShape{1, 7, false};
 constexpr int kRegisters = 16, kRegistersPerVector = 2;
 #elif defined(CNNRT_ISA_NEON)
 template <>
 constexpr TileShape kTileShape<float, float>{6, 1, 3, 2, 1};
+template <>
+constexpr TileShape kTileShape<uint8_t, int8_t>{4, 1, 2, 2, 1};
 constexpr DepthwiseShape kDepthwiseShape{1, 6, false};
 constexpr int kRegisters = 32, kRegistersPerVector = 4;
 #elif defined(CNNRT_ISA_PORTABLE)
 template <>
 constexpr TileShape kTileShape<float, float>{2, 1, 2, 1, 1};
+template <>
+constexpr TileShape kTileShape<uint8_t, int8_t>{2, 1, 2, 1, 1};
 constexpr DepthwiseShape kDepthwiseShape{1, 2, false};
 constexpr int kRegisters = 16, kRegistersPerVector = 4;
 #else
@@ -57,6 +78,7 @@ constexpr int kRegisters = 16, kRegistersPerVector = 4;
 #endif
 
 static_assert(kTileShape<float, float>.fits(kRegisters, kRegistersPerVector));
+static_assert(kTileShape<uint8_t, int8_t>.fits(kRegisters, kRegistersPerVector));
 
 // Of float32, for the kernels that have no other type.
 constexpr int kTileRows = kTileShape<float, float>.rows;

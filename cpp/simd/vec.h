@@ -21,6 +21,18 @@
 //   less, equal, is_nan     masks for select(mask, if_true, if_false)
 //   sum, largest            over the lanes
 //   transpose(r)            a 16 x 16 block held in r[0..15], in place
+//
+// Integers: i32x16, and u8x64 and i8x64, 64 bytes as 16 quads. The results are the same on every
+// tier; sums wrap.
+//
+//   load_i32, store_i32, broadcast_i32, load_u8, store_u8, load_i8, add, min, max
+//   broadcast4(p)           the 4 bytes at p in every quad
+//   dot4(sum, x, w)         adds the four products u8 * i8 of each quad to its sum, exactly
+//   quads_of_pixels(p)      4 pixels of 16 channels to 16 quads, one for each channel
+//   widen(p)                16 bytes to i32x16
+//   to_float, to_int        to_int rounds to nearest even; below 2^31
+//   pack4(a, b, c, d, zero) 64 bytes: a + zero, b + zero, ... saturated; zero from 0 to 255
+//   lookup(table, x)        table[x] of each byte, in a table of 256
 #pragma once
 
 #include <cstdint>

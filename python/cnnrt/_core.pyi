@@ -13,7 +13,15 @@ enums: dict[str, tuple[str, ...]]
 dtypes: tuple[tuple[str, int, str, int], ...]
 """(name, item size in bytes, kind, ONNX's number) of each element type (cpp/kernels/dtypes.def)."""
 
-def isas() -> list[str]: ...
+def isas() -> list[str]:
+    """The instruction-set tiers of this machine, best first."""
+
+def overlays(isa: str) -> list[str]:
+    """The instructions that a tier's integer kernels use beyond the tier's own, such as `vnni`.
+
+    `Plan(f"{isa}+no{overlay}")` does without one and those after it.
+    """
+
 def set_thread_budget(threads: int) -> None: ...
 def fork_generation() -> int:
     """How many forks lie between the process that loaded this module and the present one."""

@@ -93,8 +93,8 @@ MACHINES = {
 
 
 def machine(isa: str) -> Machine:
-    """The constants of an instruction-set tier."""
-    return MACHINES[isa]
+    """The constants of an instruction-set tier, with or without its overlays (`avx512+novnni`)."""
+    return MACHINES[isa.partition("+")[0]]
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,9 @@ def default_isa() -> str:
     """
     tiers = _core.isas()
     wanted = os.environ.get("CNNRT_ISA", "")
-    if wanted and wanted not in tiers:
-        raise GraphError(f"CNNRT_ISA={wanted!r}: this machine has {', '.join(tiers)}")
+    names = [*tiers, *(f"{isa}+no{overlay}" for isa in tiers for overlay in _core.overlays(isa))]
+    if wanted and wanted not in names:
+        raise GraphError(f"CNNRT_ISA={wanted!r}: this machine has {', '.join(names)}")
     return wanted or tiers[0]
 
 

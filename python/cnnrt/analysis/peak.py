@@ -20,21 +20,35 @@ def peak_gflops(isa: str, threads: int) -> float:
     return measure_peak(isa, threads)
 
 
-def measure_peak(isa: str, threads: int) -> float:
-    """GFLOP/s of multiply-adds by one instruction-set tier on `threads` threads together.
+def measure_peak(isa: str, threads: int, dtype: str = "float32") -> float:
+    """Billions of operations per second, two for a multiply-add, on `threads` threads together.
 
     The best of some runs that take a few milliseconds in all. Processors that clock lower the more
     cores work give less per thread with more threads.
+
+    Args:
+        isa: an instruction-set tier, or one without an overlay (`avx512+novnni`).
+        threads: how many.
+        dtype: "float32", or "uint8" for products of unsigned by signed bytes.
     """
+    kernel, factor = ("peak", 1e-3) if dtype == "float32" else ("peak_u8", 1)
     core = _core.Plan(isa)
-    core.add("peak", {"y": (EXTERNAL, 0), "steps": STEPS, "tasks": threads})
-    core.finish(0, [], [((16 + 16 * threads,), np.dtype(np.float32))], threads)
-    y = np.full(16 + 16 * threads, 1e-3, np.float32)
+    core.add(kernel, {"y": (EXTERNAL, 0), "steps": STEPS, "tasks": threads})
+    y = np.full(64 // np.dtype(dtype).itemsize * (1 + threads), factor, dtype)
+    if dtype == "uint8":
+        y = np.concatenate([y[:64], np.zeros(64 * threads, y.dtype)])
+    core.finish(0, [], [(y.shape, y.dtype)], threads)
     workspace = core.workspace()
     fastest = min(
         int(step_times(core.run_steps(workspace, [y], 0, 1, timed=True))[0]) for _ in range(RUNS)
     )
-    return 2.0 * STEPS * SUMS[isa] * 16 * threads / fastest
+    # Sums of ones times ones count the products of bytes.
+    macs = (
+        STEPS * SUMS[isa.partition("+")[0]] * 16 * threads
+        if dtype == "float32"
+        else int(y[64:].view(np.int32).sum(dtype=np.int64))
+    )
+    return 2.0 * macs / fastest
 
 
 SUMS = {"avx512": 28, "avx2": 6, "neon": 6, "portable": 2}

@@ -395,7 +395,7 @@ def _roi_align(f: Fields) -> Uses:
 
 
 def _peak(f: Fields) -> Uses:
-    yield _first("y", BLOCK + BLOCK * f["tasks"])
+    yield _first("y", BLOCK + BLOCK * f["tasks"])  # of four bytes; peak_u8's factors are 64 of one
 
 
 USES: dict[str, Callable[[Fields], Uses]] = {
@@ -414,6 +414,7 @@ USES: dict[str, Callable[[Fields], Uses]] = {
     "linear": _linear,
     "matmul": _matmul,
     "peak": _peak,
+    "peak_u8": _peak,
     "pool": _pool,
     "pool_planar": _pool_planar,
     "recurrent": _recurrent,
