@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 #include "thread_pool.h"
 
@@ -25,68 +26,126 @@ void for_all(int64_t n, int threads, F f) {
 
 }  // namespace
 
-void pack_conv(const Unaligned* weight, int64_t m, int64_t c, int64_t taps, float* to,
-               int threads) {
-    for_all((m + 15) / 16, threads, [=](int64_t block) {
-        float* p = to + block * c * taps * 16;
-        const int64_t outputs = std::min<int64_t>(16, m - block * 16);
-        for (int64_t c0 = 0; c0 < c; c0 += 16)
-            for (int64_t t = 0; t < taps; ++t)
-                for (int64_t k = c0; k < std::min(c, c0 + 16); ++k, p += 16) {
-                    const Unaligned* w = weight + (block * 16 * c + k) * taps + t;
-                    for (int64_t o = 0; o < 16; ++o) p[o] = o < outputs ? w[o * c * taps] : 0.0f;
-                }
-    });
-}
+namespace {
 
-void pack_conv_grouped(const Unaligned* weight, int64_t m, int64_t c, int64_t group, int64_t taps,
-                       const int32_t* window, int64_t span, int64_t panel, float* to, int threads) {
-    const int64_t group_c = c / group, group_m = m / group;
-    for_all((m + 15) / 16, threads, [=](int64_t block) {
-        float* p = to + block * panel;
-        float* const stop = p + panel;
-        for (int64_t b = window[block]; b < window[block] + span; ++b)
-            for (int64_t t = 0; t < taps; ++t)
-                for (int64_t k = b * 16; k < std::min(c, b * 16 + 16); ++k, p += 16)
-                    for (int64_t o = 0; o < 16; ++o) {
-                        const int64_t out = block * 16 + o;
-                        const bool seen = out < m && k / group_c == out / group_m;
-                        p[o] = seen ? weight[(out * group_c + k % group_c) * taps + t] : 0.0f;
-                    }
-        std::fill(p, stop, 0.0f);
-    });
-}
+// An element of any type of so many bytes, at any address. Packing moves elements, and never reads
+// their values.
+template <int BYTES>
+struct Element {
+    char bytes[BYTES];
+};
 
-void pack_planar(const Unaligned* weight, int64_t m, int64_t k, int64_t m_stride, int64_t k_stride,
-                 float* to, int64_t depth, int64_t first, int threads) {
-    if (m_stride == 1) {
-        // Transposed: by 32 rows, whose pages are few enough to be found at once.
-        for_all((k + 31) / 32, threads, [=](int64_t part) {
-            for (int64_t block = 0; block < (m + 15) / 16; ++block) {
-                const int64_t outputs = std::min<int64_t>(16, m - block * 16);
-                for (int64_t i = part * 32; i < std::min(k, part * 32 + 32); ++i) {
-                    float* p = to + (block * depth + first + i) * 16;
-                    std::memcpy(p, weight + i * k_stride + block * 16, outputs * 4);
-                    std::fill(p + outputs, p + 16, 0.0f);
-                }
-            }
-        });
-        return;
-    }
-    for_all((m + 15) / 16, threads, [=](int64_t block) {
-        const Unaligned* w = weight + block * 16 * m_stride;
-        float* p = to + (block * depth + first) * 16;
-        const int64_t outputs = std::min<int64_t>(16, m - block * 16);
-        for (int64_t i = 0; i < k; ++i, p += 16, w += k_stride)
-            for (int64_t o = 0; o < 16; ++o) p[o] = o < outputs ? w[o * m_stride] : 0.0f;
-    });
-}
+// The panel of one block of up to 16 outputs, written step by step: [steps][16][DEPTH].
+template <int BYTES, int DEPTH>
+class Panel {
+public:
+    using E = Element<BYTES>;
 
-void pack_depthwise(const Unaligned* weight, int64_t c, int64_t taps, float* to) {
-    for (int64_t block = 0; block < (c + 15) / 16; ++block)
-        for (int64_t t = 0; t < taps; ++t, to += 16)
+    explicit Panel(void* to) : to_(static_cast<E*>(to)) {}
+
+    // The next `count` of depth: value(o, i) points at element i of output o, or is null for zero.
+    // Steps begin anew: what is left of the last one is zero.
+    template <class F>
+    void add(int64_t count, F value) {
+        for (int64_t i = 0; i < count; i += DEPTH)
             for (int64_t o = 0; o < 16; ++o)
-                to[o] = block * 16 + o < c ? weight[(block * 16 + o) * taps + t] : 0.0f;
+                for (int64_t k = 0; k < DEPTH; ++k) {
+                    const E* from = i + k < count ? value(o, i + k) : nullptr;
+                    *to_++ = from ? *from : E{};
+                }
+    }
+    void fill(const void* stop) {
+        std::memset(
+            to_, 0,
+            static_cast<size_t>(static_cast<const char*>(stop) - reinterpret_cast<char*>(to_)));
+    }
+
+private:
+    E* to_;
+};
+
+// Calls f<BYTES, DEPTH>() for the format.
+template <class F>
+void with_format(PackedFormat format, F f) {
+    if (format == kFloat32Panels) return f.template operator()<4, 1>();
+    if (format == kBfloat16Panels) return f.template operator()<2, 2>();
+    if (format == kInt8Panels) return f.template operator()<1, 4>();
+    throw std::invalid_argument("no kernel reads panels of this format");
+}
+
+}  // namespace
+
+void pack_conv(PackedFormat format, const void* weight, int64_t m, int64_t c, int64_t taps,
+               void* to, int threads) {
+    with_format(format, [=]<int BYTES, int DEPTH>() {
+        using E = Element<BYTES>;
+        const int64_t panel = format.conv_panel(c, taps) * BYTES;
+        for_all((m + 15) / 16, threads, [=](int64_t block) {
+            Panel<BYTES, DEPTH> p(static_cast<char*>(to) + block * panel);
+            const E* w = static_cast<const E*>(weight) + block * 16 * c * taps;
+            const int64_t outputs = std::min<int64_t>(16, m - block * 16);
+            for (int64_t c0 = 0; c0 < c; c0 += 16)
+                for (int64_t t = 0; t < taps; ++t)
+                    p.add(std::min<int64_t>(16, c - c0), [=](int64_t o, int64_t k) {
+                        return o < outputs ? w + (o * c + c0 + k) * taps + t : nullptr;
+                    });
+        });
+    });
+}
+
+void pack_conv_grouped(PackedFormat format, const void* weight, int64_t m, int64_t c, int64_t group,
+                       int64_t taps, const int32_t* window, int64_t span, int64_t panel, void* to,
+                       int threads) {
+    const int64_t group_c = c / group, group_m = m / group;
+    with_format(format, [=]<int BYTES, int DEPTH>() {
+        using E = Element<BYTES>;
+        for_all((m + 15) / 16, threads, [=](int64_t block) {
+            char* const start = static_cast<char*>(to) + block * panel * BYTES;
+            Panel<BYTES, DEPTH> p(start);
+            for (int64_t b = window[block]; b < window[block] + span; ++b)
+                for (int64_t t = 0; t < taps; ++t)
+                    p.add(std::clamp<int64_t>(c - b * 16, 0, 16), [=](int64_t o, int64_t k) {
+                        const int64_t out = block * 16 + o, channel = b * 16 + k;
+                        const bool seen = out < m && channel / group_c == out / group_m;
+                        const int64_t at = (out * group_c + channel % group_c) * taps + t;
+                        return seen ? static_cast<const E*>(weight) + at : nullptr;
+                    });
+            p.fill(start + panel * BYTES);
+        });
+    });
+}
+
+void pack_linear(PackedFormat format, const void* weight, int64_t m, int64_t k, int64_t m_stride,
+                 int64_t k_stride, void* to, int64_t depth, int64_t first, int threads) {
+    with_format(format, [=]<int BYTES, int DEPTH>() {
+        using E = Element<BYTES>;
+        const E* const from = static_cast<const E*>(weight);
+        E* const panels = static_cast<E*>(to);
+        const int64_t panel = format.steps(depth) * DEPTH * 16;
+        if (m_stride == 1 && DEPTH == 1) {
+            // Transposed: by 32 rows, whose pages are few enough to be found at once.
+            for_all((k + 31) / 32, threads, [=](int64_t part) {
+                for (int64_t block = 0; block < (m + 15) / 16; ++block) {
+                    const int64_t outputs = std::min<int64_t>(16, m - block * 16);
+                    for (int64_t i = part * 32; i < std::min(k, part * 32 + 32); ++i) {
+                        E* p = panels + block * panel + (first + i) * 16;
+                        std::memcpy(p, from + i * k_stride + block * 16,
+                                    static_cast<size_t>(outputs) * BYTES);
+                        std::fill(p + outputs, p + 16, E{});
+                    }
+                }
+            });
+            return;
+        }
+        for_all((m + 15) / 16, threads, [=](int64_t block) {
+            Panel<BYTES, DEPTH> p(panels + block * panel + first * 16);
+            const E* w = from + block * 16 * m_stride;
+            const int64_t outputs = std::min<int64_t>(16, m - block * 16);
+            p.add(k, [=](int64_t o, int64_t i) {
+                return o < outputs ? w + o * m_stride + i * k_stride : nullptr;
+            });
+        });
+    });
 }
 
 namespace {

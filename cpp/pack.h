@@ -5,24 +5,42 @@
 
 namespace cnnrt {
 
-// At any address: weights that are mapped from an ONNX file begin at any byte.
-using Unaligned = float __attribute__((aligned(1)));
+// Panels of weights: [blocks of 16 outputs][steps of depth][16][depth of a step], zeros where there
+// is no weight. The elements of a step lie together, as Dot of kernels/dot.h multiplies them.
+struct PackedFormat {
+    int bytes;  // of an element
+    int depth;  // of a step
 
-// weight [m][c][taps] -> to [m / 16][c / 16][taps][16 c, the last block only its real ones][16 m].
-void pack_conv(const Unaligned* weight, int64_t m, int64_t c, int64_t taps, float* to, int threads);
+    bool operator==(const PackedFormat&) const = default;
+    int64_t steps(int64_t elements) const { return (elements + depth - 1) / depth; }
+    // Elements of the panel of a convolution: every tap begins a step in each block of channels.
+    int64_t conv_panel(int64_t c, int64_t taps) const {
+        return (c / 16 * steps(16) + steps(c % 16)) * taps * 16 * depth;
+    }
+};
+constexpr PackedFormat kFloat32Panels{4, 1}, kBfloat16Panels{2, 2}, kInt8Panels{1, 4};
+
+// Weights may begin at any address, as those mapped from an ONNX file do. They are moved, not read:
+// `weight` and `to` have elements of the format's size.
+
+// weight [m][c][taps] -> panels of [c / 16][taps][16 channels, the last block only its real ones].
+void pack_conv(PackedFormat format, const void* weight, int64_t m, int64_t c, int64_t taps,
+               void* to, int threads);
 
 // Grouped: block b of 16 outputs sees the channel blocks [window[b], window[b] + span) of x; the
-// weights of channels outside an output's group are zero. Panels are `panel` floats apart.
+// weights of channels outside an output's group are zero. Panels are `panel` elements apart.
 // weight [m][c / group][taps].
-void pack_conv_grouped(const Unaligned* weight, int64_t m, int64_t c, int64_t group, int64_t taps,
-                       const int32_t* window, int64_t span, int64_t panel, float* to, int threads);
+void pack_conv_grouped(PackedFormat format, const void* weight, int64_t m, int64_t c, int64_t group,
+                       int64_t taps, const int32_t* window, int64_t span, int64_t panel, void* to,
+                       int threads);
 
-// weight [m][k], with any strides -> k from `first` on of to [m / 16][depth][16].
-void pack_planar(const Unaligned* weight, int64_t m, int64_t k, int64_t m_stride, int64_t k_stride,
-                 float* to, int64_t depth, int64_t first, int threads);
+// weight [m][k], with any strides -> k from `first` on, a whole step, of panels of `depth`
+// elements. Depthwise weights too: there m is the channels, k the taps.
+void pack_linear(PackedFormat format, const void* weight, int64_t m, int64_t k, int64_t m_stride,
+                 int64_t k_stride, void* to, int64_t depth, int64_t first, int threads);
 
-// weight [c][taps] -> to [c / 16][taps][16].
-void pack_depthwise(const Unaligned* weight, int64_t c, int64_t taps, float* to);
+// A float at any address.
+using Unaligned = float __attribute__((aligned(1)));
 
 // Winograd's G [size][taps] of one axis, taps 1, 3 or 5.
 struct FilterTransform {

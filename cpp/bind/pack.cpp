@@ -31,10 +31,22 @@ int64_t blocks_of(int64_t channels) { return (channels + 15) / 16; }
 void bind_pack(py::module_& m) {
     m.def(
         "pack_conv",
+        [](const py::array_t<int8_t, py::array::c_style>& w, int threads) {
+            check(w.ndim() == 3, "weight must be [m, c, taps]");
+            const int64_t panel = kInt8Panels.conv_panel(w.shape(1), w.shape(2));
+            auto to = std::make_unique<Memory>(static_cast<size_t>(blocks_of(w.shape(0)) * panel));
+            pack_conv(kInt8Panels, w.data(), w.shape(0), w.shape(1), w.shape(2), to->data(),
+                      threads);
+            return to;
+        },
+        py::arg("weight").noconvert(), "threads"_a = 1);
+    m.def(
+        "pack_conv",
         [](const Floats& w, int threads) {
             check(w.ndim() == 3, "weight must be [m, c, taps]");
             auto to = new_floats(blocks_of(w.shape(0)) * 16 * w.shape(1) * w.shape(2));
-            pack_conv(w.data(), w.shape(0), w.shape(1), w.shape(2), floats(*to), threads);
+            pack_conv(kFloat32Panels, w.data(), w.shape(0), w.shape(1), w.shape(2), floats(*to),
+                      threads);
             return to;
         },
         "weight"_a, "threads"_a = 1);
@@ -47,8 +59,8 @@ void bind_pack(py::module_& m) {
                   "one window per block");
             const int64_t panel = span * 16 * w.shape(2) * 16;
             auto to = new_floats(blocks_of(w.shape(0)) * panel);
-            pack_conv_grouped(w.data(), w.shape(0), w.shape(1) * group, group, w.shape(2),
-                              window.data(), span, panel, floats(*to), threads);
+            pack_conv_grouped(kFloat32Panels, w.data(), w.shape(0), w.shape(1) * group, group,
+                              w.shape(2), window.data(), span, panel, floats(*to), threads);
             return to;
         },
         "weight"_a, "group"_a, "window"_a, "span"_a, "threads"_a = 1);
@@ -58,7 +70,8 @@ void bind_pack(py::module_& m) {
             check(w.ndim() == 3, "weight must be [m, c, taps]");
             const int64_t m = w.shape(0), depth = w.shape(1) * w.shape(2);
             auto to = new_floats(blocks_of(m) * 16 * depth);
-            pack_planar(w.data(), m, depth, depth, 1, floats(*to), depth, 0, threads);
+            pack_linear(kFloat32Panels, w.data(), m, depth, depth, 1, floats(*to), depth, 0,
+                        threads);
             return to;
         },
         "weight"_a, "threads"_a = 1);
@@ -73,7 +86,7 @@ void bind_pack(py::module_& m) {
                       to.owned() &&
                       (row / 16 + blocks_of(m)) * depth * 64 <= static_cast<int64_t>(to.bytes()),
                   "the memory is too small, or a view");
-            pack_planar(w.data(), m, k, w.strides(0) / 4, w.strides(1) / 4,
+            pack_linear(kFloat32Panels, w.data(), m, k, w.strides(0) / 4, w.strides(1) / 4,
                         floats(to) + row * depth, depth, column, threads);
         },
         "to"_a, "depth"_a, "row"_a, "column"_a, "weight"_a, "threads"_a = 1);
@@ -82,7 +95,8 @@ void bind_pack(py::module_& m) {
         [](const Floats& w) {
             check(w.ndim() == 2, "weight must be [c, taps]");
             auto to = new_floats(blocks_of(w.shape(0)) * 16 * w.shape(1));
-            pack_depthwise(w.data(), w.shape(0), w.shape(1), floats(*to));
+            pack_linear(kFloat32Panels, w.data(), w.shape(0), w.shape(1), w.shape(1), 1,
+                        floats(*to), w.shape(1), 0, 1);
             return to;
         },
         "weight"_a);

@@ -47,7 +47,12 @@ class Memory:
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
-def pack_conv(weight: Array, threads: int = 1) -> Memory: ...
+def pack_conv(weight: Array, threads: int = 1) -> Memory:
+    """Panels [m / 16][c / 16][taps][steps][16][depth] of a weight [m, c, taps].
+
+    A step has one channel of float32, or four of int8.
+    """
+
 def pack_conv_grouped(
     weight: Array, group: int, window: Sequence[int], span: int, threads: int = 1
 ) -> Memory: ...
