@@ -1,7 +1,7 @@
-// Where the largest, or smallest, element is along the middle axis of plain [outer, axis, inner]:
-// of equal ones the first, or the last. A NaN is more extreme than all numbers.
+// The index of the largest or smallest element along the middle axis of plain [outer, axis, inner].
+// Among equals it is the first or the last. NaN is more extreme than any number.
 //
-// Places are kept as floats beside the values, lane by lane. To find the last of equals, the axis
+// Indices are kept as floats beside the values, lane by lane. To find the last of equals, the axis
 // is walked from its end.
 #include "kernel.h"
 

@@ -1,10 +1,10 @@
 // Attention: y = softmax(scale q k^T + mask) v, for every image and head.
 //
-// The keys of a head are packed as panels [tokens / 16][depth][16] and its values as
-// [columns / 16][tokens][16], once for the tasks of a thread that follow each other and share them.
-// A task is a chunk of queries: its scores stay in L2, in the blocked form that the second product
-// reads. Rows become e^(s - m), with m the largest score; the division by their sum is left for the
-// result, which is shorter. A row whose scores are all -infinity attends to nothing: zeros.
+// The keys of a head are packed as panels [tokens / 16][depth][16], its values as
+// [columns / 16][tokens][16]. Consecutive tasks of a thread share them. A task is a chunk of
+// queries: its scores stay in L2, in the blocked form that the second product reads. Rows become
+// e^(s - m), with m the largest score; the division by their sum is applied to the result, which is
+// shorter. A row whose scores are all -infinity attends to nothing and becomes zeros.
 #include "product.h"
 
 namespace cnnrt::CNNRT_ISA {

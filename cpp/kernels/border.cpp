@@ -1,8 +1,8 @@
 // Zeroes the border of a blocked tensor.
 //
-// A task is one row of all planes and blocks, so that the threads' shares are rows, as those of the
-// convolutions around it are: lines written by another core would have to cross to be read. What
-// lies between two planes is written with the first row or with the last, in turns.
+// A task is one row of all planes and blocks, as in the convolutions around it: the threads' shares
+// are the same rows, and no line moves from one core's cache to another's. The gap between two
+// planes is written with the first row or with the last, in turns.
 
 #include "kernel.h"
 

@@ -1,8 +1,8 @@
 // Convolution by implicit im2col: no patch matrix is built; a table of tap offsets takes its place.
 //
-// The task grid is units x groups: a unit is the output pixels of one register tile (a piece of a
-// row, or for 7-pixel rows two rows), a group the blocks of one tile. Any kernel, stride, dilation
-// and group count in 1 to 3 dimensions; x carries its padding as a physical border.
+// The task grid is units x groups. A unit is the output pixels of one register tile: a piece of a
+// row, or two rows of 7 pixels. A group is the blocks of one tile. Any kernel, stride, dilation and
+// group count in 1 to 3 dimensions; x carries its padding as a physical border.
 //
 // Conv<Output> is the whole kernel for one output policy and its element types (output.h).
 #pragma once
@@ -72,8 +72,8 @@ struct ConvWalk {
 };
 
 // The tiles of a convolution, by the elements between neighbouring output pixels in x: 16 at stride
-// 1, 32 at stride 2, any other at run time (with fewer rows, as each needs an address register of
-// its own).
+// 1, 32 at stride 2. Any other step is known at run time only: each row needs an address register,
+// so there are fewer rows.
 template <class T>
 struct ConvTiles {
     static constexpr int kRows = T::kShape.rows, kBlocks = T::kShape.blocks;
@@ -115,8 +115,9 @@ struct ConvTiles {
     }
 };
 
-// Weights beyond this do not stay in L2 beside the image (400 of 1024 KB): then all pixels pass by
-// one panel before the next, and the next is prefetched. Below it the image goes in bands that fit.
+// Larger weights do not stay in L2 beside the image (400 of 1024 KB): each panel is applied to all
+// pixels, and the next one is prefetched. Smaller weights are applied to bands of the image that
+// fit.
 constexpr int64_t kSmallWeights = 400 * 1024;
 
 template <class Output>

@@ -1,9 +1,9 @@
-// The first layer: convolution that reads a plain NC(D)HW array of few channels.
+// The first layer: convolution of a plain NC(D)HW array of few channels.
 //
-// The register tile broadcasts straight from the array (depth 1 per tap), so that no lane is wasted
-// on channels that do not exist, and the result is stored blocked. Only tiles that meet padding
-// read copies of their pieces of the rows, in L1: copying all rows would cost 10 % of a 3x3 stride
-// 2 layer, padding and blocking the whole image first another 10 %.
+// The register tile broadcasts straight from the array, one channel per tap: no lane is spent on
+// channels that do not exist. The result is blocked. Tiles that meet padding read copies of their
+// rows, in L1. Copying all rows would cost 10 % of a 3x3 stride 2 layer; padding and blocking the
+// whole image first, another 10 %.
 
 #include "kernel.h"
 #include "tile.h"
@@ -61,7 +61,7 @@ struct Row {
         if (inside >= outside) inside = outside = tiles;  // one copy of the row for all
     }
     int64_t first(int64_t tile) const { return g.out_w * tile / tiles; }
-    // Where a tile begins to read, and where all tiles before it end to.
+    // The first column that a tile reads, and the end of those that the tiles before it read.
     int64_t begin(int64_t tile) const { return first(tile) * g.stride_w; }
     int64_t end(int64_t tile) const {
         if (tile == 0) return 0;

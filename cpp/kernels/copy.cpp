@@ -1,9 +1,9 @@
 // y[i] = x[i] over up to 8 axes with any strides, elements of 1, 2, 4 or 8 bytes: transpose, slice,
 // concatenation, padding and expansion of plain tensors.
 //
-// Two axes are hot, chosen by their strides: `run`, along which y is contiguous, and `cross`, along
-// which x is where that is another axis. The same axis: runs are copied whole. Two axes: 16 x 16
-// elements are transposed at a time, so that both sides are read and written by whole lines.
+// Two axes are hot: `run`, along which y is contiguous, and `cross`, along which x is, if that is
+// another axis. If it is the same, runs are copied whole. If not, squares of 16 x 16 elements are
+// transposed, so that both sides are read and written by whole lines.
 #include "element.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -16,8 +16,8 @@ struct Axis {
     int64_t size = 1, x = 0, y = 0;  // extent and strides, in elements
 };
 
-// How the index space is cut: pieces of the plane cross x run, numbered under the other axes, as
-// many to a task as make a chunk.
+// How the index space is cut: pieces of the plane cross x run, for each index of the other axes. A
+// task is as many pieces as make a chunk.
 struct Cut {
     Axis run, cross, outer[kMaxDims];
     int outers = 0;
@@ -26,7 +26,7 @@ struct Cut {
     int64_t pieces = 0, per_task = 1;
 
     explicit Cut(const CopyArgs& a) {
-        // Axes of one element have no say, whatever their strides.
+        // Axes of one element do not count, whatever their strides.
         Axis axes[kMaxDims];
         int dims = 0;
         int64_t total = 1;

@@ -1,12 +1,11 @@
-// Depthwise convolution, 1 to 3 dimensions: one filter per channel, so that every block of 16
-// channels is a convolution of its own. Padding is not in memory: tiles at the edges of the image
-// leave out what lies beyond them, and what makes x, as a rule a 1x1 convolution, need not stop at
-// the end of each row for a border.
+// Depthwise convolution, 1 to 3 dimensions: one filter per channel, so every block of 16 channels
+// is independent. Padding is not in memory: tiles at the edges of the image skip what lies outside.
+// So the producer of x, mostly a 1x1 convolution, may treat the image as one long row.
 //
-// A tile is one or two output rows x a few columns, accumulated in registers. The tiles of square
-// kernels load each vector of an input row once and multiply it by every tap that reads it, for
-// both output rows: 3x3 on 2 x 7 pixels takes 54 loads for 126 multiply-adds. Every output is the
-// bias, then its taps in the order kd, kh, kw: results do not depend on how rows are cut.
+// A tile is one or two output rows x a few columns, accumulated in registers. For square kernels
+// each vector of an input row is loaded once, and multiplied by every tap that reads it for both
+// output rows: 3x3 on 2 x 7 pixels takes 54 loads for 126 multiply-adds. Every output is the bias,
+// then its taps in the order kd, kh, kw: results do not depend on how rows are cut.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -90,9 +89,9 @@ CNNRT_INLINE void add_row(f32x16 (&acc)[ROWS][COLUMNS], const Inside& in, const 
     }
 }
 
-// KERNEL x KERNEL taps, STRIDE in both directions, dilation 1. The tap rows stay loops: unrolled
-// they are no faster, and 7x7 would take 5 KB of code; but their number must be a constant:
-// otherwise gcc's bookkeeping costs 3x3 a sixth of its speed.
+// KERNEL x KERNEL taps, STRIDE in both directions, dilation 1. The loops over tap rows are not
+// unrolled: they would be no faster, and 7x7 would take 5 KB of code. But their length must be a
+// constant: otherwise GCC's bookkeeping costs 3x3 a sixth of its speed.
 template <int KERNEL, int STRIDE, bool EDGE, int ROWS, int COLUMNS>
 __attribute__((noinline)) void square_tile(const Layer& l, const Inside& in, const float* x,
                                            const float* w, const float* bias, float* y) {
@@ -151,8 +150,8 @@ __attribute__((noinline)) void any_tile(const Layer& l, const Inside& in, const 
 using Tile = void (*)(const Layer&, const Inside&, const float*, const float*, const float*,
                       float*);
 
-// The tiles of one kernel and stride, by whether they are at an edge, rows and columns; KERNEL 0:
-// of any.
+// The tiles of one kernel and stride, by edge (true or false), rows and columns. KERNEL 0: any
+// kernel.
 struct Tiles {
     Tile of[2][kRows + 1][kColumns + 1];
 };

@@ -1,8 +1,8 @@
 // y = activation(a op b), element by element over up to 8 strided axes, with broadcasting.
 //
-// The two innermost axes are rows x columns of a rectangle. Long columns are the hot loop; where
-// they are short (16 channels of a block, say) the rows are, one strip of 16 columns at a time, and
-// an operand that does not change from row to row stays in its register.
+// The two innermost axes are the rows and columns of a rectangle. If columns are long, they are the
+// hot loop. If they are short, such as the 16 channels of a block, rows are, one strip of 16
+// columns at a time: an operand that is the same in every row stays in its register.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -12,8 +12,8 @@ constexpr int64_t kChunk = 4096;  // elements in one task, about
 constexpr int64_t kRun = 1024;    // elements stored before an activation that needs its own pass
 constexpr int64_t kShort = 64;    // columns up to which the rows are the hot loop
 
-// An operand along the hot loop: a vector every `step` floats, 0 for the same one throughout; or
-// where `scalar`, one float, for all lanes.
+// An operand along the hot loop: a vector every `step` floats, 0 for the same one throughout. If
+// `scalar`, one float for all lanes instead of a vector.
 struct Operand {
     const float* p;
     int64_t step;
@@ -158,8 +158,8 @@ void apply(const ElementwiseArgs& args, Rectangle r) {
         }
 }
 
-// How the index space is cut: pieces of the rectangle of the two innermost axes (whole rows, or
-// parts of one row), as many to a task as make a chunk.
+// How the index space is cut: pieces of the rectangle of the two innermost axes, whole rows or
+// parts of one. A task is as many pieces as make a chunk.
 struct Cut {
     int64_t outer = 1, rows = 1, columns = 1;   // extents
     int64_t piece_rows = 1, piece_columns = 1;  // of a piece

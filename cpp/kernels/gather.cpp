@@ -1,5 +1,5 @@
-// y[o, j, i] = x[o, index[o, j, i], i] for elements of any size: rows are copied whole where one
-// index serves them. Where an index is beyond the axis, y is zero and the run fails.
+// y[o, j, i] = x[o, index[o, j, i], i] for elements of any size: rows are copied whole if one index
+// serves them. If an index is out of range, y is zero there and the run fails.
 #include "element.h"
 #include "indexed.h"
 

@@ -1,8 +1,5 @@
-// Blocked images read at the points of a grid, between the pixels: per point the offsets and
-// weights of its taps, found once for all channels.
-//
-// The places are computed in double precision: in float, points that lie on the border between two
-// pixels would go either way.
+// Samples blocked images between their pixels, at the points of a grid. The offsets and weights of
+// a point's taps are computed once for all channels.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {

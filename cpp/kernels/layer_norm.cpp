@@ -1,11 +1,10 @@
 // Layer normalisation: rows standardised, y = (x - mean) / sqrt(variance + epsilon) * scale + bias,
 // or, not centred, divided by their root mean square.
 //
-// A row is a line of floats of a plain tensor or the channels of a pixel of a blocked one: 16 at a
+// A row is a line of floats of a plain tensor, or the channels of a pixel of a blocked one: 16 at a
 // time, `block` floats apart. It is read three times, the last two from L1: mean, sum of squared
-// distances from it, result. Group normalisation is the same with longer rows, the channels of a
-// group, and scale and bias per channel. The mean of squares less the square of the mean would lose
-// the digits that the two have in common.
+// distances from it, result. (The mean of squares less the square of the mean would cancel.) Group
+// normalisation has longer rows, the channels of a group, with scale and bias per channel.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {

@@ -1,8 +1,8 @@
 // Fully connected layer on plain rows: y[rows, columns] = activation(x w + bias + residual).
 //
-// A few rows go straight through a tile that reads x in place; there the weights' bytes are the
-// limit. Many rows are copied chunk by chunk into blocked form in scratch memory (one pass over x,
-// 1 / columns of the work), where the full register tile reads them.
+// A few rows go straight through a tile that reads x in place: the weights' bandwidth is the limit.
+// Many rows are copied, chunk by chunk, into blocked form in scratch memory for the full register
+// tile. The copy is one pass over x, 1 / columns of the work.
 
 #include "product.h"
 #include "tile.h"
@@ -14,12 +14,11 @@ constexpr TileTable<FloatTile, kDenseRows, kDenseBlocks, 0, true> kFew;
 // The blocks left over at the end of a row.
 constexpr TileTable<FloatTile, kDenseRows, 1, 0, true> kFewSingle;
 
-// Tiles of a chunk, and the most inputs that are summed in one go. All weights pass by each chunk
-// of rows: the more rows it has, the less often, but it stays in L2. AVX-512: 28 rows of 1536
-// inputs are 172 KB of 1 MB, beside the present and the next panel of 197 KB each. Narrower tiles
-// need 64 bytes of weights for six multiply-adds of a vector: panels of 256 inputs, 16 KB, stay in
-// L1 for 102 rows, which are 104 KB of 512. (66 rows of 768 inputs: ViT's layers take a tenth
-// more.)
+// Tiles of a chunk, and the maximum depth of one pass. All weights are read again for each chunk of
+// rows, so chunks are tall, but they must stay in L2. AVX-512: 28 rows of 1536 inputs are 172 KB of
+// 1 MB, beside two panels of 197 KB each. Narrower tiles need 64 bytes of weights for six vector
+// multiply-adds: panels of 256 inputs, 16 KB, stay in L1 for 102 rows, which are 104 KB of 512 KB.
+// (With 66 rows of 768 inputs ViT's layers take a tenth longer.)
 constexpr int64_t kChunkTiles = kTileBlocks > 1 ? 2 : 102 / kTileRows;
 constexpr int64_t kChunk = kChunkTiles * kTileRows;
 constexpr int64_t kMostDepth = kTileBlocks > 1 ? 1536 : 256;

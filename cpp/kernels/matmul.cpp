@@ -1,8 +1,8 @@
 // y = a b for two computed matrices, or batches of them with broadcasting.
 //
 // A task is a chunk of rows of one product. The panels of b are packed in scratch memory once for
-// the tasks of a thread that follow each other and share b. Too few rows to pay for that read b in
-// place; there a task is a span of columns.
+// consecutive tasks of a thread with the same b. If there are too few rows to pay for that, b is
+// read in place, and a task is a span of columns.
 #include "product.h"
 
 namespace cnnrt::CNNRT_ISA {

@@ -1,12 +1,11 @@
 // Max and average pooling of blocked tensors, 1 to 3 dimensions, over windows given per output
-// position and axis. Nothing is read outside the image, so that no border is needed.
+// position and axis. Windows are clipped to the image: no border is needed.
 //
-// Where the windows along the width are regular (the same 2, 3 or 5 taps, a stride of 1 or 2), a
-// few outputs that share columns are computed at once, neighbours or, dilated, those a dilation
-// apart: first down the columns, each input loaded once, then across them. All others go pixel by
-// pixel through four partial results, so that pooling a whole image is not a chain of dependent
-// operations. Which way an output takes, and so the order of its sum, depends on the layer's shape
-// alone.
+// If the windows along the width are regular (2, 3 or 5 taps, stride 1 or 2), a few outputs that
+// share columns are computed at once: neighbours, or those a dilation apart. Inputs are reduced
+// down the columns first, each loaded once, then across them. Other outputs go pixel by pixel with
+// four partial results, so pooling a whole image is not a chain of dependent operations. The
+// choice, and so the order of a sum, depends on the layer's shape alone.
 #include "windows.h"
 
 namespace cnnrt::CNNRT_ISA {

@@ -1,6 +1,6 @@
-// Max and average pooling of plain tensors of few channels, over windows given as for `pool`:
-// blocked, most lanes would be empty. The rows of a window are joined to one row first, by vectors;
-// then each output joins its taps of that row.
+// Max and average pooling of plain tensors with too few channels to block, over windows given as
+// for `pool`. The rows of a window are reduced to one row first, in vectors; then each output
+// reduces its taps of that row.
 #include "windows.h"
 
 namespace cnnrt::CNNRT_ISA {

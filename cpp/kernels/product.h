@@ -30,8 +30,8 @@ namespace {
 // Blocks of columns that one register tile covers.
 constexpr int64_t kProductBlocks = kTileBlocks;
 
-// Many rows cut into chunks of at most `tiles` full register tiles, of nearly equal height: where
-// the last tile had a row or two, all panels would be read for it alone.
+// Many rows cut into chunks of at most `tiles` full register tiles, of nearly equal height: a last
+// tile of a row or two would read all panels for itself alone.
 struct Chunks {
     int64_t rows, tiles, per_chunk, count;
     Chunks(int64_t all_rows, int64_t most_tiles)
@@ -49,7 +49,7 @@ struct Chunks {
 void block_rows(const float* x, int64_t x_row, int64_t rows, int64_t depth, float factor,
                 float* to);
 
-// Where the blocks of blocked rows begin: one entry per 16 of depth, and for what is left.
+// The offsets of the blocks of blocked rows: one for each 16 of depth, the last perhaps partial.
 void block_offsets(int64_t rows, int64_t depth, int32_t* to);
 
 // b[depth, columns] as panels [columns / 16][depth][16], zeros past the last column. One of the two

@@ -1,9 +1,9 @@
-// Recurrent layers: the steps of rnn, gru and lstm, of which `linear` has done the part that the
-// inputs have in the gates, for all steps at once.
+// Recurrent layers: the steps of RNN, GRU and LSTM. `linear` has multiplied the inputs of all steps
+// by their weights beforehand.
 //
 // A task is a few rows of the batch in one direction, from the first step to the last: their states
-// stay in L1, and only the recurrent weights are read again at every step. A gate takes whole
-// blocks of 16 columns; what the lanes past `hidden` hold never reaches a sum over the states.
+// stay in L1, and only the recurrent weights are read at every step. A gate has whole blocks of 16
+// columns; lanes past `hidden` never reach a sum over the states.
 #include "kernel.h"
 #include "tile.h"
 

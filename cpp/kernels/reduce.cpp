@@ -1,10 +1,10 @@
 // Reduction over the middle axis of plain [outer, axis, inner].
 //
-// inner == 1: vectors along the axis, several side by side, then over their lanes; of short axes 16
-// at once, whose last step then is one transposition. inner > 1:
-// strips of inner positions that L1 holds, to which row after row is joined: of a large tensor, a
-// narrow strip would read but a line of each page. The order of a sum depends on the shape alone. A
-// NaN makes the maximum and the minimum NaN, as in NumPy.
+// inner == 1: vectors along the axis, several side by side, then over their lanes. Short axes: 16
+// rows at once, whose last step is one transposition. inner > 1: row after row is reduced into a
+// strip of inner positions that L1 holds. A narrow strip of a large tensor would read one line of
+// each page. The order of a sum depends on the shape alone. A NaN makes the maximum and the minimum
+// NaN, as in NumPy.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -99,8 +99,8 @@ CNNRT_INLINE f32x16 reduce_row(const float* x, int64_t n) {
     return across<Rule>(Rule::join(Rule::join(r[0], r[1]), Rule::join(r[2], r[3])));
 }
 
-// y[i] = the reduction of row i of `rows`, of which there are at most 16. The order of a sum is the
-// same for any number of them: what is missing is done with the last row again.
+// y[i] = the reduction of row i of `rows`, at most 16. Missing rows repeat the last one: the order
+// of a sum is the same for any number.
 template <class Rule>
 void reduce_rows(const ReduceArgs& a, const float* x, float* y, int rows) {
     const float* row[16];

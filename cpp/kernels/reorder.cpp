@@ -1,9 +1,9 @@
-// plain[n, c, pixel] <-> blocked[n, c / 16, pixel, 16]: 16 channels x 16 pixels at a time are
+// plain[n, c, pixel] <-> blocked[n, c / 16, pixel, 16]: squares of 16 channels x 16 pixels are
 // transposed in registers.
 //
-// Pixels come in runs that are contiguous on both sides: the whole image where the blocked tensor
-// has no border, else its planes or rows. To blocked, the lanes past the last channel become zero;
-// to plain, only the real channels are written.
+// Pixels come in runs that are contiguous on both sides: the whole image if the blocked tensor has
+// no border, else its planes or rows. To blocked, the lanes past the last channel become zero; to
+// plain, only the real channels are written.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {

@@ -1,8 +1,8 @@
 // Resizing of blocked tensors: every output is a weighted sum of a few inputs along each axis,
-// given as tables (nearest has one tap, linear two, cubic four, antialiased ones more).
+// given as tables. Nearest has one tap, linear two, cubic four, antialiased ones more.
 //
-// For a row of the output the input rows that it takes are summed into scratch memory first, then
-// the pixels along it: taps_d * taps_h + taps_w products per pixel instead of their product.
+// The input rows of an output row are summed into scratch memory first, then the pixels along it:
+// taps_d * taps_h + taps_w products per pixel instead of taps_d * taps_h * taps_w.
 
 #include "kernel.h"
 

@@ -1,6 +1,5 @@
-// Regions of blocked images, each averaged (or its maximum taken) over points in a grid of bins,
-// the points read between the pixels (Mask R-CNN, He et al. 2017). A task is one region: the
-// weights of a point are found once for all channels, whose sums lie in scratch memory.
+// RoiAlign (Mask R-CNN, He et al. 2017): regions of blocked images, as grids of bins. A bin is the
+// average or the maximum of sample points between the pixels.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {

@@ -1,6 +1,6 @@
-// y[o, index[o, j, i], i] op= x[o, j, i], in the order of j: the same sums for any number of
-// threads, as each task walks all of j for a strip of inner positions of its own. Where an index is
-// beyond the axis, nothing is written and the run fails.
+// y[o, index[o, j, i], i] op= x[o, j, i], in the order of j. A task walks all of j for a strip of
+// inner positions: sums are the same for any number of threads. If an index is out of range,
+// nothing is written and the run fails.
 #include "indexed.h"
 
 namespace cnnrt::CNNRT_ISA {

@@ -1,9 +1,9 @@
-// Softmax and log-softmax over the middle axis of plain [outer, axis, inner]:
-// e^(x - m) / sum e^(x - m), or x - m - log(sum e^(x - m)), with m the largest x.
+// Softmax and log-softmax over the middle axis of plain [outer, axis, inner]. With m the largest x,
+// e^(x - m) / sum e^(x - m), or x - m - log(sum e^(x - m)).
 //
 // inner == 1: vectors along the axis. inner > 1: vectors of 16 neighbouring inner positions, each
-// lane a softmax of its own. A NaN makes its sum NaN and so its whole row, and so does a row of
-// nothing but -infinity, as -inf - -inf is NaN. The order of a sum depends on the shape alone.
+// lane a softmax of its own. A NaN makes its sum, and so the whole row, NaN. So does a row of
+// -infinity alone, as -inf - -inf is NaN. The order of a sum depends on the shape alone.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {

@@ -1,13 +1,13 @@
-// The register tile, the only matrix multiplication of the project: ROWS pixels x BLOCKS blocks of
-// 16 channels, accumulated in registers over a list of taps, then handed to an output policy.
+// The register tile, the only matrix multiplication of the project. ROWS pixels x BLOCKS blocks of
+// 16 channels are accumulated in registers over a list of taps, then handed to an output policy.
 //
 //   sum[m][o] = bias[o] + sum over taps i, depth k  a[offsets[i] + m * step + k] * b[o][i][k]
 //
-// The types are the output policy's (output.h), and the products those of Dot (dot.h). Each step of
-// depth loads BLOCKS vectors of weights and broadcasts ROWS inputs for ROWS * BLOCKS multiply-adds:
-// on AVX-512, 14 x 2 needs 16 loads for 28, in 14 cycles. The sum of one output runs over taps and
-// depth in the same order whatever the tile's shape and place: results do not depend on how rows
-// are cut into tiles, threads or batches.
+// The types are the output policy's (output.h), the products those of Dot (dot.h). Each step of
+// depth loads BLOCKS vectors of weights and broadcasts ROWS inputs for ROWS * BLOCKS multiply-adds.
+// On AVX-512, 14 x 2 needs 16 loads for 28, in 14 cycles. An output's sum runs over taps and depth
+// in the same order in every tile: results do not depend on how rows are cut into tiles, threads or
+// batches.
 #pragma once
 
 #include "dot.h"
@@ -107,8 +107,8 @@ CNNRT_INLINE void accumulate(typename T::Products::Sum (&acc)[ROWS][BLOCKS], con
     }
 }
 
-// One step of one tap of a convolution in groups of GROUP channels, and the steps after it: output
-// lane l sees channel K of the group that it is in.
+// Steps K, K + 1, ... of one tap of a convolution in groups of GROUP channels: each output lane
+// sees channel K of its own group.
 template <int STEP, int GROUP, int K, int ROWS>
 CNNRT_INLINE void accumulate_groups(f32x16 (&acc)[ROWS][1], const float* a, int64_t step,
                                     const float* b) {
@@ -168,12 +168,12 @@ private:
 
 using FloatTile = Tile<FloatOutput>;
 
-// How many panels of weights, of so many bytes each, go through each tile of rows one after the
-// other. Where a tile is one block wide, the rows would come from memory for every 16 outputs; so
-// up to four panels together, in half of an L2 of 512 KB, meet the rows while these are in L1. Not
-// panels that would otherwise stay in L1 themselves. On Zen 3 with AVX2 that makes a 1x1
-// convolution of 512 > 256 channels of 28 x 28 1.6 times as fast, 1024 > 256 of 14 x 14 1.25 times;
-// of 64 channels it would cost 5 %, with no limit of four 30 %.
+// How many panels of weights, of so many bytes each, are applied to a tile's rows one after
+// another. If a tile is one block wide, rows would come from memory again for every 16 outputs. Up
+// to four panels, in half of an L2 of 512 KB, are therefore applied while the rows are in L1; but
+// not panels small enough to stay in L1 themselves. On Zen 3 with AVX2, a 1x1 convolution of 512 >
+// 256 channels at 28 x 28 becomes 1.6 times as fast, 1024 > 256 at 14 x 14 1.25 times. With 64
+// channels it would cost 5 %; without the limit of four, 30 %.
 template <class T>
 CNNRT_INLINE int64_t panels_together(int64_t bytes) {
     constexpr int64_t kMost = 4, kLeast = 16 * 1024, kFitting = 256 * 1024;
@@ -182,7 +182,7 @@ CNNRT_INLINE int64_t panels_together(int64_t bytes) {
 }
 
 // Cuts `count` rows into the fewest tiles of at most `most` rows, of nearly equal height, and calls
-// f(first, rows): tall tiles load the fewest weights per multiply-add, and two of 8 beat 14 + 2.
+// f(first, rows). Tall tiles load the fewest weights per multiply-add; two of 8 beat 14 + 2.
 template <class F>
 CNNRT_INLINE void for_each_tile(int64_t count, int most, F f) {
     const int64_t tiles = (count + most - 1) / most;

@@ -1,15 +1,15 @@
-// The k largest, or smallest, along the middle axis of plain [outer, axis, inner], in order, with
-// their places; of equal ones the first. NaN counts as larger than everything.
+// The k largest or smallest elements along the middle axis of plain [outer, axis, inner], in order,
+// with their indices; the first of equals. NaN counts as larger than everything.
 //
-// A heap holds the best so far, its worst on top. What is no better than that is passed over 64
-// elements at a time: of random numbers all but about k ln(axis / k).
+// A heap holds the best so far, the worst of them on top. Elements no better than that are skipped
+// 64 at a time: for random numbers all but about k ln(axis / k).
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-// An element and its place as one number, greater for the better: the bits of a float in an order
-// of integers, then the place, the first highest.
+// An element and its index as one integer that is greater if the element is better: an ordered form
+// of the float's bits above, the inverted index below.
 CNNRT_INLINE uint64_t key_of(float x, int64_t i, bool most) {
     uint32_t bits;
     __builtin_memcpy(&bits, &x, 4);

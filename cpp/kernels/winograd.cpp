@@ -1,12 +1,12 @@
 // Convolution at stride 1 by Winograd's minimal filtering (Lavin & Gray, "Fast Algorithms for
-// Convolutional Neural Networks", 2015): 3x3 by F(m x m, 3 x 3), m = 2 or 4, kernels of 1x3 and 3x1
-// by F(m, 3) along the axis of the three, and 5x5 by F(2 x 2, 5 x 5).
+// Convolutional Neural Networks", 2015), in the variants of winograd.def: F(m x m, 3 x 3) with m =
+// 2 or 4, F(m, 3) along one axis for kernels of 1x3 and 3x1, and F(2 x 2, 5 x 5).
 //
-// Tiles of (m+r-1)^2 input pixels go through V = B^T d B, one vector of 16 channels at a time; each
-// of these positions is then a matrix product over the channels (the register tile of tile.h, over
-// `batch` tiles at once), and y = A^T M A gives m x m outputs. The weights come transformed,
-// U = G g G^T, computed in double precision by pack.cpp. Where the kernel has one tap, the tile is
-// 1 and the transform the identity.
+// V = B^T d B transforms tiles of (m+r-1)^2 input pixels, a vector of 16 channels at a time. At
+// each of these positions a matrix product over the channels follows: the register tile of tile.h,
+// over `batch` tiles at once. y = A^T M A gives m x m outputs. The weights come transformed, U = G
+// g G^T, computed in double precision by pack.cpp. If the kernel has one tap on an axis, the tile
+// is 1 and the transform the identity.
 //
 // An infinite or NaN input would reach all outputs of its tile, and infinities would meet as
 // infinity - infinity. Tiles whose outputs are not finite are therefore computed again, directly,
@@ -24,21 +24,21 @@ constexpr TileTable<FloatTile, kTileRows, 1, 16, false> kTilesSingle;
 
 alignas(64) constexpr float kZeros[16 * (kTileBlocks + 4)] = {};
 
-// Transforms wait for memory where the image does not fit L2: a tile's lines are asked for while
-// the one this many before it is worked on. 64 channels of 224 x 224: 4.9 ms instead of 5.7.
+// Tiles between a prefetch and its use: transforms wait for memory if the image does not fit L2.
+// 64 channels of 224 x 224 take 4.9 ms instead of 5.7.
 constexpr int64_t kAhead = 2;
 
 template <int PIXELS, int ROWS>
-CNNRT_INLINE void ask_for(const float* p, int64_t row) {
+CNNRT_INLINE void prefetch_tile(const float* p, int64_t row) {
     for (int i = 0; i < ROWS; ++i)
         for (int j = 0; j < PIXELS; ++j) __builtin_prefetch(p + i * row + j * 16, 0, 3);
 }
 
 constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays below
 
-// How many blocks of outputs each V is multiplied for at once: as many as let M be half of an
-// L2 of 512 KB. Where a register tile is one block wide, V would come from L3 again for every 16
-// outputs: it does not fit that L2 from 256 channels on.
+// Blocks of outputs for which each V is multiplied at once: M is at most half of an L2 of 512 KB.
+// If a register tile is one block wide, V would come from L3 again for every 16 outputs: from 256
+// channels on it does not fit that L2.
 constexpr int64_t kMostTogether = kTileBlocks > 1 ? kTileBlocks : 8;
 constexpr int64_t kProductBytes = 256 * 1024;
 
@@ -60,8 +60,8 @@ CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
     return s;
 }
 
-// Planes of V and M are padded by one line: at strides of a multiple of 2 KB the (m+2)^2 stores of
-// a transform fall into the same L1 sets, and it takes twice as long.
+// Planes of V and M are padded by one line. At strides of a multiple of 2 KB the (m+2)^2 stores of
+// a transform would fall into the same L1 sets, and it would take twice as long.
 CNNRT_INLINE int64_t v_plane(const WinogradArgs& g, const Geometry& s) {
     return s.c_blocks * g.in_d * g.batch * 16 + 16;
 }
@@ -69,7 +69,7 @@ CNNRT_INLINE int64_t m_plane(const WinogradArgs& g, const Geometry& s) {
     return static_cast<int64_t>(g.out_d) * g.batch * 16 * s.together + 16;
 }
 
-// Where a tile lies: image, and first pixel of the output.
+// The place of a tile: image, and first pixel of the output.
 struct Place {
     int64_t n, h, w;
 };
@@ -216,10 +216,11 @@ struct Winograd : Convolution {
                     const int64_t over = smaller(i + kAhead - count, count - 1);
                     const Place& later = places[same ? i + kAhead : over];
                     if (same || c + 1 < c1)
-                        ask_for<MW, AH>(x + later.n * g.x.image + (same ? c : c + 1) * g.x.block +
-                                            d * g.x.plane + (later.h - g.pad_h) * g.x.row +
-                                            (later.w - g.pad_w + KW - 1) * 16,
-                                        g.x.row);
+                        prefetch_tile<MW, AH>(x + later.n * g.x.image +
+                                                  (same ? c : c + 1) * g.x.block + d * g.x.plane +
+                                                  (later.h - g.pad_h) * g.x.row +
+                                                  (later.w - g.pad_w + KW - 1) * 16,
+                                              g.x.row);
                     const int64_t h = places[i].h - g.pad_h, w = places[i].w - g.pad_w;
                     const float* base =
                         x + places[i].n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
@@ -253,8 +254,8 @@ struct Winograd : Convolution {
                         const Place& at = places[i];
                         const Target to = target(block + k, d, at);
                         if (i + kAhead < count && places[i + kAhead].n == at.n)
-                            ask_for_outputs(to, places[i + kAhead].h - at.h,
-                                            places[i + kAhead].w - at.w);
+                            prefetch_outputs(to, places[i + kAhead].h - at.h,
+                                             places[i + kAhead].w - at.w);
                         const f32x16 corners =
                             transform_output<MH, MW, R>(products + (d * count + i) * 16, plane, to);
                         seen = fma(zero(), corners, seen);
@@ -265,11 +266,12 @@ struct Winograd : Convolution {
     }
 
     // The outputs of a tile so many rows and columns further on than that of `to`.
-    CNNRT_INLINE void ask_for_outputs(const Target& to, int64_t h, int64_t w) const {
+    CNNRT_INLINE void prefetch_outputs(const Target& to, int64_t h, int64_t w) const {
         if (g.pooled)
-            ask_for<(MW + 1) / 2, (MH + 1) / 2>(to.pooled + h / 2 * g.y.row + w / 2 * 16, g.y.row);
+            prefetch_tile<(MW + 1) / 2, (MH + 1) / 2>(to.pooled + h / 2 * g.y.row + w / 2 * 16,
+                                                      g.y.row);
         else
-            ask_for<MW, MH>(to.y + h * g.y.row + w * 16, g.y.row);
+            prefetch_tile<MW, MH>(to.y + h * g.y.row + w * 16, g.y.row);
     }
 
     // Does again, directly, those of `count` tiles whose outputs are not all finite.

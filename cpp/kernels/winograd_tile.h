@@ -57,7 +57,8 @@ CNNRT_INLINE void transform_input(const float* const* rows, int first, int last,
     for (int i = 0; i < A; ++i) store(v + i * plane, r[i]);
 }
 
-// Where the outputs of one tile and block go, and what is added to them; height x width exist.
+// The destination of the outputs of one tile and block, and what is added to them. height x width
+// of them exist.
 struct Target {
     f32x16 bias;
     const float* residual;
@@ -99,8 +100,8 @@ struct Target {
     }
 };
 
-// The outputs A^T M A of one tile. Returns the sum of those in its corners: no other is infinite or
-// NaN if they are not, as each row and column of M is part of the first or the last one's.
+// The outputs A^T M A of one tile. Returns the sum of the corners. If it is finite, all outputs
+// are: each row and column of M enters the first or the last row or column of outputs.
 template <int MH, int MW, int R>
 f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
     constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R);

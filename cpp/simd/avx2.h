@@ -31,8 +31,8 @@ CNNRT_INLINE reg reg_sub(reg a, reg b) { return _mm256_sub_ps(a, b); }
 CNNRT_INLINE reg reg_mul(reg a, reg b) { return _mm256_mul_ps(a, b); }
 CNNRT_INLINE reg reg_div(reg a, reg b) { return _mm256_div_ps(a, b); }
 CNNRT_INLINE reg reg_fma(reg a, reg b, reg c) { return _mm256_fmadd_ps(a, b, c); }
-// Spelt out: of several steps of the register tile GCC 12 makes memory operands of the weights, so
-// that each is read six times, and copies and spills of the sums.
+// Spelt out: in several steps of the register tile GCC 12 turns the weights into memory operands,
+// reading each six times, and copies and spills the sums.
 CNNRT_INLINE void reg_add_product(reg& sum, reg a, reg b) {
     asm("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
 }

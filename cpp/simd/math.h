@@ -8,7 +8,7 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-// e^x for x between the limits, of which what is beyond them takes the value; scale(p, n) = p 2^n.
+// e^x for x clamped to the limits; scale(p, n) = p 2^n.
 template <class Scale>
 CNNRT_INLINE f32x16 exp_between(float low, float high, f32x16 x, Scale scale) {
     x = max(broadcast(low), min(broadcast(high), x));
@@ -38,8 +38,8 @@ CNNRT_INLINE f32x16 exp_normal(f32x16 x) {
     return exp_between(-86.6f, 88.0f, x, [](f32x16 p, f32x16 n) { return scale2_normal(p, n); });
 }
 
-// Natural logarithm, within 0.9 ulp for normal x; -infinity at 0, NaN below. Of a subnormal x only
-// AVX-512 has the right exponent: the others are up to 16 too high.
+// Natural logarithm, within 0.9 ulp for normal x; -infinity at 0, NaN below. For subnormal x only
+// AVX-512 is right: the other tiers are up to 16 too high.
 CNNRT_INLINE f32x16 log(f32x16 x) {
     const f32x16 one = broadcast(1.0f);
     f32x16 e = exponent(x), m = mantissa(x);
@@ -198,7 +198,7 @@ CNNRT_INLINE f32x16 mish(f32x16 x) {
     return mul(x, div(n, add(n, broadcast(2.0f))));
 }
 
-// Whether no lane is infinite or NaN.
+// True if no lane is infinite or NaN.
 CNNRT_INLINE bool finite(f32x16 x) { return sum(mul(zero(), x)) == 0.0f; }
 
 }  // namespace

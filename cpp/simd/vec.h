@@ -2,9 +2,9 @@
 //
 // Each tier's header maps it to machine registers: one zmm (avx512.h), or an array of narrower
 // registers through split.h (avx2.h, neon.h, portable.h). These headers hold the only intrinsics of
-// the project. Kernel sources are compiled once per tier with CNNRT_ISA naming the tier; everything
-// lives in an unnamed namespace inside cnnrt::CNNRT_ISA, so that no copy compiled for a newer
-// instruction set can be linked into an older tier.
+// the project. Kernel sources are compiled once per tier, with CNNRT_ISA naming the tier.
+// Everything is in an unnamed namespace inside cnnrt::CNNRT_ISA: the linker must not take a
+// function compiled for a newer instruction set into an older tier.
 //
 //   load, store             unaligned; load_partial, store_partial touch only the first n lanes
 //   load_half, store_half   sixteen IEEE half-precision floats, rounded to even
