@@ -18,11 +18,16 @@ class ShapeError(CnnrtError, ValueError):
 
 
 class ValueNeeded(ShapeError):
-    """The shape of a result depends on the value of a tensor that is not constant."""
+    """The shape of a result depends on the value of a tensor that is not constant.
 
-    def __init__(self, message: str, tensor: str) -> None:
+    `runs_on_values` is true if the operator that raised it can still run once its inputs have
+    been computed: its result is then planned with from the next stage of the plan on.
+    """
+
+    def __init__(self, message: str, tensor: str, *, runs_on_values: bool = False) -> None:
         super().__init__(message)
         self.tensor = tensor
+        self.runs_on_values = runs_on_values
 
 
 class MemoryLimitError(ShapeError):

@@ -11,7 +11,7 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,8 +19,12 @@ from .errors import GraphError
 from .process.locks import importing
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Value = Array | list[Any] | None
+"""What a tensor holds at run time: an array, the list of a sequence, or None for an empty optional
+or an absent input."""
 Dim = int | str
 """A size, or the name of one that is known only when an input is seen."""
+Kind = Literal["tensor", "sequence", "optional"]
 
 DTYPES = (
     "bool",
@@ -60,6 +64,8 @@ class TensorSpec:
     name: str
     shape: tuple[Dim, ...]
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+    kind: Kind = "tensor"
+    """ONNX's kind of value. For a sequence or an optional, dtype is that of its elements."""
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """Whether an array of this shape fits: same rank, and equal wherever a size is fixed."""
@@ -81,6 +87,10 @@ class Node:
 
     def __getitem__(self, attribute: str) -> Any:
         return self.attributes[attribute]
+
+    def subgraphs(self) -> dict[str, Graph]:
+        """The branches or bodies of a control-flow operator, by attribute."""
+        return {k: v for k, v in self.attributes.items() if isinstance(v, Graph)}
 
     def __str__(self) -> str:
         attributes = ", ".join(f"{k}={v}" for k, v in self.attributes.items())

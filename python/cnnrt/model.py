@@ -218,7 +218,7 @@ class Model:
         """
         arrays = self._arrays(x)
         wanted = self._default_outputs if outputs is None else tuple(outputs)
-        plan = self._plans.get(tuple(a.shape for a in arrays), wanted, arrays)
+        plan = self._plans.get(_shapes_of(arrays), wanted, arrays)
         results = plan.run(arrays)
         if len(wanted) == 1:
             return results[0]
@@ -279,7 +279,7 @@ class Model:
             )
         else:
             arrays = self._arrays(x)
-            shapes = tuple(a.shape for a in arrays)
+            shapes = _shapes_of(arrays)
         plan = self._plans.get(shapes, self._default_outputs, arrays)
         rows = [("node", "kernel", "us", "how")]
         rows += [(s.node, s.kernel, f"{s.cost_ns / 1e3:.1f}", s.note) for s in plan.describe()]
@@ -434,7 +434,7 @@ class Model:
 
     def plan_for(self, arrays: Sequence[Array]) -> AnyPlan:
         """The plan that inputs of these shapes run by."""
-        return self._plans.get(tuple(a.shape for a in arrays), self._default_outputs, arrays)
+        return self._plans.get(_shapes_of(arrays), self._default_outputs, arrays)
 
     def shapes(self, x: Inputs | Shapes | None) -> dict[str, tuple[int, ...]]:
         """The shapes of the inputs by name: of `x` as in `summary`, or those that the model states.
@@ -503,23 +503,49 @@ class Model:
         return [as_input(spec, value) for spec, value in zip(self.graph.inputs, given, strict=True)]
 
 
-def as_input(spec: TensorSpec, value: Any) -> Array:
-    """A value as the contiguous array that an input takes.
+def _shapes_of(values: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
+    """The shapes of arrays; () for values that are none."""
+    return tuple(value.shape if isinstance(value, np.ndarray) else () for value in values)
+
+
+def as_input(spec: TensorSpec, value: Any, any_shape: bool = False) -> Any:
+    """A value as the contiguous array that an input takes, or as the list of a sequence.
 
     Raises:
         ShapeError: its shape or dtype does not fit.
     """
+    if spec.kind != "tensor":
+        return _as_elements(spec, value)
     try:
         array = np.asarray(value)
     except ValueError as error:  # lists of different lengths
         raise ShapeError(f"input {spec.name!r} is no array: {error}") from None
-    if not spec.accepts(array.shape):
+    if not any_shape and not spec.accepts(array.shape):
         raise ShapeError(
             f"input {spec.name!r} takes shape {_shape_text(spec)}, not {tuple(array.shape)}"
         )
     if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
         raise ShapeError(f"input {spec.name!r} takes {spec.dtype}, not {array.dtype}")
     return np.ascontiguousarray(array, dtype=spec.dtype).reshape(array.shape)
+
+
+def _as_elements(spec: TensorSpec, value: Any) -> Any:
+    """The list of arrays that a sequence takes; for an optional also one array or None.
+
+    Raises:
+        ShapeError: it is something else, or an element has another dtype.
+    """
+    if isinstance(value, (list, tuple)):
+        return [
+            as_input(dataclasses.replace(spec, kind="tensor"), x, any_shape=True) for x in value
+        ]
+    if spec.kind == "optional":
+        return (
+            None
+            if value is None
+            else as_input(dataclasses.replace(spec, kind="tensor"), value, True)
+        )
+    raise ShapeError(f"input {spec.name!r} takes a list of arrays, not {type(value).__name__}")
 
 
 def _shape_text(spec: TensorSpec) -> str:

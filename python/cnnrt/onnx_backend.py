@@ -42,8 +42,9 @@ class NotSupported(UnsupportedOperator, unittest.SkipTest):
 class CnnrtRep(BackendRep):  # type: ignore[misc,unused-ignore]
     """A model that is ready to run."""
 
-    def __init__(self, model: Model, dtypes: Sequence[np.dtype[Any]]) -> None:
-        """`dtypes` are those of the outputs; cnnrt returns float32 in place of bfloat16."""
+    def __init__(self, model: Model, dtypes: Sequence[np.dtype[Any] | None]) -> None:
+        """`dtypes` are those of the outputs, None for one that is no tensor; cnnrt returns float32
+        in place of bfloat16."""
         self.model = model
         self.dtypes = dtypes
 
@@ -69,7 +70,10 @@ class CnnrtRep(BackendRep):  # type: ignore[misc,unused-ignore]
         except UnsupportedOperator as error:
             raise NotSupported(str(error)) from error
         values = [results] if len(names) == 1 else [results[name] for name in names]
-        values = [y.astype(d, copy=False) for y, d in zip(values, self.dtypes, strict=True)]
+        values = [
+            y if dtype is None else y.astype(dtype, copy=False)
+            for y, dtype in zip(values, self.dtypes, strict=True)
+        ]
         outputs: tuple[Any, ...] = namedtupledict("Outputs", names)(*values)
         return outputs
 
@@ -107,7 +111,9 @@ class CnnrtBackend(Backend):  # type: ignore[misc,unused-ignore]
         except UnsupportedOperator as error:
             raise NotSupported(str(error)) from error
         types = [value.type.tensor_type.elem_type for value in model.graph.output]
-        return CnnrtRep(loaded, [onnx.helper.tensor_dtype_to_np_dtype(code) for code in types])
+        return CnnrtRep(
+            loaded, [onnx.helper.tensor_dtype_to_np_dtype(c) if c else None for c in types]
+        )
 
     @classmethod
     def run_node(
@@ -170,6 +176,9 @@ supports_device = CnnrtBackend.supports_device
 # The scoreboard ---------------------------------------------------------------------------------
 
 OUTCOMES = ("passed", "failed", "not supported")
+INCOMPARABLE = ("test_loop16_seq_none",)
+"""Tests whose results onnx's own runner cannot compare: it takes the length of a scalar that is an
+element of a sequence. tests/test_control_flow.py runs them."""
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 
 
@@ -203,6 +212,8 @@ def run_tests() -> dict[str, dict[str, tuple[str, str]]]:
     backend: Any = sys.modules[__name__]
     runner = onnx.backend.test.BackendTest(backend, __name__)
     found: dict[str, dict[str, tuple[str, str]]] = {}
+    for name in INCOMPARABLE:
+        runner.exclude(f"^{name}_")
     for kind in KINDS:
         case = runner.test_cases[f"OnnxBackend{_camel_case(kind)}ModelTest"]
         result = _Outcomes()

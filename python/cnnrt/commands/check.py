@@ -7,8 +7,7 @@ import argparse
 from .. import formats
 from ..errors import UnsupportedOperator, ValueNeeded
 from ..graph import Graph
-from ..passes import inputs_of_value, problems
-from ..planning.plan_cache import takes_value
+from ..passes import partition, problems
 from .common import add_shape_argument, planned_shapes
 
 HELP = "list what in a model cnnrt does not run"
@@ -44,20 +43,31 @@ def execute(options: argparse.Namespace) -> int:
         return 1
     operators = len({node.op for node in graph.nodes})
     nodes, ops = _count(len(graph.nodes), "node"), _count(operators, "operator")
-    print(f"{options.model}: cnnrt runs it: {nodes}, {ops}{_note(unknown)}")
+    stages = "" if unknown else _stages(graph, shapes)
+    print(f"{options.model}: cnnrt runs it: {nodes}, {ops}{stages}{_note(unknown)}")
     return 0
 
 
 def _problems(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> list[str]:
     """A line for each node that does not run on inputs of these shapes."""
-    lines = []
-    for error in problems(graph, shapes).values():
-        if isinstance(error, ValueNeeded):
-            needed = inputs_of_value(graph, error.tensor)
-            if needed and all(takes_value(shapes[name]) for name in needed):
-                continue
-        lines.append(str(error))
-    return lines
+    found = problems(graph, shapes).values()
+    return [str(error) for error in found if not isinstance(error, ValueNeeded)]
+
+
+def _stages(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
+    """What the sizes of a network depend on, if it is not the shapes of its inputs alone."""
+    try:
+        parts = partition(graph, shapes)
+    except ValueNeeded as error:
+        return f"\nsizes depend on the value of {error.tensor!r}: planned for each value of it"
+    if not parts.on_values and parts.rest is None:
+        return ""
+    names = ", ".join(f"{node.name} ({node.op})" for node in parts.on_values) or "computed sizes"
+    count = 0 if parts.rest is None else len(parts.rest.nodes)
+    return (
+        f"\nin stages: the types of results depend on values at {names}; "
+        f"{_count(count, 'node')} after that, planned when the sizes are known"
+    )
 
 
 def _count(number: int, what: str) -> str:

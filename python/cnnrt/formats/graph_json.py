@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from .. import ops
 from ..errors import CnnrtError, FormatError, GraphError
 from ..graph import Graph, Node, TensorSpec
 from ..storage import validate
+
+MAX_DEPTH = 50
+"""Subgraphs inside each other."""
 
 NON_FINITE = ("inf", "-inf", "nan")
 
@@ -21,11 +25,17 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
     Raises:
         GraphError: an attribute is not made of numbers, strings and lists of them.
     """
+    document = _parts_to_json(graph)
+    constants = {name: array.dtype.name for name, array in graph.constants.items()}
+    return {**document, "constants": constants, "nodes": document.pop("nodes")}
+
+
+def _parts_to_json(graph: Graph) -> dict[str, Any]:
+    """A graph but for its constants, of which a subgraph has none."""
     return {
         "name": graph.name,
         "inputs": [_spec_to_json(spec) for spec in graph.inputs],
         "outputs": [_spec_to_json(spec) for spec in graph.outputs],
-        "constants": {name: array.dtype.name for name, array in graph.constants.items()},
         "nodes": [_node_to_json(node) for node in graph.nodes],
     }
 
@@ -41,21 +51,33 @@ def graph_from_json(document: Any, at: str) -> tuple[Graph, dict[str, np.dtype[A
     constants = validate.mapping(table["constants"], f"{at}: constants", validate.dtype)
     for name in constants:
         validate.name(name, f"{at}: constants")
-    graph = Graph(
-        inputs=validate.listing(table["inputs"], f"{at}: inputs", validate.tensor_spec),
-        outputs=validate.listing(table["outputs"], f"{at}: outputs", validate.tensor_spec),
-        nodes=validate.listing(table["nodes"], f"{at}: nodes", _node_from_json),
-        constants={},
-        name=validate.string(table["name"], f"{at}: name"),
-    )
+    graph = _parts_from_json(table, at, 0)
     if not graph.outputs:
         raise FormatError(f"{at}: the model has no outputs")
-    _check_order(graph, constants, at)
+    _check_order(graph, set(constants), at, set())
     return graph, constants
 
 
+def _parts_from_json(table: Mapping[str, Any], at: str, depth: int) -> Graph:
+    """A graph but for its constants."""
+    if depth > MAX_DEPTH:
+        raise FormatError(f"{at}: more than {MAX_DEPTH} subgraphs inside each other")
+
+    def node(value: Any, at: str) -> Node:
+        return _node_from_json(value, at, depth)
+
+    return Graph(
+        inputs=validate.listing(table["inputs"], f"{at}: inputs", validate.tensor_spec),
+        outputs=validate.listing(table["outputs"], f"{at}: outputs", validate.tensor_spec),
+        nodes=validate.listing(table["nodes"], f"{at}: nodes", node),
+        constants={},
+        name=validate.string(table["name"], f"{at}: name"),
+    )
+
+
 def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype.name}
+    document = {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype.name}
+    return document if spec.kind == "tensor" else {**document, "kind": spec.kind}
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:
@@ -84,6 +106,8 @@ def _is_default(value: Any, default: Any) -> bool:
 def _attribute_to_json(value: Any, node: Node, key: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_attribute_to_json(item, node, key) for item in value]
+    if isinstance(value, Graph):
+        return {"graph": _parts_to_json(value)}
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -96,16 +120,21 @@ def _attribute_to_json(value: Any, node: Node, key: str) -> Any:
     )
 
 
-def _node_from_json(value: Any, at: str) -> Node:
+def _node_from_json(value: Any, at: str, graph_depth: int) -> Node:
+    def attribute(value: Any, at: str) -> Any:
+        if isinstance(value, dict) and "graph" in value:
+            document = validate.record(value, at, "graph")["graph"]
+            table = validate.record(document, at, "name inputs outputs nodes")
+            return _parts_from_json(table, at, graph_depth + 1)
+        return _attribute_from_json(value, at)
+
     table = validate.record(value, at, "op name inputs outputs", "attributes")
     node = Node(
         op=validate.name(table["op"], f"{at}.op"),
         name=validate.name(table["name"], f"{at}.name"),
         inputs=validate.listing(table["inputs"], f"{at}.inputs", validate.name_or_absent),
         outputs=validate.listing(table["outputs"], f"{at}.outputs", validate.name_or_absent),
-        attributes=validate.mapping(
-            table.get("attributes", {}), f"{at}.attributes", _attribute_from_json
-        ),
+        attributes=validate.mapping(table.get("attributes", {}), f"{at}.attributes", attribute),
     )
     if not any(node.outputs):
         validate.fail(f"{at} ({node.name!r}).outputs", "at least one name", node.outputs)
@@ -133,14 +162,20 @@ def _attribute_from_json(value: Any, at: str, depth: int = 0) -> Any:
     return validate.fail(at, "a number, a string or a list of them", value)
 
 
-def _check_order(graph: Graph, constants: dict[str, np.dtype[Any]], at: str) -> None:
+def _check_order(graph: Graph, constants: set[str], at: str, others: set[str]) -> None:
     """Checks that names are made once, and before they are read.
 
     Files hold nodes in topological order, which takes one pass to check however large they are.
+
+    Args:
+        graph: what to check, with its subgraphs.
+        constants: the names of its constants.
+        at: where it stands.
+        others: names that subgraphs have made; those of this graph's subgraphs are added.
     """
     made = set(constants)
     for spec in graph.inputs:
-        if spec.name in made:
+        if spec.name in made or spec.name in others:
             raise FormatError(f"{at}: two inputs or constants are named {spec.name!r}")
         made.add(spec.name)
     for i, node in enumerate(graph.nodes):
@@ -150,12 +185,34 @@ def _check_order(graph: Graph, constants: dict[str, np.dtype[Any]], at: str) -> 
                     f"{at}: nodes[{i}] ({node.name!r}) reads {name!r}, which no earlier node makes"
                 )
         for name in filter(None, node.outputs):
-            if name in made:
+            if name in made or name in others:
                 raise FormatError(f"{at}: nodes[{i}] ({node.name!r}) makes {name!r} again")
             made.add(name)
+        _check_subgraphs(node, f"{at}: nodes[{i}] ({node.name!r})", made | others)
+        for subgraph in node.subgraphs().values():
+            others |= {name for inner in subgraph.nodes for name in inner.outputs if name}
     names = [spec.name for spec in graph.outputs]
     for name in names:
         if name not in made:
             raise FormatError(f"{at}: nothing makes the output {name!r}")
     if len(set(names)) != len(names):
         raise FormatError(f"{at}: two outputs have the same name")
+
+
+def _check_subgraphs(node: Node, at: str, others: set[str]) -> None:
+    """Checks what the subgraphs of a node take and make.
+
+    Inputs that a subgraph captures may have the names of outer tensors, and mostly do.
+    """
+    subgraphs = node.subgraphs()
+    if not subgraphs:
+        return
+    count = node["captured"]
+    if not 0 <= count <= len(node.inputs) or "" in node.inputs[len(node.inputs) - count :]:
+        raise FormatError(f"{at}: captured is {count}, of {len(node.inputs)} inputs")
+    for name, subgraph in subgraphs.items():
+        if len(subgraph.inputs) < count or not subgraph.outputs:
+            raise FormatError(f"{at}: {name} lacks outputs, or takes less than {count} inputs")
+        own = subgraph.inputs[: len(subgraph.inputs) - count]
+        captured = {spec.name for spec in subgraph.inputs[len(own) :]}
+        _check_order(subgraph, set(), f"{at}: {name}", others - captured)

@@ -55,6 +55,9 @@ class Op:
     name: ClassVar[str]
     attributes: ClassVar[dict[str, Any]] = {}
     """The attributes that the operator takes, with their defaults (`REQUIRED`: none)."""
+    runs_on_values: ClassVar[bool] = False
+    """True if the reference may run between two stages of a plan, when the types of the results
+    depend on values that are known only by then."""
 
     def infer(self, node: Node, inputs: Sequence[Operand | None]) -> list[TensorType]:
         """The types of the outputs.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..graph import Graph
+
 KINDS: Mapping[str, str] = {
     name: kind
     for kind, names in {
@@ -21,6 +23,7 @@ KINDS: Mapping[str, str] = {
         "strings": ("activations",),
         "string": ("direction", "dtype", "equation", "output_dtype", "softmax_precision", "to"),
         "activation": ("activation",),
+        "graph": ("body", "else_branch", "then_branch"),
     }.items()
     for name in names
 }
@@ -47,5 +50,7 @@ def is_kind(value: Any, kind: str) -> bool:
         return all(is_kind(item, kind[:-1]) for item in items)
     if kind == "string":
         return isinstance(value, str)
+    if kind == "graph":
+        return isinstance(value, Graph)
     number = isinstance(value, int) or (kind == "number" and isinstance(value, float))
     return number and not isinstance(value, bool)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import GraphError, UnsupportedOperator, ValueNeeded
-from ..graph import DTYPES, Array, Node, TensorType
-from . import Op, Operand, register, shape_error
+from ..graph import DTYPES, Array, Graph, Node, TensorType, Value
+from . import Op, Operand, op, register, shape_error
 
 Inputs = Sequence[Operand | None]
 
@@ -37,9 +37,60 @@ class SameType(Op):
         return [x.type]
 
 
-class ByValue(Op):
-    """An operator whose output shapes depend on the values of its inputs: all must be constant."""
+RunSubgraph = Callable[[Graph, Sequence[Value]], list[Value]]
+"""Runs a subgraph on the values of its inputs, in order."""
 
+
+class RuntimeTyped(Op):
+    """An operator whose result types are known only when it has run on the values of its inputs.
+
+    A plan runs it between two stages: what comes before is planned and run, then this operator
+    computes its outputs, and the rest is planned for their shapes.
+    """
+
+    runs_on_values = True
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        first = next((x for x in inputs if x), None)
+        problem = "the types of its results are known only when it has run"
+        name = first.name if first else ""
+        raise ValueNeeded(str(shape_error(node, inputs, problem)), name, runs_on_values=True)
+
+    def evaluate(self, node: Node, inputs: Sequence[Value], run: RunSubgraph) -> list[Value]:
+        """The outputs.
+
+        Args:
+            node: the operator.
+            inputs: their values, None for an absent one.
+            run: runs a subgraph of the node.
+
+        Raises:
+            ShapeError: the values do not fit the operator.
+        """
+        raise NotImplementedError
+
+    def reference(self, node: Node, *inputs: Any, **_: Any) -> tuple[Any, ...]:
+        return tuple(self.evaluate(node, inputs, interpret))
+
+
+def interpret(graph: Graph, values: Sequence[Value]) -> list[Value]:
+    """The outputs of a graph by the operators' NumPy references, node after node."""
+    known: dict[str, Value] = {"": None, **graph.constants}
+    known |= {spec.name: value for spec, value in zip(graph.inputs, values, strict=True)}
+    for node in graph.nodes:
+        results = op(node).reference(node, *(known[name] for name in node.inputs))
+        known |= zip(node.outputs, results, strict=False)
+        known[""] = None
+    return [known[spec.name] for spec in graph.outputs]
+
+
+class ByValue(Op):
+    """An operator whose output shapes depend on the values of its inputs.
+
+    If these are constant, so is its result; otherwise it runs between two stages of a plan.
+    """
+
+    runs_on_values = True
     arity: ClassVar[tuple[int, int]]
     """How many inputs it takes, at least and at most."""
 
@@ -74,7 +125,8 @@ def value_of(node: Node, inputs: Inputs, x: Operand) -> Array:
     """
     if x.value is None:
         problem = f"input {x.name!r} must be constant, as the result's shape or kind depends on it"
-        raise ValueNeeded(str(shape_error(node, inputs, problem)), x.name)
+        runs = op(node).runs_on_values
+        raise ValueNeeded(str(shape_error(node, inputs, problem)), x.name, runs_on_values=runs)
     return x.value
 
 

@@ -51,6 +51,7 @@ class Slice(Op):
     """Elements from starts to ends by steps along axes; negative positions count from the end."""
 
     name = "slice"
+    runs_on_values = True
 
     def slices(
         self, node: Node, inputs: Inputs, shape: tuple[int, ...], values: Sequence[list[int] | None]
@@ -186,6 +187,7 @@ class Compress(Op):
     """The slices along `axis`, or the elements, whose condition holds."""
 
     name = "compress"
+    runs_on_values = True
     attributes = {"axis": None}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:

@@ -19,6 +19,7 @@ from .fuse_epilogue import fuse_epilogue
 from .fuse_scale import fuse_scale
 from .hoist_reshapes import hoist_reshapes
 from .infer import infer, inputs_of_value, problems
+from .partition import Partition, partition
 from .push_gather_up import narrow
 from .rewrite import rewrite
 from .split_transposed import split_transposed
@@ -125,10 +126,12 @@ def specialise(
 __all__ = [
     "ONCE",
     "PER_SHAPE",
+    "Partition",
     "fuse",
     "images_apart",
     "infer",
     "inputs_of_value",
+    "partition",
     "prepare",
     "problems",
     "specialise",

@@ -7,12 +7,12 @@ is made, and the constants that are computed have a budget in bytes and in work.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from .. import ops
-from ..errors import CnnrtError, GraphError, MemoryLimitError, ShapeError
+from ..errors import CnnrtError, GraphError, MemoryLimitError, ShapeError, ValueNeeded
 from ..graph import Array, Graph, Node, TensorType
 from ..ops import Operand
 from ..ops.common import ByValue
@@ -50,7 +50,8 @@ class Budget:
             limit = limits.memory_limit(sum(type_.nbytes for type_ in types.values()))
         self.limit = limit
         for spec in graph.inputs:
-            _check_type(types[spec.name], limit, f"input {spec.name!r}")
+            if spec.kind == "tensor":
+                _check_type(types[spec.name], limit, f"input {spec.name!r}")
         stored = sum(value.nbytes for value in graph.constants.values())
         self.nbytes = limits.FOLDED_FLOOR + limits.FOLDED_FACTOR * stored
         self.work = limits.FOLDED_WORK
@@ -75,9 +76,9 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]], limit: int | None
     Raises:
         ShapeError: an operator does not take what these shapes lead to, or a tensor is too large.
     """
-    types = _known_types(graph, shapes)
+    types = known_types(graph, shapes)
     budget = Budget(graph, types, limit)
-    graph.nodes = [node for node in graph.nodes if not _infer_node(node, graph, types, budget)]
+    graph.nodes = [node for node in graph.nodes if not infer_node(node, graph, types, budget)]
     graph.types = types
 
 
@@ -87,28 +88,39 @@ def problems(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, C
     Nodes that read what such a node makes are passed over.
     """
     graph = graph.copy()
-    types = _known_types(graph, shapes)
+    types = known_types(graph, shapes)
     budget = Budget(graph, types)
     found: dict[str, CnnrtError] = {}
     for node in graph.nodes:
         if all(name in types for name in node.inputs if name):
             try:
-                _infer_node(node, graph, types, budget)
+                infer_node(node, graph, types, budget)
             except CnnrtError as error:
                 found[node.name] = error
     return found
 
 
-def _known_types(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorType]:
-    """The types of the constants and of the inputs."""
-    types = {name: TensorType(v.shape, v.dtype) for name, v in graph.constants.items()}
+def known_types(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorType]:
+    """The types of the constants and of the inputs that are tensors."""
+    types = constant_types(graph, graph.constants)
     for spec in graph.inputs:
-        types[spec.name] = TensorType(tuple(shapes[spec.name]), spec.dtype)
+        if spec.kind == "tensor":
+            types[spec.name] = TensorType(tuple(shapes[spec.name]), spec.dtype)
     return types
 
 
-def _infer_node(node: Node, graph: Graph, types: dict[str, TensorType], budget: Budget) -> bool:
+def constant_types(graph: Graph, names: Iterable[str]) -> dict[str, TensorType]:
+    """The types of constants of the graph."""
+    values = {name: graph.constants[name] for name in names}
+    return {name: TensorType(value.shape, value.dtype) for name, value in values.items()}
+
+
+def infer_node(node: Node, graph: Graph, types: dict[str, TensorType], budget: Budget) -> bool:
     """Enters the types of what a node makes; if that is constant also its values: then True."""
+    for name in node.inputs:
+        if name and name not in types:
+            at = f"node {node.name!r} ({node.op})"
+            raise ValueNeeded(f"{at}: {name!r} is no tensor", name, runs_on_values=True)
     operands = [
         Operand(name, types[name], graph.constants.get(name)) if name else None
         for name in node.inputs
@@ -149,7 +161,8 @@ def _types(node: Node, operands: Sequence[Operand | None], budget: Budget) -> li
     at = f"node {node.name!r} ({node.op})"
     op = ops.op(node)
     # Its shapes are its results: what they cost is paid here.
-    if isinstance(op, ByValue) and not budget.take(0, _work(node, operands, [])):
+    constant = all(x is None or x.value is not None for x in operands)
+    if isinstance(op, ByValue) and constant and not budget.take(0, _work(node, operands, [])):
         raise ShapeError(f"{at}: is too much work to be done before the network runs")
     try:
         inferred = op.infer(node, operands)

@@ -19,6 +19,7 @@ from ..lowering import Lowered, PlanOptions, ReferenceStep, lower
 from ..passes import fuse, images_apart, specialise, with_types
 from .memory_use import PlanMemory
 from .plan import Plan, StepInfo
+from .stages import StagedPlan
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -89,7 +90,7 @@ class BatchPlan:
             part.trim()
 
 
-AnyPlan = Plan | BatchPlan
+AnyPlan = Plan | BatchPlan | StagedPlan
 
 
 def make_plan(

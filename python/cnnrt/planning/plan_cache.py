@@ -12,12 +12,13 @@ from ..cost import Algorithms
 from ..errors import MemoryLimitError, ShapeError, ValueNeeded
 from ..graph import Array, Graph, TensorType
 from ..lowering import PlanOptions
-from ..passes import inputs_of_value, prepare
+from ..passes import inputs_of_value, partition, prepare
 from ..process import limits
 from ..process.locks import Lock, nested, when_free
 from ..weights.packed import Packed
 from .batch import AnyPlan, make_plan
 from .memory_use import PlanMemory
+from .stages import StagedPlan
 
 MAX_PLANS = 16
 """Plans kept for input shapes seen last."""
@@ -49,6 +50,7 @@ class PlanCache:
         threads: int,
         isa: str,
         algorithms: Algorithms,
+        part: bool = False,
     ) -> None:
         """
         Args:
@@ -57,6 +59,7 @@ class PlanCache:
             threads: that a run may use.
             isa: the instruction-set tier.
             algorithms: of the convolutions; after a change of them, `replace` is due.
+            part: true for a stage or subgraph of a network, which shares its packed weights.
         """
         self._graph = graph
         self._packed = packed
@@ -70,6 +73,7 @@ class PlanCache:
         self._valued: dict[Outputs, set[str]] = {}
         self._plans: OrderedDict[tuple[Any, ...], AnyPlan] = OrderedDict()
         self._lock = Lock()
+        self._part = part
 
     def __len__(self) -> int:
         return len(self._plans)
@@ -119,7 +123,10 @@ class PlanCache:
                 break
             except ValueNeeded as error:
                 # Tried again with the values; each time there are more of them.
-                needed = self._inputs_behind(error, outputs, shapes, arrays is not None)
+                needed = self._keyed_inputs(error, outputs, shapes, arrays is not None)
+                if not needed:
+                    plan = self._make_stages(shapes, outputs, values, limit)
+                    break
                 self._valued[outputs] = self._valued.get(outputs, set()) | needed
         if not kept:
             return plan
@@ -195,7 +202,7 @@ class PlanCache:
 
     def _forget(self) -> None:
         """Drops the packed weights that no plan uses, if there is a plan."""
-        if self._plans:
+        if self._plans and not self._part:
             self._packed.keep(self._weights())
 
     def _make(
@@ -228,32 +235,58 @@ class PlanCache:
             limit = limits.memory_limit(sum(given) + stored)
         return PlanOptions(self._packed, self._threads, self._isa, self._algorithms, stored, limit)
 
-    def _inputs_behind(
+    def _make_stages(
+        self,
+        shapes: tuple[Shape, ...],
+        outputs: Outputs,
+        values: Mapping[str, Array],
+        limit: int | None,
+    ) -> AnyPlan:
+        """A plan in stages, of which the first is planned now."""
+        specs = self._graph.inputs
+        sizes = {s.name: n for s, n in zip(specs, shapes, strict=True) if s.kind == "tensor"}
+        graph = self._graph.ending_at(outputs)
+        graph.constants |= values
+        graph.varying |= set(values)
+        parts = partition(graph, sizes, limit)
+        return StagedPlan(graph, parts, sizes, self._subcache, self._threads, limit)
+
+    def _subcache(self, graph: Graph) -> PlanCache:
+        """The cache of a part of the graph, with the same settings and packed weights."""
+        return PlanCache(graph, self._packed, self._threads, self._isa, self._algorithms, part=True)
+
+    def plans(self) -> list[AnyPlan]:
+        """Those that are kept."""
+        return list(self._plans.values())
+
+    def _keyed_inputs(
         self, error: ValueNeeded, outputs: Outputs, shapes: tuple[Shape, ...], given: bool
     ) -> set[str]:
-        """The inputs that the value of the tensor depends on which a plan could not do without.
+        """The inputs whose values the plan is to be made for; none if it is to have stages.
+
+        These are inputs that a size is read from directly, and small inputs of integers that a
+        size, or the condition of an If, is computed from.
 
         Raises:
-            ValueNeeded: they are too large for a plan per value, or their values are not given.
+            ValueNeeded: their values are not given.
         """
         known = self._valued.get(outputs, set())
-        graph = self._prepared.get(outputs, self._graph)
+        graph = self._prepared.get(outputs) or self._graph.ending_at(outputs)
         needed = inputs_of_value(graph, error.tensor) - known
-        sizes = dict(zip(self._names, shapes, strict=True))
-        large = [name for name in self._names if name in needed and not takes_value(sizes[name])]
-        if needed and not large and given:
-            return needed
-        if not needed:
-            raise error
-        if large:
-            names = ", ".join(map(repr, large))
-            raise ValueNeeded(
-                f"{error}; it is computed from {names}: cnnrt plans for each value of inputs of up "
-                f"to {MAX_VALUE_ELEMENTS} elements, not of larger ones",
-                error.tensor,
-            ) from None
-        names = ", ".join(sorted(needed))
-        raise ValueNeeded(f"{error}; give the values of {names}", error.tensor) from None
+        specs = dict(zip(self._names, zip(self._graph.inputs, shapes, strict=True), strict=True))
+        direct = needed == {error.tensor} and specs[error.tensor][0].kind == "tensor"
+        small = all(
+            spec.kind == "tensor" and spec.dtype.kind in "iub" and takes_value(shape)
+            for spec, shape in (specs[name] for name in needed)
+        )
+        if not needed or (error.runs_on_values and self._part):
+            return set()
+        if not (direct and not error.runs_on_values) and not small:
+            return set()
+        if not given:
+            names = ", ".join(sorted(needed))
+            raise ValueNeeded(f"{error}; give the values of {names}", error.tensor) from None
+        return needed
 
 
 def takes_value(shape: Sequence[int]) -> bool:

@@ -21,6 +21,7 @@ from ..process.limits import MAX_RANK, MAX_SIZE
 
 MAX_ELEMENTS = MAX_SIZE
 """Of an input or output whose axes are all fixed."""
+KINDS = ("tensor", "sequence", "optional")
 MAX_NAME = 1000
 """Characters of the name of a node or a tensor."""
 
@@ -169,12 +170,13 @@ def check_spec(spec: TensorSpec, at: str) -> None:
 
 
 def tensor_spec(value: Any, at: str) -> TensorSpec:
-    """{"name", "shape", "dtype"} of an input or output."""
-    table: Mapping[str, Any] = record(value, at, "name shape dtype")
+    """{"name", "shape", "dtype"} of an input or output, and "kind" if it is no tensor."""
+    table: Mapping[str, Any] = record(value, at, "name shape dtype", "kind")
     spec = TensorSpec(
         name(table["name"], f"{at}.name"),
         tuple(listing(table["shape"], f"{at}.shape", dim)),
         dtype(table["dtype"], f"{at}.dtype"),
+        choice(table.get("kind", "tensor"), f"{at}.kind", KINDS),  # type: ignore[arg-type]
     )
     check_spec(spec, at)
     return spec

@@ -19,21 +19,29 @@ import numpy as np
 
 from ... import ops
 from ...errors import FormatError, GraphError, UnsupportedOperator
-from ...graph import Array, Dim, Graph, Node, TensorSpec
+from ...graph import Array, Dim, Graph, Kind, Node, TensorSpec
 from ...process.locks import cached_property, importing
 from ...storage import validate
 from ...storage.files import file_of, map_file
 from . import opsets
-from .branches import Branch, choose_branch
 from .functions import Key, expand, key_of, split_domain
 from .legacy import UNLISTED
 from .names import Names, Scopes, name_by_modules, read_scopes
 from .ranks import Ranks
+from .subgraphs import NO_SUBGRAPHS, Subgraphs, bind_captures, choose_branch, with_unique_names
 from .tensors import BFLOAT16, Storage, dtype_name, to_array
 from .wire import without_tensors
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+    from onnx import (
+        AttributeProto,
+        GraphProto,
+        ModelProto,
+        NodeProto,
+        TensorProto,
+        TypeProto,
+        ValueInfoProto,
+    )
     from onnx.defs import OpSchema
 
 WHOLE_WORDS = (
@@ -42,17 +50,19 @@ WHOLE_WORDS = (
 )
 """Parts of ONNX's names that are one word in cnnrt's."""
 
-WITHOUT_NODE = ("Constant", "If")
+WITHOUT_NODE = ("Constant",)
 """Operators that the importer takes and that leave no node of theirs in the graph."""
+
+CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
+"""Operators whose attributes are graphs."""
 
 DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "softmax_precision")
 """Attributes that are a dtype by its number; 0 stands for none."""
 
-MAX_BRANCHES = 50
-"""If nodes inside each other."""
+MAX_DEPTH = 50
+"""Subgraphs inside each other."""
 
 NOT_RUN = {
-    **dict.fromkeys(("Loop", "Scan"), "loops over a subgraph are not supported"),
     **dict.fromkeys(
         ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"),
         "results of chance are not supported; give them to the model as an input",
@@ -290,29 +300,60 @@ class _Importer:
         for i, proto in enumerate(protos):
             at = f"{self.at}: node {i} ({proto.op_type} {proto.name!r})"
             scope = read_scopes(proto)
-            if key_of(proto) == ("", "If"):
-                self._read_branch(proto, scope, at, depth)
+            domain, op_type = key_of(proto)
+            if not domain and op_type in CONTROL_FLOW:
+                self._read_control_flow(proto, scope, at, depth)
                 continue
             made = self._nodes(proto, scope, at)
             self.nodes += made
             self.scopes += [scope] * len(made)
 
-    def _read_branch(self, proto: NodeProto, scope: Scopes | None, at: str, depth: int) -> None:
-        """Appends the nodes of the branch that an If takes, or a problem."""
-        if depth > MAX_BRANCHES:
-            raise FormatError(f"{at}: more than {MAX_BRANCHES} If nodes inside each other")
-        try:
-            branch: Branch = choose_branch(proto, self, at)
-        except UnsupportedOperator as error:
-            self.problems.append(self._problem(proto, scope, str(error)))
+    def _read_control_flow(
+        self, proto: NodeProto, scope: Scopes | None, at: str, depth: int
+    ) -> None:
+        """Appends a node with subgraphs, or the nodes of the branch that an If always takes."""
+        if depth > MAX_DEPTH:
+            raise FormatError(f"{at}: more than {MAX_DEPTH} subgraphs inside each other")
+        branch = choose_branch(proto, self, at) if proto.op_type == "If" else None
+        if branch is not None:
+            self._read_constants(branch.graph)
+            self._read_nodes(branch.graph.node, depth + 1)
+            for inner, outer in branch.outputs:
+                self.nodes.append(Node("identity", outer, [inner], [outer]))
+                self.scopes.append(None)
             return
-        self._read_constants(branch.graph)
-        self._read_nodes(branch.graph.node, depth + 1)
-        for inner, outer in branch.outputs:
-            self.nodes.append(Node("identity", outer, [inner], [outer]))
-            self.scopes.append(None)
+        graphs = {
+            a.name: self._subgraph(a.g, at, depth) for a in proto.attribute if a.HasField("g")
+        }
+        made = self._nodes(proto, scope, at, bind_captures(graphs))
+        self.nodes += made
+        self.scopes += [scope] * len(made)
 
-    def _nodes(self, proto: NodeProto, scope: Scopes | None, at: str) -> list[Node]:
+    def _subgraph(self, proto: GraphProto, at: str, depth: int) -> Graph:
+        """A branch or body, which captures its constants from the model.
+
+        Its tensors have names that no other tensor of the model has.
+        """
+        proto = with_unique_names(proto, self, at)
+        enclosing = self.nodes, self.scopes
+        self.nodes, self.scopes = [], []
+        try:
+            given = {tensor.name for tensor in proto.initializer}
+            inputs = [self._spec(v, output=True) for v in proto.input if v.name not in given]
+            self._read_constants(proto)
+            self._read_nodes(proto.node, depth + 1)
+            outputs = [self._spec(value, output=True) for value in proto.output]
+            return Graph(inputs, outputs, self.nodes, {}, proto.name or "subgraph")
+        finally:
+            self.nodes, self.scopes = enclosing
+
+    def _nodes(
+        self,
+        proto: NodeProto,
+        scope: Scopes | None,
+        at: str,
+        subgraphs: Subgraphs = NO_SUBGRAPHS,
+    ) -> list[Node]:
         """A node as the latest opset has it; none for a constant or if there is a problem."""
         for name in (*proto.input, *proto.output):
             validate.name_or_absent(name, at)
@@ -342,6 +383,7 @@ class _Importer:
                 raise UnsupportedOperator("")
             schema = None if domain else self._schema(proto, opset, at)
             node.attributes = self._attributes(proto, schema, at)
+            subgraphs.attach(node)
             made = opsets.adapt(node, opset, self)
             for one in made:
                 ops.complete(one)
@@ -384,6 +426,8 @@ class _Importer:
                 raise FormatError(f"{at}: has the attribute {name!r} twice")
             if schema is not None and name not in schema.attributes:
                 raise UnsupportedOperator(f"ONNX does not have the attribute {name!r}")
+            if attribute.type in (attribute.GRAPH, attribute.TYPE_PROTO):
+                continue  # subgraphs are read apart; types of optionals show in their values
             kind: Any = schema.attributes[name].type if schema is not None else None
             if schema is not None and attribute.type != kind.value:
                 raise FormatError(f"{at}: the attribute {name!r} is of another type than in ONNX")
@@ -479,9 +523,11 @@ class _Importer:
         """
         at = f"{self.at}: {'output' if output else 'input'} {value.name!r}"
         validate.name(value.name, at)
-        if not value.type.HasField("tensor_type"):
-            raise UnsupportedOperator(f"{at}: is not a tensor")
-        code = value.type.tensor_type.elem_type
+        kind, type_ = _kind(value, at)
+        if kind != "tensor":
+            code = type_.tensor_type.elem_type
+            return TensorSpec(value.name, (), np.dtype(dtype_name(code or 1, at)), kind)
+        code = type_.tensor_type.elem_type or (1 if output else 0)
         shape = _shape(value)
         if shape is None and not output:
             raise FormatError(f"{at}: has no shape; expected the number of axes to be known")
@@ -538,6 +584,24 @@ def _attribute_value(attribute: AttributeProto) -> Any:
 def _decimal(value: float) -> float:
     """The shortest decimal number that is this float32: 0.1 rather than 0.10000000149."""
     return float(str(np.float32(value)))
+
+
+def _kind(value: ValueInfoProto, at: str) -> tuple[Kind, TypeProto]:
+    """The kind of a value, and the type of the tensors in it.
+
+    Raises:
+        UnsupportedOperator: it is a map, a sparse tensor, or another kind that cnnrt does not have.
+    """
+    kind: Kind = "tensor"
+    type_ = value.type
+    if type_.HasField("optional_type"):
+        kind, type_ = "optional", type_.optional_type.elem_type
+    if type_.HasField("sequence_type"):
+        kind = "sequence" if kind == "tensor" else kind
+        type_ = type_.sequence_type.elem_type
+    if type_.WhichOneof("value") not in (None, "tensor_type"):
+        raise UnsupportedOperator(f"{at}: is no tensor, sequence or optional of tensors")
+    return kind, type_
 
 
 def _shapes(proto: ModelProto) -> dict[str, Shape | None]:

@@ -302,6 +302,14 @@ def _sequence(*adapters: Adapter) -> Adapter:
 BROADCASTING = ["add", "sub", "mul", "div", "pow", "and", "or", "xor", "equal", "greater", "less"]
 REDUCTIONS = ("l1", "l2", "log_sum", "log_sum_exp", "max", "mean", "min", "prod", "sum_square")
 
+
+def _scan(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
+    """Opset 8: lengths come first, and all else has an axis of images."""
+    directions = node.attributes.pop("directions", ())
+    node.attributes |= {"batched": 1, "scan_input_directions": directions}
+    return [node]
+
+
 ADAPTERS: dict[str, Sequence[tuple[int, Adapter]]] = {
     **{op: [(7, _broadcast)] for op in BROADCASTING},
     "batch_normalization": [(7, _batch_normalization_6), (ALWAYS, _batch_normalization)],
@@ -325,6 +333,7 @@ ADAPTERS: dict[str, Sequence[tuple[int, Adapter]]] = {
     "reshape": [(5, to_input("shape", 1))],
     "resize": [(11, _resize), (ALWAYS, _absent_if_empty), (19, _align_corners)],
     "roi_align": [(16, default("coordinate_transformation_mode", "output_half_pixel"))],
+    "scan": [(9, _scan)],
     "scatter": [(ALWAYS, _renamed("scatter_elements"))],
     "selu": [(6, _sequence(default("alpha", 1.6732), default("gamma", 1.0507)))],
     "slice": [

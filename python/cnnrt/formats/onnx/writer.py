@@ -86,21 +86,24 @@ class _Writer:
         self.graph = Graph(graph.inputs, graph.outputs, [], dict(graph.constants), graph.name)
         self.taken = {*graph.tensors(), *graph.constants}
         self.types = _types(graph)
+        self.inner: list[Node] = []
+        """The nodes of all subgraphs."""
+        self.schemas: Mapping[str, OpSchema] = {}
 
     def model(self) -> ModelProto:
         with importing:
             from onnx import checker, helper, numpy_helper, shape_inference  # noqa: PLC0415
 
         for node in self.source.nodes:
-            ops.complete(node)
-            self.graph.nodes += self._plain(node)
-        opset, schemas = _opset(self.graph.nodes)
-        read = {name for node in self.graph.nodes for name in node.inputs}
+            self.graph.nodes += self._plain_all(node)
+        opset, self.schemas = _opset([*self.graph.nodes, *self.inner])
+        nodes = [*self.graph.nodes, *self.inner]
+        read = {name for node in nodes for name in node.inputs}
         kept = read | {spec.name for spec in self.graph.outputs}
         constants = {k: v for k, v in self.graph.constants.items() if k in kept}
         proto = helper.make_model(
             helper.make_graph(
-                [self._node(node, schemas[node.op]) for node in self.graph.nodes],
+                [self._node(node) for node in self.graph.nodes],
                 self.graph.name or "model",
                 [self._value(spec) for spec in self.graph.inputs],
                 [self._value(spec, output=True) for spec in self.graph.outputs],
@@ -112,25 +115,65 @@ class _Writer:
         # The oldest that can hold the opset, or readers refuse what they could read.
         proto.ir_version = helper.find_min_ir_version_for(proto.opset_import)
         try:
-            checker.check_model(proto)
+            checker.check_model(_with_shapes(proto))
         except checker.ValidationError as error:
             raise GraphError(f"the network makes no valid ONNX model: {error}") from None
         return shape_inference.infer_shapes(proto)  # shapes on the edges, for those who look
 
-    def _value(self, spec: TensorSpec, *, output: bool = False) -> Any:
+    def _value(self, spec: TensorSpec, *, output: bool = False, inner: bool = False) -> Any:
         from onnx import helper  # noqa: PLC0415
 
         shape: Sequence[int | str] | None = spec.shape
         dtype = spec.dtype
         if output and self.types is not None:
             shape, dtype = self.types[spec.name].shape, self.types[spec.name].dtype
-        elif output and not spec.shape:
+        elif (output or inner) and not spec.shape:
             shape = None  # not known
+        if spec.kind != "tensor":
+            tensor = helper.make_tensor_type_proto(CODES[dtype.name], None)
+            make = {
+                "sequence": helper.make_sequence_type_proto,
+                "optional": helper.make_optional_type_proto,
+            }
+            return helper.make_value_info(spec.name, make[spec.kind](tensor))
         return helper.make_tensor_value_info(spec.name, CODES[dtype.name], shape)
 
-    def _node(self, node: Node, schema: OpSchema) -> NodeProto:
+    def _plain_all(self, node: Node) -> list[Node]:
+        """The nodes of ONNX for one of cnnrt's, the nodes of its subgraphs among them."""
+        ops.complete(node)
+        if not node.subgraphs():
+            return self._plain(node)
+        attributes = dict(node.attributes)
+        own = len(node.inputs) - attributes.pop("captured")
+        for key, subgraph in node.subgraphs().items():
+            first = len(subgraph.inputs) - (len(node.inputs) - own)
+            specs = subgraph.inputs[first:]
+            outer = dict(zip((spec.name for spec in specs), node.inputs[own:], strict=True))
+            nodes = []
+            for one in subgraph.nodes:
+                inputs = [outer.get(name, name) for name in one.inputs]
+                copy = Node(one.op, one.name, inputs, list(one.outputs), dict(one.attributes))
+                nodes += self._plain_all(copy)
+            self.inner += nodes
+            attributes[key] = Graph(
+                subgraph.inputs[:first], subgraph.outputs, nodes, {}, subgraph.name
+            )
+        return [Node(node.op, node.name, node.inputs[:own], list(node.outputs), attributes)]
+
+    def _subgraph(self, graph: Graph) -> Any:
         from onnx import helper  # noqa: PLC0415
 
+        return helper.make_graph(
+            [self._node(node) for node in graph.nodes],
+            graph.name or "subgraph",
+            [self._value(spec, inner=True) for spec in graph.inputs],
+            [self._value(spec, inner=True) for spec in graph.outputs],
+        )
+
+    def _node(self, node: Node) -> NodeProto:
+        from onnx import helper  # noqa: PLC0415
+
+        schema = self.schemas[node.op]
         proto = helper.make_node(schema.name, node.inputs, node.outputs, node.name)
         attributes = dict(node.attributes)
         if node.op == "constant_of_shape":
@@ -141,6 +184,11 @@ class _Writer:
         for name in sorted(attributes):
             value = attributes[name]
             if value is None or name not in schema.attributes:
+                continue
+            if isinstance(value, Graph):
+                proto.attribute.append(helper.make_attribute(name, self._subgraph(value)))
+                continue
+            if value == () and not schema.attributes[name].required:
                 continue
             if name == "to" or (name == "dtype" and isinstance(value, str)):
                 value = CODES[value]
@@ -173,6 +221,8 @@ class _Writer:
             inner = self._name(f"{node.name}.without_residual")
             after = [Node("add", inner, [inner, residual], [node.outputs[0]]), *after]
             node.outputs[0] = inner
+        if node.op == "scan" and node.attributes.pop("batched"):
+            raise self._unsupported(node, "it is of opset 8")
         if node.op in OWN:
             return [*OWN[node.op](self, node, activation), *after]
         axes = node.attributes.pop("axes", None) if node.op.startswith("reduce_") else None
@@ -272,6 +322,24 @@ OWN: dict[str, Callable[[_Writer, Node, Any], list[Node]]] = {
 }
 
 
+def _with_shapes(proto: ModelProto) -> ModelProto:
+    """A copy in which inputs and outputs of unknown rank have a shape, as onnx.checker demands."""
+    copy = type(proto)()
+    copy.CopyFrom(proto)
+    graphs = [copy.graph]
+    while graphs:
+        graph = graphs.pop()
+        for value in (*graph.input, *graph.output):
+            type_ = value.type
+            if type_.HasField("optional_type"):
+                type_ = type_.optional_type.elem_type
+            if type_.HasField("sequence_type"):
+                type_ = type_.sequence_type.elem_type
+            type_.tensor_type.shape.SetInParent()
+        graphs += [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
+    return copy
+
+
 def _types(graph: Graph) -> Mapping[str, Any] | None:
     """The types of all tensors, where the sizes of the inputs are known."""
     if any(isinstance(size, str) for spec in graph.inputs for size in spec.shape):
@@ -307,6 +375,7 @@ def _opset(nodes: Sequence[Node]) -> tuple[int, dict[str, OpSchema]]:
                 for name, value in node.attributes.items()
                 if name not in schema.attributes
                 and value != defaults.get(name)
+                and name != "captured"
                 and not (node.op == "constant_of_shape" and name == "dtype")
             ]
             if odd or len(node.inputs) > schema.max_input:

@@ -1,13 +1,14 @@
-"""If: which branch is taken where the condition is constant, and that branch's nodes."""
+"""Subgraphs of control flow: their names, what they capture, and branches that are always taken."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from ...errors import CnnrtError, FormatError, UnsupportedOperator
+from ...errors import CnnrtError, FormatError
 from ...graph import Array, Graph, Node, TensorSpec
 from ...passes.infer import infer
 from ...storage import validate
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 class Surroundings(Protocol):
     """What is known of the graph that an If is in."""
 
-    constants: dict[str, Array]
     nodes: list[Node]
+
+    def value(self, name: str) -> Array | None:
+        """The value of a tensor that is a constant."""
 
     def shape(self, name: str) -> tuple[int | str, ...] | None:
         """The shape of a tensor where it is known."""
@@ -37,36 +40,88 @@ class Branch(NamedTuple):
     """For each output the tensor in the branch, and that of the If."""
 
 
-def choose_branch(proto: NodeProto, around: Surroundings, at: str) -> Branch:
-    """The branch that an If takes.
+@dataclass
+class Subgraphs:
+    """The subgraphs of a node by attribute, and the outer tensors that they capture."""
+
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    captured: list[str] = field(default_factory=list)
+
+    def attach(self, node: Node) -> None:
+        """Gives them to the node, which passes what they capture as its last inputs."""
+        if self.graphs:
+            node.attributes |= {**self.graphs, "captured": len(self.captured)}
+            node.inputs = [*node.inputs, *self.captured]
+
+
+NO_SUBGRAPHS = Subgraphs()
+
+
+def bind_captures(graphs: dict[str, Graph]) -> Subgraphs:
+    """Makes what the graphs read from outside their last inputs, the same for all of them."""
+    captured: dict[str, None] = {}
+    for graph in graphs.values():
+        made = {spec.name for spec in graph.inputs} | {""}
+        made |= {name for node in graph.nodes for name in node.outputs}
+        read = [name for node in graph.nodes for name in node.inputs]
+        read += [spec.name for spec in graph.outputs]
+        captured |= dict.fromkeys(name for name in read if name not in made)
+    for graph in graphs.values():
+        graph.inputs += [TensorSpec(name, ()) for name in captured]
+        _separate_outputs(graph)
+    return Subgraphs(graphs, list(captured))
+
+
+def _separate_outputs(graph: Graph) -> None:
+    """Puts an identity before an output that occurs twice or is an input."""
+    taken = {spec.name for spec in graph.inputs}
+    for i, spec in enumerate(graph.outputs):
+        if spec.name in taken:
+            name = f"{spec.name}/output{i}"
+            graph.nodes.append(Node("identity", name, [spec.name], [name]))
+            graph.outputs[i] = replace(spec, name=name)
+        taken.add(spec.name)
+
+
+def choose_branch(proto: NodeProto, around: Surroundings, at: str) -> Branch | None:
+    """The branch that an If always takes; None if its condition is known only at run time.
 
     Raises:
-        UnsupportedOperator: the condition is known only when the model runs.
         FormatError: the If is malformed.
     """
     branches = {a.name: a.g for a in proto.attribute if a.HasField("g")}
     if set(branches) != {"then_branch", "else_branch"} or len(proto.input) != 1:
         raise FormatError(f"{at}: expected a condition, a then_branch and an else_branch")
+    for branch in branches.values():
+        if len(branch.output) != len(proto.output):
+            raise FormatError(
+                f"{at}: has {len(proto.output)} outputs, its branch {len(branch.output)}"
+            )
     condition = constant_value(proto.input[0], around)
     if condition is None or condition.size != 1:
-        raise UnsupportedOperator("its condition is not constant")
+        return None
     taken = branches["then_branch" if condition.reshape(()) else "else_branch"]
-    if len(taken.output) != len(proto.output):
-        raise FormatError(f"{at}: has {len(proto.output)} outputs, its branch {len(taken.output)}")
-    graph = type(taken)()
-    graph.CopyFrom(taken)
-    renamed = {
-        name: around.add_tensor(validate.name(name, at))
-        for name in (
-            *(tensor.name for tensor in graph.initializer),
-            *(name for node in graph.node for name in node.output if name),
-        )
-    }
+    graph = with_unique_names(taken, around, at)
+    inner = [value.name for value in graph.output]
+    return Branch(graph, [(a, b) for a, b in zip(inner, proto.output, strict=True) if b])
+
+
+def with_unique_names(proto: GraphProto, around: Surroundings, at: str) -> GraphProto:
+    """A copy of a subgraph whose own tensors have names that no other tensor has."""
+    graph = type(proto)()
+    graph.CopyFrom(proto)
+    own = (
+        *(value.name for value in graph.input),
+        *(tensor.name for tensor in graph.initializer),
+        *(name for node in graph.node for name in node.output if name),
+    )
+    renamed = {name: around.add_tensor(validate.name(name, at)) for name in dict.fromkeys(own)}
     for tensor in graph.initializer:
         tensor.name = renamed[tensor.name]
     _rename(graph, renamed)
-    inner = [renamed.get(value.name, value.name) for value in taken.output]
-    return Branch(graph, [(a, b) for a, b in zip(inner, proto.output, strict=True) if b])
+    for value in (*graph.input, *graph.output):
+        value.name = renamed.get(value.name, value.name)
+    return graph
 
 
 def _rename(graph: GraphProto, renamed: Mapping[str, str]) -> None:
@@ -77,7 +132,7 @@ def _rename(graph: GraphProto, renamed: Mapping[str, str]) -> None:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 own = {name for n in inner.node for name in n.output}
-                own |= {tensor.name for tensor in inner.initializer}
+                own |= {value.name for value in (*inner.initializer, *inner.input)}
                 outer = {old: new for old, new in renamed.items() if old not in own}
                 _rename(inner, outer)
                 for value in inner.output:
@@ -95,8 +150,9 @@ def constant_value(name: str, around: Surroundings) -> Array | None:
         if one in seen:
             continue
         seen.add(one)
-        if one in around.constants:
-            constants[one] = around.constants[one]
+        value = around.value(one)
+        if value is not None:
+            constants[one] = value
             continue
         node = producers.get(one)
         if node is None:
