@@ -78,13 +78,16 @@ def fuzz(arguments: argparse.Namespace) -> int:
     with atheris.instrument_imports(include=["cnnrt"]):
         import cnnrt  # noqa: F401
     import mutate
+    import structure
     import target
 
-    change = mutate.mutated_model if arguments.kind == "model" else mutate.mutated_onnx
+    name = "mutated_model" if arguments.kind == "model" else "mutated_onnx"
+    plain, deep = getattr(mutate, name), getattr(structure, name)
     others = [path.read_bytes() for path in sorted(corpus.glob("seed*"))]
 
     def mutated(data: bytes, size: int, seed: int) -> bytes:
         rng = random.Random(seed)
+        change = deep if rng.random() < 0.3 else plain
         result = change(data, rng.choice(others), rng)
         return result if len(result) <= size else data
 

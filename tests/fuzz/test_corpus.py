@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from scripts import environment
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -36,3 +39,20 @@ def test_fresh_mutations() -> None:
     # The mutations must reach beyond the first check, or they test nothing.
     assert results.count("ran") > 200
     assert results.count("refused") > 200
+
+
+@pytest.mark.parametrize("kind", ["model", "onnx"])
+def test_within_bounds(kind: str, tmp_path: Path) -> None:
+    """A crash, 5 seconds or 500 MB in one of so many files fails."""
+    if kind == "onnx":
+        pytest.importorskip("onnx")
+    script = [sys.executable, str(HERE / "count.py"), kind, "--count", "600", "--seed", "1"]
+    done = subprocess.run(
+        [*script, "--folder", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "findings: none" in done.stdout

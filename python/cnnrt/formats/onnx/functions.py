@@ -104,8 +104,11 @@ def _since(op_type: str, opset: int) -> int:
     """The version of an operator in an opset; 0 if it has none."""
     from onnx import defs  # noqa: PLC0415
 
+    if not isinstance(op_type, str):  # protobuf gives bytes where it is not UTF-8
+        return 0
     try:
-        return int(defs.get_schema(op_type, opset, "").since_version)
+        known = max(0, min(opset, 2**31 - 1))  # the file's number is of 64 bits, onnx's of 32
+        return int(defs.get_schema(op_type, known, "").since_version)
     except defs.SchemaError:
         return 0
 
