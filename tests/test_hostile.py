@@ -19,7 +19,7 @@ from cnnrt.graph import Graph, Node, TensorSpec
 from cnnrt.layout.tensors import At, Buffer, Step
 from cnnrt.planning.bounds import USES, check_bounds
 from cnnrt.process import limits
-from networks import network, operator
+from networks import by_reference, network, operator
 
 HUGE = 2**31 - 1
 X = np.zeros((1, 1, 2, 2), np.float32)
@@ -351,3 +351,20 @@ def test_long_chains_do_not_overflow_the_stack() -> None:
         node.attributes = {}
     y = cnnrt.load(graph_bytes(graph), threads=1)(np.float32([[-1, 0, 1, 2]]))
     np.testing.assert_array_equal(y, [[0, 0, 1, 2]])
+
+
+@pytest.mark.parametrize("op", ["norm", "scale"])
+def test_long_chains_that_are_folded_into_weights(op: str) -> None:
+    """Each norm that is folded makes weights that are computed from those before."""
+    count, channels = 700, np.full(4, 0.999, np.float32)
+    constants: dict[str, Any] = {"w": np.eye(4, dtype=np.float32)[:, :, None, None]}
+    constants |= {name: channels * value for name, value in (("m", 0), ("v", 1), ("b", 0.5))}
+    constants["s"] = channels if op == "norm" else channels[None, :, None, None]
+    nodes: list[Any] = [("t0", "conv", "x w")]
+    for i in range(count):
+        named = (f"t{i + 1}", "batch_normalization", f"t{i} s b m v", {"epsilon": 0.0})
+        nodes.append(named if op == "norm" else (f"t{i + 1}", "mul", f"t{i} s"))
+    x = np.ones((1, 4, 2, 2), np.float32)
+    graph = network({"x": x}, constants, *nodes, outputs=[f"t{count}"])
+    got = cnnrt.load(graph_bytes(graph), threads=1)(x)
+    np.testing.assert_allclose(got, by_reference(graph, {"x": x})[0], rtol=1e-3)

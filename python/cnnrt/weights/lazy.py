@@ -16,6 +16,9 @@ from numpy.typing import DTypeLike
 from ..graph import Array
 from ..storage.files import MappedFile, file_of
 
+MAX_DEPTH = 32
+"""Lazy arrays inside each other. A norm behind a convolution makes one or two."""
+
 
 class LazyArray:
     """Stands for an array: its shape and dtype are known, its elements computed at each use."""
@@ -30,6 +33,8 @@ class LazyArray:
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
         self.function, self.arguments = function, arguments
+        self.depth: int = 1 + max((a.depth for a in _lazy(arguments)), default=0)
+        """Lazy arrays inside each other, this one included."""
 
     @property
     def ndim(self) -> int:
@@ -69,9 +74,15 @@ def lazy(
     """function(*arguments), an array of this shape and dtype, computed at each use.
 
     The function is one of a module, and its arguments are arrays (perhaps lazy) and plain values,
-    so that `same` can tell that two lazy arrays are equal.
+    so that `same` can tell that two lazy arrays are equal. It is computed now if it would be the
+    last of more than `MAX_DEPTH`: a file can have any number of norms in a row.
     """
-    return cast(Array, LazyArray(shape, dtype, function, arguments))
+    result = LazyArray(shape, dtype, function, arguments)
+    return cast(Array, result if result.depth <= MAX_DEPTH else result.__array__())
+
+
+def _lazy(arguments: tuple[Any, ...]) -> Iterator[LazyArray]:
+    return (argument for argument in arguments if isinstance(argument, LazyArray))
 
 
 def stored(array: Array | None) -> Iterator[Array]:

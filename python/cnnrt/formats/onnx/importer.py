@@ -115,6 +115,15 @@ def read_onnx_model(
 ) -> tuple[Graph, dict[str, str]]:
     """As `read_onnx`; also the texts of the model's metadata."""
     proto, at, storage = _parse(source)
+    try:
+        return _read(proto, at, storage, name, module_names)
+    except UnicodeDecodeError as error:  # of protobuf, where bytes are copied into a string
+        raise FormatError(f"{at}: holds text that is not UTF-8: {error}") from None
+
+
+def _read(
+    proto: ModelProto, at: str, storage: Storage, name: str | None, module_names: bool
+) -> tuple[Graph, dict[str, str]]:
     if not name:  # what cnnrt itself has written has its own
         own = storage.folder is None or proto.producer_name == "cnnrt"
         name = proto.graph.name if own else Path(at).stem

@@ -130,7 +130,8 @@ def _rename(graph: GraphProto, renamed: Mapping[str, str]) -> None:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
         for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
+            graphs = [attribute.g] if attribute.HasField("g") else []
+            for inner in (*graphs, *attribute.graphs):
                 own = {name for n in inner.node for name in n.output}
                 own |= {value.name for value in (*inner.initializer, *inner.input)}
                 outer = {old: new for old, new in renamed.items() if old not in own}
