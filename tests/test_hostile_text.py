@@ -1,9 +1,11 @@
-"""JSON and text that nobody vouches for: nesting, repeated keys, encodings, broken characters."""
+"""Text that nobody vouches for: JSON, encodings, names of files, the environment's numbers."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,3 +82,40 @@ def test_repeated_keys_take_no_time() -> None:
     with pytest.raises(FormatError, match="the key 'k99999' occurs twice"):
         cnnrt.load(with_metadata(producer=f'{{{keys},"k99999":2}}'))
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kinds of files of POSIX")
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, "/dev/zero", "/dev/null"):
+        with pytest.raises(FormatError, match="is no plain file; read it, and give the bytes"):
+            cnnrt.load(path)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a" * 5000, "", ".", "\udcff", "/proc/self/mem"])
+def test_paths_that_lead_nowhere(path: str) -> None:
+    with pytest.raises(FormatError):
+        cnnrt.load(path)
+
+
+@pytest.mark.parametrize("text", ["9" * 11, "9" * 5000, "²", "٣", "-1", "0", "00", "1e3", "x"])
+def test_numbers_of_threads_from_the_environment(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    model = cnnrt.load(graph_bytes(network({"x": X}, {}, ("y", "relu", "x"))))
+    assert 1 <= model.threads <= 1 << 16
+    assert model(X).shape == X.shape
+
+
+def test_any_number_of_threads_can_be_asked_for() -> None:
+    model = cnnrt.load(graph_bytes(network({"x": X}, {}, ("y", "relu", "x"))), threads=10**30)
+    assert model(X).shape == X.shape
+
+
+def test_numbers_beyond_float32_in_the_preprocessing() -> None:
+    """Under this suite's settings a warning of NumPy is an error."""
+    white = np.full((2, 2, 3), 255, np.uint8)
+    for numbers in ({"scale": 1e300}, {"std": (1e-300,) * 3}, {"mean": (1e300,) * 3}):
+        assert np.isinf(cnnrt.Preprocessing(size=(2, 2), **numbers)(white)).all()

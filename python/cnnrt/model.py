@@ -21,7 +21,7 @@ from .planning.memory_use import MemoryUse
 from .planning.plan_cache import PlanCache
 from .preprocessing import Preprocessing
 from .process.locks import importing
-from .process.threads import share_budget
+from .process.threads import MOST, share_budget
 from .storage.files import file_of
 from .storage.origin import Origin, reduce
 from .weights.lazy import stored
@@ -146,7 +146,7 @@ class Model:
         self.labels = list(labels) if labels is not None else None
         self.notice = notice
         shared = share_budget()
-        self.threads = shared if threads is None else int(threads)
+        self.threads = shared if threads is None else min(int(threads), MOST)
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
         self.isa = isa or default_isa()

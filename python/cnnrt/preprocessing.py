@@ -139,8 +139,9 @@ class Preprocessing:
         if self.channels == "BGR":
             planes = planes[:, :, ::-1]
         # There are only 256 values: they are normalised in float64, and the pixels look them up.
-        values = np.arange(256)[:, None] * self.scale
-        table = ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+        values = np.arange(256.0)[:, None] * self.scale
+        with np.errstate(all="ignore"):  # numbers of a file may lead beyond float32
+            table = ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
         height, width, count = planes.shape
         result = np.empty((1, count, height, width), np.float32)
         rows = max(1, BAND_PIXELS // width)  # an index takes eight bytes

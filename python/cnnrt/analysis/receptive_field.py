@@ -92,7 +92,7 @@ def receptive_fields(graph: Graph) -> dict[str, tuple[Field | None, ...]]:
         rule = RULES.get(node.op)
         if rule is None and isinstance(OPS.get(node.op), Unary):
             rule = _same
-        made = rule(x) if rule else x.everything()
+        made = rule(x) if rule and not x.empty else x.everything()
         for index, name in enumerate(node.outputs):
             if name:
                 views[name] = made(index) if callable(made) else made
@@ -110,6 +110,12 @@ class _Inputs:
 
     def out(self, index: int = 0) -> TensorType:
         return self.graph.types[self.node.outputs[index]]
+
+    @property
+    def empty(self) -> bool:
+        """If a tensor that it reads or makes has no elements, which see nothing."""
+        names = filter(None, (*self.node.inputs, *self.node.outputs))
+        return any(0 in self.graph.types[name].shape for name in names)
 
     def has(self, index: int) -> bool:
         return index < len(self.node.inputs) and bool(self.node.inputs[index])

@@ -35,8 +35,12 @@ def read(source: Source, *, verify: bool = False) -> Document:
     if isinstance(given, bytes):
         start, at = given[: foreign.LENGTH], "model"
     else:
+        at = str(given)
         with open_model(given) as file:
-            start, at = file.read(foreign.LENGTH), str(given)
+            try:
+                start = file.read(foreign.LENGTH)
+            except OSError as error:
+                raise FormatError(f"{at}: cannot be read: {error.strerror}") from None
     if not start:
         raise FormatError(f"{at}: is empty; expected a model")
     if start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON

@@ -10,6 +10,8 @@ from pathlib import Path
 from .. import _core
 
 NO_QUOTA = 1 << 16
+MOST = 1 << 16
+"""Threads that can be asked for; more are taken for so many."""
 
 _chosen: int | None = None
 
@@ -39,14 +41,14 @@ def get_num_threads() -> int:
     if _chosen is not None:
         return _chosen
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    if asked.isascii() and asked.isdigit() and asked.strip("0"):
+        return int(asked) if len(asked) < 6 else MOST
     return max(1, min(_cores(_affinity()), _quota()))
 
 
 def share_budget() -> int:
     """Makes `get_num_threads()` the number that running models share; returns it."""
-    threads = get_num_threads()
+    threads = min(get_num_threads(), MOST)
     _core.set_thread_budget(threads)
     return threads
 

@@ -36,12 +36,14 @@ class Origin:
         bytes."""
         if not isinstance(source, str | os.PathLike):
             return None
-        path = os.path.realpath(source)
         try:
+            path = os.path.realpath(source)
+            if not Path(path).is_file():
+                return None
             with Path(path).open("rb") as file:
                 model_bin = file.read(9)[8:] == b"{"
                 return Origin(path, stamp_of(file.fileno())) if model_bin else None
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a null byte in the name
             return None
 
     def digest(self) -> str | None:
