@@ -84,6 +84,8 @@ def run(kind: str, count: int, seconds: float, seed: int, folder: Path) -> tuple
             path.write_bytes(data[8 : 8 + length])
             print(f"{path}: {length} bytes, status {status}: {words[-1]}", flush=True)
         shared.close()
+        if done // 10_000 > (done - executed) // 10_000:
+            print(f"{kind}: {done} files in {time.monotonic() - start:.0f} s", flush=True)
     took = time.monotonic() - start
     counts = ", ".join(f"{n} {name}" for name, n in results.most_common())
     return (
