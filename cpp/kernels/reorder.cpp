@@ -4,7 +4,7 @@
 // Pixels come in runs that are contiguous on both sides: the whole image if the blocked tensor has
 // no border, else its planes or rows. To blocked, the lanes past the last channel become zero; to
 // plain, only the real channels are written.
-#include "kernel.h"
+#include "element.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
@@ -34,7 +34,21 @@ struct Cut {
 
 CNNRT_INLINE int lanes_of(int64_t n) { return static_cast<int>(smaller<int64_t>(n, 16)); }
 
-// `channels` channels, `stride` floats apart, of `pixels` neighbouring pixels each.
+// `channels` channels, `stride` elements apart, of `pixels` neighbouring pixels each.
+template <class T>
+void to_blocked(const T* plain, int64_t stride, T* blocked, int channels, int64_t pixels) {
+    for (int64_t p = 0; p < pixels; ++p)
+        for (int c = 0; c < 16; ++c)
+            blocked[p * 16 + c] = c < channels ? plain[c * stride + p] : T{0};
+}
+
+template <class T>
+void to_plain(const T* blocked, T* plain, int64_t stride, int channels, int64_t pixels) {
+    for (int c = 0; c < channels; ++c)
+        for (int64_t p = 0; p < pixels; ++p) plain[c * stride + p] = blocked[p * 16 + c];
+}
+
+// The same for elements of four bytes. Loads, shuffles and stores of floats keep all bits.
 void to_blocked(const float* plain, int64_t stride, float* blocked, int channels, int64_t pixels) {
     for (; pixels >= 16; pixels -= 16, plain += 16, blocked += 256) {
         f32x16 r[16];
@@ -78,17 +92,16 @@ void to_plain(const float* blocked, float* plain, int64_t stride, int channels, 
         if (c < channels) store_partial(plain + c * stride, n, r[c]);
 }
 
-}  // namespace
-
-void reorder(const ReorderArgs& args, const Context& context, int64_t begin, int64_t end) {
+template <class T>
+void reorder_runs(const ReorderArgs& args, const Context& context, int64_t begin, int64_t end) {
     const Cut cut(args);
     const View& v = args.blocked;
     const int64_t blocks = ceil_div(args.c, 16);
     for (int64_t task = begin; task < end; ++task) {
         const int64_t part = task % cut.per_block, block = task / cut.per_block % blocks;
         const int64_t n = task / cut.per_block / blocks;
-        float* plain = context.at(args.plain) + n * args.image + block * 16 * args.channel;
-        float* blocked = context.at(v.at) + n * v.image + block * v.block;
+        T* plain = context.at<T>(args.plain) + n * args.image + block * 16 * args.channel;
+        T* blocked = context.at<T>(v.at) + n * v.image + block * v.block;
         const int channels = lanes_of(args.c - block * 16);
         const int64_t first = cut.pieces > 1 ? part / cut.pieces : part * cut.group;
         const int64_t last = cut.pieces > 1 ? first + 1 : smaller(cut.runs, first + cut.group);
@@ -97,14 +110,21 @@ void reorder(const ReorderArgs& args, const Context& context, int64_t begin, int
         for (int64_t run = first; run < last; ++run) {
             const int64_t pixel = run * cut.length + start;
             const int64_t row = pixel / args.w, d = row / args.h;
-            float* p = plain + pixel;
-            float* b = blocked + d * v.plane + row % args.h * v.row + pixel % args.w * 16;
+            T* p = plain + pixel;
+            T* b = blocked + d * v.plane + row % args.h * v.row + pixel % args.w * 16;
             if (args.to_blocked)
                 to_blocked(p, args.channel, b, channels, pixels);
             else
                 to_plain(b, p, args.channel, channels, pixels);
         }
     }
+}
+
+}  // namespace
+
+void reorder(const ReorderArgs& args, const Context& context, int64_t begin, int64_t end) {
+    if (args.element == 4) return reorder_runs<float>(args, context, begin, end);
+    with_element(args.element, [&]<class T>(T) { reorder_runs<T>(args, context, begin, end); });
 }
 
 int64_t reorder_tasks(const ReorderArgs& args) {

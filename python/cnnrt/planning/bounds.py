@@ -91,13 +91,15 @@ def _strided(field: str, shape: Sequence[int], strides: Sequence[int], size: int
     return Use(field, *_span(shape, strides), size)
 
 
-def _pixels(f: Fields, field: str, n: int, blocks: int, d: int, h: int, w: int) -> Use:
+def _pixels(
+    f: Fields, field: str, n: int, blocks: int, d: int, h: int, w: int, size: int = 4
+) -> Use:
     """All pixels of a blocked tensor."""
     v = f[field]
     if v is None:
         return Use(field, 0, 0)
     strides = (v.image, v.block, v.plane, v.row, BLOCK)
-    return Use(field, *_span((n, blocks, d, h, w), strides, BLOCK))
+    return Use(field, *_span((n, blocks, d, h, w), strides, BLOCK), size)
 
 
 def _outputs(f: Fields, *names: str) -> Uses:
@@ -276,15 +278,19 @@ def _convert(f: Fields) -> Uses:
 
 def _reorder(f: Fields) -> Uses:
     n, c, d, h, w = (f[k] for k in "ncdhw")
-    yield _strided("plain", (n, c, d * h * w), (f["image"], f["channel"], 1))
-    yield _pixels(f, "blocked", n, ceil_div(c, BLOCK), d, h, w)
+    element = f.get("element", 4)
+    _need(element in ELEMENTS, f"elements of {element} bytes")
+    yield _strided("plain", (n, c, d * h * w), (f["image"], f["channel"], 1), element)
+    yield _pixels(f, "blocked", n, ceil_div(c, BLOCK), d, h, w, element)
 
 
 def _border(f: Fields) -> Uses:
     v = f["y"]
     before = f["border_d"] * v.plane + f["border_h"] * v.row + f["border_w"] * BLOCK
+    element = f.get("element", 4)
+    _need(element in ELEMENTS, f"elements of {element} bytes")
     inside = _pixels(f, "y", f["n"], f["blocks"], f["d"], f["h"], f["w"])
-    yield Use("y", inside.low - before, max(inside.high, f["n"] * v.image))
+    yield Use("y", inside.low - before, max(inside.high, f["n"] * v.image), element)
 
 
 def _softmax(f: Fields) -> Uses:
