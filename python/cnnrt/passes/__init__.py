@@ -17,6 +17,7 @@ from .fold_norm import fold_norm
 from .fuse_attention import fuse_attention
 from .fuse_epilogue import fuse_epilogue
 from .fuse_scale import fuse_scale
+from .half_storage import half_storage
 from .hoist_reshapes import hoist_reshapes
 from .infer import infer, inputs_of_value, problems
 from .partition import Partition, partition
@@ -75,6 +76,7 @@ def prepare(
         checked = result.copy()
         checked.constants |= values or {}
         infer(checked, shapes, limit)
+        half_storage(result, checked.types)
     for run in ONCE:
         run(result)
     return result

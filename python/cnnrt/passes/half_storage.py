@@ -1,0 +1,121 @@
+"""float16 as a type of storage: tensors keep it at the network's border, products are float32.
+
+Half precision sums overflow at 65504 and no CPU that cnnrt runs on multiplies it faster, so each
+float16 tensor inside the network is float32. Weights stay float16 in the model and are widened
+while they are packed. A cast to float16 that the network states still rounds, and overflows to
+infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Graph, Node, TensorType
+from ..weights.lazy import lazy
+
+HALF, SINGLE = np.dtype(np.float16), np.dtype(np.float32)
+DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "softmax_precision")
+
+
+def half_storage(graph: Graph, types: Mapping[str, TensorType]) -> None:
+    """Makes every float16 tensor inside the graph float32, with casts at its border.
+
+    Args:
+        graph: is changed.
+        types: of all its tensors.
+    """
+    half = {name for name, type_ in types.items() if type_.dtype == HALF}
+    if not half:
+        return
+    for name in half & graph.constants.keys():
+        value = graph.constants[name]
+        graph.constants[name] = lazy(value.shape, SINGLE, widened, value)
+    taken = {*graph.tensors(), *graph.constants}
+    inner = {name: _unique(f"{name}/float32", taken) for name in half & _border(graph)}
+    nodes = [
+        _cast(spec.name, inner[spec.name], SINGLE)
+        for spec in graph.inputs
+        if spec.name in inner and spec.kind == "tensor"
+    ]
+    given = {spec.name for spec in graph.inputs}
+    for old in graph.nodes:
+        node = old
+        before, after = list(node.inputs), list(node.outputs)
+        node.inputs = [inner.get(name, name) for name in node.inputs]
+        node.outputs = [inner.get(name, name) for name in node.outputs]
+        if node.op == "cast_like" and before[1] in types:
+            target = types[before[1]].dtype.name
+            node = Node("cast", node.name, node.inputs[:1], node.outputs, {"to": target})
+        if node.op == "cast":
+            nodes += _rounded(node, before[0] in half, taken)
+            continue
+        if node.op == "bit_cast":
+            nodes += _exact(node, [name in half for name in (*before[:1], *after)], taken)
+            continue
+        for attribute in DTYPE_ATTRIBUTES:
+            if node.attributes.get(attribute) == "float16":
+                node.attributes[attribute] = "float32"
+        nodes.append(node)
+    for spec in graph.outputs:
+        if spec.name in inner and spec.name not in given:
+            source = inner[spec.name]
+            if spec.name in graph.constants:
+                source = _unique(f"{spec.name}/constant", taken)
+                graph.constants[source] = graph.constants.pop(spec.name)
+            nodes.append(_cast(source, spec.name, HALF))
+    graph.nodes = nodes
+    graph.outputs = [
+        replace(spec, dtype=HALF) if spec.name in inner else spec for spec in graph.outputs
+    ]
+
+
+def _rounded(node: Node, from_half: bool, taken: set[str]) -> list[Node]:
+    """A cast among float32 tensors: one to float16 rounds, one from it to float32 does nothing."""
+    if node["to"] == "float16":
+        if from_half:
+            return [Node("identity", node.name, node.inputs, node.outputs)]
+        rounded = _unique(f"{node.outputs[0]}/rounded", taken)
+        return [
+            Node("cast", node.name, node.inputs, [rounded], dict(node.attributes)),
+            _cast(rounded, node.outputs[0], SINGLE),
+        ]
+    if from_half and node["to"] == "float32":
+        return [Node("identity", node.name, node.inputs, node.outputs)]
+    return [node]
+
+
+def _exact(node: Node, is_half: list[bool], taken: set[str]) -> list[Node]:
+    """An operator on the bits of its input, with casts around it where these are of float16."""
+    (x, y), made = (node.inputs[0], node.outputs[0]), []
+    if is_half[0]:
+        x = _unique(f"{x}/float16", taken)
+        made.append(_cast(node.inputs[0], x, HALF))
+    if not is_half[1]:
+        return [*made, Node(node.op, node.name, [x], [y], node.attributes)]
+    inner = _unique(f"{y}/float16", taken)
+    made.append(Node(node.op, node.name, [x], [inner], node.attributes))
+    return [*made, _cast(inner, y, SINGLE)]
+
+
+def widened(array: Array) -> Array:
+    """A float16 array as float32."""
+    return np.asarray(array).astype(np.float32)
+
+
+def _border(graph: Graph) -> set[str]:
+    return {spec.name for spec in (*graph.inputs, *graph.outputs)}
+
+
+def _cast(x: str, y: str, dtype: np.dtype[Any]) -> Node:
+    return Node("cast", f"{y}/cast", [x], [y], {"to": dtype.name})
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
