@@ -21,7 +21,7 @@ from cnnrt.lowering import PlanBuilder, lowers
 from cnnrt.lowering.elementwise import lower_activation
 from cnnrt.ops import register
 from cnnrt.ops.activation import Activation
-from cnnrt.ops.common import SameType
+from cnnrt.ops.common import Elementwise, SameType
 """
 
 

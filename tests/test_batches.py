@@ -81,6 +81,79 @@ def apart() -> Iterator[tuple[str, Graph]]:
         ),
     )
 
+    yield "classes of pixels", of_batch(("y", "argmax", "x", {"axis": 1, "keepdims": 0}))
+    yield "least", of_batch(("y", "argmin", "x", {"axis": 3}))
+    yield "best five", of_batch(("v y", "topk", "x k", {"axis": 3}), outputs=("v", "y"), k=i64(5))
+    yield "dtype of another", of_batch(("y", "cast_like", "x c"), c=np.zeros(1, np.float16))
+    yield "gemm", of_batch(("y", "gemm", "x b c"), shape=(4,), b=w(4, 3), c=w(3))
+    yield (
+        "samples",
+        of_batch(
+            ("g", "slice", "x b e a", {}),
+            ("t", "transpose", "g", {"perm": [0, 2, 3, 1]}),
+            ("h", "tanh", "t"),
+            ("y", "grid_sample", "x h"),
+            b=i64(0),
+            e=i64(2),
+            a=i64(1),
+        ),
+    )
+    yield "tiled", of_batch(("y", "tile", "x r"), r=i64(1, 2, 1, 3))
+    yield "triangles", of_batch(("y", "trilu", "x"))
+    rows = i64(*range(6)[::-1])
+    yield (
+        "elements",
+        of_batch(
+            ("s", "shape", "x"),
+            ("i", "expand", "r s"),
+            ("y", "gather_elements", "x i", {"axis": 3}),
+            r=rows,
+        ),
+    )
+    yield (
+        "pairs",
+        of_batch(
+            ("t", "transpose", "x", {"perm": [1, 0, 2, 3]}),
+            ("g", "gather_nd", "t i"),
+            ("y", "transpose", "g", {"perm": [1, 0, 2, 3]}),
+            i=i64(2, 0).reshape(2, 1),
+        ),
+    )
+    yield (
+        "updated rows",
+        of_batch(
+            ("t", "transpose", "x", {"perm": [1, 0, 2, 3]}),
+            ("n", "shape", "t", {"start": 1}),
+            ("m", "concat", "two n", {"axis": 0}),
+            ("u", "expand", "c m"),
+            ("g", "scatter_nd", "t i u"),
+            ("y", "transpose", "g", {"perm": [1, 0, 2, 3]}),
+            i=i64(2, 0).reshape(2, 1),
+            two=i64(2),
+            c=w(2, 1, 6, 6),
+        ),
+    )
+    yield "standardised", of_batch(("y", "mean_variance_normalization", "x", {"axes": [2, 3]}))
+    yield (
+        "tokens of an embedding",
+        of_batch(
+            ("i", "argmax", "x", {"axis": 1, "keepdims": 0}), ("y", "gather", "e i"), e=w(4, 7)
+        ),
+    )
+    for op, gates in (("rnn", 1), ("gru", 3), ("lstm", 4)):
+        parameters = {"m": w(1, gates * 5, 3), "r": w(1, gates * 5, 5), "b": w(1, gates * 10)}
+        yield op, of_batch(("y", op, "x m r b", {"layout": 1}), shape=(6, 3), **parameters)
+        yield (
+            f"{op} between transposes",
+            of_batch(
+                ("t", "transpose", "x", {"perm": [1, 0, 2]}),
+                ("s", op, "t m r b"),
+                ("y", "transpose", "s", {"perm": [2, 0, 1, 3]}),
+                shape=(6, 3),
+                **parameters,
+            ),
+        )
+
 
 def mixing() -> Iterator[tuple[str, Graph]]:
     yield "constants of their own", of_batch(("y", "add", "x c"), c=w(N, 1, 1, 1))
@@ -100,6 +173,16 @@ def mixing() -> Iterator[tuple[str, Graph]]:
         of_batch(("t", "transpose", "x", {"perm": [1, 0]}), ("y", "matmul", "x t"), shape=(4,)),
     )
     yield "broadcast across", of_batch(("y", "add", "x c"), shape=(), c=w(4, N))
+    yield "best images", of_batch(("v y", "topk", "x k", {"axis": 0}), outputs=("v", "y"), k=i64(N))
+    yield "triangle over images", of_batch(("y", "trilu", "x"), shape=(6,))
+    yield "tiled images", of_batch(("y", "tile", "x r"), r=i64(2, 1, 1, 1))
+    yield "steps", of_batch(("y", "rnn", "x m r"), shape=(6, 3), m=w(1, 5, 3), r=w(1, 5, 5))
+    yield (
+        "resized by a scale that keeps their number",
+        of_batch(
+            ("y", "resize", "x  s", {"mode": "linear"}), s=np.array([1.1, 1, 2, 2], np.float32)
+        ),
+    )
     yield "cumulative", of_batch(("y", "cumsum", "x a"), a=np.array(0))
     yield "padded at the ends", of_batch(("y", "pad", "x p"), p=i64(-1, 0, 0, 0, 1, 0, 0, 0))
     yield (

@@ -255,6 +255,49 @@ def test_a_selection_reaches_the_queries(random: Random) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("attributes", "rows"),
+    [({}, 1), ({"is_causal": 1}, 6), ({"left_window_size": 2}, 6), ({"right_window_size": 1}, 6)],
+)
+def test_queries_whose_position_counts_are_not_selected(
+    attributes: dict[str, int], rows: int, random: Random
+) -> None:
+    inputs = {name: random(1, 2, 6, 4) for name in "qkv"}
+    graph = network(
+        inputs,
+        {"i": np.array([3], np.int64)},
+        ("a", "attention", "q k v", attributes),
+        ("y", "gather", "a i", {"axis": 2}),
+    )
+    done = specialise(prepare(graph, ["y"]), dict.fromkeys("qkv", (1, 2, 6, 4)))
+    (attention,) = (node for node in done.nodes if node.op == "attention")
+    assert done.types[attention.outputs[0]].shape[2] == rows
+    same(graph, inputs)
+
+
+@pytest.mark.parametrize(
+    ("node", "constants"),
+    [
+        (("a", "softmax", "x", {"axis": 2}), {}),
+        (("a", "concat", "x x", {"axis": 2}), {}),
+        (("a", "max_pool", "x", {"kernel_shape": [3]}), {}),
+        (("a", "instance_normalization", "x s s"), {"s": np.arange(1, 7, dtype=np.float32)}),
+        (("a", "reduce_mean", "x axes"), {"axes": np.array([2], np.int64)}),
+        (("a", "where", "c x zero"), {"c": np.eye(6, 8) == 0, "zero": np.zeros((), np.float32)}),
+    ],
+    ids=lambda case: case[1] if isinstance(case, tuple) else "",
+)
+def test_a_selection_passes_what_works_row_by_row(
+    node: tuple[Any, ...], constants: dict[str, Array], random: Random
+) -> None:
+    inputs = {"x": random(2, 6, 8)}
+    constants = {**constants, "i": np.array([4, 1], np.int64)}
+    graph = network(inputs, constants, node, ("y", "gather", "a i", {"axis": 1}))
+    done = specialise(prepare(graph, ["y"]), {"x": (2, 6, 8)})
+    assert done.nodes[-1].op != "gather"
+    same(graph, inputs)
+
+
 def test_many_rows_are_not_narrowed(random: Random) -> None:
     graph, inputs = block(random, *LAST["few"], some=np.array([3, 0, -1, 4, 5, 6], np.int64))
     done = specialise(prepare(graph, ["y"]), {"x": (2, 10, 24)})

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .ops.elementwise import ACTIVATIONS
+
 ALGORITHMS = ("auto", "im2col", "winograd2", "winograd4")
 """Ways of doing a convolution with 3 taps on an axis that can be asked for."""
 
@@ -69,8 +71,8 @@ class Machine:
     """Values of which an exponential function, or one that takes as long, is computed."""
 
     def time_of(self, activation: Sequence[Any] | None, elements: int) -> float:
-        """Nanoseconds of computing an `Activation`; of those that few instructions are, none."""
-        costly = activation is not None and activation[0] in COSTLY
+        """Nanoseconds of computing an `Activation`; none for one of few instructions."""
+        costly = activation is not None and ACTIVATIONS[activation[0]].costly
         return elements / self.functions if costly else 0.0
 
     def time_overlapped(self, compute: float, traffic: float) -> float:
@@ -78,11 +80,6 @@ class Machine:
         for layers from 64 to 512 channels with the next panel prefetched."""
         return max(compute, traffic) + 0.3 * min(compute, traffic)
 
-
-COSTLY = frozenset(
-    ("sigmoid", "silu", "tanh", "gelu", "gelu_tanh", "elu", "selu", "celu", "softplus", "mish")
-) | {"exp", "log", "erf", "atan", "asin", "acos"}
-"""Activations that take much longer than reading and writing their values."""
 
 MACHINES = {
     "avx512": Machine("avx512", 126.0, 14),

@@ -24,7 +24,7 @@ def lower_reduce(node: Node, builder: PlanBuilder) -> bool:
     assert isinstance(op, Reduce)
     kind = node.op.removeprefix("reduce_")
     shape = list(builder.type(node.inputs[0]).shape)
-    axes = sorted(op.axes(node, (), integers(node, builder, 1), len(shape)))
+    axes = sorted(op.reduced_axes(node, (), integers(node, builder, 1), len(shape)))
     runs = _runs(axes)
     if 0 in shape or not runs or (kind in ONE_RUN and len(runs) > 1):
         return False

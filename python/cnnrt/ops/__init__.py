@@ -10,10 +10,13 @@ imports every family. To add an operator, write its class beside its relatives:
         def infer(self, node, inputs):
             return [inputs[0].type]
 
+        def axes(self, node, types):
+            return elementwise(types)
+
         def reference(self, node, x):
             return (np.maximum(x, 0),)
 
-How an operator is run is in `cnnrt.lowering`; one without an entry there runs by its reference.
+`cnnrt.lowering` says how an operator is run; one without an entry there runs by its reference.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import GraphError, ShapeError, UnsupportedOperator
-from ..graph import Array, Node, TensorType
+from ..graph import Array, Graph, Node, TensorType
 from .attributes import is_kind, kind_of
+from .axes import AxesMapping, mixes_all_axes
 
 REQUIRED: Any = object()
 """The default of an attribute that must be given."""
@@ -49,12 +53,70 @@ class Operand:
         return self.type.rank
 
 
+@dataclass(frozen=True)
+class NodeTypes:
+    """Types of a node's inputs, with the values that are constant, and of its outputs.
+
+    None stands for an absent input, and for an output that has no name.
+    """
+
+    inputs: Sequence[Operand | None]
+    outputs: Sequence[TensorType | None]
+
+    @classmethod
+    def of(cls, node: Node, graph: Graph) -> NodeTypes:
+        """The types of a node of a graph whose types are known (`passes.infer`)."""
+        types, values = graph.types, graph.constants
+        return cls(
+            [Operand(x, types[x], values.get(x)) if x else None for x in node.inputs],
+            [types[y] if y else None for y in node.outputs],
+        )
+
+    @property
+    def output(self) -> TensorType:
+        """The type of the first output that has a name."""
+        return next(y for y in self.outputs if y is not None)
+
+    def has(self, index: int) -> bool:
+        """True if there is an input of this number."""
+        return index < len(self.inputs) and self.inputs[index] is not None
+
+    def operand(self, index: int) -> Operand:
+        """The input of this number, which must be there."""
+        x = self.inputs[index]
+        assert x is not None
+        return x
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """The shape of an input that must be there."""
+        return self.operand(index).shape
+
+    def rank(self, index: int) -> int:
+        """The number of axes of an input that must be there."""
+        return self.operand(index).rank
+
+    def integers(self, index: int) -> list[int] | None:
+        """The elements of an input; None if it is absent or not constant."""
+        value = self.operand(index).value if self.has(index) else None
+        return None if value is None else [int(v) for v in value.reshape(-1)]
+
+
 class Op:
     """An operator. Instances hold no state; one of each is in `OPS`."""
 
     name: ClassVar[str]
+    family: ClassVar[str]
+    """The module of this package that the operator is in, with its relatives."""
     attributes: ClassVar[dict[str, Any]] = {}
     """The attributes that the operator takes, with their defaults (`REQUIRED`: none)."""
+    settings: ClassVar[tuple[int, ...]] = ()
+    """Inputs that are no parameters even as constants of floats, such as the bounds of a clip."""
+    type_only: ClassVar[bool] = False
+    """True if the result depends on the type of the input alone, as that of shape does."""
+    all_pairs: ClassVar[bool] = False
+    """True if each element of one input may be combined with each of another."""
+    python_loop: ClassVar[bool] = False
+    """True if the reference goes through an axis in Python."""
     runs_on_values: ClassVar[bool] = False
     """True if the reference may run between two stages of a plan, when the types of the results
     depend on values that are known only by then."""
@@ -66,6 +128,20 @@ class Op:
             ShapeError: the inputs do not fit the operator.
         """
         raise NotImplementedError
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        """How the axes of the outputs follow those of the inputs.
+
+        An operator that does not say mixes all axes.
+        """
+        return mixes_all_axes(types)
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        """Multiply-adds by the definition of the operator, whatever algorithm computes them.
+
+        Only convolutions and products of matrices have any.
+        """
+        return 0
 
     def reference(self, node: Node, *inputs: Any, **_: Any) -> tuple[Array, ...]:
         """The outputs, computed plainly in NumPy in the inputs' own precision.
@@ -83,6 +159,7 @@ def register(cls: type[Op]) -> type[Op]:
     """Enters an operator class into `OPS`."""
     if cls.name in OPS:
         raise GraphError(f"operator {cls.name!r} is registered twice")
+    cls.family = cls.__module__.rpartition(".")[2]
     OPS[cls.name] = cls()
     return cls
 
@@ -99,6 +176,17 @@ def op(node: Node) -> Op:
         raise UnsupportedOperator(
             f"node {node.name!r}: cnnrt has no operator {node.op!r}"
         ) from None
+
+
+def axes_mapping(node: Node, types: NodeTypes) -> AxesMapping:
+    """The axes mapping of a node; around an empty tensor all axes mix.
+
+    Raises:
+        UnsupportedOperator: there is no such operator.
+    """
+    if any(x is not None and 0 in x.shape for x in (*types.inputs, *types.outputs)):
+        return mixes_all_axes(types)
+    return op(node).axes(node, types)
 
 
 def complete(node: Node) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import ALL, AxesMapping, Link, Links, every, follow, mixed, mixes_all_axes
 from .common import Inputs, at_least, check_indices, check_kind, dtype_of, fits, operands
 
 
@@ -42,6 +43,7 @@ class Attention(Op):
     """
 
     name = "attention"
+    all_pairs = True
     attributes = {
         "is_causal": 0,
         "kv_num_heads": None,
@@ -104,6 +106,42 @@ class Attention(Op):
         out = (*q[:3], v[3]) if query.rank == 4 else (q[0], q[2], q[1] * v[3])
         shapes = [out, (*k[:2], total, k[3]), (*v[:2], total, v[3]), scores]
         return [TensorType(shape, query.type.dtype) for shape in shapes][: len(node.outputs)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        rank = types.rank(0)
+        heads, tokens = (1, 2) if rank == 4 else (2, 1)
+        by_position = node["is_causal"] or node["left_window_size"] >= 0
+        query = Link((tokens,), uniform=not by_position and node["right_window_size"] < 0)
+        alike = rank == 4 and types.shape(0)[1] == types.shape(1)[1]
+        group = follow(1) if alike else mixed(heads)
+
+        def operand(index: int, head: Link, token: Link, depth: Link) -> Links:
+            if not types.has(index):
+                return None
+            if types.rank(index) == 4:
+                return (follow(0), head, token, depth)
+            return (follow(0), token, mixed(*{heads, rank - 1}))
+
+        value = follow(3) if rank == 4 else mixed(2)
+        first = [
+            operand(0, follow(1) if rank == 4 else mixed(2), query, ALL),
+            *(operand(1 + i, group, ALL, depth) for i, depth in enumerate((ALL, value))),
+        ]
+        if types.has(3):
+            mask = (follow(0), follow(1) if rank == 4 else mixed(2), query, ALL)
+            first.append(mask[4 - types.rank(3) :])
+        elif len(types.inputs) > 3:
+            first.append(None)
+        first += [operand(4 + i, group, ALL, depth) for i, depth in enumerate((ALL, value))]
+        first = [*first, every(types, 6, follow(0))][: len(types.inputs)]
+        return AxesMapping(first, [mixes_all_axes(types).first] * 3)
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        """Scores and their products with the values; heads must lie on an axis of their own."""
+        q, k, v = (types.shape(i) for i in range(3))
+        if not len(q) == len(k) == len(v) == 4:
+            return 0
+        return math.prod(q[:3]) * k[2] * (q[3] + v[3])
 
     def bias(
         self, node: Node, scores: tuple[int, ...], mask: Any, past: int, valid: Any, dtype: Any
@@ -196,6 +234,15 @@ class RotaryEmbedding(Op):
         if positions:
             check_indices(node, inputs, positions, cos.shape[0])
         return [x.type]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        tokens, depth = (2, 3) if types.rank(0) == 4 else (1, 2)
+        x = [follow(axis) for axis in range(depth)] + [mixed(depth)]
+        if types.has(3):
+            angles: Links = (ALL, mixed(depth))
+            return AxesMapping([x, angles, angles, (follow(0), follow(tokens))])
+        angles = (follow(0), follow(tokens), mixed(depth))
+        return AxesMapping([x, angles, angles][: len(types.inputs)])
 
     def reference(
         self, node: Node, x: Any, cos: Any, sin: Any, positions: Any = None

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import REQUIRED, Op, register, shape_error
-from .common import Inputs, broadcast, choice, dry_run, family, fits, operands
+from . import REQUIRED, register, shape_error
+from .common import Elementwise, Inputs, broadcast, choice, dry_run, family, fits, operands
 from .elementwise import sigmoid
 
 
@@ -48,7 +48,7 @@ FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-class Binary(Op):
+class Binary(Elementwise):
     """f(a, b) for every pair of elements, in the dtype of a."""
 
     result: np.dtype[Any] | None = None
@@ -130,7 +130,7 @@ class BitShift(Binary):
         ).astype(a.dtype)
 
 
-class Variadic(Op):
+class Variadic(Elementwise):
     """f over any number of inputs."""
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -152,7 +152,7 @@ family(Variadic, ("min", "max", "sum", "mean"))
 
 
 @register
-class PRelu(Op):
+class PRelu(Elementwise):
     """x where it is not negative, else slope * x; slope broadcasts to the shape of x."""
 
     name = "prelu"
@@ -168,7 +168,7 @@ class PRelu(Op):
 
 
 @register
-class SwiGLU(Op):
+class SwiGLU(Elementwise):
     """a sigmoid(alpha a) b."""
 
     name = "swiglu"
@@ -186,7 +186,7 @@ class SwiGLU(Op):
 
 
 @register
-class Where(Op):
+class Where(Elementwise):
     """a where the condition holds, else b."""
 
     name = "where"

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import GraphError, UnsupportedOperator, ValueNeeded
 from ..graph import DTYPES, Array, Graph, Node, TensorType, Value
-from . import Op, Operand, op, register, shape_error
+from . import NodeTypes, Op, Operand, op, register, shape_error
+from .axes import AxesMapping, elementwise
 
 Inputs = Sequence[Operand | None]
 
@@ -27,6 +28,13 @@ def family(
             "__doc__": base.__doc__,
         }
         register(type(name.title().replace("_", ""), (base,), members))
+
+
+class Elementwise(Op):
+    """An operator whose inputs broadcast to each other, position by position."""
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return elementwise(types)
 
 
 class SameType(Op):

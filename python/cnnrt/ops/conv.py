@@ -6,15 +6,32 @@ out = floor((in + pad_begin + pad_end - dilation * (kernel - 1) - 1) / stride) +
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import ALL, AxesMapping, Link, Links, every, follow, mixed
 from .common import Inputs, at_least, operands
 from .elementwise import activated
 from .windows import Windows, resolve_windows
+
+
+def channel_link(node: Node, channels: int, outputs: int) -> Link:
+    """How the output channels of a convolution follow the input channels."""
+    return follow(1) if node["group"] == channels == outputs else mixed(1)
+
+
+def weight_links(rank: int) -> Links:
+    """The links of a weight (M, C / group, *kernel), the M being axis 1 of the output."""
+    return (follow(1), *[ALL] * (rank - 1))
+
+
+def direct_macs(types: NodeTypes, weight: int) -> int:
+    """The multiply-adds of a convolution: C / group times the taps for each output."""
+    return types.output.size * math.prod(types.shape(weight)[1:])
 
 
 @register
@@ -23,6 +40,7 @@ class Conv(Op):
     `scale` (N, C, 1, ...), by which x is multiplied first."""
 
     name = "conv"
+    all_pairs = True
     attributes = {
         "auto_pad": "NOTSET",
         "dilations": None,
@@ -56,6 +74,21 @@ class Conv(Op):
         if scale and scale.shape != factors:
             raise shape_error(node, inputs, f"scale must have shape {factors}")
         return [out]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        x, weight = types.shape(0), types.shape(1)
+        channels = channel_link(node, x[1], weight[0])
+        made = [
+            (follow(0), channels, *self.windows(node, x, weight).links()),
+            weight_links(len(weight)),
+            every(types, 2, follow(1)),
+            [follow(axis) for axis in range(len(x))] if types.has(3) else None,
+            (follow(0), channels, *[ALL] * (len(x) - 2)) if types.has(4) else None,
+        ]
+        return AxesMapping(made[: len(types.inputs)])
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        return direct_macs(types, 1)
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         x, weight, bias, residual, scale = (*inputs, *[None] * 3)[:5]

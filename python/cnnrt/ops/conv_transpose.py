@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import REQUIRED, Op, register, shape_error
+from . import REQUIRED, NodeTypes, Op, register, shape_error
+from .axes import ALL, AxesMapping, Link, every, follow, mixed, others
 from .common import Inputs, at_least, integers, operands
 from .elementwise import activated
 from .shape import numbers
@@ -59,6 +60,7 @@ class ConvTranspose(Op):
     """ONNX ConvTranspose, and a fused activation that the passes may set."""
 
     name = "conv_transpose"
+    all_pairs = True
     attributes = {
         "auto_pad": "NOTSET",
         "dilations": None,
@@ -123,6 +125,27 @@ class ConvTranspose(Op):
         out = self.windows(node, x.shape, weight.shape).out
         return [TensorType((x.shape[0], channels, *out), x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        x, weight = types.shape(0), types.shape(1)
+        w = self.windows(node, x, weight)
+        spatial = []
+        axes = zip(w.kernel, w.stride, w.dilation, w.begin, strict=True)
+        for axis, (k, stride, dilation, begin) in enumerate(axes, start=2):
+            # Of the `span` + 1 outputs that an input reaches, every stride-th falls on one output.
+            span = (k - 1) * dilation
+            start = (begin - span / 2) / stride
+            spatial.append(Link((axis,), span // stride, 1 / stride, start))
+        one = node["group"] == 1
+        made = [
+            (follow(0), mixed(1), *spatial),
+            (ALL, follow(1) if one else mixed(1), *[ALL] * len(spatial)),
+            every(types, 2, follow(1)),
+        ]
+        return AxesMapping(made[: len(types.inputs)])
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        return types.operand(0).type.size * math.prod(types.shape(1)[1:])
+
     def reference(self, node: Node, x: Any, weight: Any, bias: Any = None) -> tuple[Array, ...]:
         w = self.windows(node, x.shape, weight.shape)
         rank, group = len(w.kernel), node["group"]
@@ -144,6 +167,7 @@ class Col2Im(Op):
     """
 
     name = "col2im"
+    all_pairs = True
     attributes = {"dilations": None, "pads": None, "strides": None}
 
     def windows(self, node: Node, image: Sequence[int], block: Sequence[int]) -> Windows:
@@ -158,6 +182,10 @@ class Col2Im(Op):
         if x.rank != 3 or x.shape[1] % taps or x.shape[2] != math.prod(w.out):
             raise shape_error(node, inputs, f"{w.out} windows of {taps} elements")
         return [TensorType((x.shape[0], x.shape[1] // taps, *sizes), x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        spatial = range(2, types.output.rank)
+        return AxesMapping([(follow(0), mixed(1), mixed(*spatial)), *others(types, 1)])
 
     def reference(self, node: Node, x: Any, image: Any, block: Any) -> tuple[Array, ...]:
         w = self.windows(node, numbers(image), numbers(block))
@@ -195,6 +223,11 @@ class Interleave(Op):
         if min(out) < 0:
             raise shape_error(node, inputs, f"an output of {out}")
         return [TensorType((x.shape[0], x.shape[1] // phases, *out), x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        axes = enumerate(zip(node["strides"], node["pads"], strict=False), start=2)
+        spatial = [Link((a,), 0, 1 / s, (begin + 0.5) / s - 0.5) for a, (s, begin) in axes]
+        return AxesMapping([(follow(0), mixed(1), *spatial)])
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         strides, group, rank = node["strides"], node["group"], x.ndim - 2

@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import REQUIRED, Op, register, shape_error
+from . import REQUIRED, NodeTypes, Op, register, shape_error
+from .axes import ALL, AxesMapping, Links, aligned, every, follow
 from .common import Inputs, broadcast, fits, operands
 from .elementwise import activated
+
+
+def product_macs(types: NodeTypes, first: int = 0) -> int:
+    """The multiply-adds of a product whose factor number `first` is summed over its last axis."""
+    return types.output.size * types.shape(first)[-1]
 
 
 @register
@@ -21,6 +27,7 @@ class Linear(Op):
     """
 
     name = "linear"
+    all_pairs = True
     attributes = {"activation": None}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -33,6 +40,15 @@ class Linear(Op):
         if residual and residual.shape != out.shape:
             raise shape_error(node, inputs, f"residual must have shape {out.shape}")
         return [out]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        last = types.rank(0) - 1
+        x = [follow(axis) for axis in range(last)] + [ALL]
+        made = [x, (follow(last), ALL), every(types, 2, follow(last)), aligned(types, 3, last + 1)]
+        return AxesMapping(made[: len(types.inputs)])
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        return product_macs(types)
 
     def reference(
         self, node: Node, x: Any, weight: Any, bias: Any = None, residual: Any = None
@@ -48,6 +64,7 @@ class Gemm(Op):
     """alpha a b + beta c, with a and b of two axes, transposed on demand; c broadcasts."""
 
     name = "gemm"
+    all_pairs = True
     attributes = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -63,6 +80,14 @@ class Gemm(Op):
             raise shape_error(node, inputs, f"a has {k} columns and b {k_b} rows")
         fits(node, inputs, c, (m, n), "c")
         return [TensorType((m, n), a.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        a = (ALL, follow(0)) if node["transA"] else (follow(0), ALL)
+        b = (follow(1), ALL) if node["transB"] else (ALL, follow(1))
+        return AxesMapping([a, b, aligned(types, 2, 2)][: len(types.inputs)])
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        return types.output.size * types.shape(0)[0 if node["transA"] else 1]
 
     def reference(self, node: Node, a: Any, b: Any, c: Any = None) -> tuple[Array, ...]:
         y = (a.T if node["transA"] else a) @ (b.T if node["transB"] else b)
@@ -92,15 +117,35 @@ def matmul_shape(
     return (*batch, *left[-2:-1][: len(a) > 1], *right[-1:][: len(b) > 1])
 
 
+def matmul_links(a: int, b: int) -> tuple[Links, Links]:
+    """The links of the factors of NumPy's matmul, which have `a` and `b` axes."""
+    rank = max(a, b) - (a == 1) - (b == 1)
+    rows, columns = rank - 1 - (b > 1), rank - 1
+    batch = rank - (a > 1) - (b > 1)
+    left = [follow(batch - (a - 2) + axis) for axis in range(a - 2)]
+    right = [follow(batch - (b - 2) + axis) for axis in range(b - 2)]
+    return (
+        (*left, *[follow(rows)] * (a > 1), ALL),
+        (*right, ALL, *[follow(columns)] * (b > 1)),
+    )
+
+
 @register
 class MatMul(Op):
     """The product of matrices, or of batches of them, as NumPy's matmul."""
 
     name = "matmul"
+    all_pairs = True
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         a, b = operands(node, inputs, 2, 2)
         return [TensorType(matmul_shape(node, inputs, a.shape, b.shape), a.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return AxesMapping(matmul_links(types.rank(0), types.rank(1)))
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        return product_macs(types)
 
     def reference(self, node: Node, a: Any, b: Any) -> tuple[Array, ...]:
         return (np.asarray(np.matmul(a, b), dtype=a.dtype),)
@@ -111,6 +156,7 @@ class Einsum(Op):
     """Einstein's summation by `equation`, as NumPy's einsum."""
 
     name = "einsum"
+    all_pairs = True
     attributes = {"equation": REQUIRED}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -148,6 +194,44 @@ class Einsum(Op):
             *(sizes[c] for c in after),
         )
         return [TensorType(shape, given[0].type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        left, arrow, right = node["equation"].replace(" ", "").partition("->")
+        letters = left.replace(",", "").replace(".", "")
+        if not arrow:
+            once = sorted(c for c in set(letters) if letters.count(c) == 1)
+            right = "..." + "".join(once)
+        before, _, after = right.partition("...")
+        rank = types.output.rank
+        place = {c: i for i, c in enumerate(before)}
+        place |= {c: rank - len(after) + i for i, c in enumerate(after)}
+        made: list[Links] = []
+        for index, term in enumerate(left.split(",")):
+            head, _, tail = term.partition("...")
+            spare = types.rank(index) - len(head) - len(tail)
+            middle = rank - len(after) - spare
+            links = [follow(place[c]) if c in place else ALL for c in head]
+            links += [follow(middle + i) for i in range(spare)]
+            links += [follow(place[c]) if c in place else ALL for c in tail]
+            made.append(links)
+        return AxesMapping(made)
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        """The product of the sizes of all letters; 0 for one term."""
+        terms = node["equation"].replace(" ", "").partition("->")[0].split(",")
+        if len(terms) < 2:
+            return 0
+        sizes: dict[str, int] = {}
+        rest = 1
+        for index, term in enumerate(terms):
+            before, _, after = term.partition("...")
+            shape = types.shape(index)
+            inner = shape[len(before) : len(shape) - len(after)]
+            rest = max(rest, math.prod(inner))
+            named = (*shape[: len(before)], *shape[len(shape) - len(after) :])
+            for letter, size in zip(before + after, named, strict=True):
+                sizes[letter] = max(sizes.get(letter, 1), size)
+        return rest * math.prod(sizes.values())
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         work = math.prod(max(x.size, 1) for x in inputs)

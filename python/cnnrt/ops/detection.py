@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import ALL, AxesMapping, follow, mixed
 from .common import ByValue, Inputs, at_least, check_indices, choice, operands
 
 MOST_SAMPLES = 1 << 24
@@ -26,6 +27,7 @@ class RoiAlign(Op):
     """
 
     name = "roi_align"
+    all_pairs = python_loop = True
     attributes = {
         "coordinate_transformation_mode": "half_pixel",
         "mode": "avg",
@@ -45,6 +47,10 @@ class RoiAlign(Op):
             raise shape_error(node, inputs, "takes an image, regions (R, 4) and images (R)")
         check_indices(node, inputs, images, x.shape[0])
         return [TensorType((rois.shape[0], x.shape[1], *size), x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        image = (ALL, follow(1), mixed(2), mixed(3))
+        return AxesMapping([image, (follow(0), ALL), (follow(0),)])
 
     def points(
         self, node: Node, low: float, high: float, bins: int, size: int
@@ -101,6 +107,7 @@ class NonMaxSuppression(ByValue):
     """
 
     name = "non_max_suppression"
+    all_pairs = python_loop = True
     attributes = {"center_point_box": 0}
     arity = (2, 5)
 

@@ -8,18 +8,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import UnsupportedOperator
 from ..graph import Array, Node, TensorType
-from . import REQUIRED, Op, register, shape_error
+from . import REQUIRED, NodeTypes, register, shape_error
 from .activation import Activation
-from .common import Inputs, SameType, choice, dry_run, dtype_of, family, operands, value_of
+from .axes import AxesMapping, elementwise
+from .common import (
+    Elementwise,
+    Inputs,
+    SameType,
+    choice,
+    dry_run,
+    dtype_of,
+    family,
+    operands,
+    value_of,
+)
 
-Function = Callable[[Any, float, float], Any]
-"""(x, alpha, beta) -> y, of the shape of x."""
+
+@dataclass(frozen=True)
+class Function:
+    """A function of every element: (x, alpha, beta) -> y."""
+
+    compute: Callable[[Any, float, float], Any]
+    costly: bool = False
+    """True if it takes much longer than reading and writing the values."""
+
+    def __call__(self, x: Any, alpha: float, beta: float) -> Any:
+        return self.compute(x, alpha, beta)
 
 
 def erf(x: Array) -> Array:
@@ -44,40 +65,42 @@ def gelu_tanh(x: Array) -> Array:
 
 
 ACTIVATIONS: dict[str, Function] = {
-    "none": lambda x, *_: x,
-    "relu": lambda x, *_: np.maximum(x, 0),
-    "clip": lambda x, a, b: np.minimum(np.maximum(x, a), b),
-    "leaky_relu": lambda x, a, _: np.where(x < 0, a * x, x),
-    "sigmoid": lambda x, *_: sigmoid(x),
-    "silu": lambda x, *_: x * sigmoid(x),
-    "tanh": lambda x, *_: np.tanh(x),
-    "hard_sigmoid": lambda x, a, b: np.clip(a * x + b, 0, 1),
-    "hard_swish": lambda x, *_: x * np.clip(x / 6 + 0.5, 0, 1),
-    "gelu": lambda x, *_: 0.5 * x * (1 + erf(x * math.sqrt(0.5))),
-    "gelu_tanh": lambda x, *_: gelu_tanh(x),
-    "elu": lambda x, a, _: elu(x, a),
-    "selu": lambda x, a, b: b * elu(x, a),
-    "celu": lambda x, a, _: np.where(x < 0, a * np.expm1(np.minimum(x, 0) / a), x),
-    "softplus": lambda x, *_: softplus(x),
-    "mish": lambda x, *_: x * np.tanh(softplus(x)),
-    "softsign": lambda x, *_: x / (1 + np.abs(x)),
-    "abs": lambda x, *_: np.abs(x),
-    "neg": lambda x, *_: np.negative(x),
-    "exp": lambda x, *_: np.exp(x),
-    "log": lambda x, *_: np.log(x),
-    "sqrt": lambda x, *_: np.sqrt(x),
-    "reciprocal": lambda x, *_: 1 / x,
-    "erf": lambda x, *_: erf(x),
-    "floor": lambda x, *_: np.floor(x),
-    "round": lambda x, *_: np.rint(x),
-    "thresholded_relu": lambda x, a, _: np.where(x > a, x, 0),
-    "affine": lambda x, a, b: a * x + b,
-    "atan": lambda x, *_: np.arctan(x),
-    "asin": lambda x, *_: np.arcsin(x),
-    "acos": lambda x, *_: np.arccos(x),
+    "none": Function(lambda x, *_: x),
+    "relu": Function(lambda x, *_: np.maximum(x, 0)),
+    "clip": Function(lambda x, a, b: np.minimum(np.maximum(x, a), b)),
+    "leaky_relu": Function(lambda x, a, _: np.where(x < 0, a * x, x)),
+    "sigmoid": Function(lambda x, *_: sigmoid(x), costly=True),
+    "silu": Function(lambda x, *_: x * sigmoid(x), costly=True),
+    "tanh": Function(lambda x, *_: np.tanh(x), costly=True),
+    "hard_sigmoid": Function(lambda x, a, b: np.clip(a * x + b, 0, 1)),
+    "hard_swish": Function(lambda x, *_: x * np.clip(x / 6 + 0.5, 0, 1)),
+    "gelu": Function(lambda x, *_: 0.5 * x * (1 + erf(x * math.sqrt(0.5))), costly=True),
+    "gelu_tanh": Function(lambda x, *_: gelu_tanh(x), costly=True),
+    "elu": Function(lambda x, a, _: elu(x, a), costly=True),
+    "selu": Function(lambda x, a, b: b * elu(x, a), costly=True),
+    "celu": Function(
+        lambda x, a, _: np.where(x < 0, a * np.expm1(np.minimum(x, 0) / a), x), costly=True
+    ),
+    "softplus": Function(lambda x, *_: softplus(x), costly=True),
+    "mish": Function(lambda x, *_: x * np.tanh(softplus(x)), costly=True),
+    "softsign": Function(lambda x, *_: x / (1 + np.abs(x))),
+    "abs": Function(lambda x, *_: np.abs(x)),
+    "neg": Function(lambda x, *_: np.negative(x)),
+    "exp": Function(lambda x, *_: np.exp(x), costly=True),
+    "log": Function(lambda x, *_: np.log(x), costly=True),
+    "sqrt": Function(lambda x, *_: np.sqrt(x)),
+    "reciprocal": Function(lambda x, *_: 1 / x),
+    "erf": Function(lambda x, *_: erf(x), costly=True),
+    "floor": Function(lambda x, *_: np.floor(x)),
+    "round": Function(lambda x, *_: np.rint(x)),
+    "thresholded_relu": Function(lambda x, a, _: np.where(x > a, x, 0)),
+    "affine": Function(lambda x, a, b: a * x + b),
+    "atan": Function(lambda x, *_: np.arctan(x), costly=True),
+    "asin": Function(lambda x, *_: np.arcsin(x), costly=True),
+    "acos": Function(lambda x, *_: np.arccos(x), costly=True),
 }
 
-UNFUSED: dict[str, Function] = {
+UNFUSED: dict[str, Callable[[Any, float, float], Any]] = {
     "identity": lambda x, *_: x,
     "ceil": lambda x, *_: np.ceil(x),
     "sign": lambda x, *_: np.sign(x),
@@ -115,7 +138,7 @@ def activated(node: Node, y: Array) -> Array:
     return y if activation is None else apply(Activation(*activation), y)
 
 
-class Unary(SameType):
+class Unary(Elementwise, SameType):
     """y = f(x, alpha, beta) for every element; alpha and beta are the attributes, in order."""
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -203,10 +226,11 @@ family(Predicate, ("not", "is_nan"), {"is_inf": {"detect_negative": 1, "detect_p
 
 
 @register
-class Clip(Op):
+class Clip(Elementwise):
     """min(max(x, low), high); `low` and `high` are optional scalars of the dtype of x."""
 
     name = "clip"
+    settings = (1, 2)
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, low, high = operands(node, inputs, 1, 3)
@@ -241,7 +265,7 @@ def to_bfloat16(x: Array) -> Array:
 
 
 @register
-class Cast(Op):
+class Cast(Elementwise):
     """Conversion to the dtype named by `to` ("float32", "int64", ...).
 
     Floats lose their fraction on the way to integers. "bfloat16", which NumPy does not have, is
@@ -265,7 +289,7 @@ class Cast(Op):
 
 
 @register
-class BitCast(Op):
+class BitCast(Elementwise):
     """The same bits as another dtype of the same size."""
 
     name = "bit_cast"
@@ -283,7 +307,7 @@ class BitCast(Op):
 
 
 @register
-class CastLike(Op):
+class CastLike(Elementwise):
     """Conversion to the dtype of the second input."""
 
     name = "cast_like"
@@ -293,16 +317,20 @@ class CastLike(Op):
         x, like = operands(node, inputs, 2, 2)
         return [TensorType(x.shape, like.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return AxesMapping([elementwise(types).first[0], None])  # of the second only the dtype
+
     def reference(self, node: Node, x: Any, like: Any) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
             return (x.astype(like.dtype),)
 
 
 @register
-class Dropout(Op):
+class Dropout(Elementwise):
     """Inference: the input, and if asked for a mask of ones. `training_mode` must be false."""
 
     name = "dropout"
+    settings = (1, 2)
     attributes = {"seed": None}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -316,7 +344,7 @@ class Dropout(Op):
 
 
 @register
-class Activate(SameType):
+class Activate(Elementwise, SameType):
     """y = the fused activation of x, by itself; what `cnnrt.kernels.activate` runs."""
 
     name = "activate"

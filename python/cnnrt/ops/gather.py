@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import ALL, AxesMapping, Link, Links, along, every, follow, mixed, others, picked
 from .common import Inputs, at_least, axis_of, check_indices, check_kind, choice, integers, operands
 
 REDUCTIONS: dict[str, np.ufunc] = {
@@ -36,8 +37,21 @@ class Gather(Op):
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return [TensorType(shape, x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        rank, added = types.rank(0), types.rank(1)
+        axis = node["axis"] % rank
+        where = chosen(types, *range(axis, axis + added))
+        after = [follow(a + added - 1) for a in range(axis + 1, rank)]
+        x = [*(follow(a) for a in range(axis)), where, *after]
+        return AxesMapping([x, [follow(axis + a) for a in range(added)]])
+
     def reference(self, node: Node, x: Any, indices: Any) -> tuple[Array, ...]:
         return (np.asarray(np.take(x, indices, axis=node["axis"])),)
+
+
+def chosen(types: NodeTypes, *outputs: int) -> Link:
+    """The link of an axis whose elements the second input chooses: any, if it is not constant."""
+    return ALL if types.operand(1).value is None else picked(*outputs)
 
 
 def check_along(node: Node, inputs: Inputs, x: Any, indices: Any) -> None:
@@ -47,6 +61,17 @@ def check_along(node: Node, inputs: Inputs, x: Any, indices: Any) -> None:
     if indices.rank != x.rank or any(i > n and a != axis for a, (i, n) in pairs):
         raise shape_error(node, inputs, f"indices exceed x, elsewhere than on axis {axis}")
     check_indices(node, inputs, indices, x.shape[axis])
+
+
+def element_links(node: Node, types: NodeTypes) -> tuple[Links, Links]:
+    """The links of a tensor and of indices into it, whose other axes go along with each other.
+
+    An axis on which there are fewer indices than elements is written at its front only.
+    """
+    axis = node["axis"] % types.rank(0)
+    pairs = enumerate(zip(types.shape(0), types.shape(1), strict=True))
+    x = [mixed(a) if a == axis else follow(a) for a in range(types.rank(0))]
+    return x, [mixed(a) if a == axis or i != n else follow(a) for a, (n, i) in pairs]
 
 
 def grid(indices: Array, axis: int) -> tuple[Array, ...]:
@@ -67,6 +92,11 @@ class GatherElements(Op):
         x, indices = operands(node, inputs, 2, 2)
         check_along(node, inputs, x, indices)
         return [TensorType(indices.shape, x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        axis = node["axis"] % types.rank(0)
+        x = [chosen(types, a) if a == axis else follow(a) for a in range(types.rank(0))]
+        return AxesMapping([x, [follow(a) for a in range(types.rank(1))]])
 
     def reference(self, node: Node, x: Any, indices: Any) -> tuple[Array, ...]:
         return (x[grid(indices, node["axis"])],)
@@ -89,6 +119,10 @@ class ScatterElements(Op):
         if updates.shape != indices.shape:
             raise shape_error(node, inputs, "indices and updates must have the same shape")
         return [x.type]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        x, indices = element_links(node, types)
+        return AxesMapping([x, indices, indices])
 
     def reference(self, node: Node, x: Any, indices: Any, updates: Any) -> tuple[Array, ...]:
         return (scatter(node, x, grid(indices, node["axis"]), updates),)
@@ -148,6 +182,14 @@ class GatherND(Op):
         check_places(node, inputs, indices, x.shape[batch : batch + depth])
         return [TensorType((*indices.shape[:-1], *x.shape[batch + depth :]), x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        batch, rank = node["batch_dims"], types.rank(1)
+        depth = types.shape(1)[-1]
+        where = chosen(types, *range(batch, rank - 1))
+        after = [follow(rank - 1 + a) for a in range(types.rank(0) - batch - depth)]
+        x = [*(follow(a) for a in range(batch)), *[where] * depth, *after]
+        return AxesMapping([x, [*(follow(a) for a in range(rank - 1)), ALL]])
+
     def reference(self, node: Node, x: Any, indices: Any) -> tuple[Array, ...]:
         batch = node["batch_dims"]
         lead = np.indices(x.shape[:batch], sparse=True)
@@ -174,6 +216,13 @@ class ScatterND(Op):
             raise shape_error(node, inputs, "updates do not fit x and the indices")
         return [x.type]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        depth, lead = types.shape(1)[-1], types.rank(1) - 1
+        written = mixed(*range(depth))
+        kept = [Link((a,), uniform=a >= depth) for a in range(types.rank(0))]
+        slices = [follow(a) for a in range(depth, types.rank(0))]
+        return AxesMapping([kept, every(types, 1, written), [*[written] * lead, *slices]])
+
     def reference(self, node: Node, x: Any, indices: Any, updates: Any) -> tuple[Array, ...]:
         return (scatter(node, x, places_of(indices), updates),)
 
@@ -199,6 +248,12 @@ class TensorScatter(Op):
             if start.value.size and not 0 <= start.value.min() <= start.value.max() <= room:
                 raise shape_error(node, inputs, f"update does not fit the cache along axis {axis}")
         return [cache.type]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        axis = node["axis"] % types.rank(0)
+        cache = [Link((a,), uniform=a != axis) for a in range(types.rank(0))]
+        update = [mixed(a) if a == axis else follow(a) for a in range(types.rank(0))]
+        return AxesMapping([cache, update, every(types, 2, follow(0))][: len(types.inputs)])
 
     def reference(
         self, node: Node, cache: Any, update: Any, start: Any = None
@@ -229,6 +284,11 @@ class OneHot(Op):
         shape = (*indices.shape[:axis], size[0], *indices.shape[axis:])
         return [TensorType(shape, values.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        axis = node["axis"] % (types.rank(0) + 1)
+        indices = [follow(a + (a >= axis)) for a in range(types.rank(0))]
+        return AxesMapping([indices, *others(types, 1)])
+
     def reference(self, node: Node, indices: Any, depth: Any, values: Any) -> tuple[Array, ...]:
         size = int(depth.reshape(()))
         axis = node["axis"] % (indices.ndim + 1)
@@ -243,6 +303,7 @@ class ReverseSequence(Op):
     """Each sequence of the batch reversed in its first `sequence_lens` elements."""
 
     name = "reverse_sequence"
+    python_loop = True
     attributes = {"batch_axis": 1, "time_axis": 0}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -253,6 +314,10 @@ class ReverseSequence(Op):
         if batch == time or lens.shape != (x.shape[batch],):
             raise shape_error(node, inputs, "takes a length per element of the batch")
         return [x.type]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        mapping = along(types, node["time_axis"])
+        return AxesMapping([mapping.first[0], (follow(node["batch_axis"] % types.rank(0)),)])
 
     def reference(self, node: Node, x: Any, lens: Any) -> tuple[Array, ...]:
         y = x.copy()

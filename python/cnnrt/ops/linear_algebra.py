@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import ALL, AxesMapping, along, follow
 from .common import Inputs, check_kind, operands
 
 
@@ -37,6 +38,9 @@ class Det(OfSquares):
         (x,) = super().infer(node, inputs)
         return [TensorType(x.shape[:-2], x.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return AxesMapping([[*(follow(axis) for axis in range(types.rank(0) - 2)), ALL, ALL]])
+
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         return (np.asarray(np.linalg.det(wide(x)), dtype=x.dtype),)
 
@@ -46,6 +50,10 @@ class Inverse(OfSquares):
     """The inverse of each matrix; of a singular one infinities."""
 
     name = "inverse"
+    python_loop = True
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return along(types, -2, -1)
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         y = np.empty_like(wide(x))

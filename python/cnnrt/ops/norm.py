@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import REQUIRED, Op, register, shape_error
+from . import REQUIRED, NodeTypes, Op, register, shape_error
+from .axes import AxesMapping, Link, aligned, along, every, follow, mixes_all_axes
 from .common import Inputs, SameType, at_least, axes_of, axis_of, check_kind, family, fits, operands
 
 
@@ -29,6 +30,12 @@ def check_channels(node: Node, inputs: Inputs, least_rank: int) -> None:
         raise shape_error(node, inputs, f"x needs at least {least_rank} axes")
     if any(v.shape != x.shape[1:2] for v in vectors):
         raise shape_error(node, inputs, f"all but x must have shape ({x.shape[1]},)")
+
+
+def per_channel_axes(types: NodeTypes, *axes: int) -> AxesMapping:
+    """The mapping of statistics over `axes` of the first input, the others being per channel."""
+    vectors = [every(types, i, follow(1)) for i in range(1, len(types.inputs))]
+    return AxesMapping([along(types, *axes).first[0], *vectors])
 
 
 def check_filled(node: Node, inputs: Inputs, sizes: Sequence[int]) -> None:
@@ -61,6 +68,7 @@ class BatchNormalization(Op):
     """
 
     name = "batch_normalization"
+    settings = (3, 4)  # running statistics: measured, not learnt
     attributes = {"epsilon": 1e-5, "momentum": 0.9, "training_mode": 0}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -70,6 +78,9 @@ class BatchNormalization(Op):
             return [x.type]
         check_filled(node, inputs, (x.shape[0], *x.shape[2:]))
         return [x.type, mean.type, variance.type][: len(node.outputs)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return mixes_all_axes(types) if node["training_mode"] else per_channel_axes(types)
 
     def reference(
         self, node: Node, x: Any, scale: Any, bias: Any, mean: Any, variance: Any
@@ -103,6 +114,9 @@ class InstanceNormalization(Op):
         check_channels(node, inputs, 3)
         return [x.type]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return per_channel_axes(types, *range(2, types.rank(0)))
+
     def reference(self, node: Node, x: Any, scale: Any, bias: Any) -> tuple[Array, ...]:
         y, *_ = standardise(x, tuple(range(2, x.ndim)), node["epsilon"])
         y = y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
@@ -126,12 +140,25 @@ class GroupNormalization(Op):
             raise shape_error(node, inputs, f"{node['num_groups']} groups of {x.shape[1]} channels")
         return [x.type]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        one_each = node["num_groups"] == types.shape(0)[1]
+        return per_channel_axes(types, *range(1 + one_each, types.rank(0)))
+
     def reference(self, node: Node, x: Any, scale: Any, bias: Any) -> tuple[Array, ...]:
         count = node["num_groups"]
         groups = x.reshape(x.shape[0], count, math.prod(x.shape[1:]) // count)
         y = standardise(groups, (2,), node["epsilon"])[0].reshape(x.shape)
         y = y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
         return (y.astype(x.dtype, copy=False),)
+
+
+def from_axis(node: Node, types: NodeTypes) -> AxesMapping:
+    """The mapping of statistics over the axes from `axis` on, with factors that broadcast."""
+    rank = types.rank(0)
+    statistics = along(types, *range(node["axis"] % rank, rank)).first[0]
+    return AxesMapping(
+        [statistics, *(aligned(types, i, rank) for i in range(1, len(types.inputs)))]
+    )
 
 
 @register
@@ -154,6 +181,9 @@ class LayerNormalization(Op):
         shape = (*x.shape[:axis], *[1] * (x.rank - axis))
         statistic = TensorType(shape, np.promote_types(x.type.dtype, np.float32))
         return [x.type, statistic, statistic][: len(node.outputs)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return from_axis(node, types)
 
     def reference(self, node: Node, x: Any, scale: Any, bias: Any = None) -> tuple[Array, ...]:
         axes = tuple(range(node["axis"] % x.ndim, x.ndim))
@@ -179,6 +209,9 @@ class ChannelNormalization(Op):
         check_channels(node, inputs, 2)
         return [x.type]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return per_channel_axes(types, 1)
+
     def reference(self, node: Node, x: Any, scale: Any, bias: Any) -> tuple[Array, ...]:
         y, *_ = standardise(x, (1,), node["epsilon"])
         y = y * per_channel(scale, x.ndim) + per_channel(bias, x.ndim)
@@ -197,6 +230,9 @@ class RMSNormalization(Op):
         axis_of(node, inputs, node["axis"], x.rank)
         fits(node, inputs, scale, x.shape, "scale")
         return [x.type]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return from_axis(node, types)
 
     def reference(self, node: Node, x: Any, scale: Any) -> tuple[Array, ...]:
         if not x.size:
@@ -222,6 +258,11 @@ class LRN(Op):
             raise shape_error(node, inputs, "x needs at least 2 axes")
         return [x.type]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        size = node["size"]
+        before, after = (size - 1) // 2, size // 2
+        return along(types, 1, link=Link((1,), size - 1, 1, (after - before) / 2))
+
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         size = node["size"]
         # What a window reaches beyond all channels adds nothing.
@@ -244,6 +285,9 @@ class MeanVarianceNormalization(SameType):
         axes_of(node, inputs, node["axes"], x.rank)
         return [x.type]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return along(types, *node["axes"])
+
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         if not x.size:
             return (x,)
@@ -262,6 +306,9 @@ class AlongAxis(SameType):
         axis_of(node, inputs, node["axis"], x.rank)
         check_kind(node, inputs, x, "f", "floats")
         return [x.type]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return along(types, node["axis"])
 
 
 @register

@@ -6,14 +6,15 @@ Shapes: x (N, C, *spatial) -> (N, C, *out), with out as in conv.py (rounded up w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import REQUIRED, Op, register, shape_error
+from . import REQUIRED, NodeTypes, Op, register, shape_error
+from .axes import AxesMapping, Link, along, follow, mixed, others
 from .common import Inputs, at_least, check_indices, family, integers, operands
 from .windows import Windows, resolve_windows
 
@@ -52,6 +53,10 @@ class Pool(Op):
         types = [TensorType(shape, x.type.dtype), TensorType(shape, np.dtype(np.int64))]
         return types[: len(node.outputs) if self.name == "max_pool" else 1]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        links = self.windows(node, types.shape(0)).links()
+        return AxesMapping([(follow(0), follow(1), *links)])
+
 
 @register
 class MaxPool(Pool):
@@ -62,6 +67,12 @@ class MaxPool(Pool):
 
     name = "max_pool"
     attributes = {**Pool.attributes, "storage_order": 0}
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        (x,) = super().axes(node, types).first
+        # An index counts from the first element of the first image.
+        index = (mixed(0), mixed(1), *(replace(link, uniform=False) for link in (x or ())[2:]))
+        return AxesMapping([x], [[index]])
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         w = self.windows(node, x.shape)
@@ -157,6 +168,11 @@ class MaxUnpool(Op):
         check_indices(node, inputs, indices, math.prod(pooled))
         return [TensorType(sizes, x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        rank = types.rank(0)
+        made = mixed(*range(rank))  # an index counts from the first element of the first image
+        return AxesMapping([[made] * rank, [made] * rank, *others(types, 2)])
+
     def reference(self, node: Node, x: Any, indices: Any, shape: Any = None) -> tuple[Array, ...]:
         sizes = self.sizes(node, x.shape)
         y = np.zeros(int(np.prod(sizes)), x.dtype)
@@ -179,6 +195,9 @@ class Global(Op):
         if "p" in self.attributes:
             at_least(node, "p", 1)
         return [TensorType((*x.shape[:2], *[1] * (x.rank - 2)), x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return along(types, *range(2, types.rank(0)))
 
 
 @register
@@ -228,6 +247,18 @@ class Adaptive(Op):
         if x.rank < 3 or len(size) != x.rank - 2 or min(size) < 1 or 0 in x.shape[2:]:
             raise shape_error(node, inputs, f"output_size {list(size)} does not fit x")
         return [TensorType((*x.shape[:2], *size), x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return AxesMapping([(follow(0), follow(1), *self.links(types.shape(0)[2:], node))])
+
+    def links(self, sizes: Sequence[int], node: Node) -> list[Link]:
+        """How the spatial axes of the output follow those of x."""
+        made = []
+        for axis, (n, m) in enumerate(zip(sizes, node["output_size"], strict=True), start=2):
+            ratio = n // m
+            whole = m > 1 and n % m == 0
+            made.append(Link((axis,), ratio - 1, ratio, (ratio - 1) / 2) if whole else mixed(axis))
+        return made
 
     def bounds(self, size: int, out: int) -> list[tuple[int, int]]:
         """Where each window begins and ends along an axis of `size` elements."""

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import AxesMapping, aligned, along, every, follow, others
 from .common import Inputs, axis_of, broadcast, check_kind, operands
 from .pool import AveragePool
 from .quantize import saturate
@@ -48,6 +49,11 @@ class Pair(Op):
         if a.type.dtype != b.type.dtype:
             raise shape_error(node, inputs, "both must have the same dtype")
         return [TensorType(broadcast(node, inputs, a.shape, b.shape), a.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        rank = max(types.rank(0), types.rank(3))
+        made = [aligned(types, i, rank) if i in (0, 3) else every(types, i) for i in range(8)]
+        return AxesMapping(made[: len(types.inputs)])
 
 
 @register
@@ -103,6 +109,9 @@ class QLinearGlobalAveragePool(Single):
             raise shape_error(node, inputs, "takes images (N, C, ...) with pixels")
         return [TensorType((*x.shape[:2], *[1] * (x.rank - 2)), x.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return along(types, *range(2, types.rank(0)))
+
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         x, scale, zero, y_scale, y_zero = (*inputs, None)[:5]
         count = math.prod(x.shape[2:])
@@ -124,6 +133,10 @@ class QLinearAveragePool(Single):
         super().infer(node, inputs)
         return AveragePool().infer(node, inputs[:1])
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        links = AveragePool().windows(node, types.shape(0)).links()
+        return AxesMapping([(follow(0), follow(1), *links), *others(types, 1)])
+
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         x, scale, zero, y_scale, y_zero = (*inputs, None)[:5]
         pool = AveragePool()
@@ -143,12 +156,16 @@ class QLinearSoftmax(Single):
     """softmax along `axis`: exponentials from a table of 256, added and divided in float32."""
 
     name = "qlinear_softmax"
+    python_loop = True
     attributes = {"axis": -1}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         (x,) = super().infer(node, inputs)
         axis_of(node, inputs, node["axis"], x.rank)
         return [x]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return along(types, node["axis"])
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         x, scale, _, y_scale, y_zero = (*inputs, None)[:5]

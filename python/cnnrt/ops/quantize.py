@@ -12,10 +12,11 @@ import numpy as np
 
 from ..errors import UnsupportedOperator
 from ..graph import Array, Node, TensorType
-from . import OPS, Op, register, shape_error
+from . import OPS, NodeTypes, Op, register, shape_error
+from .axes import ALL, AxesMapping, Links, every, follow, mixed, picked
 from .common import Inputs, at_least, axis_of, check_kind, dtype_of, fits, operands
-from .conv import Conv
-from .dense import matmul_shape
+from .conv import Conv, channel_link, direct_macs, weight_links
+from .dense import matmul_links, matmul_shape, product_macs
 
 UINT8, INT32 = np.dtype(np.uint8), np.dtype(np.int32)
 CONV_ATTRIBUTES = {
@@ -61,11 +62,27 @@ def check_scale(node: Node, inputs: Inputs) -> None:
         raise shape_error(node, inputs, f"scale must have shape {wanted}")
 
 
+def scaled_axes(node: Node, types: NodeTypes) -> AxesMapping:
+    """The mapping of x with a scale and a zero point, each one, per element or per block."""
+    rank = types.rank(0)
+    x = [follow(axis) for axis in range(rank)]
+    scales: Links = None
+    if types.operand(1).type.size == 1:
+        scales = every(types, 1)
+    elif node["block_size"]:
+        axis = node["axis"] % rank
+        scales = [picked(a) if a == axis else follow(a) for a in range(rank)]
+    else:
+        scales = (follow(node["axis"] % rank),)
+    return AxesMapping([x, scales, scales if types.has(2) else None][: len(types.inputs)])
+
+
 @register
 class QuantizeLinear(Op):
     """saturate(x / scale + zero_point), in the dtype of the zero point (uint8 without one)."""
 
     name = "quantize_linear"
+    settings = (1, 2)
     attributes = {"axis": 1, "block_size": 0, "output_dtype": None, "precision": 0, "saturate": 1}
 
     def dtype(self, node: Node, zero: np.dtype[Any] | None) -> np.dtype[Any]:
@@ -80,6 +97,9 @@ class QuantizeLinear(Op):
         check_kind(node, inputs, scale, "f", "floats")
         return [TensorType(x.shape, self.dtype(node, zero.type.dtype if zero else None))]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return scaled_axes(node, types)
+
     def reference(self, node: Node, x: Any, scale: Any, zero: Any = None) -> tuple[Array, ...]:
         dtype = self.dtype(node, None if zero is None else zero.dtype)
         q = np.rint(x / spread(node, scale, x.shape))
@@ -93,6 +113,7 @@ class DequantizeLinear(Op):
     """(x - zero_point) * scale, in the dtype of the scale."""
 
     name = "dequantize_linear"
+    settings = (1, 2)
     attributes = {"axis": 1, "block_size": 0, "output_dtype": None}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -100,6 +121,9 @@ class DequantizeLinear(Op):
         check_scale(node, inputs)
         check_kind(node, inputs, scale, "f", "floats")
         return [TensorType(x.shape, dtype_of(node, "output_dtype", scale.type.dtype))]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return scaled_axes(node, types)
 
     def reference(self, node: Node, x: Any, scale: Any, zero: Any = None) -> tuple[Array, ...]:
         wide = x.astype(np.int64)
@@ -161,6 +185,42 @@ def centred(x: Array, zero: Array | None, axis: int) -> Array:
     return wide if zero is None else wide - along(zero, x.ndim, axis).astype(np.int32)
 
 
+def along_links(types: NodeTypes, index: int, axis: int, rank: int) -> Links:
+    """The links of a scale or zero point to an output of `rank` axes; see `check_along`."""
+    if not types.has(index) or types.operand(index).type.size == 1:
+        return every(types, index)
+    if types.rank(index) == 1:
+        return (follow(axis),)
+    shift = rank - types.rank(index)
+    return [follow(a + shift) if a + shift >= 0 else ALL for a in range(types.rank(index))]
+
+
+def integer_conv_axes(node: Node, types: NodeTypes, x: int, weight: int) -> AxesMapping:
+    """The mapping of a quantised convolution, whose other inputs are per output channel."""
+    sizes, kernel = types.shape(x), types.shape(weight)
+    w = Conv().windows(node, sizes, kernel)
+    made: list[Links] = [
+        every(types, i, ALL if types.shape(i) != kernel[:1] else follow(1))
+        if types.has(i)
+        else None
+        for i in range(len(types.inputs))
+    ]
+    made[x] = (follow(0), channel_link(node, sizes[1], kernel[0]), *w.links())
+    made[weight] = weight_links(len(kernel))
+    return AxesMapping(made)
+
+
+def integer_matmul_axes(types: NodeTypes, a: int, b: int) -> AxesMapping:
+    """The mapping of a quantised product; scales and zero points are per row or per column."""
+    rank = types.output.rank
+    made: list[Links] = [every(types, i, mixed(*range(rank))) for i in range(len(types.inputs))]
+    for i, x in enumerate(types.inputs):
+        if x is not None and x.type.size == 1:
+            made[i] = every(types, i)
+    made[a], made[b] = matmul_links(types.rank(a), types.rank(b))
+    return AxesMapping(made)
+
+
 def integer_conv(node: Node, x: Array, weight: Array) -> Array:
     """The convolution of int32 tensors."""
     return OPS["conv"].reference(node, x, weight)[0]
@@ -179,6 +239,7 @@ class ConvInteger(Op):
     """The convolution of x and weight, each less its zero point, as int32."""
 
     name = "conv_integer"
+    all_pairs = True
     attributes = CONV_ATTRIBUTES
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -187,6 +248,12 @@ class ConvInteger(Op):
         check_along(node, inputs, x_zero, x.shape, 1)
         check_along(node, inputs, w_zero, weight.shape, 0)
         return [TensorType(shape, INT32)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return integer_conv_axes(node, types, 0, 1)
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        return direct_macs(types, 1)
 
     def reference(
         self, node: Node, x: Any, weight: Any, x_zero: Any = None, w_zero: Any = None
@@ -202,6 +269,8 @@ class QLinearConv(Op):
     """
 
     name = "qlinear_conv"
+    all_pairs = True
+    settings = (1, 2, 4, 5, 6, 7)
     attributes = CONV_ATTRIBUTES
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
@@ -217,6 +286,12 @@ class QLinearConv(Op):
             raise shape_error(node, inputs, "x and y must have one scale each, y one zero point")
         check_kind(node, inputs, y_zero, "iu", "integers")
         return [TensorType(shape, y_zero.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return integer_conv_axes(node, types, 0, 3)
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        return direct_macs(types, 3)
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         x, x_scale, x_zero, weight, w_scale, w_zero, y_scale, y_zero, bias = (*inputs, None)[:9]
@@ -237,6 +312,7 @@ class MatMulInteger(Op):
     """
 
     name = "matmul_integer"
+    all_pairs = True
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         a, b, a_zero, b_zero = operands(node, inputs, 2, 4)
@@ -244,6 +320,12 @@ class MatMulInteger(Op):
         check_along(node, inputs, a_zero, a.shape, max(a.rank - 2, 0))
         check_along(node, inputs, b_zero, b.shape, b.rank - 1)
         return [TensorType(shape, INT32)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return integer_matmul_axes(types, 0, 1)
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        return product_macs(types)
 
     def reference(
         self, node: Node, a: Any, b: Any, a_zero: Any = None, b_zero: Any = None
@@ -260,6 +342,8 @@ class QLinearMatMul(Op):
     """
 
     name = "qlinear_matmul"
+    all_pairs = True
+    settings = (1, 2, 4, 5, 6, 7)
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = operands(node, inputs, 8, 8)
@@ -272,6 +356,12 @@ class QLinearMatMul(Op):
             raise shape_error(node, inputs, "y must have one scale and one zero point")
         check_kind(node, inputs, y_zero, "iu", "integers")
         return [TensorType(shape, y_zero.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return integer_matmul_axes(types, 0, 3)
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        return product_macs(types)
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = inputs

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..errors import UnsupportedOperator
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import ALL, AxesMapping, Link, Links, every, follow, mixed
 from .common import Inputs, choice, operands
 from .elementwise import ACTIVATIONS
 
@@ -62,9 +63,40 @@ class Recurrent(Op):
         "hidden_size": None,
         "layout": 0,
     }
+    all_pairs = python_loop = True
     gates: ClassVar[int]
     states: ClassVar[int] = 1
     defaults: ClassVar[tuple[str, ...]]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        # Numbers of the output axes: y has the steps, which the last states lack.
+        rows = (0, 1, 2, 3) if node["layout"] == 0 else (1, 2, 0, 3)
+        last = (None, 0, 1, 2) if node["layout"] == 0 else (None, 1, 0, 2)
+        made = [self.links(node, types, axes) for axes in (rows, last)]
+        return AxesMapping(made[0], [made[1]] * self.states)
+
+    def links(
+        self, node: Node, types: NodeTypes, axes: tuple[int | None, int, int, int]
+    ) -> list[Links]:
+        """The links of all inputs to an output whose steps, directions, batch and states lie on
+        these axes; None: it has no steps."""
+        steps, directions, batch, hidden = axes
+        along = ALL if steps is None else mixed(steps)
+        parts = (Link((directions,), uniform=False), mixed(hidden))  # they go opposite ways
+        state = [parts[0], follow(batch), mixed(hidden)]
+        x = [along, follow(batch), ALL]
+        if node["layout"]:
+            x[:2], state[:2] = x[1::-1], state[1::-1]
+        made: list[Links] = [x, (*parts, ALL), (*parts, ALL), parts, every(types, 4, follow(batch))]
+        made += [state] * self.states + [parts]
+        return [
+            links if types.has(i) else None for i, links in enumerate(made[: len(types.inputs)])
+        ]
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        """Both matrices of every direction, for each step of each sequence."""
+        x, weight, recurrence = (types.operand(i) for i in range(3))
+        return x.shape[0] * x.shape[1] * (weight.type.size + recurrence.type.size)
 
     def step(self, node: Node, direction: Direction, x: Array, states: list[Array]) -> list[Array]:
         """The states after a step; x (N, gates * H) is the input times its weight."""

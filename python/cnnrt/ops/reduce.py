@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, shape_error
+from . import NodeTypes, Op, shape_error
+from .axes import ALL, AxesMapping, Link, follow, mixes_all_axes, others
 from .common import Inputs, axes_of, axis_of, family, integers, operands
 from .pool import lowest
 
@@ -37,6 +38,16 @@ def log_sum_exp(x: Array, axes: Axes) -> Array:
     return np.asarray(high + np.log(total))
 
 
+def reduced(types: NodeTypes, axes: Axes, keepdims: int) -> AxesMapping:
+    """The mapping of a first input whose `axes` are reduced to size 1, or dropped."""
+    links: list[Link] = []
+    kept = 0
+    for axis in range(types.rank(0)):
+        links.append(ALL if axis in axes else follow(kept))
+        kept += bool(keepdims) or axis not in axes
+    return AxesMapping([links, *others(types, 1)])
+
+
 REDUCTIONS: dict[str, Callable[[Any, Axes], Any]] = {
     "reduce_sum": lambda x, axes: x.sum(axis=axes, keepdims=True),
     "reduce_mean": mean,
@@ -61,7 +72,7 @@ class Reduce(Op):
 
     attributes = {"axes": None, "keepdims": 1, "noop_with_empty_axes": 0}
 
-    def axes(self, node: Node, inputs: Inputs, given: list[int] | None, rank: int) -> Axes:
+    def reduced_axes(self, node: Node, inputs: Inputs, given: list[int] | None, rank: int) -> Axes:
         given = node["axes"] if given is None else given
         if not given:
             return () if node["noop_with_empty_axes"] else tuple(range(rank))
@@ -69,12 +80,18 @@ class Reduce(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, axes = operands(node, inputs, 1, 2)
-        reduced = self.axes(node, inputs, integers(node, inputs, axes), x.rank)
+        reduced = self.reduced_axes(node, inputs, integers(node, inputs, axes), x.rank)
         return [TensorType(kept_shape(x.shape, reduced, node["keepdims"]), x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        given = types.integers(1)
+        if types.has(1) and given is None:
+            return mixes_all_axes(types)
+        return reduced(types, self.reduced_axes(node, (), given, types.rank(0)), node["keepdims"])
 
     def reference(self, node: Node, x: Any, axes: Any = None) -> tuple[Array, ...]:
         given = None if axes is None else [int(a) for a in axes.reshape(-1)]
-        reduced = self.axes(node, (), given, x.ndim)
+        reduced = self.reduced_axes(node, (), given, x.ndim)
         with np.errstate(all="ignore"):
             y = np.asarray(REDUCTIONS[self.name](x, reduced))
         return (y.reshape(kept_shape(x.shape, reduced, node["keepdims"])).astype(x.dtype),)
@@ -102,6 +119,9 @@ class ArgExtremum(Op):
         if x.shape[axis] == 0:
             raise shape_error(node, inputs, f"axis {axis} is empty")
         return [TensorType(kept_shape(x.shape, (axis,), node["keepdims"]), np.dtype(np.int64))]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return reduced(types, (node["axis"] % types.rank(0),), node["keepdims"])
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         axis = node["axis"]

@@ -15,13 +15,15 @@ import numpy as np
 
 from ..errors import MemoryLimitError
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import AxesMapping, Link, Links, every, follow, mixed, mixes_all_axes
 from .common import Inputs, axes_of, check_kind, choice, integers, operands, value_of
 from .shape import numbers
 
 MAX_TAPS = 1 << 22
 """Entries of the table of one axis: an axis of a million pixels."""
-MODES = ("nearest", "linear", "cubic")
+TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
+"""Inputs along an axis that an output depends on, by mode."""
 COORDINATES = (
     *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"),
     *("tf_crop_and_resize", "tf_half_pixel_for_nn"),
@@ -97,6 +99,7 @@ class Resize(Op):
     """Inputs x, roi, scales, sizes; either scales or sizes, for all axes or those of `axes`."""
 
     name = "resize"
+    settings = (1, 2, 3)
     attributes = {
         "antialias": 0,
         "axes": None,
@@ -161,7 +164,7 @@ class Resize(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, roi, scales, sizes = operands(node, inputs, 1, 4)
-        choice(node, "mode", MODES)
+        choice(node, "mode", TAPS)
         check_kind(node, inputs, scales, "f", "floats")
         choice(node, "nearest_mode", NEAREST)
         mode = choice(node, "coordinate_transformation_mode", COORDINATES)
@@ -232,6 +235,30 @@ class Resize(Op):
                 weight = weight / weight.sum(axis=1, keepdims=True)
         index = np.clip(index, 0, size - 1).astype(np.int64)
         return Taps(axis, index, weight, outside)
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        scales = types.operand(2).value if types.has(2) else None
+        factors = None if scales is None else [float(v) for v in scales.reshape(-1)]
+        if node["coordinate_transformation_mode"] == "tf_crop_and_resize":
+            return mixes_all_axes(types)
+        shape = types.shape(0)
+        resized = self.sizes(node, (), shape, factors, types.integers(3))
+        x = [follow(axis) for axis in range(len(shape))]
+        for axis, (out, scale) in resized.items():
+            x[axis] = self.link(node, axis, shape[axis], out, float(scale))
+        # Sizes say no more than the type of the output does.
+        made: list[Links] = [x, every(types, 1), every(types, 2), None]
+        return AxesMapping(made[: len(types.inputs)])
+
+    def link(self, node: Node, axis: int, size: int, out: int, scale: float) -> Link:
+        """How an axis of `out` elements follows one of `size`."""
+        if out == size and scale == 1:
+            return follow(axis)
+        if node["antialias"]:
+            return mixed(axis)
+        at = source(node["coordinate_transformation_mode"], size, out, scale, (0.0, 1.0))
+        step = float(at[1] - at[0]) if out > 1 else 1 / scale
+        return Link((axis,), TAPS[node["mode"]] - 1, step, float(at[0]), uniform=False)
 
     def reference(
         self, node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None

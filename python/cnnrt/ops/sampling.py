@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import ALL, AxesMapping, every, follow, mixed, others
 from .common import Inputs, at_least, choice, integers, operands
-from .conv import Conv
+from .conv import Conv, channel_link, direct_macs, weight_links
 from .resize import cubic
 from .windows import Windows, resolve_windows
 
@@ -72,6 +73,11 @@ class GridSample(Op):
             raise shape_error(node, inputs, "the grid does not fit x")
         return [TensorType((*x.shape[:2], *grid.shape[1:-1]), x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        rank = types.rank(0)
+        points = [follow(a + 1) for a in range(1, rank - 1)]
+        return AxesMapping([(follow(0), follow(1), *[ALL] * (rank - 2)), (follow(0), *points, ALL)])
+
     def taps(self, node: Node, grid: Array, size: int) -> AxisTaps:
         """The taps of an axis of `size` for its normalised coordinates."""
         align, padding, mode = node["align_corners"], node["padding_mode"], node["mode"]
@@ -122,6 +128,9 @@ class AffineGrid(Op):
             raise shape_error(node, inputs, f"theta does not fit an output of {sizes}")
         return [TensorType((sizes[0], *sizes[2:], rank), theta.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return AxesMapping([(follow(0), follow(types.output.rank - 1), ALL), *others(types, 1)])
+
     def reference(self, node: Node, theta: Any, size: Any) -> tuple[Array, ...]:
         lines = []
         for n in (int(v) for v in size[2:]):
@@ -145,6 +154,7 @@ class DeformConv(Op):
     """
 
     name = "deform_conv"
+    all_pairs = True
     attributes = {
         "dilations": None,
         "group": 1,
@@ -168,6 +178,22 @@ class DeformConv(Op):
         if mask and mask.shape != (*lead, groups * taps, *size):
             raise shape_error(node, inputs, "mask does not fit x and weight")
         return [out]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        x, weight = types.shape(0), types.shape(1)
+        spatial = range(2, len(x))
+        offset = (follow(0), ALL, *(follow(a) for a in spatial))
+        made = [
+            (follow(0), channel_link(node, x[1], weight[0]), *[mixed(*spatial)] * len(spatial)),
+            weight_links(len(weight)),
+            offset,
+            every(types, 3, follow(1)),
+            offset if types.has(4) else None,
+        ]
+        return AxesMapping(made[: len(types.inputs)])
+
+    def macs(self, node: Node, types: NodeTypes) -> int:
+        return direct_macs(types, 1)
 
     def reference(
         self, node: Node, x: Any, weight: Any, offset: Any, bias: Any = None, mask: Any = None

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import AxesMapping, along, mixes_all_axes
 from .common import ByValue, Inputs, axis_of, check_kind, family, integers, operands
 
 INT64 = np.dtype(np.int64)
@@ -30,6 +31,9 @@ class TopK(Op):
             raise shape_error(node, inputs, f"k {count} of {x.shape[axis]} elements")
         shape = (*x.shape[:axis], count[0], *x.shape[axis + 1 :])
         return [TensorType(shape, x.type.dtype), TensorType(shape, INT64)][: len(node.outputs)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return along(types, node["axis"])
 
     def reference(self, node: Node, x: Any, k: Any) -> tuple[Array, ...]:
         axis = node["axis"]
@@ -132,6 +136,10 @@ class Cumulative(Op):
         if axis.value is not None:
             axis_of(node, inputs, int(axis.value.reshape(())), x.rank)
         return [x.type]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        axis = types.integers(1)
+        return mixes_all_axes(types) if axis is None else along(types, *axis)
 
     def reference(self, node: Node, x: Any, axis: Any) -> tuple[Array, ...]:
         function = self.functions[self.name]

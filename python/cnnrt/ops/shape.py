@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import REQUIRED, Op, register, shape_error
+from . import REQUIRED, NodeTypes, Op, register, shape_error
+from .axes import AxesMapping, Link, along, follow, mixed, others, picked
 from .common import (
     Inputs,
     at_least,
@@ -35,6 +36,30 @@ def numbers(array: Any) -> list[int]:
     return [int(v) for v in array.reshape(-1)]
 
 
+def equal_products(
+    before: Sequence[int], after: Sequence[int]
+) -> list[tuple[list[int], list[int]]]:
+    """The axes of two shapes of as many elements, in the shortest groups of equal products.
+
+    Axes of one element belong to no group but, alone, to one without axes on the other side.
+    """
+    groups: list[tuple[list[int], list[int]]] = [([i], []) for i, n in enumerate(before) if n == 1]
+    left = [i for i, n in enumerate(before) if n != 1]
+    right = [i for i, n in enumerate(after) if n != 1]
+    while left and right:
+        mine, others = [left.pop(0)], [right.pop(0)]
+        a, b = before[mine[0]], after[others[0]]
+        while a != b and (left if a < b else right):
+            if a < b:
+                mine.append(left.pop(0))
+                a *= before[mine[-1]]
+            else:
+                others.append(right.pop(0))
+                b *= after[others[-1]]
+        groups.append((mine, others))
+    return groups
+
+
 class Rename(Op):
     """An operator that gives the elements, in their order, another shape.
 
@@ -50,6 +75,16 @@ class Rename(Op):
         x, values = operands(node, inputs, 1, 2)
         new = self.shape(node, inputs, x.shape, integers(node, inputs, values))
         return [TensorType(new, x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        before, after = types.shape(0), types.output.shape
+        x = [mixed(*range(len(after)))] * len(before)
+        for mine, made in equal_products(before, after):
+            alike = [before[i] for i in mine] == [after[i] for i in made]
+            for axis in mine:
+                x[axis] = follow(made[0]) if alike else picked(*made)
+        # A shape says no more than the type of the output does.
+        return AxesMapping([x, None][: len(types.inputs)])
 
     def reference(self, node: Node, x: Any, values: Any = None) -> tuple[Array, ...]:
         given = None if values is None else numbers(values)
@@ -154,6 +189,10 @@ class Transpose(Op):
         perm = self.perm(node, inputs, x.rank)
         return [TensorType(tuple(x.shape[i] for i in perm), x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        perm = self.perm(node, (), types.rank(0))
+        return AxesMapping([[follow(perm.index(axis)) for axis in range(len(perm))]])
+
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         return (x.transpose(self.perm(node, (), x.ndim)),)
 
@@ -170,6 +209,10 @@ class Expand(Op):
         if min(wanted, default=0) < 0:
             raise shape_error(node, inputs, f"shape {wanted}")
         return [TensorType(broadcast(node, inputs, x.shape, wanted), x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        x, rank = types.shape(0), types.output.rank
+        return AxesMapping([[follow(a + rank - len(x)) for a in range(len(x))], None])
 
     def reference(self, node: Node, x: Any, shape: Any) -> tuple[Array, ...]:
         full = np.broadcast_shapes(x.shape, tuple(numbers(shape)))
@@ -190,6 +233,11 @@ class Tile(Op):
         shape = tuple(n * t for n, t in zip(x.shape, times, strict=True))
         return [TensorType(shape, x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        pairs = enumerate(zip(types.shape(0), types.output.shape, strict=True))
+        x = [follow(axis) if n == out else picked(axis) for axis, (n, out) in pairs]
+        return AxesMapping([x, *others(types, 1)])
+
     def reference(self, node: Node, x: Any, repeats: Any) -> tuple[Array, ...]:
         return (np.tile(x, numbers(repeats)),)
 
@@ -199,11 +247,15 @@ class Shape(Op):
     """The sizes of the axes `start` to `end`, as int64. Only the type of x matters."""
 
     name = "shape"
+    type_only = True
     attributes = {"start": 0, "end": None}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         (x,) = operands(node, inputs, 1, 1)
         return [TensorType((len(x.shape[node["start"] : node["end"]]),), INT64)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return AxesMapping([None])
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         return (np.array(x.shape[node["start"] : node["end"]], INT64),)
@@ -214,10 +266,14 @@ class Size(Op):
     """The number of elements, an int64 scalar. Only the type of x matters."""
 
     name = "size"
+    type_only = True
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         operands(node, inputs, 1, 1)
         return [TensorType((), INT64)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return AxesMapping([None])
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         return (np.array(x.size, INT64),)
@@ -253,6 +309,11 @@ class DepthToSpace(Blocks):
 
     name = "depth_to_space"
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        b = node["blocksize"]
+        spatial = [Link((axis,), 0, 1 / b, 0.5 / b - 0.5) for axis in (2, 3)]
+        return AxesMapping([(follow(0), mixed(1, 2, 3), *spatial)])
+
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         b, (n, c, h, w) = node["blocksize"], x.shape
         if node["mode"] == "DCR":
@@ -267,6 +328,11 @@ class SpaceToDepth(Blocks):
     """(N, C, H b, W b) -> (N, C b b, H, W)."""
 
     name = "space_to_depth"
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        b = node["blocksize"]
+        spatial = [Link((axis,), b - 1, b, (b - 1) / 2) for axis in (2, 3)]
+        return AxesMapping([(follow(0), mixed(1), *spatial)])
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         b, (n, c, h, w) = node["blocksize"], x.shape
@@ -366,6 +432,11 @@ class Trilu(Op):
             raise shape_error(node, inputs, "takes x of at least two axes, and one k")
         return [x.type]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        last = types.rank(0) - 2
+        x = [Link((axis,), uniform=axis < last) for axis in range(types.rank(0))]
+        return AxesMapping([x, *others(types, 1)])
+
     def reference(self, node: Node, x: Any, k: Any = None) -> tuple[Array, ...]:
         cut = np.triu if node["upper"] else np.tril
         return (cut(x, 0 if k is None else int(k.reshape(()))),)
@@ -388,6 +459,10 @@ class Concat(Op):
         total = sum(x.shape[axis] for x in given)
         shape = (*first.shape[:axis], total, *first.shape[axis + 1 :])
         return [TensorType(shape, first.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        made = along(types, node["axis"], link=picked(node["axis"] % types.rank(0))).first[0]
+        return AxesMapping([made] * len(types.inputs))
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         return (np.concatenate(inputs, axis=node["axis"]),)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import AxesMapping, along, follow, mixed, mixes_all_axes, others
 from .common import Inputs, axis_of, check_kind, integers, operands
 
 
@@ -75,6 +76,10 @@ class DFT(Op):
             n, parts = (n, 1) if node["inverse"] else (n // 2 + 1, 2)
         return [TensorType((*x.shape[:axis], n, *x.shape[axis + 1 : -1], parts), x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        axis = types.integers(2) if types.has(2) else [-2]
+        return mixes_all_axes(types) if axis is None else along(types, axis[0], -1)
+
     def reference(
         self, node: Node, x: Any, length: Any = None, axis: Any = None
     ) -> tuple[Array, ...]:
@@ -116,6 +121,9 @@ class STFT(Op):
         frames = (x.shape[1] - n) // step[0] + 1
         bins = n // 2 + 1 if node["onesided"] else n
         return [TensorType((x.shape[0], frames, bins, 2), x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        return AxesMapping([(follow(0), mixed(1, 2), mixed(3)), *others(types, 1)])
 
     def reference(
         self, node: Node, x: Any, step: Any, window: Any = None, length: Any = None

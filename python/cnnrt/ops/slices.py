@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import Op, register, shape_error
+from . import NodeTypes, Op, register, shape_error
+from .axes import AxesMapping, Link, Links, along, follow, mixed, mixes_all_axes, others, picked
 from .common import Inputs, at_least, axes_of, axis_of, choice, integers, operands
 from .shape import numbers
 
@@ -38,6 +39,18 @@ class Split(Op):
         axis = axis_of(node, inputs, node["axis"], x.rank)
         sizes = self.sizes(node, inputs, x.shape[axis], integers(node, inputs, split))
         return [TensorType((*x.shape[:axis], n, *x.shape[axis + 1 :]), x.type.dtype) for n in sizes]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        rank = types.rank(0)
+        axis = node["axis"] % rank
+        made: list[list[Links]] = []
+        first = 0
+        for y in types.outputs:
+            part = Link((axis,), start=first, uniform=False)
+            x = [part if a == axis else follow(a) for a in range(rank)]
+            made.append([x, *others(types, 1)])
+            first += y.shape[axis] if y else 0
+        return AxesMapping(made[0], made[1:])
 
     def reference(self, node: Node, x: Any, split: Any = None) -> tuple[Array, ...]:
         axis = node["axis"]
@@ -85,6 +98,22 @@ class Slice(Op):
         shape = tuple(len(range(*s.indices(n))) for s, n in zip(cuts, x.shape, strict=True))
         return [TensorType(shape, x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        given = [types.integers(i) for i in range(1, 5)]
+        if any(types.has(i + 1) and values is None for i, values in enumerate(given)):
+            return mixes_all_axes(types)
+        shape = types.shape(0)
+        cuts = [
+            s.indices(n) for s, n in zip(self.slices(node, (), shape, given), shape, strict=True)
+        ]
+        x = [
+            follow(axis)
+            if cut == (0, shape[axis], 1)
+            else Link((axis,), 0, cut[2] if cut[2] > 0 else None, cut[0], uniform=False)
+            for axis, cut in enumerate(cuts)
+        ]
+        return AxesMapping([x, *others(types, 1)])
+
     def reference(
         self, node: Node, x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None
     ) -> tuple[Array, ...]:
@@ -97,6 +126,7 @@ class Pad(Op):
     """x with borders: `mode` constant, reflect, edge or wrap; negative pads crop."""
 
     name = "pad"
+    settings = (1, 2, 3)
     attributes = {"mode": "constant"}
 
     def pads(
@@ -134,6 +164,17 @@ class Pad(Op):
         shape = tuple(b + n + e for n, (b, e) in zip(x.shape, borders, strict=True))
         return [TensorType(shape, x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        pads, axes = types.integers(1), types.integers(3)
+        if pads is None or (types.has(3) and axes is None):
+            return mixes_all_axes(types)
+        x: list[Link] = []
+        for axis, (begin, end) in enumerate(self.pads(node, (), types.shape(0), pads, axes)):
+            inside = begin == end == 0 or node["mode"] == "constant"
+            near = Link((axis,), start=-begin, uniform=begin == end == 0)
+            x.append(near if inside or node["mode"] != "wrap" else mixed(axis))
+        return AxesMapping([x, *others(types, 1)])
+
     def reference(
         self, node: Node, x: Any, pads: Any, value: Any = None, axes: Any = None
     ) -> tuple[Array, ...]:
@@ -170,6 +211,14 @@ class CenterCropPad(Op):
         shape = self.shape(node, inputs, x.shape, integers(node, inputs, sizes))
         return [TensorType(shape, x.type.dtype)]
 
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        x = []
+        for axis, (old, new) in enumerate(zip(types.shape(0), types.output.shape, strict=True)):
+            count = min(old, new)
+            start = (old - count) // 2 - (new - count) // 2
+            x.append(Link((axis,), start=start, uniform=old == new))
+        return AxesMapping([x, None])
+
     def reference(self, node: Node, x: Any, sizes: Any) -> tuple[Array, ...]:
         shape = self.shape(node, (), x.shape, numbers(sizes))
         y = np.zeros(shape, x.dtype)
@@ -201,6 +250,11 @@ class Compress(Op):
         if axis is None:
             return [TensorType((count,), x.type.dtype)]
         return [TensorType((*x.shape[:axis], count, *x.shape[axis + 1 :]), x.type.dtype)]
+
+    def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
+        if node["axis"] is None:
+            return mixes_all_axes(types)
+        return along(types, node["axis"], link=picked(node["axis"] % types.rank(0)))
 
     def reference(self, node: Node, x: Any, condition: Any) -> tuple[Array, ...]:
         return (np.compress(condition.reshape(-1), x, axis=node["axis"]),)

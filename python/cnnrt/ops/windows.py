@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import GraphError, ShapeError
 from ..graph import Array, Node
 from ..process.limits import MAX_SIZE
+from .axes import Link
 
 PATCHES_FLOOR, PATCHES_FACTOR = 1 << 27, 1024
 """Elements that all windows together may have, and that for each element of the image; an ordinary
@@ -28,6 +29,15 @@ class Windows:
     end: tuple[int, ...]  # and after
     size: tuple[int, ...]  # of the input
     out: tuple[int, ...]  # of the output
+
+    def links(self) -> list[Link]:
+        """How the spatial axes of (N, C, *out) follow those of (N, C, *size)."""
+        made = []
+        axes = zip(self.kernel, self.stride, self.dilation, self.begin, strict=True)
+        for axis, (k, stride, dilation, begin) in enumerate(axes, start=2):
+            reach = (k - 1) * dilation
+            made.append(Link((axis,), reach, stride, reach / 2 - begin))
+        return made
 
     def patches(self, x: Array, fill: float = 0.0) -> Array:
         """(N, C, *size) -> (N, C, *out, *kernel), a view of x padded with `fill`.

@@ -76,9 +76,9 @@ def write(path: str | os.PathLike[str], template: str, **values: Any) -> None:
 
 
 def family(op: str) -> str:
-    """The colour class of an operator: the file of `cnnrt.ops` that it is in, or "other"."""
-    module = type(OPS[op]).__module__.rpartition(".")[2] if op in OPS else ""
-    return module if module in FAMILIES else "other"
+    """The colour class of an operator: its family, or "other" for one without a colour."""
+    name = OPS[op].family if op in OPS else ""
+    return name if name in FAMILIES else "other"
 
 
 def picture(pixels: Array | Image.Image) -> str:

@@ -21,7 +21,7 @@ from .half_storage import half_storage
 from .hoist_reshapes import hoist_reshapes
 from .infer import infer, inputs_of_value, problems
 from .partition import Partition, partition
-from .push_gather_up import narrow
+from .push_gather_up import push_gather_up
 from .rewrite import rewrite
 from .split_transposed import split_transposed
 from .to_linear import linearise
@@ -41,7 +41,7 @@ PER_SHAPE: list[Callable[[Graph], None]] = [
     rewrite,  # patterns of several operators into the one they mean
     eliminate,  # the parts of those patterns: they are readers no more
     fuse_attention,  # products around a softmax into attention
-    narrow,  # rows that nobody reads
+    push_gather_up,  # a selection of rows before what works row by row
     hoist_reshapes,  # what lies between a layer and a residual addition
     fuse_epilogue,  # residual additions and activations into what makes their input
     fuse_scale,  # squeeze-and-excite's product into the 1x1 convolution after it

@@ -1,220 +1,86 @@
-"""Whether a network treats the images of a batch apart: each result as if its image came alone.
+"""The proof that each result of a batch is what its image would give alone.
 
-The proof compares the graph for a batch with the graph for one image, both after all passes: they
-must have the same nodes, and every node that sees the batch must do to each slice along axis 0 what
-its twin does to the one slice that it has. `RULES` says of which operators that is known, and on
-what condition; of all others it is not.
+It compares the graph for a batch with the graph for one image, both after all passes. They must
+have the same nodes. Each tensor that depends on the batch then has an axis of images, found by the
+axes mapping of the node that makes it: the position of an image along that axis must depend on the
+same image alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..graph import Array, Graph, Node
-from ..ops import OPS
-from ..ops.elementwise import Unary
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An input of a node, in the graph of the batch."""
-
-    shape: tuple[int, ...]
-    apart: bool
-    """Whether its slices along axis 0 belong to the images; otherwise all images share it."""
-    value: Array | None
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-
-Inputs = Sequence[Seen | None]
-Rule = Callable[[Node, Inputs, int], bool]
-"""(node, inputs, rank of the output) -> whether images stay apart."""
-
-
-def _first(node: Node, inputs: Inputs, rank: int) -> bool:
-    """Axis 0 of the first input is the batch, by the operator's definition; weights are shared."""
-    return _at(0)(node, inputs, rank)
-
-
-def _at(*batched: int) -> Rule:
-    """The same of several inputs; those beyond the first may be absent."""
-
-    def rule(_node: Node, inputs: Inputs, _rank: int) -> bool:
-        return all(x is None or x.apart == (i in batched) for i, x in enumerate(inputs))
-
-    return rule
-
-
-def _broadcast(_node: Node, inputs: Inputs, rank: int) -> bool:
-    return all(x is None or _aligned(x, rank) for x in inputs)
-
-
-def _aligned(x: Seen, rank: int) -> bool:
-    """Whether broadcasting to a result of so many axes meets each image with its own slice."""
-    return x.rank == rank if x.apart else x.rank < rank or x.shape[0] == 1
-
-
-def _along(node: Node, inputs: Inputs, _rank: int) -> bool:
-    """What is done along `axis` of the first input is not done along axis 0."""
-    x = inputs[0]
-    return x is not None and x.apart and node["axis"] % x.rank != 0
-
-
-def _concat(node: Node, inputs: Inputs, rank: int) -> bool:
-    return all(x is not None and x.apart for x in inputs) and node["axis"] % rank != 0
-
-
-def _from_axis(node: Node, inputs: Inputs, rank: int) -> bool:
-    """Norms over `axis` and all after it, with scale and bias that broadcast."""
-    return _along(node, inputs, rank) and _broadcast(node, inputs, rank)
-
-
-def _transpose(node: Node, _inputs: Inputs, rank: int) -> bool:
-    return bool(node["perm"]) and node["perm"][0] % rank == 0
-
-
-def _values(x: Seen | None, default: Sequence[int]) -> list[int] | None:
-    """The numbers in an optional input; None if they are not known."""
-    if x is None:
-        return list(default)
-    return None if x.value is None else [int(v) for v in x.value.reshape(-1)]
-
-
-def _axes_after_0(at: int) -> Rule:
-    """The axes that input `at` (or, absent that, `axes`) lists; without it all of them."""
-
-    def rule(node: Node, inputs: Inputs, _rank: int) -> bool:
-        x = inputs[0]
-        given = inputs[at] if len(inputs) > at else None
-        listed = _values(given, node.attributes.get("axes") or ())
-        return x is not None and bool(listed) and all(a % x.rank != 0 for a in listed or ())
-
-    return rule
-
-
-def _pad(_node: Node, inputs: Inputs, rank: int) -> bool:
-    pads = _values(inputs[1], ())
-    axes = _values(inputs[3] if len(inputs) > 3 else None, range(rank))
-    if pads is None or axes is None:
-        return False
-    both = zip(axes, pads, pads[len(axes) :], strict=False)
-    return all(a % rank != 0 or before == after == 0 for a, before, after in both)
-
-
-def _resize(node: Node, inputs: Inputs, _rank: int) -> bool:
-    """Axis 0 keeps its size, as the types say, and is not cropped."""
-    return node["coordinate_transformation_mode"] != "tf_crop_and_resize" and _first(
-        node, inputs, _rank
-    )
-
-
-def _matmul(_node: Node, inputs: Inputs, rank: int) -> bool:
-    a, b = inputs
-    if a is None or b is None:
-        return False
-    rows = rank == 2 and a.apart and not b.apart and b.rank == 2
-    return rows or (rank > 2 and _aligned(a, rank) and _aligned(b, rank))
-
-
-def _linear(node: Node, inputs: Inputs, rank: int) -> bool:
-    """The last axis of x is multiplied by shared weights; another x may be added at the end."""
-    return rank > 1 and _at(0, 3)(node, inputs, rank)
-
-
-def _attention(_node: Node, inputs: Inputs, _rank: int) -> bool:
-    query, key, value, *rest = inputs
-    mask, *past = (*rest, None)
-    both = all(x is not None and x.apart for x in (query, key, value))
-    return both and not any(past) and (mask is None or (not mask.apart and _aligned(mask, 4)))
-
-
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(
-        [name for name, op in OPS.items() if isinstance(op, Unary)]
-        + ["activate", "cast", "clip", "dropout", "expand", "prelu", "where"]
-        + ["add", "sub", "mul", "div", "min", "max", "mean", "sum", "pow"],
-        _broadcast,
-    ),
-    **dict.fromkeys(
-        ["average_pool", "max_pool", "lp_pool", "adaptive_average_pool", "adaptive_max_pool"]
-        + ["global_average_pool", "global_max_pool", "global_lp_pool", "conv_transpose"]
-        + ["instance_normalization", "group_normalization", "channel_normalization"]
-        + ["lrn", "depth_to_space", "space_to_depth", "interleave"],
-        _first,
-    ),
-    "batch_normalization": lambda node, *rest: not node["training_mode"] and _first(node, *rest),
-    "conv": _at(0, 3, 4),  # x, what is added to it, and what scales its channels
-    # Row-major slices keep their elements where axis 0 keeps its size, as the types say.
-    **dict.fromkeys(["reshape", "flatten", "squeeze", "unsqueeze"], _first),
-    **dict.fromkeys(["softmax", "log_softmax", "hardmax", "lp_normalization", "split"], _along),
-    **dict.fromkeys(["gather", "quantize_linear", "dequantize_linear"], _along),
-    **dict.fromkeys(["layer_normalization", "rms_normalization"], _from_axis),
-    **dict.fromkeys([name for name in OPS if name.startswith("reduce_")], _axes_after_0(1)),
-    "concat": _concat,
-    "transpose": _transpose,
-    "slice": _axes_after_0(3),
-    "pad": _pad,
-    "resize": _resize,
-    "matmul": _matmul,
-    "linear": _linear,
-    "attention": _attention,
-}
-
-
-SHAPES = {"reshape": 1, "expand": 1, "resize": 3}
-"""The input of an operator that is the shape of its output, by which graphs are compared anyway."""
+from ..graph import Graph, Node
+from ..ops import NodeTypes, axes_mapping
+from ..ops.axes import Links
 
 
 def images_apart(batch: Graph, one: Graph) -> bool:
-    """Whether each output of `batch` is, slice by slice along axis 0, what `one` makes of each
-    slice of its inputs.
+    """True if `dependence` finds none."""
+    return dependence(batch, one) is None
+
+
+def dependence(batch: Graph, one: Graph) -> str | None:
+    """Why an output of `batch` may not be, slice by slice along axis 0, what `one` makes of each
+    slice of its inputs; None: it is that.
 
     Args:
         batch: a network specialised for inputs of several images.
         one: the same network, specialised for one image.
     """
     if len(batch.nodes) != len(one.nodes):
-        return False
-    apart = {spec.name for spec in batch.inputs}
-    images = {batch.types[name].shape[0] for name in apart}.pop()
+        return "the network for one image has other nodes"
+    images = {batch.types[spec.name].shape[0] for spec in batch.inputs}.pop()
+    axes = {spec.name: 0 for spec in batch.inputs}
     for node, twin in zip(batch.nodes, one.nodes, strict=True):
         alike = (node.op, node.inputs, node.outputs) == (twin.op, twin.inputs, twin.outputs)
         if not alike or not _same_attributes(node, twin):
-            return False
-        shape = SHAPES.get(node.op)
-        names = [name for i, name in enumerate(node.inputs) if name and i != shape]
-        for name in names:
-            if name in batch.constants and not _compare(name, batch, one, images, apart):
-                return False
-        outputs = list(filter(None, node.outputs))
-        if not apart.intersection(names):
-            if any(batch.types[y] != one.types[y] for y in outputs):
-                return False
-            continue
-        rule = RULES.get(node.op)
-        seen = [
-            Seen(batch.types[name].shape, name in apart, batch.constants.get(name))
-            if name in names
-            else None
-            for name in node.inputs
+            return f"node {node.name!r} ({node.op}) is another one for one image"
+        types = NodeTypes.of(node, batch)
+        mapping = axes_mapping(node, types)
+        read = [
+            (name, links)
+            for name, links in zip(node.inputs, mapping.links(), strict=True)
+            if name and links is not None
         ]
-        if rule is None or not rule(node, seen, len(batch.types[outputs[0]].shape)):
-            return False
-        if any(batch.types[y].shape != _of_images(one.types[y].shape, images) for y in outputs):
-            return False
-        apart.update(outputs)
-    return all(spec.name in apart for spec in batch.outputs)
+        for name, _ in read:
+            if name in batch.constants and not _compare(name, batch, one, images, axes):
+                return f"node {node.name!r} ({node.op}) reads another {name!r} for one image"
+        batched = any(name in axes for name, _ in read)
+        for index, output in enumerate(node.outputs):
+            if not output:
+                continue
+            expected = list(one.types[output].shape)
+            if batched:
+                links = list(zip(node.inputs, mapping.links(index), strict=True))
+                axis = _images_axis(links, batch, axes)
+                if axis is None or expected[axis] != 1:
+                    return f"node {node.name!r} ({node.op}) mixes the images of a batch"
+                expected[axis] = images
+                axes[output] = axis
+            if batch.types[output].shape != tuple(expected):
+                return f"node {node.name!r} ({node.op}) makes another shape for one image"
+    last = next((spec.name for spec in batch.outputs if axes.get(spec.name) != 0), None)
+    return None if last is None else f"output {last!r} does not have the images on its first axis"
 
 
-def _of_images(one: tuple[int, ...], images: int) -> tuple[int, ...] | None:
-    """The shape of so many tensors, of each of which axis 0 has one element."""
-    return (images, *one[1:]) if one[:1] == (1,) else None
+def _images_axis(
+    inputs: Sequence[tuple[str, Links]], batch: Graph, axes: Mapping[str, int]
+) -> int | None:
+    """The axis of an output whose position i depends on image i alone; None: there is none."""
+    found = {links[axes[name]].follows for name, links in inputs if name in axes and links}
+    if len(found) != 1 or None in found:
+        return None
+    (output,) = found
+    for name, links in inputs:
+        shape = batch.types[name].shape if links else ()
+        for axis, (link, size) in enumerate(zip(links or (), shape, strict=True)):
+            broadcasts = size == 1 and link.follows is not None
+            if output in link.outputs and axes.get(name) != axis and not broadcasts:
+                return None
+    return output
 
 
 def _same_attributes(node: Node, twin: Node) -> bool:
@@ -224,9 +90,11 @@ def _same_attributes(node: Node, twin: Node) -> bool:
     )
 
 
-def _compare(name: str, batch: Graph, one: Graph, images: int, apart: set[str]) -> bool:
-    """Whether a constant is the same in both graphs, or for each image what it is for one (it is
-    then added to `apart`)."""
+def _compare(name: str, batch: Graph, one: Graph, images: int, axes: dict[str, int]) -> bool:
+    """True if a constant is the same in both graphs, or for each image what it is for one.
+
+    In the second case its axis of images is entered into `axes`.
+    """
     ours, theirs = batch.constants[name], one.constants.get(name)
     if ours is theirs:
         return True
@@ -234,7 +102,9 @@ def _compare(name: str, batch: Graph, one: Graph, images: int, apart: set[str]) 
         return False
     if ours.shape == theirs.shape:
         return bool(np.array_equal(ours, theirs))
-    if ours.shape == _of_images(theirs.shape, images) and bool(np.equal(ours, theirs).all()):
-        apart.add(name)
-        return True
+    for axis, size in enumerate(theirs.shape):
+        of_images = (*theirs.shape[:axis], images, *theirs.shape[axis + 1 :])
+        if size == 1 and ours.shape == of_images and bool(np.equal(ours, theirs).all()):
+            axes[name] = axis
+            return True
     return False

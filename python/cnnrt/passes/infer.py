@@ -18,22 +18,8 @@ from ..ops import Operand
 from ..ops.common import ByValue
 from ..process import limits
 
-BY_TYPE = {"shape", "size"}
-"""Operators whose result depends on the type of their input alone."""
-
-PRODUCTS = {
-    *("attention", "col2im", "conv", "conv_integer", "conv_transpose", "deform_conv", "einsum"),
-    *("gemm", "gru", "linear", "lstm", "matmul", "matmul_integer", "non_max_suppression"),
-    *("qlinear_conv", "qlinear_matmul", "rnn", "roi_align"),
-}
-"""Operators that may combine each element of an input with each of another."""
-LOOPS = {
-    *("gru", "inverse", "lstm", "non_max_suppression", "qlinear_softmax", "reverse_sequence"),
-    *("rnn", "roi_align"),
-}
-"""Operators whose reference goes through an axis in Python, at about the price of LOOP elements
-for each step."""
 LOOP = 10_000
+"""Elements whose work is that of one step of a loop in Python, about."""
 
 
 class Budget:
@@ -151,7 +137,7 @@ def inputs_of_value(graph: Graph, tensor: str) -> set[str]:
         seen.add(name)
         if name in inputs:
             found.add(name)
-        elif name in producers and producers[name].op not in BY_TYPE:
+        elif name in producers and not ops.op(producers[name]).type_only:
             pending += producers[name].inputs
     return found
 
@@ -184,7 +170,7 @@ def _fold(
 ) -> tuple[Array, ...] | None:
     """The values of a node's outputs, if they can be known now and are worth it."""
     present = [x for x in operands if x is not None]
-    if node.op in BY_TYPE:
+    if ops.op(node).type_only:
         arrays = [np.broadcast_to(np.zeros((), x.type.dtype), x.shape) for x in present]
     elif all(x.value is not None for x in present) and present:
         if not budget.take(sum(t.nbytes for t in inferred), _work(node, operands, inferred)):
@@ -207,13 +193,14 @@ def _fold(
 
 
 def _work(node: Node, operands: Sequence[Operand | None], inferred: list[TensorType]) -> int:
-    """At most how many products, or elements, the node's reference goes through, about."""
+    """Rough upper bound on the work of the node's reference, in elements."""
     sizes = [x.type.size for x in operands if x is not None]
     made = sum(type_.size for type_ in inferred) or max(sizes, default=0)
     work = sum(sizes) + made * math.prod(node.attributes.get("kernel_shape") or (1,))
-    if node.op in PRODUCTS:
+    op = ops.op(node)
+    if op.all_pairs:
         work += made * math.prod(sorted(sizes)[:-1] if node.op == "einsum" else sizes[1:2])
-    if node.op in LOOPS:
+    if op.python_loop:
         work += LOOP * max((max(x.shape, default=1) for x in operands if x), default=1)
     return work
 

@@ -1,4 +1,4 @@
-"""Rows that nobody reads are not computed: a selection of rows goes before what works row by row.
+"""A selection of rows goes before what works row by row, so that no row is computed for nothing.
 
 A vision transformer's head reads one token of the last block. The selection moves up through that
 block's normalisation, layers and additions to its attention, which is then asked for one query.
@@ -6,27 +6,23 @@ block's normalisation, layers and additions to its attention, which is then aske
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import ops
 from ..graph import Graph, Node, TensorType
-from ..ops import OPS
-from ..ops.elementwise import Unary
-
-BINARY = {"add", "sub", "mul", "div", "min", "max", "pow"}
-RENAMES = {"reshape", "flatten", "squeeze", "unsqueeze"}
+from ..ops import NodeTypes, axes_mapping
+from ..ops.shape import Rename
 
 
-def narrow(graph: Graph) -> None:
+def push_gather_up(graph: Graph) -> None:
     """Moves every gather of few constant rows as far up as it can go, in place."""
-    narrowing = _Narrowing(graph)
+    pushing = _Pushing(graph)
     for node in list(graph.nodes):
         if node.op == "gather":
-            narrowing.begin(node)
-    graph.nodes = narrowing.nodes
+            pushing.begin(node)
+    graph.nodes = pushing.nodes
     graph.sort()
 
 
@@ -40,7 +36,7 @@ class _Selection:
     moved: bool = False
 
 
-class _Narrowing:
+class _Pushing:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.types = graph.types
@@ -80,41 +76,29 @@ class _Narrowing:
         return select
 
     def _sources(self, name: str, axis: int) -> list[tuple[int, int]] | None:
-        """Of the node that makes `name`: which inputs to select from instead, along which axes.
+        """From which inputs of the node that makes `name` to select instead, along which axes.
 
-        None: it does not work row by row, or somebody else needs all of it.
+        None: it does not work row by row, or another node needs all of its rows.
         """
         node = self.producers.get(name)
         if node is None or self.readers.get(name) != 1 or any(node.outputs[1:]):
             return None
-        shape = self.types[name].shape
-        first, rank = self.types[node.inputs[0]].shape, len(shape)
-        if node.op == "transpose":
-            perm = node["perm"] or list(range(rank))[::-1]
-            return [(0, perm[axis])]
-        if node.op in RENAMES:
-            lead = math.prod(shape[:axis])
-            for i, n in enumerate(first):
-                if n == shape[axis] and math.prod(first[:i]) == lead:
-                    return [(0, i)]
-            return None
-        if node.op in BINARY:
-            ranks = [self.types[i].rank for i in node.inputs]
-            places = [(i, axis - rank + r) for i, r in enumerate(ranks)]
-            return [
-                (i, a)
-                for i, a in places
-                if a >= 0 and self.types[node.inputs[i]].shape[a] == shape[axis]
-            ]
-        row_by_row = (
-            isinstance(OPS[node.op], Unary)
-            or node.op == "activate"
-            or (node.op == "layer_normalization" and axis < node["axis"] % rank)
-            or (node.op == "linear" and axis < rank - 1 and len(node.inputs) <= 3)
-            or (node.op == "matmul" and axis == rank - 2 and len(first) == rank)
-            or (node.op == "attention" and axis == 2 == rank - 2 and len(node.inputs) == 3)
-        )
-        return [(0, axis)] if row_by_row and first[axis] == shape[axis] else None
+        operator, types = ops.op(node), NodeTypes.of(node, self.graph)
+        sources: list[tuple[int, int]] = []
+        for i, links in enumerate(axes_mapping(node, types).links()):
+            if links is None:
+                if types.has(i) and not isinstance(operator, Rename):  # it states the shape
+                    return None
+                continue
+            for a, link in enumerate(links):
+                rows = types.shape(i)[a]
+                if axis not in link.outputs or (rows == 1 and link.reach == 0):
+                    continue
+                packed = operator.all_pairs and node.inputs[i] in self.graph.constants
+                if link.follows is None or rows != self.types[name].shape[axis] or packed:
+                    return None
+                sources.append((i, a))
+        return sources if len({i for i, _ in sources}) == len(sources) > 0 else None
 
     def _move(self, selection: _Selection) -> list[_Selection]:
         """Moves a selection before the node that makes its input; returns those it became."""
@@ -154,7 +138,7 @@ class _Narrowing:
         self.producers[node.outputs[0]] = node
         self.nodes.remove(select)
         self.selections.pop((name, index, selection.axis), None)
-        if node.op in RENAMES:
+        if isinstance(ops.op(node), Rename):
             shape = list(self.types[node.outputs[0]].shape)
             wanted = self._constant(f"{node.outputs[0]}.shape", np.array(shape, np.int64))
             node.op, node.attributes = "reshape", {"allowzero": 1}
