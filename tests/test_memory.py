@@ -13,10 +13,12 @@ import pytest
 
 import cnnrt
 from cnnrt.formats import write_model
-from cnnrt.graph import Array, Graph, TensorSpec
+from cnnrt.graph import Array, Graph, Node, TensorSpec
 from cnnrt.layout.arena import assign_offsets, peak_live
 from cnnrt.layout.tensors import Buffer
+from cnnrt.ops import complete
 from cnnrt.planning.plan_cache import MAX_PLANS
+from cnnrt.weights.packed import PREFIX
 from networks import network
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -97,6 +99,58 @@ def test_trim_gives_back_all_but_the_plan_used_last() -> None:
         assert np.array_equal(model(np.ones((n, 1, 28, 28), np.float32)), y)
     model.run(np.ones((1, 1, 28, 28), np.float32), outputs=[next(iter(names(model)))])
     assert inner.size
+
+
+def chain(layers: int) -> cnnrt.Model:
+    """Convolutions t0 -> w0 -> t1 -> ... of 16 channels, for images of any size."""
+    rng = np.random.default_rng(0)
+    constants = {f"w{i}": rng.standard_normal((16, 16, 3, 3), "f") / 12 for i in range(layers)}
+    nodes = [
+        Node("conv", f"c{i}", [f"t{i}", f"w{i}"], [f"t{i + 1}"], {"pads": [1] * 4})
+        for i in range(layers)
+    ]
+    for node in nodes:
+        complete(node)
+    inputs, outputs = TensorSpec("t0", ("n", 16, "h", "w")), TensorSpec(f"t{layers}", ())
+    return cnnrt.Model(Graph([inputs], [outputs], nodes, constants), threads=1)
+
+
+def test_the_plan_of_plain_calls_stays_and_counts(tmp_path: Path) -> None:
+    model, x = chain(MAX_PLANS + 4), np.ones((1, 16, 24, 24), "f")
+    y = model(x)
+    packed = model.memory().packed
+
+    def stored_weights(name: str) -> int:
+        model.save_compiled(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        return content[: 8 + int.from_bytes(content[:8], "little")].count(PREFIX.encode())
+
+    whole = stored_weights("before.bin")
+    assert whole >= MAX_PLANS + 4
+    for i in range(1, MAX_PLANS + 3):
+        assert np.array_equal(model(x), y)
+        model.run(x, outputs=[f"t{i}"])
+    assert np.array_equal(model(x), y)
+    assert model.memory().packed >= packed
+    assert len(model.memory().plans) == MAX_PLANS
+    assert stored_weights("after.bin") == whole
+    before = model.memory().plans[-1]
+    model.trim()
+    (kept,) = model.memory().plans
+    assert (kept.shapes, kept.arena, kept.live) == (before.shapes, before.arena, before.live)
+    assert model.memory().packed == packed
+
+
+def test_a_plan_that_plain_calls_use_no_more_goes() -> None:
+    model, x = chain(MAX_PLANS + 4), np.ones((1, 16, 24, 24), "f")
+    y = model(x)
+    for i in range(1, MAX_PLANS + 2):
+        model.run(x, outputs=[f"t{i}"])
+    assert len(model.memory().plans) == MAX_PLANS
+    packed = model.memory().packed
+    assert np.array_equal(model(x), y)
+    assert model.memory().packed > packed, "the weights of the last layers had gone with the plan"
+    assert len(model.memory().plans) == MAX_PLANS
 
 
 def names(model: cnnrt.Model) -> list[str]:

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..cost import Algorithms
 from ..errors import MemoryLimitError, ShapeError, ValueNeeded
@@ -30,18 +30,24 @@ their plan if they have no more elements: a shape, some boxes, but not an image.
 Shape = tuple[int, ...]
 Outputs = tuple[str, ...]
 """Names of tensors."""
+Key = tuple[Any, ...]
+"""The shapes of the inputs, the outputs, and the values of inputs that shapes depend on."""
+
+
+class _Hot(NamedTuple):
+    """The plan of the last call, of a model that takes and gives one float32 array."""
+
+    shape: Shape
+    key: Key
+    plan: AnyPlan
 
 
 class PlanCache:
-    """Plans by the shapes of the inputs and the outputs that are asked for.
+    """Plans by the shapes of the inputs and by the outputs.
 
-    Where shapes depend on the values of small inputs there is a plan for each of these values.
-    Several threads may ask at once: one makes a plan that is missing, the others wait for it.
+    If shapes depend on the values of small inputs there is a plan for each of these values. Several
+    threads may call at once: one makes a plan that is missing, the others wait for it.
     """
-
-    last: tuple[Shape, AnyPlan] | None = None
-    """The plan used last, of a model that takes and gives one array, found without building a
-    key."""
 
     def __init__(
         self,
@@ -71,12 +77,26 @@ class PlanCache:
         self._prepared: dict[Outputs, Graph] = {}
         # By outputs, the inputs whose values shapes depend on.
         self._valued: dict[Outputs, set[str]] = {}
-        self._plans: OrderedDict[tuple[Any, ...], AnyPlan] = OrderedDict()
+        self._plans: OrderedDict[Key, AnyPlan] = OrderedDict()
+        """By last use. A use of the hot plan is entered when the table is next looked at."""
+        self._hot: _Hot | None = None
+        self._hot_used = False
         self._lock = Lock()
         self._part = part
 
     def __len__(self) -> int:
         return len(self._plans)
+
+    def hot(self, shape: Shape) -> AnyPlan | None:
+        """The plan of the last call, if that was for one float32 array of this shape.
+
+        It is found without a key and without the lock, and counts as used like any other.
+        """
+        hot = self._hot
+        if hot is None or hot.shape != shape:
+            return None
+        self._hot_used = True
+        return hot.plan
 
     def get(
         self,
@@ -110,6 +130,7 @@ class PlanCache:
     ) -> AnyPlan:
         """As `get`. A call from within another one changes nothing that the other relies on: its
         plan is not kept."""
+        self._enter_use()
         while True:
             values = {
                 name: array.copy()
@@ -133,15 +154,13 @@ class PlanCache:
         if key not in self._plans:
             self._plans[key] = plan
             if len(self._plans) > MAX_PLANS:
-                while len(self._plans) > MAX_PLANS:  # by more than one after an interruption
-                    self._plans.popitem(last=False)
-                self._forget()
+                self._evict()
             self._packed.release()
         else:
             self._plans.move_to_end(key)
         simple = len(shapes) == 1 and len(outputs) == 1 and outputs == self._default_outputs
         if simple and not values and self._graph.inputs[0].dtype == "float32":
-            self.last = (shapes[0], plan)
+            self._hot = _Hot(shapes[0], key, plan)
         return plan
 
     def make_ahead(self) -> None:
@@ -166,36 +185,52 @@ class PlanCache:
         self._lock.run(self._forget)
 
     def _clear(self) -> None:
+        self._hot = None
         self._plans.clear()
-        self.last = None
 
     def trim(self) -> None:
-        """Keeps the plan used last alone, what it needs, and no idle workspace. Called while this
-        thread plans, it is done after that."""
+        """Keeps one plan, what it needs, and no idle workspace: that of the last plain call of the
+        model, or else the one used last. If this thread is planning, it is done after that."""
         when_free(lambda: self._lock.run(self._trim))
 
     def _trim(self) -> None:
-        used = self.last and self.last[1]  # by calls that do not come past the table
         for plan in self._plans.values():
             plan.trim()
-        if self._plans:
-            key = next(
-                (k for k, p in self._plans.items() if p is used), next(reversed(self._plans))
-            )
-            self._plans = OrderedDict({key: self._plans[key]})
-        self._forget()
+        if self._hot is not None and self._hot.key in self._plans:
+            self._plans.move_to_end(self._hot.key)
+        while len(self._plans) > 1:
+            self._plans.popitem(last=False)
+        self._evict()
         self._prepared = {k: g for k, g in self._prepared.items() if k == self._default_outputs}
         self._packed.release()
 
     def memory(self) -> tuple[PlanMemory, ...]:
-        """Of each plan, the one used last at the end. Waits for nobody."""
-        return tuple(plan.memory() for plan in list(self._plans.values()))
+        """What each plan takes, the one used last at the end. Waits for nobody."""
+        hot = self._hot if self._hot_used else None
+        plans = [plan for key, plan in list(self._plans.items()) if not hot or key != hot.key]
+        if hot:
+            plans.append(hot.plan)
+        return tuple(plan.memory() for plan in plans)
 
     def lasting_weights(self) -> dict[str, Any]:
         """The packed weights of the plans that a compiled file holds, by their name there."""
         return self._lock.run(lambda: self._packed.lasting(self._weights()))
 
     # --------------------------------------------------------------------------------------------
+
+    def _enter_use(self) -> None:
+        """Moves the hot plan, if it ran since the last time, to the end of the table."""
+        if self._hot_used and self._hot is not None and self._hot.key in self._plans:
+            self._hot_used = False
+            self._plans.move_to_end(self._hot.key)
+
+    def _evict(self) -> None:
+        """Drops the plans used longest ago, and the packed weights that only they use."""
+        while len(self._plans) > MAX_PLANS:  # by more than one after an interruption
+            self._plans.popitem(last=False)
+        if self._hot is not None and self._hot.key not in self._plans:
+            self._hot = None
+        self._forget()
 
     def _weights(self) -> set[tuple[str, str]]:
         return {key for plan in self._plans.values() for key in plan.weights}
