@@ -11,10 +11,8 @@ model.run(x, outputs=["layer3.1.relu"])  # any inner tensor
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from . import kernels
 from .errors import (
     CnnrtError,
     FormatError,
@@ -24,45 +22,69 @@ from .errors import (
     ShapeError,
     UnsupportedOperator,
 )
-from .graph import TensorSpec
-from .model import Classification, Model, load
-from .preprocessing import Preprocessing
-from .process.limits import set_memory_limit
-from .process.locks import importing
-from .process.threads import get_num_threads, set_num_threads
-
-try:
-    __version__ = version("cnnrt")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0"
-
 
 if TYPE_CHECKING:
+    from . import kernels
     from .formats.pytorch import export
+    from .graph import TensorSpec
     from .images import image_files
     from .inspection.activation_maps import ActivationMap, activation_map
+    from .model import Classification, Model, load
+    from .preprocessing import Preprocessing
+    from .process.limits import set_memory_limit
+    from .process.threads import get_num_threads, set_num_threads
     from .transfer.adapting import Adaptation, adapt
     from .transfer.features import FeatureExtractor
+
+    __version__: str
 
 _ON_DEMAND = {
     "ActivationMap": "inspection.activation_maps",
     "Adaptation": "transfer.adapting",
+    "Classification": "model",
     "FeatureExtractor": "transfer.features",
+    "Model": "model",
+    "Preprocessing": "preprocessing",
+    "TensorSpec": "graph",
     "activation_map": "inspection.activation_maps",
     "adapt": "transfer.adapting",
     "export": "formats.pytorch",
+    "get_num_threads": "process.threads",
     "image_files": "images",
+    "load": "model",
+    "set_memory_limit": "process.limits",
+    "set_num_threads": "process.threads",
 }
-"""What is imported when it is first used: running a network takes none of it, nor Pillow."""
+"""What is imported when it is first used, so that `import cnnrt` takes a few milliseconds."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ON_DEMAND:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _ON_DEMAND or name == "kernels":
+        from .process.locks import importing  # noqa: PLC0415  (which loads the core)
+
+        with importing:
+            module = import_module(f".{_ON_DEMAND.get(name, name)}", __name__)
+        value = getattr(module, name) if name in _ON_DEMAND else module
+    else:
         raise AttributeError(f"module 'cnnrt' has no attribute {name!r}")
-    with importing:
-        value = getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+def _version() -> str:
+    """The version of the installed package; "0" in a source tree that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  (takes 20 ms)
+
+    try:
+        return version("cnnrt")
+    except PackageNotFoundError:
+        return "0"
 
 
 __all__ = [

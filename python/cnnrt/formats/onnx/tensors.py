@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ class Storage:
         self.own = own
         self.folder = None if path is None else path.parent
         self.more = [] if path is None else [path.resolve().parent]
-        self.location = secrets.token_hex(16)
+        self.location = os.urandom(16).hex()
         """What a tensor that lies in `own` gives as its place; no file can know it."""
         self._files: dict[str, memoryview] = {}
 
