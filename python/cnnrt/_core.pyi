@@ -1,5 +1,6 @@
 """Types of the extension module; see cpp/bind/."""
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def fork_generation() -> int:
 class Memory:
     """Aligned memory holding a copy of an array, or packed weights."""
 
-    def __init__(self, source: Array) -> None: ...
+    def __init__(self, source: Array | array[int]) -> None: ...
     @staticmethod
     def empty(nbytes: int) -> Memory:
         """Memory of unspecified content."""

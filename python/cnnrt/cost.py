@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .ops.elementwise import ACTIVATIONS
 
@@ -94,8 +94,7 @@ def machine(isa: str) -> Machine:
     return MACHINES[isa.partition("+")[0]]
 
 
-@dataclass(frozen=True)
-class ConvShape:
+class ConvShape(NamedTuple):
     """A convolution as the cost model sees it: one image."""
 
     c: int
@@ -114,13 +113,13 @@ class ConvShape:
     def tiles(self, outputs: int) -> int:
         """How many of them the image has."""
         down, across = self.tile(outputs)
-        return math.ceil(self.out_h / down) * math.ceil(self.out_w / across)
+        return -(-self.out_h // down) * -(-self.out_w // across)
 
     def positions(self, outputs: int) -> int:
         """The pixels that a tile reads, each a matrix product of its own."""
-        return math.prod(
-            t + k - 1 for t, k in zip(self.tile(outputs), self.kernel[1:], strict=True)
-        )
+        down, across = self.tile(outputs)
+        _, h, w = self.kernel
+        return (down + h - 1) * (across + w - 1)
 
 
 def tile_use(rows: int, tile_rows: int) -> float:

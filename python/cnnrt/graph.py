@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -75,7 +75,7 @@ class TensorSpec:
         )
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """One operator applied to named tensors. An absent optional input is the empty name."""
 
@@ -130,6 +130,18 @@ class Graph:
             set(self.varying),
         )
 
+    def with_own_nodes(self) -> Graph:
+        """A graph whose tables may be changed, and whose nodes may be given other inputs, outputs
+        and attributes. The lists and dicts of these are shared with this graph: none may change."""
+        nodes = [Node(n.op, n.name, n.inputs, n.outputs, n.attributes) for n in self.nodes]
+        return replace(
+            self,
+            nodes=nodes,
+            constants=dict(self.constants),
+            types=dict(self.types),
+            varying=set(self.varying),
+        )
+
     def producers(self) -> dict[str, Node]:
         """For each tensor that a node makes, that node."""
         return {output: node for node in self.nodes for output in node.outputs if output}
@@ -139,13 +151,19 @@ class Graph:
         table: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in node.inputs:
-                if name:
-                    table.setdefault(name, []).append(node)
+                if name in table:
+                    table[name].append(node)
+                elif name:
+                    table[name] = [node]
         return table
 
     def reader_counts(self) -> dict[str, int]:
         """For each tensor how often it is read; being an output of the graph counts as once."""
-        counts = {name: len(nodes) for name, nodes in self.consumers().items()}
+        counts: dict[str, int] = {}
+        for node in self.nodes:
+            for name in node.inputs:
+                if name:
+                    counts[name] = counts.get(name, 0) + 1
         for spec in self.outputs:
             counts[spec.name] = counts.get(spec.name, 0) + 1
         return counts

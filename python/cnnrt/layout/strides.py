@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from .tensors import BLOCK, Blocked, Plain
+from .tensors import BLOCK, Blocked, Plain, row_major
 
 
 class Strided(NamedTuple):
@@ -19,16 +19,15 @@ class Strided(NamedTuple):
     @staticmethod
     def of_blocked(x: Blocked, like: Blocked | None = None) -> Strided:
         """Over the axes n, block, d, h, w, lane; axes of size 1 broadcast to those of `like`."""
-        v = x.view()
-        strides = [v.image, v.block, v.plane, v.row, BLOCK, 1]
+        at, *steps = x.view()
+        strides = [*steps, BLOCK, 1]
         if like is not None:
-            d, h, w = x.spatial
-            for axis, size in enumerate((x.n, x.c, d, h, w)):
+            for axis, size in enumerate((x.n, x.c, *x.spatial)):
                 if size == 1:
                     strides[axis] = 0
             if x.c == 1 and like.c > 1:
                 strides[5] = 0
-        return Strided(v.at, strides)
+        return Strided(at, strides)
 
     @staticmethod
     def of_plain(x: Plain, shape: Sequence[int]) -> Strided:
@@ -48,23 +47,24 @@ def blocked_shape(x: Blocked) -> tuple[int, ...]:
 
 def merge_axes(shape: Sequence[int], *strides: Sequence[int]) -> tuple[list[int], list[list[int]]]:
     """Drops axes of size 1, and makes one of neighbours that are contiguous in every operand."""
-    axes: list[tuple[int, tuple[int, ...]]] = []
-    for n, *steps in zip(shape, *strides, strict=True):
+    sizes: list[int] = []
+    steps: list[tuple[int, ...]] = []
+    for n, *inner in zip(shape, *strides, strict=True):
         if n == 1:
             continue
-        outer = axes[-1][1] if axes else None
-        if outer and all(o == n * i for o, i in zip(outer, steps, strict=True)):
-            axes[-1] = (axes[-1][0] * n, tuple(steps))
-        else:
-            axes.append((n, tuple(steps)))
-    if not axes:
-        axes = [(1, (1,) * len(strides))]
-    return [n for n, _ in axes], [list(s) for s in zip(*(s for _, s in axes), strict=True)]
-
-
-def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a contiguous array, in elements."""
-    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+        if sizes:
+            for o, i in zip(steps[-1], inner, strict=True):
+                if o != n * i:
+                    break
+            else:
+                sizes[-1] *= n
+                steps[-1] = tuple(inner)
+                continue
+        sizes.append(n)
+        steps.append(tuple(inner))
+    if not sizes:
+        return [1], [[1] for _ in strides]
+    return sizes, [list(s) for s in zip(*steps, strict=True)]
 
 
 def is_row_major(shape: Sequence[int], strides: Sequence[int]) -> bool:

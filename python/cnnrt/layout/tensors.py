@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..graph import TensorType
-from ..process.locks import cached_property
 
 BLOCK = 16
 """Channels in a block, on every instruction set (see cpp/kernels/args.h)."""
@@ -17,13 +16,22 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-@dataclass(eq=False)
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a contiguous array, in elements."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+@dataclass(eq=False, slots=True)
 class Buffer:
     """A piece of memory that lives from the first to the last step that touches it."""
 
     nbytes: int
     external: int | None = None
-    """Which of the caller's arrays it is; None: a piece of the arena, or a constant."""
+    """The number of the caller's array that it is; None: a piece of the arena, or a constant."""
     memory: Any = None
     """The memory of a constant."""
     first: int = -1
@@ -33,9 +41,11 @@ class Buffer:
 
     @property
     def in_arena(self) -> bool:
+        """True if it is neither a constant nor one of the caller's arrays."""
         return self.external is None and self.memory is None
 
     def touch(self, step: int) -> None:
+        """Notes that a step reads or writes it."""
         if self.first < 0:
             self.first = step
         self.last = step
@@ -58,8 +68,7 @@ class ViewAt(NamedTuple):
     row: int
 
 
-@dataclass(frozen=True)
-class Plain:
+class Plain(NamedTuple):
     """A row-major array."""
 
     buffer: Buffer
@@ -68,15 +77,16 @@ class Plain:
 
     @property
     def at(self) -> At:
+        """Where it begins."""
         return At(self.buffer, self.offset)
 
     def reshaped(self, shape: tuple[int, ...]) -> Plain:
-        return replace(self, type=TensorType(shape, self.type.dtype))
+        """The same elements in another shape."""
+        return Plain(self.buffer, TensorType(shape, self.type.dtype), self.offset)
 
     def strides(self) -> tuple[int, ...]:
-        """In elements."""
-        shape = self.type.shape
-        return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+        """The stride of each axis, in elements."""
+        return row_major(self.type.shape)
 
 
 class Border(NamedTuple):
@@ -90,65 +100,67 @@ class Border(NamedTuple):
     w: int = 0
 
     def union(self, other: Border) -> Border:
+        """The border as wide as the wider one along each axis."""
         return Border(*map(max, self, other))
 
 
-@dataclass(frozen=True)
+NO_BORDER = Border()
+
+
 class Blocked:
     """[N][C / 16][D][H][W][16] with a border; strides and offsets count floats.
 
-    A tensor of 1 or 2 spatial axes has D (and H) of 1. `parent_blocks` is the number of blocks
-    per image of the tensor that this one is a slice of.
+    A tensor of 1 or 2 spatial axes has D (and H) of 1. Not changed once it is made.
     """
 
-    buffer: Buffer
-    type: TensorType
-    border: Border = field(default_factory=Border)
-    first_block: int = 0
-    parent_blocks: int = 0
+    __slots__ = (
+        *("buffer", "type", "border", "first_block", "parent_blocks"),
+        *("n", "c", "blocks", "spatial", "row", "plane", "block", "image"),
+    )
 
-    @property
-    def n(self) -> int:
-        return self.type.shape[0]
-
-    @property
-    def c(self) -> int:
-        return self.type.shape[1]
-
-    @cached_property
-    def blocks(self) -> int:
-        return ceil_div(self.c, BLOCK)
-
-    @cached_property
-    def spatial(self) -> tuple[int, int, int]:
-        d, h, w = (1, 1, *self.type.shape[2:])[-3:]
-        return d, h, w
-
-    @cached_property
-    def row(self) -> int:
-        return (self.spatial[2] + self.border.w) * BLOCK
-
-    @cached_property
-    def plane(self) -> int:
-        return (self.spatial[1] + self.border.h) * self.row
-
-    @cached_property
-    def block(self) -> int:
-        return (self.spatial[0] + self.border.d) * self.plane
-
-    @property
-    def image(self) -> int:
-        return (self.parent_blocks or self.blocks) * self.block
+    def __init__(
+        self,
+        buffer: Buffer,
+        type_: TensorType,
+        border: Border = NO_BORDER,
+        first_block: int = 0,
+        parent_blocks: int = 0,
+    ) -> None:
+        """
+        Args:
+            first_block: the tensor's first block within each image of the buffer.
+            parent_blocks: blocks per image of the tensor that this one is a slice of; 0: it is
+                none.
+        """
+        self.buffer = buffer
+        self.type = type_
+        self.border = border
+        self.first_block = first_block
+        self.parent_blocks = parent_blocks
+        shape = type_.shape
+        self.n = shape[0]
+        self.c = shape[1]
+        self.blocks = -(-self.c // BLOCK)
+        d, h, w = shape[2:] if len(shape) == 5 else (1, 1, *shape[2:])[-3:]
+        self.spatial = (d, h, w)
+        self.row = (w + border.w) * BLOCK
+        self.plane = (h + border.h) * self.row
+        self.block = (d + border.d) * self.plane
+        self.image = (parent_blocks or self.blocks) * self.block
 
     @property
     def contiguous(self) -> bool:
-        """Whether the pixels of a block follow each other without gaps."""
-        return self.border == Border()
+        """True if the pixels of a block follow each other without gaps."""
+        return self.border == NO_BORDER
 
     def part(self, type_: TensorType, first_block: int) -> Blocked:
         """The channels of a tensor of this type from a block on, in the same memory."""
         first = self.first_block + first_block
         return Blocked(self.buffer, type_, self.border, first, self.parent_blocks or self.blocks)
+
+    def retyped(self, type_: TensorType) -> Blocked:
+        """A tensor of another type that begins at the same place."""
+        return Blocked(self.buffer, type_, self.border, self.first_block, self.parent_blocks)
 
     def view(self, d: int = 0, h: int = 0, w: int = 0) -> ViewAt:
         """The tensor seen from pixel (d, h, w); negative positions lie in the border."""
@@ -163,12 +175,16 @@ class Blocked:
 
     @staticmethod
     def nbytes(type_: TensorType, border: Border) -> int:
-        tensor = Blocked(Buffer(0), type_, border)
+        """Bytes of a buffer for such a tensor, with its border."""
+        tensor = Blocked(_NOWHERE, type_, border)
         before = tensor.view().at.offset
         return before + tensor.n * tensor.image * 4
 
 
-@dataclass
+_NOWHERE = Buffer(0)
+
+
+@dataclass(slots=True)
 class Step:
     """One kernel call of a plan."""
 
@@ -180,7 +196,9 @@ class Step:
     cost_ns: float = 0.0
     """Estimated nanoseconds on one thread."""
     independent: bool = False
+    """True if it needs nothing of the step before it."""
 
 
 def dtype_bytes(type_: TensorType) -> int:
+    """Bytes of a row-major array of this type."""
     return type_.nbytes

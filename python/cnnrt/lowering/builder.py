@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from ..layout.tensors import (
 )
 from ..ops.activation import Activation
 from ..ops.windows import Windows
-from ..process.limits import MAX_SIZE, check_memory
+from ..process.limits import check_memory
 from ..weights.lazy import files_of
 from .lowered import Lowered, ReferenceStep
 from .options import PlanOptions
@@ -164,8 +165,8 @@ class PlanBuilder:
         if not files_of(source):
             return np.asarray(source)
         memory = self.constant_memory(name, "array", source)
-        array: Array = np.frombuffer(memory, source.dtype).reshape(source.shape)
-        return array
+        values: Array = np.frombuffer(memory, source.dtype).reshape(source.shape)
+        return values
 
     def _in_array(self, name: str) -> Plain:
         """A tensor as one of the arrays that Python sees, whole."""
@@ -173,10 +174,10 @@ class PlanBuilder:
         whole = plain.offset == 0 and plain.buffer.nbytes == dtype_bytes(plain.type)
         if plain.buffer.external is not None and whole:
             return plain
-        array = self._external(plain.type)
-        self.copy(plain, array)
-        self.tensors.plain[name] = array
-        return array
+        whole_array = self._external(plain.type)
+        self.copy(plain, whole_array)
+        self.tensors.plain[name] = whole_array
+        return whole_array
 
     # Tensors ------------------------------------------------------------------------------------
 
@@ -398,10 +399,13 @@ class PlanBuilder:
         Raises:
             ShapeError: a value needs more bits.
         """
-        numbers = np.asarray(values, np.int64)
-        if numbers.size and np.abs(numbers).max() > MAX_SIZE:
-            raise ShapeError(f"node {self._node!r}: an image of more than 8 GB")
-        return _core.Memory(np.ascontiguousarray(numbers, np.int32))
+        try:
+            if isinstance(values, np.ndarray):
+                values = values.reshape(-1).tolist()
+            numbers = array("i", values)
+        except OverflowError:
+            raise ShapeError(f"node {self._node!r}: an image of more than 8 GB") from None
+        return _core.Memory(numbers)
 
     # Steps --------------------------------------------------------------------------------------
 
@@ -409,9 +413,11 @@ class PlanBuilder:
         """Appends a kernel call; `cost_ns` is its estimated time on one thread."""
         number = len(self.steps)
         for value in fields.values():
-            at = value.at if isinstance(value, ViewAt) else value
-            if isinstance(at, At):
-                at.buffer.touch(number)
+            kind = value.__class__
+            if kind is ViewAt:
+                value.at.buffer.touch(number)
+            elif kind is At:
+                value.buffer.touch(number)
         independent = self._after_border == number and kernel != "border"
         self.steps.append(Step(kernel, fields, self._node, note, cost_ns, independent))
         self._cost_ns += cost_ns

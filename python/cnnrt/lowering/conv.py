@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import lru_cache
 
 from .. import _core
-from ..cost import im2col_time, winograd_time
+from ..cost import Machine, im2col_time, winograd_time
 from ..graph import Array, Node
 from ..layout.strides import Strided, blocked_shape
 from ..layout.tensors import BLOCK, Border
@@ -51,12 +51,10 @@ def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
     if bias and builder.constant(bias) is None:
         return None
     w = windows_of(node, builder)
-    machine = builder.machine
     group, (m, c) = node["group"], weight.shape[:2]
     taps = math.prod(w.kernel)
-    shape = conv_shape(w, c, m)
-    bandwidth = machine.cold if builder.weights_are_cold else machine.warm
-    im2col_ns = im2col_time(machine, shape, bandwidth)
+    costs = _costs(builder.machine, builder.weights_are_cold, w, c, m)
+    im2col_ns = costs[0].cost_ns
     if len(node.inputs) > 4:  # scaled: the kernel's factors are those of 1x1 panels
         alone = group == taps == 1 and not any((*w.begin, *w.end))
         return Choice("im2col", "weights scaled by image", im2col_ns) if alone else None
@@ -64,7 +62,7 @@ def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
     in_place = x[1] <= PLANAR_CHANNELS and small and builder.is_input(node.inputs[0])
     # One channel of the input is as good as a plain image, and that needs no blocking.
     if group == x[1] and c == 1 and m == group and not (in_place and group == 1 and taps > 1):
-        depthwise_ns = m * taps * math.prod(w.out) / (0.6 * machine.macs)
+        depthwise_ns = m * taps * math.prod(w.out) / (0.6 * builder.machine.macs)
         return Choice("depthwise", "one filter per channel", depthwise_ns)
     if group > 1:
         return Choice("im2col", f"{group} groups", im2col_ns)
@@ -72,20 +70,33 @@ def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
         return Choice("linear", "a single pixel", im2col_ns)
     if in_place:
         return Choice("planar", f"{x[1]} input channels, read in place", im2col_ns)
-    candidates = {"im2col": Choice("im2col", "", im2col_ns)}
+    requested = builder.options.algorithms.of(node.name)
+    for choice in costs:
+        if choice.kind == requested:
+            return choice._replace(reason="asked for")
+    return _cheapest(costs, c, m)
+
+
+@lru_cache(1024)  # blocks of a network repeat their layers
+def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> tuple[Choice, ...]:
+    """The algorithms that can do a convolution of one group on whole images, im2col first."""
+    shape = conv_shape(w, c, m)
+    bandwidth = machine.cold if cold else machine.warm
+    found = [Choice("im2col", "", im2col_time(machine, shape, bandwidth))]
     if max(*w.begin, *w.end) <= 2 and (len(w.kernel) < 3 or c % BLOCK == 0):
         for tile in winograd_tiles(w.kernel, w.stride, w.dilation):
             cost_ns = winograd_time(machine, shape, tile, bandwidth)
-            candidates[f"winograd{tile}"] = Choice(f"winograd{tile}", "", cost_ns, tile)
-    requested = candidates.get(builder.options.algorithms.of(node.name))
-    if requested is not None:
-        return replace(requested, reason="asked for")
-    best = candidates["im2col"]
+            found.append(Choice(f"winograd{tile}", "", cost_ns, tile))
+    return tuple(found)
+
+
+@lru_cache(1024)
+def _cheapest(costs: tuple[Choice, ...], c: int, m: int) -> Choice:
+    """The cheapest of some algorithms from c to m channels, with all of their costs as reason."""
     # Below 16 channels on a side the transforms cost more than they save, by measurement.
-    if c >= BLOCK and m >= BLOCK:
-        best = min(candidates.values(), key=lambda choice: choice.cost_ns)
-    costs = ", ".join(f"{k} {v.cost_ns / 1e3:.0f} us" for k, v in candidates.items())
-    return replace(best, reason=costs)
+    allowed = costs if c >= BLOCK and m >= BLOCK else costs[:1]
+    reason = ", ".join(f"{choice.kind} {choice.cost_ns / 1e3:.0f} us" for choice in costs)
+    return min(allowed, key=lambda choice: choice.cost_ns)._replace(reason=reason)
 
 
 def algorithms(

@@ -40,9 +40,15 @@ def row_bands(w: Windows) -> list[Band]:
     """
     kernel, stride, dilation = (three(v, 1)[1] for v in (w.kernel, w.stride, w.dilation))
     begin, size, out = three(w.begin, 0)[1], three(w.size, 1)[1], three(w.out, 1)[1]
+    whole = [Band(0, out, 0, kernel)]
+    inside = 0
+    for k in range(kernel):
+        before = begin - k * dilation
+        first, stop = (min(max(0, ceil_div(n, stride)), out) for n in (before, before + size))
+        inside += stop - first
+    if inside > 0.75 * out * kernel or out * kernel > MAX_BAND_STEPS:
+        return whole
     bands: list[Band] = []
-    if out * kernel > MAX_BAND_STEPS:
-        return [Band(0, out, 0, kernel)]
     for row in range(out):
         first = row * stride - begin
         live = [k for k in range(kernel) if 0 <= first + k * dilation < size]
@@ -53,9 +59,7 @@ def row_bands(w: Windows) -> list[Band]:
             bands.append(Band(row, row + 1, *taps))
     products = sum((b.stop - b.first) * (b.stop_tap - b.tap) for b in bands)
     outside = any(b.tap * dilation + b.first * stride < begin for b in bands)
-    if products > 0.75 * out * kernel or outside:
-        return [Band(0, out, 0, kernel)]
-    return bands
+    return whole if products > 0.75 * out * kernel or outside else bands
 
 
 def im2col(conv: ConvLowering) -> None:

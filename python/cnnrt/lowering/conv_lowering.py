@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..cost import ConvShape
 from ..graph import Array, Node
@@ -13,8 +12,7 @@ from ..ops.windows import Windows
 from .builder import PlanBuilder, epilogue
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The algorithm of a convolution."""
 
     kind: str
@@ -73,6 +71,8 @@ def conv_shape(w: Windows, c: int, m: int) -> ConvShape:
 
 def three(values: tuple[int, ...], fill: int) -> tuple[int, int, int]:
     """The values of one to three spatial axes as those of three."""
+    if len(values) == 2:
+        return (fill, *values)
     d, h, w = (*[fill] * (3 - len(values)), *values)
     return d, h, w
 

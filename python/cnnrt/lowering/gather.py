@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Node
-from ..layout.strides import Strided, row_major
-from ..layout.tensors import At
+from ..layout.strides import Strided
+from ..layout.tensors import At, row_major
 from ..ops.gather import from_start
 from .builder import PlanBuilder
 from .registry import lowers

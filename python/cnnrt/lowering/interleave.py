@@ -6,8 +6,8 @@ import itertools
 import math
 
 from ..graph import Node
-from ..layout.strides import Strided, row_major
-from ..layout.tensors import BLOCK, At
+from ..layout.strides import Strided
+from ..layout.tensors import BLOCK, At, row_major
 from .builder import PlanBuilder
 from .conv_lowering import three
 from .registry import lowers

@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
-from ..layout.strides import Strided, merge_axes, row_major
-from ..layout.tensors import At, dtype_bytes
+from ..layout.strides import Strided, merge_axes
+from ..layout.tensors import At, dtype_bytes, row_major
 from ..ops import OPS
 from ..ops.attention import Attention
 from .builder import PlanBuilder

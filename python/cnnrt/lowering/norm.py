@@ -10,8 +10,8 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
-from ..layout.strides import Strided, blocked_shape, merge_axes, row_major
-from ..layout.tensors import BLOCK
+from ..layout.strides import Strided, blocked_shape, merge_axes
+from ..layout.tensors import BLOCK, row_major
 from .builder import PlanBuilder
 from .registry import lowers
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate
 
 from ..graph import Node
-from ..layout.strides import Strided, reshaped, row_major
-from ..layout.tensors import BLOCK, At
+from ..layout.strides import Strided, reshaped
+from ..layout.tensors import BLOCK, At, row_major
 from .builder import PlanBuilder
 from .concat import in_whole_blocks
 from .registry import lowers
@@ -160,7 +159,7 @@ def _concat_blocks(node: Node, builder: PlanBuilder) -> None:
     """Channels that fill whole blocks: nothing to do for those made in their place already."""
     parts = [builder.blocked(name) for name in node.inputs]
     firsts = list(accumulate((p.blocks for p in parts), initial=parts[0].first_block))[:-1]
-    joined = replace(parts[0], type=builder.type(node.outputs[0]))
+    joined = parts[0].retyped(builder.type(node.outputs[0]))
     follow = (
         p.buffer is joined.buffer and p.first_block == first
         for p, first in zip(parts, firsts, strict=True)

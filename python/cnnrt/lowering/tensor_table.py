@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..graph import Graph, Node
 from ..layout.strides import Strided
-from ..layout.tensors import Blocked, Border, Buffer, Plain
+from ..layout.tensors import NO_BORDER, Blocked, Border, Buffer, Plain
 from .concat import concat_places
 
 
@@ -90,6 +90,3 @@ class TensorTable:
         owners.update(n for n, t in self.blocked.items() if t.buffer is buffer)
         owners.update(n for n, view in self.views.items() if view.at.buffer is buffer)
         return sum(self._uses.get(n, 0) for n in owners) == 1
-
-
-NO_BORDER = Border()

@@ -6,7 +6,8 @@ import numpy as np
 
 from .. import _core
 from ..graph import Node
-from ..layout.strides import Strided, merge_axes, row_major
+from ..layout.strides import Strided, merge_axes
+from ..layout.tensors import row_major
 from .builder import PlanBuilder
 from .registry import lowers
 from .shape import MAX_DIMS

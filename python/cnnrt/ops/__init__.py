@@ -25,7 +25,7 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ..errors import GraphError, ShapeError, UnsupportedOperator
 from ..graph import Array, Graph, Node, TensorType
@@ -36,8 +36,7 @@ REQUIRED: Any = object()
 """The default of an attribute that must be given."""
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """What shape inference knows of an input: its type, and its value where that is constant."""
 
     name: str

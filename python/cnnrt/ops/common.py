@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -204,10 +205,20 @@ def dry_run(op: Op, node: Node, inputs: Inputs) -> None:
     Raises:
         ShapeError: it does not.
     """
+    attributes = tuple(node.attributes.items())
+    dtypes = tuple(x.type.dtype for x in inputs if x)
+    if not _takes(op, attributes, dtypes):
+        raise shape_error(node, inputs, "these dtypes are not supported")
+
+
+@lru_cache(1024)
+def _takes(op: Op, attributes: tuple[tuple[str, Any], ...], dtypes: tuple[Any, ...]) -> bool:
+    """True if the reference of an elementwise operator takes arrays of these dtypes."""
     try:
-        op.reference(node, *(np.empty(0, x.type.dtype) for x in inputs if x))
+        op.reference(Node(op.name, "", [], [], dict(attributes)), *(np.empty(0, d) for d in dtypes))
     except TypeError:
-        raise shape_error(node, inputs, "these dtypes are not supported") from None
+        return False
+    return True
 
 
 def broadcast(node: Node, inputs: Inputs, *shapes: Sequence[int]) -> tuple[int, ...]:
@@ -216,6 +227,9 @@ def broadcast(node: Node, inputs: Inputs, *shapes: Sequence[int]) -> tuple[int, 
     Raises:
         ShapeError: they do not.
     """
+    first = shapes[0]
+    if isinstance(first, tuple) and all(shape == first for shape in shapes):
+        return first
     try:
         return np.broadcast_shapes(*map(tuple, shapes))
     except ValueError:

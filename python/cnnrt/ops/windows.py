@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -86,69 +87,82 @@ def resolve_windows(
         GraphError: an attribute is out of range.
         ShapeError: the window does not fit into the padded input.
     """
-    rank = len(size)
     at = node.attributes
-    stride = _per_axis(node, "strides", at.get("strides"), rank)
-    dilation = _per_axis(node, "dilations", at.get("dilations"), rank)
+    stated = at.get("kernel_shape")
+    if stated is not None and tuple(stated) != tuple(kernel):
+        raise GraphError(
+            f"node {node.name!r} ({node.op}): kernel_shape {list(stated)} but the kernel is "
+            f"{tuple(kernel)}"
+        )
+    try:
+        return _windows(
+            tuple(size),
+            tuple(kernel),
+            tuple(at.get("strides") or ()),
+            tuple(at.get("dilations") or ()),
+            tuple(at.get("pads") or ()),
+            at.get("auto_pad", "NOTSET"),
+            ceil_mode,
+        )
+    except (GraphError, ShapeError) as error:
+        raise type(error)(f"node {node.name!r} ({node.op}): {error}") from None
+
+
+@lru_cache(1024)  # shape inference, passes and lowering each look at the windows of a node
+def _windows(
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    pads: tuple[int, ...],
+    auto: str,
+    ceil_mode: bool,
+) -> Windows:
+    """As `resolve_windows`, from the attributes; an empty one stands for its default."""
+    rank = len(size)
     kernel = tuple(int(k) for k in kernel)
-    given = at.get("kernel_shape")
-    if given is not None and tuple(given) != kernel:
-        raise GraphError(
-            f"node {node.name!r} ({node.op}): kernel_shape {list(given)} but the kernel is {kernel}"
-        )
     if len(kernel) != rank or min(kernel, default=1) < 1:
-        raise GraphError(f"node {node.name!r} ({node.op}): kernel {kernel} for {rank} axes")
+        raise GraphError(f"kernel {kernel} for {rank} axes")
+    stride = _per_axis("strides", strides, rank)
+    dilation = _per_axis("dilations", dilations, rank)
+    given = pads if pads and auto == "NOTSET" else (0,) * (2 * rank)
+    if len(given) != 2 * rank or min(given, default=0) < 0:
+        raise GraphError(
+            f"pads {list(given)} for {rank} axes; expected {2 * rank} sizes of zero or more, all "
+            "begins and then all ends"
+        )
     span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    auto = at.get("auto_pad", "NOTSET")
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
-        out = [-(-n // s) for n, s in zip(size, stride, strict=True)]
-        total = [
-            max(0, (o - 1) * s + p - n) for o, s, p, n in zip(out, stride, span, size, strict=True)
-        ]
-        small = [t // 2 for t in total]
-        large = [t - t // 2 for t in total]
-        begin, end = (small, large) if auto == "SAME_UPPER" else (large, small)
-    else:
-        pads = list(at.get("pads") or [0] * (2 * rank)) if auto == "NOTSET" else [0] * (2 * rank)
-        if len(pads) != 2 * rank or min(pads) < 0:
-            raise GraphError(
-                f"node {node.name!r} ({node.op}): pads {pads} for {rank} axes; expected {2 * rank} "
-                "sizes of zero or more, all begins and then all ends"
+    begin, end, out = list(given[:rank]), list(given[rank:]), []
+    for i, (n, s, p) in enumerate(zip(size, stride, span, strict=True)):
+        if auto in ("SAME_UPPER", "SAME_LOWER"):
+            o = -(-n // s)
+            total = max(0, (o - 1) * s + p - n)
+            small, large = total // 2, total - total // 2
+            begin[i], end[i] = (small, large) if auto == "SAME_UPPER" else (large, small)
+        elif ceil_mode:
+            o = -(-(n + begin[i] + end[i] - p) // s) + 1
+            # A window must start inside the input or its left padding.
+            o -= (o - 1) * s >= n + begin[i]
+        else:
+            o = (n + begin[i] + end[i] - p) // s + 1
+        out.append(int(o))
+    padded = [n + b + e for n, b, e in zip(size, begin, end, strict=True)]
+    if max(*span, *stride, *padded) > MAX_SIZE:
+        raise GraphError(
+            f"a window of {span}, moved by {list(stride)}, over {list(size)} padded by {begin} and "
+            f"{end}: expected at most {MAX_SIZE}"
+        )
+    for n, o, p in zip(size, out, span, strict=True):
+        if (n < 1 or o < 1) and not n == o == 0 == p - 1:
+            raise ShapeError(
+                f"a window of {span} does not fit into an input of {list(size)} padded by {begin} "
+                f"and {end}"
             )
-        begin, end = pads[:rank], pads[rank:]
-        out = []
-        for n, b, e, p, s in zip(size, begin, end, span, stride, strict=True):
-            room = n + b + e - p
-            if ceil_mode:
-                o = -(-room // s) + 1
-                # A window must start inside the input or its left padding.
-                o -= (o - 1) * s >= n + b
-            else:
-                o = room // s + 1
-            out.append(o)
-    if (
-        max(*span, *stride, *(n + b + e for n, b, e in zip(size, begin, end, strict=True)))
-        > MAX_SIZE
-    ):
-        raise GraphError(
-            f"node {node.name!r} ({node.op}): a window of {span}, moved by {list(stride)}, over "
-            f"{list(size)} padded by {list(begin)} and {list(end)}: expected at most {MAX_SIZE}"
-        )
-    empty = [n == o == 0 and p == 1 for n, o, p in zip(size, out, span, strict=True)]
-    if any(min(n, o) < 1 and not e for n, o, e in zip(size, out, empty, strict=True)):
-        raise ShapeError(
-            f"node {node.name!r} ({node.op}): a window of {span} does not fit into an input of "
-            f"{list(size)} padded by {list(begin)} and {list(end)}"
-        )
-    return Windows(
-        kernel, stride, dilation, tuple(begin), tuple(end), tuple(size), tuple(int(o) for o in out)
-    )
+    return Windows(kernel, stride, dilation, tuple(begin), tuple(end), size, tuple(out))
 
 
-def _per_axis(node: Node, name: str, given: Sequence[int] | None, rank: int) -> tuple[int, ...]:
-    values = tuple(int(v) for v in given) if given else (1,) * rank
+def _per_axis(name: str, given: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    values = tuple(int(v) for v in given) or (1,) * rank
     if len(values) != rank or min(values, default=1) < 1:
-        raise GraphError(
-            f"node {node.name!r} ({node.op}): {name} {list(values)}; expected {rank} positive sizes"
-        )
+        raise GraphError(f"{name} {list(values)}; expected {rank} positive sizes")
     return values

@@ -6,23 +6,23 @@ shapes. Order matters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from ..graph import Array, Graph
+from ..graph import Array, Graph, TensorType
 from .batch_independence import images_apart
 from .channels_first import channels_first
 from .eliminate import eliminate
 from .fold_affine import fold_affine
 from .fold_norm import fold_norm
 from .fuse_attention import fuse_attention
-from .fuse_epilogue import fuse_epilogue
+from .fuse_epilogue import fuse_activations, fuse_epilogue
 from .fuse_scale import fuse_scale
 from .half_storage import half_storage
 from .hoist_reshapes import hoist_reshapes
 from .infer import infer, inputs_of_value, problems
 from .partition import Partition, partition
 from .push_gather_up import push_gather_up
-from .rewrite import rewrite
+from .rewrite import RULES, rewrite, rewrite_once
 from .split_transposed import split_transposed
 from .to_linear import linearise
 
@@ -35,18 +35,21 @@ ONCE: list[Callable[[Graph], None]] = [
     eliminate,
     fold_affine,  # bias and scale per channel into the layer before them
     eliminate,
-]
-
-PER_SHAPE: list[Callable[[Graph], None]] = [
-    rewrite,  # patterns of several operators into the one they mean
-    eliminate,  # the parts of those patterns: they are readers no more
-    fuse_attention,  # products around a softmax into attention
-    push_gather_up,  # a selection of rows before what works row by row
-    hoist_reshapes,  # what lies between a layer and a residual addition
-    fuse_epilogue,  # residual additions and activations into what makes their input
-    fuse_scale,  # squeeze-and-excite's product into the 1x1 convolution after it
+    rewrite_once,  # products that are one activation
     eliminate,
 ]
+
+PER_SHAPE: list[tuple[Callable[[Graph], None], Sequence[Collection[str]]]] = [
+    (rewrite, [RULES]),  # patterns of several operators into the one they mean
+    (eliminate, []),  # the parts of those patterns: they are readers no more
+    (fuse_attention, [{"softmax"}, {"matmul"}]),  # products around a softmax into attention
+    (push_gather_up, [{"gather"}]),  # a selection of rows before what works row by row
+    (hoist_reshapes, [{"linear"}, {"add"}]),  # what lies between a layer and a residual addition
+    (fuse_epilogue, []),  # residual additions and activations into what makes their input
+    (fuse_scale, [{"mul"}, {"conv"}]),  # squeeze-and-excite's product into the 1x1 after it
+    (eliminate, []),
+]
+"""Each with the operators it works on: of every group, the graph must have one."""
 
 
 def prepare(
@@ -72,13 +75,16 @@ def prepare(
         ValueNeeded: shapes depend on the value of a tensor that is not given.
     """
     result = graph.ending_at(outputs).copy()
+    types: dict[str, TensorType] = {}
     if shapes is not None:
         checked = result.copy()
         checked.constants |= values or {}
         infer(checked, shapes, limit)
         half_storage(result, checked.types)
+        types = checked.types
     for run in ONCE:
         run(result)
+    fuse_activations(result, types)
     return result
 
 
@@ -100,7 +106,7 @@ def with_types(
             `limit` bytes (see `infer`).
         ValueNeeded: shapes depend on the value of a tensor that is not constant.
     """
-    result = graph.copy()
+    result = graph.with_own_nodes()
     result.constants |= values or {}
     result.varying |= set(values or {})
     infer(result, shapes, limit)
@@ -109,8 +115,10 @@ def with_types(
 
 def fuse(graph: Graph) -> None:
     """Runs the passes that need sizes, in place on a graph `with_types`."""
-    for run in PER_SHAPE:
-        run(graph)
+    for run, groups in PER_SHAPE:
+        present = {node.op for node in graph.nodes}
+        if all(not present.isdisjoint(group) for group in groups):
+            run(graph)
 
 
 def specialise(

@@ -17,7 +17,8 @@ def eliminate(graph: Graph) -> None:
     renamed: dict[str, str] = {}
     kept = []
     for node in graph.nodes:
-        node.inputs = [renamed.get(name, name) for name in node.inputs]
+        if renamed:
+            node.inputs = [renamed.get(name, name) for name in node.inputs]
         if node.op not in NO_OPS or any(node.outputs[1:]):
             kept.append(node)
             continue
@@ -46,7 +47,7 @@ def _alive(nodes: list[Node], outputs: set[str]) -> list[Node]:
     needed = set(outputs)
     alive = []
     for node in reversed(nodes):
-        if any(name in needed for name in node.outputs):
+        if not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
             alive.append(node)
     return alive[::-1]

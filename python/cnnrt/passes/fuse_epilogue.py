@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from ..graph import Graph, Node
+from ..graph import Graph, Node, TensorType
 from ..ops import OPS
 from ..ops.activation import Activation
 from ..ops.elementwise import Unary, clip_bounds
@@ -16,6 +18,31 @@ TAKES_ACTIVATION = {"conv", "linear", "add", "sub", "mul", "div"}
 def fuse_epilogue(graph: Graph) -> None:
     """Moves each addition into the convolution or layer before it, then each activation."""
     _Fusion(graph).run()
+
+
+def fuse_activations(graph: Graph, types: Mapping[str, TensorType]) -> None:
+    """Moves activations into the convolutions whose results nobody else reads, whatever the sizes.
+
+    Args:
+        graph: is changed; its own types are not known yet.
+        types: of tensors that are known for some sizes. Dtypes are the same for all.
+    """
+    readers, producers = graph.reader_counts(), graph.producers()
+    gone = set()
+    for node in graph.nodes:
+        conv = producers.get(node.inputs[0]) if node.inputs else None
+        if conv is None or conv.op != "conv" or readers[node.inputs[0]] != 1:
+            continue
+        type_ = types.get(node.outputs[0])
+        if conv.attributes.get("activation") is not None or type_ is None:
+            continue
+        activation = _as_activation(node, graph)
+        if activation is not None and type_.dtype == np.float32:
+            # The convolution is done where the activation was.
+            node.attributes = {**conv.attributes, "activation": activation}
+            node.op, node.name, node.inputs = conv.op, conv.name, conv.inputs
+            gone.add(id(conv))
+    graph.nodes = [node for node in graph.nodes if id(node) not in gone]
 
 
 class _Fusion:
@@ -75,7 +102,7 @@ class _Fusion:
         return self._take(producer, node)
 
     def _activation(self, node: Node) -> Node | None:
-        activation = self._as_activation(node)
+        activation = _as_activation(node, self.graph)
         # Only kernels, which are for float32, carry an activation whatever the operator.
         if activation is None or self.graph.types[node.outputs[0]].dtype != np.float32:
             return None
@@ -89,11 +116,13 @@ class _Fusion:
             or producer.attributes.get("activation") is not None
         ):
             return None
-        producer.attributes["activation"] = activation
+        producer.attributes = {**producer.attributes, "activation": activation}
         return self._take(moved, node)
 
-    def _as_activation(self, node: Node) -> Activation | None:
-        if node.op == "clip":
-            return clip_bounds(node, self.graph.constants)
-        op = OPS[node.op]
-        return op.activation(node) if isinstance(op, Unary) else None
+
+def _as_activation(node: Node, graph: Graph) -> Activation | None:
+    """A node as an activation that another operator can carry, if it is one."""
+    if node.op == "clip":
+        return clip_bounds(node, graph.constants)
+    op = OPS[node.op]
+    return op.activation(node) if isinstance(op, Unary) else None

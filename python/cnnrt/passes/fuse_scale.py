@@ -28,9 +28,9 @@ def fuse_scale(graph: Graph) -> None:
     moved = set()
     for node in graph.nodes:
         product = producers.get(node.inputs[0]) if node.inputs else None
-        if product is None or readers[node.inputs[0]] != 1 or not _takes_scale(graph, node):
+        if product is None or product.op != "mul" or readers[node.inputs[0]] != 1:
             continue
-        if product.op != "mul" or product.attributes.get("activation") is not None:
+        if product.attributes.get("activation") is not None or not _takes_scale(graph, node):
             continue
         for x, scale in (product.inputs, product.inputs[::-1]):
             if _is_scale(graph, x, scale) and _is_bounded(producers.get(scale)):

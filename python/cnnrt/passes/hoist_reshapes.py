@@ -17,9 +17,7 @@ RENAMES = {"reshape", "flatten", "squeeze", "unsqueeze"}
 def hoist_reshapes(graph: Graph) -> None:
     """Lets every layer whose result is only reshaped and added make it in its last shape."""
     producers = graph.producers()
-    readers = {name: len(nodes) for name, nodes in graph.consumers().items()}
-    for spec in graph.outputs:
-        readers[spec.name] = readers.get(spec.name, 0) + 1
+    readers = graph.reader_counts()
     before: dict[int, Node] = {}
     gone: set[int] = set()
     for add in graph.nodes:
@@ -65,5 +63,5 @@ def _hoist(graph: Graph, layer: Node, name: str) -> Node:
     graph.types[rows] = TensorType((*lead, x.shape[-1]), x.dtype)
     reshape = Node("reshape", rows, [layer.inputs[0], shape], [rows], {"allowzero": 1})
     ops.complete(reshape)
-    layer.inputs[0], layer.outputs[0] = rows, name
+    layer.inputs, layer.outputs = [rows, *layer.inputs[1:]], [name, *layer.outputs[1:]]
     return reshape

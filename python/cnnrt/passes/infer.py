@@ -103,14 +103,17 @@ def constant_types(graph: Graph, names: Iterable[str]) -> dict[str, TensorType]:
 
 def infer_node(node: Node, graph: Graph, types: dict[str, TensorType], budget: Budget) -> bool:
     """Enters the types of what a node makes; if that is constant also its values: then True."""
+    constants = graph.constants
+    operands: list[Operand | None] = []
     for name in node.inputs:
-        if name and name not in types:
-            at = f"node {node.name!r} ({node.op})"
-            raise ValueNeeded(f"{at}: {name!r} is no tensor", name, runs_on_values=True)
-    operands = [
-        Operand(name, types[name], graph.constants.get(name)) if name else None
-        for name in node.inputs
-    ]
+        if not name:
+            operands.append(None)
+            continue
+        type_ = types.get(name)
+        if type_ is None:
+            problem = f"{_Place(node)}: {name!r} is no tensor"
+            raise ValueNeeded(problem, name, runs_on_values=True)
+        operands.append(Operand(name, type_, constants.get(name)))
     inferred = _types(node, operands, budget)
     types.update(zip(node.outputs, inferred, strict=True))
     values = _fold(node, operands, inferred, budget)
@@ -144,11 +147,11 @@ def inputs_of_value(graph: Graph, tensor: str) -> set[str]:
 
 def _types(node: Node, operands: Sequence[Operand | None], budget: Budget) -> list[TensorType]:
     """The checked types of a node's outputs."""
-    at = f"node {node.name!r} ({node.op})"
+    at = _Place(node)
     op = ops.op(node)
     # Its shapes are its results: what they cost is paid here.
-    constant = all(x is None or x.value is not None for x in operands)
-    if isinstance(op, ByValue) and constant and not budget.take(0, _work(node, operands, [])):
+    by_value = isinstance(op, ByValue) and all(x is None or x.value is not None for x in operands)
+    if by_value and not budget.take(0, _work(node, operands, [])):
         raise ShapeError(f"{at}: is too much work to be done before the network runs")
     try:
         inferred = op.infer(node, operands)
@@ -161,7 +164,8 @@ def _types(node: Node, operands: Sequence[Operand | None], budget: Budget) -> li
             f"{at} has {len(node.outputs)} outputs; the operator makes {len(inferred)}"
         )
     for name, type_ in zip(node.outputs, inferred, strict=True):
-        _check_type(type_, budget.limit, f"{at}: output {name!r}")
+        if not _fits(type_, budget.limit):
+            _check_type(type_, budget.limit, f"{at}: output {name!r}")
     return inferred
 
 
@@ -169,10 +173,15 @@ def _fold(
     node: Node, operands: Sequence[Operand | None], inferred: list[TensorType], budget: Budget
 ) -> tuple[Array, ...] | None:
     """The values of a node's outputs, if they can be known now and are worth it."""
+    type_only = ops.op(node).type_only
+    if not type_only:
+        for x in operands:
+            if x is not None and x.value is None:
+                return None
     present = [x for x in operands if x is not None]
-    if ops.op(node).type_only:
+    if type_only:
         arrays = [np.broadcast_to(np.zeros((), x.type.dtype), x.shape) for x in present]
-    elif all(x.value is not None for x in present) and present:
+    elif present:
         if not budget.take(sum(t.nbytes for t in inferred), _work(node, operands, inferred)):
             return None
         arrays = [np.asarray(x.value) for x in present]
@@ -192,6 +201,16 @@ def _fold(
     return tuple(np.ascontiguousarray(v).reshape(np.shape(v)) for v in values)
 
 
+class _Place:
+    """A node as errors name it, worded only if there is an error."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def __str__(self) -> str:
+        return f"node {self._node.name!r} ({self._node.op})"
+
+
 def _work(node: Node, operands: Sequence[Operand | None], inferred: list[TensorType]) -> int:
     """Rough upper bound on the work of the node's reference, in elements."""
     sizes = [x.type.size for x in operands if x is not None]
@@ -203,6 +222,14 @@ def _work(node: Node, operands: Sequence[Operand | None], inferred: list[TensorT
     if op.python_loop:
         work += LOOP * max((max(x.shape, default=1) for x in operands if x), default=1)
     return work
+
+
+def _fits(type_: TensorType, limit: int) -> bool:
+    """True if `_check_type` raises nothing; a quick look for the tensors of ordinary networks."""
+    shape = type_.shape
+    if not 0 < len(shape) <= limits.MAX_RANK:
+        return False
+    return min(shape) > 0 and max(shape) <= limits.MAX_SIZE and type_.nbytes <= limit
 
 
 def _check_type(type_: TensorType, limit: int, at: str) -> None:

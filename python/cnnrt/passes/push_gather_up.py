@@ -114,12 +114,13 @@ class _Pushing:
             x = node.inputs[i]
             known = self.selections.get((x, index, axis))
             if known is not None:
-                node.inputs[i] = known.node.outputs[0]
+                node.inputs = _replaced(node.inputs, i, known.node.outputs[0])
                 self.readers[node.inputs[i]] += 1
                 self.readers[x] -= 1
                 made.append(known)
                 continue
-            to = node.inputs[i] = f"{x}.{index}.{axis}"
+            to = f"{x}.{index}.{axis}"
+            node.inputs = _replaced(node.inputs, i, to)
             shape = list(self.types[x].shape)
             shape[axis] = selection.count
             self.types[to] = TensorType(tuple(shape), self.types[x].dtype)
@@ -134,7 +135,7 @@ class _Pushing:
             new = _Selection(before, axis, selection.count)
             self.selections[x, index, axis] = new
             made.append(new)
-        node.outputs[0] = select.outputs[0]
+        node.outputs = _replaced(node.outputs, 0, select.outputs[0])
         self.producers[node.outputs[0]] = node
         self.nodes.remove(select)
         self.selections.pop((name, index, selection.axis), None)
@@ -150,3 +151,8 @@ class _Pushing:
         self.graph.constants[name] = value
         self.types[name] = TensorType(value.shape, value.dtype)
         return name
+
+
+def _replaced(names: list[str], index: int, name: str) -> list[str]:
+    """The names with another one at `index`, as a list of its own."""
+    return [*names[:index], name, *names[index + 1 :]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,11 +15,21 @@ from .fold_norm import scale_and_shift
 
 
 def rewrite(graph: Graph) -> None:
-    """Applies every rule to every node, in order; producers are rewritten before consumers."""
+    """Applies the rules that need sizes."""
+    _apply(graph, RULES)
+
+
+def rewrite_once(graph: Graph) -> None:
+    """Applies the rules that need no sizes."""
+    _apply(graph, RULES_ONCE)
+
+
+def _apply(graph: Graph, rules: Mapping[str, Sequence[Rule]]) -> None:
+    """Applies rules to every node, in order; producers are rewritten before consumers."""
     context = _Context(graph)
     for node in list(graph.nodes):
         op = node.op
-        for rule in RULES.get(op, []):
+        for rule in rules.get(op, []):
             if rule(node, context) and node.op != op:
                 break
     graph.nodes = [n for old in graph.nodes for n in context.replaced.get(id(old), [old])]
@@ -210,8 +220,9 @@ def _pad_into_window(node: Node, c: _Context) -> bool:
     if any((*begin[:2], *end[:2])) or min(*begin, *end) < 0:
         return False
     own = node["pads"] or [0] * (2 * (rank - 2))
-    node.attributes["pads"] = [a + b for a, b in zip(own, begin[2:] + end[2:], strict=True)]
-    node.inputs[0] = pad.inputs[0]
+    pads = [a + b for a, b in zip(own, begin[2:] + end[2:], strict=True)]
+    node.attributes = {**node.attributes, "pads": pads}
+    node.inputs = [pad.inputs[0], *node.inputs[1:]]
     return True
 
 
@@ -224,10 +235,10 @@ def _crop_taps(node: Node, c: _Context) -> bool:
     if weight is None or len(node.inputs) > 3 or node["auto_pad"] != "NOTSET":
         return False
     w = resolve_windows(node, c.graph.types[node.inputs[0]].shape[2:], kernel=weight.shape[2:])
-    ranges = [
-        _live_taps(*axis)
-        for axis in zip(w.kernel, w.dilation, w.begin, w.stride, w.size, w.out, strict=True)
-    ]
+    axes = list(zip(w.kernel, w.dilation, w.begin, w.stride, w.size, w.out, strict=True))
+    if all(_all_live(*axis) for axis in axes):
+        return False
+    ranges = [_live_taps(*axis) for axis in axes]
     begin = [b - k0 * d for b, d, (k0, _) in zip(w.begin, w.dilation, ranges, strict=True)]
     end = [
         e - (k - k1) * d
@@ -238,14 +249,23 @@ def _crop_taps(node: Node, c: _Context) -> bool:
         return False
     shape = (*weight.shape[:2], *(k1 - k0 for k0, k1 in ranges))
     cropped = lazy(shape, weight.dtype, _cropped, weight, tuple(ranges))
-    node.inputs[1] = c.new_constant(node, "cropped", cropped)
-    node.attributes |= {"pads": begin + end, "kernel_shape": None}
+    node.inputs = [node.inputs[0], c.new_constant(node, "cropped", cropped), *node.inputs[2:]]
+    node.attributes = {**node.attributes, "pads": begin + end, "kernel_shape": None}
     return True
 
 
 def _cropped(weight: Array, ranges: tuple[tuple[int, int], ...]) -> Array:
     index = (slice(None), slice(None), *(slice(*r) for r in ranges))
     return np.ascontiguousarray(weight[index])
+
+
+def _all_live(kernel: int, dilation: int, begin: int, stride: int, size: int, out: int) -> bool:
+    """True for ordinary windows, each tap of which meets the image; False if that is not plain."""
+    return (
+        0 <= (kernel - 1) * dilation - begin < size
+        and begin <= (out - 1) * stride
+        and stride <= size
+    )
 
 
 def _live_taps(
@@ -383,8 +403,8 @@ def _einsum(node: Node, c: _Context) -> bool:
     return True
 
 
+RULES_ONCE: dict[str, list[Rule]] = {"mul": [_swish, _gelu]}
 RULES: dict[str, list[Rule]] = {
-    "mul": [_swish, _gelu],
     "pow": [_power],
     "reduce_mean": [_spatial_mean],
     "batch_normalization": [_normalise],

@@ -55,32 +55,41 @@ def check_bounds(step: Step) -> None:
     Raises:
         ShapeError: one is outside of its buffer, or a field is out of range.
     """
+    fields = step.fields
     try:
-        for use in USES[step.kernel](step.fields):
-            place = step.fields.get(use.field)
-            if place is None:
+        for field, low, high, size in USES[step.kernel](fields):
+            place = fields.get(field)
+            if place is None or low >= high:
                 continue
             at = place.at if isinstance(place, ViewAt) else place
-            offset, size = (at.offset, at.buffer.nbytes) if isinstance(at, At) else (0, at.nbytes)
-            low, high = offset + use.low * use.size, offset + use.high * use.size
-            if use.low < use.high and not 0 <= low <= high <= size:
-                raise Bad(f"bytes {low} to {high} of {use.field!r}, which has {size}")
+            buffer, offset = at if isinstance(at, At) else (at, 0)
+            first, last = offset + low * size, offset + high * size
+            if not 0 <= first <= last <= buffer.nbytes:
+                raise Bad(f"bytes {first} to {last} of {field!r}, which has {buffer.nbytes}")
     except Bad as error:
         raise ShapeError(
             f"node {step.node!r} cannot be planned: the kernel {step.kernel!r} would use {error}"
         ) from None
 
 
-def _need(condition: bool, what: str) -> None:
+def _need(condition: bool, what: str, *values: object) -> None:
+    """Raises `Bad` unless the condition holds; `what` is a format of the values."""
     if not condition:
-        raise Bad(what)
+        raise Bad(what.format(*values))
 
 
 def _span(sizes: Sequence[int], strides: Sequence[int], width: int = 1) -> tuple[int, int]:
     """The elements that strided axes reach, each place being `width` elements wide."""
-    _need(min(sizes, default=1) >= 1 and max(sizes, default=1) <= MAX_SIZE, f"sizes {sizes}")
-    ends = [(n - 1) * s for n, s in zip(sizes, strides, strict=True)]
-    return sum(min(0, e) for e in ends), sum(max(0, e) for e in ends) + width
+    low, high = 0, width
+    for n, stride in zip(sizes, strides, strict=True):
+        if not 1 <= n <= MAX_SIZE:
+            raise Bad(f"sizes {sizes}")
+        end = (n - 1) * stride
+        if end < 0:
+            low += end
+        else:
+            high += end
+    return low, high
 
 
 def _first(field: str, count: int, size: int = 4) -> Use:
@@ -98,8 +107,9 @@ def _pixels(
     v = f[field]
     if v is None:
         return Use(field, 0, 0)
-    strides = (v.image, v.block, v.plane, v.row, BLOCK)
-    return Use(field, *_span((n, blocks, d, h, w), strides, BLOCK), size)
+    _, image, block, plane, row = v
+    low, high = _span((n, blocks, d, h, w), (image, block, plane, row, BLOCK), BLOCK)
+    return Use(field, low, high, size)
 
 
 def _outputs(f: Fields, *names: str) -> Uses:
@@ -111,22 +121,34 @@ def _outputs(f: Fields, *names: str) -> Uses:
 
 def _table(f: Fields, field: str, count: int) -> Array:
     """A table of integers, of which `count` are used."""
-    table = np.frombuffer(f[field], np.int32)
-    _need(len(table) >= count > 0, f"{count} entries of {field!r}, which has {len(table)}")
+    table: Array = np.frombuffer(f[field], np.int32)
+    _need(len(table) >= count > 0, "{} entries of {!r}, which has {}", count, field, len(table))
     return table[:count]
+
+
+def _range(f: Fields, field: str, count: int) -> tuple[int, int]:
+    """The smallest and the largest of the integers of a table of which `count` are used."""
+    if count > 64:
+        table = _table(f, field, count)
+        return int(table.min()), int(table.max())
+    # Less than half as long as NumPy for the few taps of most convolutions.
+    numbers = memoryview(f[field]).cast("i")
+    _need(len(numbers) >= count > 0, "{} entries of {!r}, which has {}", count, field, len(numbers))
+    used = numbers[:count].tolist()
+    return min(used), max(used)
 
 
 def _conv(f: Fields) -> Uses:
     taps = f["taps"] + f["last_taps"]
-    offsets = _table(f, "offsets", taps)
-    low, high = int(offsets.min()), int(offsets.max()) + BLOCK
+    low, high = _range(f, "offsets", taps)
+    high += BLOCK
     if f.get("windows") is not None:
         windows = _table(f, "windows", 2 * f["blocks"])
         low, high = low + int(windows[::2].min()), high + int(windows[::2].max())
         _need(windows[1::2].min() >= 1 and windows[1::2].max() <= BLOCK, "a depth beyond a block")
     _need(0 <= f["last_depth"] <= BLOCK, "a depth beyond a block")
     group = f.get("group", 0)
-    _need(group in (0, 2, 4, 8) and not (group and f["taps"]), f"groups of {group}")
+    _need(group in (0, 2, 4, 8) and not (group and f["taps"]), "groups of {}", group)
     depth = f["taps"] * BLOCK + f["last_taps"] * (group or f["last_depth"])
     _need(depth * BLOCK <= f["panel"], "weights beyond a panel")
     first, last = _span(
@@ -234,7 +256,7 @@ def _copy(f: Fields) -> Uses:
 
 def _indices(f: Fields) -> Uses:
     """The indices of gather and scatter; that they lie on the axis is checked as they are read."""
-    _need(f["index_bytes"] in (4, 8), f"indices of {f['index_bytes']} bytes")
+    _need(f["index_bytes"] in (4, 8), "indices of {} bytes", f["index_bytes"])
     shape = (f["outer"], f["count"], f["inner"])
     strides = (f.get("index_outer", 0), f["index_row"], f.get("index_inner", 0))
     yield _strided("indices", shape, strides, f["index_bytes"])
@@ -243,14 +265,14 @@ def _indices(f: Fields) -> Uses:
 def _gather(f: Fields) -> Uses:
     element = f["element"]
     # Rows that one index serves are copied as bytes.
-    _need(element in ELEMENTS or not f.get("index_inner", 0), f"elements of {element} bytes")
+    _need(element in ELEMENTS or not f.get("index_inner", 0), "elements of {} bytes", element)
     yield from _indices(f)
     yield _first("x", f["outer"] * f["axis"] * f["inner"], element)
     yield _first("y", f["outer"] * f["count"] * f["inner"], element)
 
 
 def _scatter(f: Fields) -> Uses:
-    _need(f["op"] in ("none", "add", "mul", "min", "max"), f"the operation {f['op']!r}")
+    _need(f["op"] in ("none", "add", "mul", "min", "max"), "the operation {!r}", f["op"])
     yield from _indices(f)
     yield _first("x", f["outer"] * f["count"] * f["inner"])
     yield _first("y", f["outer"] * f["axis"] * f["inner"])
@@ -258,7 +280,7 @@ def _scatter(f: Fields) -> Uses:
 
 def _where(f: Fields) -> Uses:
     element = f["element"]
-    _need(element in ELEMENTS, f"elements of {element} bytes")
+    _need(element in ELEMENTS, "elements of {} bytes", element)
     for field, size in {"condition": 1, "a": element, "b": element}.items():
         yield _strided(field, f["shape"], f[f"{field}_stride"], size)
     yield _first("y", math.prod(f["shape"]), element)
@@ -266,10 +288,10 @@ def _where(f: Fields) -> Uses:
 
 def _convert(f: Fields) -> Uses:
     types, scales = (f["from"], f["to"]), f.get("scales", 1)
-    _need("float32" in types, f"{types[0]} to {types[1]}")
+    _need("float32" in types, "{} to {}", *types)
     scaled = [f.get(field) is not None for field in ("scale", "zero")]
     _need(scaled[0] == scaled[1], "a scale or a zero point alone")
-    _need(scales >= (f["columns"] if f.get("by_column") else 1), f"{scales} scales")
+    _need(scales >= (f["columns"] if f.get("by_column") else 1), "{} scales", scales)
     for field, dtype in zip("xy", types, strict=True):
         yield _first(field, f["rows"] * f["columns"], np.dtype(dtype).itemsize)
     for field in ("scale", "zero"):
@@ -314,12 +336,14 @@ def _resize(f: Fields) -> Uses:
 
 def _layer_norm(f: Fields) -> Uses:
     axis, span = f["axis"], f.get("span", 0)
-    _need(axis >= 1 and span >= 0 and (not span or axis % span == 0), f"rows of {axis} by {span}")
-    whole, rest = divmod(axis, BLOCK)
+    _need(
+        axis >= 1 and span >= 0 and (not span or axis % span == 0), "rows of {} by {}", axis, span
+    )
+    blocks, rest = divmod(axis, BLOCK)
     for field in "xy":
         low, high = _span(f["shape"], f[f"{field}_stride"])
         step = f[f"{field}_block"]
-        row = whole * step + rest if rest else (whole - 1) * step + BLOCK
+        row = blocks * step + rest if rest else (blocks - 1) * step + BLOCK
         _need(not span or step == BLOCK, "rows in pieces")
         yield Use(field, low, high - 1 + row)
     for field in ("scale", "bias"):
@@ -333,21 +357,21 @@ def _reduce(f: Fields) -> Uses:
 
 def _topk(f: Fields) -> Uses:
     outer, axis, inner, k = (f[name] for name in ("outer", "axis", "inner", "k"))
-    _need(1 <= k <= axis < 1 << 32, f"{k} of {axis}")
+    _need(1 <= k <= axis < 1 << 32, "{} of {}", k, axis)
     yield _first("x", outer * axis * inner)
     yield _first("values", outer * k * inner)
     yield _first("indices", outer * k * inner, 8)
 
 
 def _arg_extremum(f: Fields) -> Uses:
-    _need(1 <= f["axis"] < 1 << 24 and f["inner"] >= 1, f"{f['inner']} columns of {f['axis']}")
+    _need(1 <= f["axis"] < 1 << 24 and f["inner"] >= 1, "{} columns of {}", f["inner"], f["axis"])
     yield _first("x", f["outer"] * f["axis"] * f["inner"])
     yield _first("y", f["outer"] * f["inner"], 8)
 
 
 def _recurrent(f: Fields) -> Uses:
     directions, length, batch, hidden = (f[k] for k in ("directions", "length", "batch", "hidden"))
-    _need(directions in (1, 2), f"{directions} directions")
+    _need(directions in (1, 2), "{} directions", directions)
     width = ceil_div(hidden, BLOCK) * BLOCK
     gates = directions * GATES[f["cell"]] * width
     yield Use("x", *_span((length, batch), (f["x_time"], f["x_row"]), gates))
@@ -371,7 +395,7 @@ def _matmul(f: Fields) -> Uses:
 
 def _attention(f: Fields) -> Uses:
     n, heads, rows, tokens = f["n"], f["heads"], f["rows"], f["tokens"]
-    _need(f["group"] >= 1 and heads % f["group"] == 0, f"groups of {f['group']} heads")
+    _need(f["group"] >= 1 and heads % f["group"] == 0, "groups of {} heads", f["group"])
     shared = heads // f["group"]
     for field, shape in {
         "q": (n, heads, rows, f["depth"]),
@@ -385,7 +409,7 @@ def _attention(f: Fields) -> Uses:
 
 def _grid_sample(f: Fields) -> Uses:
     n, rank, axes = f["n"], f["rank"], "dhw"
-    _need(1 <= rank <= 3, f"{rank} axes")
+    _need(1 <= rank <= 3, "{} axes", rank)
     yield _pixels(f, "x", n, f["blocks"], *(f[f"in_{axis}"] for axis in axes))
     yield _first("grid", n * math.prod(f[f"out_{axis}"] for axis in axes) * rank)
     yield from _outputs(f, "y")
@@ -393,7 +417,7 @@ def _grid_sample(f: Fields) -> Uses:
 
 def _roi_align(f: Fields) -> Uses:
     count, blocks = f["count"], f["blocks"]
-    _need(f["ratio"] >= 0, f"{f['ratio']} points along a side")
+    _need(f["ratio"] >= 0, "{} points along a side", f["ratio"])
     yield _pixels(f, "x", f["n"], blocks, 1, f["in_h"], f["in_w"])
     yield _pixels(f, "y", count, blocks, 1, f["out_h"], f["out_w"])
     yield _first("regions", count * 4)

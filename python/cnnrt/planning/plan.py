@@ -13,7 +13,7 @@ from .. import _core, ops
 from ..errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
 from ..graph import Array, Graph, TensorType
 from ..layout.arena import assign_offsets, peak_live
-from ..layout.tensors import At, Buffer, Plain, Step, ViewAt
+from ..layout.tensors import At, Plain, Step, ViewAt
 from ..lowering import Lowered, PlanOptions, ReferenceStep
 from ..process.limits import check_memory
 from .bounds import check_bounds
@@ -243,7 +243,13 @@ def _add_steps(
             continue
         serial = alone or step.cost_ns < SERIAL_BELOW
         check_bounds(step)
-        fields = {name: _resolve(value) for name, value in step.fields.items()}
+        fields = dict(step.fields)
+        for name, value in step.fields.items():  # places become what the core takes
+            kind = value.__class__
+            if kind is At:
+                fields[name] = _ref(value)
+            elif kind is ViewAt:
+                fields[name] = (_ref(value.at), *value[1:])
         # Of one image, for most kernels that take a batch.
         cost_ns = step.cost_ns * step.fields.get("n", 1)
         try:
@@ -260,18 +266,10 @@ def _specs(types: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:
 
 
 def _ref(at: At) -> Any:
-    buffer: Buffer = at.buffer
+    """What the core takes for a place: (space, offset), or the memory of a constant."""
+    buffer, offset = at
     if buffer.memory is not None:
         return buffer.memory
     if buffer.external is not None:
-        return (EXTERNAL + buffer.external, at.offset)
-    return (ARENA, buffer.offset + at.offset)
-
-
-def _resolve(value: Any) -> Any:
-    """Places become what the core takes: (space, offset), or the memory of a constant."""
-    if isinstance(value, ViewAt):
-        return (_ref(value.at), value.image, value.block, value.plane, value.row)
-    if isinstance(value, At):
-        return _ref(value)
-    return value
+        return (EXTERNAL + buffer.external, offset)
+    return (ARENA, buffer.offset + offset)

@@ -1,4 +1,4 @@
-"""Arrays that are computed when somebody looks at them: weights with a norm folded in.
+"""Arrays computed at each use: weights with a norm folded in.
 
 A pass that changes weights need not touch them: what it makes is read once, while it is packed. So
 a network's weights are never in memory in two forms, and not even read where they are packed
@@ -7,6 +7,7 @@ already.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -32,6 +33,8 @@ class LazyArray:
     ) -> None:
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
+        self.size = math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
         self.function, self.arguments = function, arguments
         self.depth: int = 1 + max((a.depth for a in _lazy(arguments)), default=0)
         """Lazy arrays inside each other, this one included."""
@@ -39,14 +42,6 @@ class LazyArray:
     @property
     def ndim(self) -> int:
         return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         value = np.asarray(self.function(*self.arguments), self.dtype)
