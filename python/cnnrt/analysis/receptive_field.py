@@ -82,12 +82,12 @@ def receptive_fields(graph: Graph) -> dict[str, tuple[Field | None, ...]]:
     None stands for all of the input. Tensors that depend on no such input have no entry.
     """
     views: dict[str, View] = {}
-    spatial = max((graph.types[spec.name].rank - 2 for spec in graph.inputs), default=0)
-    for spec in graph.inputs:
-        rank = graph.types[spec.name].rank
+    ranks = {s.name: graph.types[s.name].rank for s in graph.inputs if s.name in graph.types}
+    spatial = max((rank - 2 for rank in ranks.values()), default=0)
+    for name, rank in ranks.items():
         if rank >= 3:
             own = [Seen(Field(1.0), (2 + i,)) for i in range(rank - 2)]
-            views[spec.name] = (*[ALL] * (spatial - len(own)), *own)
+            views[name] = (*[ALL] * (spatial - len(own)), *own)
     for node in graph.nodes:
         inputs = [views.get(name, ()) for name in node.inputs]
         if not any(inputs):

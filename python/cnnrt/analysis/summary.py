@@ -140,7 +140,11 @@ def summarise(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Summary:
         )
     return Summary(
         name=graph.name,
-        inputs={spec.name: found.original.types[spec.name].shape for spec in graph.inputs},
+        inputs={
+            spec.name: found.original.types[spec.name].shape
+            for spec in graph.inputs
+            if spec.name in found.original.types  # not if it is a sequence
+        },
         layers=rows,
         parameters=sum(row.parameters for row in rows),
         macs=total,

@@ -206,6 +206,11 @@ class Resize(Op):
         self, node: Node, axis: int, size: int, out: int, scale: Scale, roi: tuple[float, float]
     ) -> Taps:
         coordinates = node["coordinate_transformation_mode"]
+        if out > MAX_TAPS:
+            raise MemoryLimitError(
+                f"node {node.name!r} ({node.op}): {out} results along one axis; at most {MAX_TAPS} "
+                "are planned"
+            )
         x = source(coordinates, size, out, scale, roi)
         if coordinates == "tf_crop_and_resize":
             outside = ~((x >= 0) & (x <= size - 1))  # so that NaN is, too

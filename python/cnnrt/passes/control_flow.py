@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import ShapeError
 from ..graph import Graph, Node
 from ..ops.control_flow import condition_of
 
@@ -22,6 +23,11 @@ def bind_constants(node: Node, graph: Graph) -> Node:
         own = len(inner.inputs) - count
         specs = inner.inputs[own:]
         inner.inputs = inner.inputs[:own]
+        if len(captured) != len(specs):
+            raise ShapeError(
+                f"node {node.name!r} ({node.op}): {attribute} takes {len(specs)} tensors from "
+                f"around it, the node has {len(captured)}"
+            )
         for name, spec in zip(captured, specs, strict=True):
             if name in graph.constants:
                 inner.constants[spec.name] = graph.constants[name]
@@ -44,6 +50,12 @@ def taken_branch(node: Node, graph: Graph) -> list[Node] | None:
     if condition is None or node.op != "if":
         return None
     branch: Graph = node["then_branch" if condition_of(node, condition) else "else_branch"]
+    given, made = len(node.inputs) - 1, len(node.outputs)
+    if (given, made) != (len(branch.inputs), len(branch.outputs)):
+        raise ShapeError(
+            f"node {node.name!r} (if): gives {given} inputs to a branch of {len(branch.inputs)}, "
+            f"takes {made} outputs of its {len(branch.outputs)}"
+        )
     renamed = {spec.name: name for spec, name in zip(branch.inputs, node.inputs[1:], strict=True)}
     for name, value in branch.constants.items():
         graph.constants[name] = value
@@ -60,6 +72,6 @@ def taken_branch(node: Node, graph: Graph) -> list[Node] | None:
     ]
     for spec, output in zip(branch.outputs, node.outputs, strict=True):
         if output:
-            made = renamed.get(spec.name, spec.name)
-            nodes.append(Node("identity", f"{node.name}/{output}", [made], [output]))
+            inner_name = renamed.get(spec.name, spec.name)
+            nodes.append(Node("identity", f"{node.name}/{output}", [inner_name], [output]))
     return nodes

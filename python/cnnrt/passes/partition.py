@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .. import ops
-from ..errors import ValueNeeded
+from ..errors import ShapeError, ValueNeeded
 from ..graph import Graph, Node, TensorSpec, TensorType
 from .control_flow import bind_constants, taken_branch
 from .infer import Budget, constant_types, infer_node, known_types
@@ -64,8 +64,11 @@ def partition(
         else:
             later.append(node)
     on_values, rest = _ready(graph, later, {*types, *(spec.name for spec in graph.inputs), ""})
-    if missing is not None and not head and not on_values:
-        raise missing
+    if rest and not head and not on_values:  # the rest of the rest would be the same again
+        node = rest[0]
+        raise missing or ShapeError(
+            f"node {node.name!r} ({node.op}): reads what is no tensor: {', '.join(node.inputs)}"
+        )
     outputs = [spec.name for spec in graph.outputs]
     known = {spec.name: spec for spec in graph.inputs}
     needed_late = [name for node in (*on_values, *rest) for name in node.inputs if name]

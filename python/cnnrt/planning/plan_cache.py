@@ -140,7 +140,10 @@ class PlanCache:
             key = (shapes, outputs, *(array.tobytes() for array in values.values()))
             plan = self._plans.get(key)
             try:
-                plan = plan or self._make(shapes, outputs, values, limit)
+                # What is no tensor has no place in a plan, even if nothing reads it.
+                tensors = all(spec.kind == "tensor" for spec in self._graph.inputs)
+                make = self._make if tensors else self._make_stages
+                plan = plan or make(shapes, outputs, values, limit)
                 break
             except ValueNeeded as error:
                 # Tried again with the values; each time there are more of them.

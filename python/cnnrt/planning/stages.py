@@ -21,6 +21,7 @@ from ..layout.tensors import Step
 from ..lowering import ReferenceStep
 from ..ops.common import RuntimeTyped
 from ..passes import Partition
+from ..process.limits import check_memory, memory_limit
 from ..weights.packed import Key
 from .memory_use import PlanMemory
 from .plan import StepInfo, step_times
@@ -150,10 +151,15 @@ class StagedPlan:
             raise
         except IndexError as error:
             raise IndexOutOfRange(f"{at}: {error}") from error
-        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+            # AttributeError: of a sequence in the place of a tensor
             raise ShapeError(f"{at} cannot be evaluated: {error}") from error
         except MemoryError as error:
             raise MemoryLimitError(f"{at} needs more memory than there is: {error}") from error
+        if len(results) < len(node.outputs):
+            raise ShapeError(f"{at} gives {len(results)} outputs, not {len(node.outputs)}")
+        # Sixty NonZero in a row may make twice as much each.
+        check_memory(sum(map(_nbytes, results)), memory_limit(0), f"{at}: its result")
         return [_contiguous(value) for value in results]
 
     def _run_subgraph(self, graph: Graph, values: Sequence[Value]) -> list[Value]:
@@ -271,6 +277,12 @@ def _contiguous(value: Value) -> Value:
         return value
     array = np.asarray(value)
     return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _nbytes(value: Value) -> int:
+    if isinstance(value, list):
+        return sum(map(_nbytes, value))
+    return 0 if value is None else int(np.asarray(value).nbytes)
 
 
 def _copy(value: Value) -> Value:
