@@ -42,7 +42,7 @@ def treats_apart(graph: Graph) -> bool:
         twin = passes.specialise(prepared, one)
     except ShapeError:
         return False
-    return passes.images_apart(passes.specialise(prepared, sizes), twin)
+    return passes.dependence(passes.specialise(prepared, sizes), twin) is None
 
 
 def apart() -> Iterator[tuple[str, Graph]]:
@@ -202,6 +202,17 @@ def test_images_stay_apart(case: tuple[str, Graph]) -> None:
 @pytest.mark.parametrize("case", list(mixing()), ids=lambda c: c[0])
 def test_images_are_mixed(case: tuple[str, Graph]) -> None:
     assert not treats_apart(case[1])
+
+
+def test_describe_says_why_images_are_not_independent() -> None:
+    graph = of_batch(
+        ("a", "conv", "x k"),
+        ("y", "softmax", "a", {"axis": 0}),
+        shape=(16, 9, 9),
+        k=w(16, 16, 3, 3),
+    )
+    text = Model(graph).describe(w(N, 16, 9, 9))
+    assert text.endswith("all images at once: node 'y' (softmax) mixes the images of a batch")
 
 
 @QUICK

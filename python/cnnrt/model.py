@@ -290,6 +290,8 @@ class Model:
         if plan.images > 1:
             rest = f", and from {plan.cut!r} on all at once" if plan.cut else ""
             lines.append(f"{plan.images} images, one by one{rest}")
+        elif plan.dependence:
+            lines.append(f"all images at once: {plan.dependence}")
         return "\n".join(lines)
 
     def summary(self, x: Inputs | Shapes | None = None) -> Summary:

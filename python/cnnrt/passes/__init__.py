@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..graph import Array, Graph, TensorType
-from .batch_independence import images_apart
+from .batch_independence import dependence
 from .channels_first import channels_first
 from .eliminate import eliminate
 from .fold_affine import fold_affine
@@ -137,8 +137,8 @@ __all__ = [
     "ONCE",
     "PER_SHAPE",
     "Partition",
+    "dependence",
     "fuse",
-    "images_apart",
     "infer",
     "inputs_of_value",
     "partition",

@@ -17,11 +17,6 @@ from ..ops import NodeTypes, axes_mapping
 from ..ops.axes import Links
 
 
-def images_apart(batch: Graph, one: Graph) -> bool:
-    """True if `dependence` finds none."""
-    return dependence(batch, one) is None
-
-
 def dependence(batch: Graph, one: Graph) -> str | None:
     """Why an output of `batch` may not be, slice by slice along axis 0, what `one` makes of each
     slice of its inputs; None: it is that.

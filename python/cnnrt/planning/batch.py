@@ -16,7 +16,7 @@ from ..errors import CnnrtError
 from ..graph import Array, Graph, TensorSpec
 from ..layout.tensors import Step
 from ..lowering import Lowered, PlanOptions, ReferenceStep, lower
-from ..passes import fuse, images_apart, specialise, with_types
+from ..passes import dependence, fuse, specialise, with_types
 from .memory_use import PlanMemory
 from .plan import Plan, StepInfo
 from .stages import StagedPlan
@@ -43,6 +43,10 @@ class BatchPlan:
     @property
     def cut(self) -> str | None:
         return self.parts[1].graph.inputs[0].name
+
+    @property
+    def dependence(self) -> str | None:
+        return None
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
@@ -110,17 +114,19 @@ def make_plan(
         ValueNeeded: shapes depend on the value of a tensor that is not constant.
     """
     one_by_one = None if values else _one_by_one(prepared, shapes, options)
-    if one_by_one is not None:
+    if one_by_one is not None and not isinstance(one_by_one, str):
         return one_by_one
     graph = specialise(prepared, shapes, values, options.limit)
-    return Plan(lower(graph, options), options)
+    plan = Plan(lower(graph, options), options)
+    plan.dependence = one_by_one
+    return plan
 
 
-def _one_by_one(prepared: Graph, shapes: Shapes, options: PlanOptions) -> AnyPlan | None:
+def _one_by_one(prepared: Graph, shapes: Shapes, options: PlanOptions) -> AnyPlan | str | None:
     """A plan that takes the images of a batch one by one; its result is that for all at once.
 
     Returns:
-        None if that is not faster, or the network may mix its images.
+        None if that is not faster; the reason if an image may depend on another one.
     """
     sizes = {shape[0] if shape else 1 for shape in shapes.values()}
     images = max(sizes, default=1)
@@ -135,8 +141,9 @@ def _one_by_one(prepared: Graph, shapes: Shapes, options: PlanOptions) -> AnyPla
     except CnnrtError:  # a network for batches of this size alone
         return None
     head = prepared if cut is None else prepared.ending_at([cut])
-    if not images_apart(specialise(head, shapes, None, options.limit), twin):
-        return None
+    reason = dependence(specialise(head, shapes, None, options.limit), twin)
+    if reason is not None:
+        return reason
     lowered = lower(twin, options)
     if not pays_one_by_one(lowered, options):
         return None

@@ -51,6 +51,8 @@ class Plan:
 
     cut: str | None = None
     """The tensor from which on another plan takes all images at once."""
+    dependence: str | None = None
+    """Why the images of a batch cannot be run one by one, if that is so."""
 
     def __init__(self, lowered: Lowered, options: PlanOptions, images: int = 1) -> None:
         """Lays out the memory of lowered steps and hands them to the core.

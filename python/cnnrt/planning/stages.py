@@ -74,6 +74,7 @@ class StagedPlan:
 
     images = 1
     cut: str | None = None
+    dependence: str | None = None
 
     def __init__(
         self,
