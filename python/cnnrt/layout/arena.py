@@ -53,7 +53,7 @@ def assign_offsets(buffers: Sequence[Buffer]) -> int:
 
 
 def peak_live(buffers: Sequence[Buffer]) -> int:
-    """The most bytes of buffers that are alive in one step: no arena can be smaller."""
+    """The largest total of buffers alive in one step, in bytes: no arena can be smaller."""
     changes: dict[int, int] = {}
     for buffer in buffers:
         if buffer.first >= 0:

@@ -68,7 +68,7 @@ def merge_axes(shape: Sequence[int], *strides: Sequence[int]) -> tuple[list[int]
 
 
 def is_row_major(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Whether the elements follow each other; the strides of axes of size 1 do not matter."""
+    """True if the elements follow each other; the strides of axes of size 1 do not matter."""
     wanted = row_major(shape)
     return 0 in shape or all(
         n == 1 or have == want for n, have, want in zip(shape, strides, wanted, strict=True)

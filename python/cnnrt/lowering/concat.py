@@ -1,4 +1,4 @@
-"""Which tensors are made in their place in a concatenation, so that nothing is copied.
+"""Tensors that are made in their place in a concatenation, so that nothing is copied.
 
 A tensor whose channels begin at a whole block of the result can be written there by whatever makes
 it. DenseNet concatenates the same tensors over and over, each time with one more: they all go into
@@ -14,7 +14,7 @@ from ..layout.tensors import BLOCK
 
 
 def in_whole_blocks(graph: Graph, node: Node) -> bool:
-    """Whether a concat node joins channels, and each input begins at a whole block."""
+    """True if a concat node joins channels, and each input begins at a whole block."""
     type_ = graph.types[node.outputs[0]]
     if not 3 <= type_.rank <= 5 or type_.dtype != np.float32 or node["axis"] % type_.rank != 1:
         return False

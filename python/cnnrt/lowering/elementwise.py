@@ -21,7 +21,7 @@ UNARY = sorted(name for name, op in OPS.items() if isinstance(op, Unary) and nam
 
 
 def lower_activation(node: Node, builder: PlanBuilder, activation: Activation) -> None:
-    """y = activation(x), in place where x is not needed any more."""
+    """y = activation(x), in place if no later node needs x."""
     x, y = node.inputs[0], node.outputs[0]
     if builder.is_blocked(x):
         source = builder.blocked(x)

@@ -18,7 +18,7 @@ from .registry import lowers
 from .shape import MAX_DIMS
 from .slices import is_constant
 
-MOST_RUNS = 64
+MAX_RUNS = 64
 """Runs of consecutive constant indices that gather copies one by one; more go to the kernel."""
 
 INDEX_TYPES = (np.dtype(np.int32), np.dtype(np.int64))
@@ -184,7 +184,7 @@ def _gather_runs(node: Node, builder: PlanBuilder) -> bool:
         strides[axis : axis + 1] = [run.step * strides[axis]] * value.ndim
         builder.alias_strided(y, Strided(at, strides))
         return True
-    if len(runs) > MOST_RUNS or type_.rank > MAX_DIMS:
+    if len(runs) > MAX_RUNS or type_.rank > MAX_DIMS:
         return False
     view = builder.strided(x)
     target = builder.new_plain(y)

@@ -81,7 +81,7 @@ def _row(name: str, shape: Sequence[int], builder: PlanBuilder) -> Any:
 
 @lowers("channel_normalization")
 def lower_channel_norm(node: Node, builder: PlanBuilder) -> bool:
-    """Rows are the channels of a pixel, in place where nobody else needs x."""
+    """Rows are the channels of a pixel; the result overwrites x if no other node needs it."""
     name, y_name = node.inputs[0], node.outputs[0]
     type_ = builder.type(name)
     if not 3 <= type_.rank <= 5 or any(builder.constant(n) is None for n in node.inputs[1:]):
@@ -156,7 +156,7 @@ def lower_mean_variance_norm(node: Node, builder: PlanBuilder) -> bool:
         (BLOCK, BLOCK),
         (None, None),
         centred=True,
-        epsilon=1e-18,  # as adding 1e-9 to the deviation, where that is zero
+        epsilon=1e-18,  # as adding 1e-9 to the deviation, if that is zero
     )
     return True
 
@@ -174,7 +174,7 @@ def _layer_norm(
     epsilon: float | None = None,
     **more: Any,
 ) -> None:
-    """One step: rows of `axis` elements, of which x and y hold sixteens `blocks` floats apart."""
+    """One step over rows of `axis` elements, of which x and y hold 16 every `blocks` floats."""
     shape, (x_strides, y_strides) = merge_axes(rows, x.strides, y.strides)
     scale, bias = weights
     builder.step(

@@ -28,7 +28,7 @@ def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> Array:
     begin = start + -(np.minimum(0, start) // dilation) * dilation
     reach = start + (kernel - 1) * dilation + 1
     end = np.minimum(reach, size)
-    # Padding counts if asked for, but not what ceil_mode lets a window reach beyond it.
+    # Padding counts if include_pad is set, but not what ceil_mode lets a window reach beyond it.
     last = np.minimum(reach, size + w.end[axis]) if include_pad else end
     first = start if include_pad else begin
     count = np.maximum(0, -((first - last) // dilation))

@@ -12,8 +12,8 @@ from .builder import PlanBuilder
 from .conv_lowering import three
 from .registry import lowers
 
-MOST_RATIO = 1024
-"""Points along a side of a bin of roi_align, beyond which nobody means it."""
+MAX_RATIO = 1024
+"""Points along a side of a bin of roi_align; the reference runs larger ratios."""
 
 
 @lowers("grid_sample")
@@ -56,7 +56,7 @@ def lower_roi_align(node: Node, builder: PlanBuilder) -> bool:
         any(builder.type(name).dtype != np.float32 for name in (x_name, regions_name))
         or builder.type(images_name).dtype != np.int64
         or 0 in (*x_type.shape, *y_type.shape)
-        or node["sampling_ratio"] > MOST_RATIO
+        or node["sampling_ratio"] > MAX_RATIO
     ):
         return False
     regions, images = builder.plain(regions_name), builder.plain(images_name)

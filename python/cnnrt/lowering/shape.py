@@ -1,4 +1,4 @@
-"""Operators that move or rename data: views of what is there, strided copies where none reach."""
+"""Operators that move or rename data: as views of existing memory, or else as strided copies."""
 
 from __future__ import annotations
 

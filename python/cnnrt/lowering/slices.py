@@ -1,4 +1,4 @@
-"""Operators that cut tensors apart or add borders: views where one reaches, else copies."""
+"""Operators that cut tensors apart or add borders, by views if strides allow, else by copies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _cut_blocks(builder: PlanBuilder, x: str, y: str, first: int) -> bool:
 
 
 def is_constant(name: str, builder: PlanBuilder) -> bool:
-    """Whether a tensor is a constant or a view of one, whose memory has no parts."""
+    """True if a tensor is a constant or a view of one, whose memory has no parts."""
     if builder.constant(name) is not None:
         return True
     return not builder.is_blocked(name) and builder.strided(name).at.buffer.memory is not None

@@ -234,6 +234,8 @@ def _crop_taps(node: Node, c: _Context) -> bool:
     weight = c.graph.constants.get(node.inputs[1])
     if weight is None or len(node.inputs) > 3 or node["auto_pad"] != "NOTSET":
         return False
+    if weight.size == weight.shape[0] * weight.shape[1]:  # a single tap
+        return False
     w = resolve_windows(node, c.graph.types[node.inputs[0]].shape[2:], kernel=weight.shape[2:])
     axes = list(zip(w.kernel, w.dilation, w.begin, w.stride, w.size, w.out, strict=True))
     if all(_all_live(*axis) for axis in axes):

@@ -1,9 +1,9 @@
 """Batches: a network's images one by one, as far as that is faster than all at once.
 
-A thread that takes an image alone finds its tensors in its own caches and waits for nobody, where
-the tensors of a whole batch are in memory. Only weights are read once for every image instead of
-once for all. That costs nothing where each takes part in many products, as in convolutions; behind
-the first fully connected layer each takes part in one, so there all images go together.
+A thread that computes one image finds its tensors in its own caches and waits for no other thread;
+the tensors of a whole batch are in memory. But weights are then read once for every image. That
+costs nothing if each weight takes part in many products, as in convolutions. Behind the first fully
+connected layer each takes part in one, so from there on all images go together.
 """
 
 from __future__ import annotations

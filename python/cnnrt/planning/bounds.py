@@ -193,7 +193,8 @@ def _winograd(f: Fields) -> Uses:
     yield from _outputs(f, "residual")
     _need(not f.get("pooled") or tile[0] == tile[1], "windows larger than a tile")
     shrink = 2 if f.get("pooled") else 1
-    yield from _outputs({**f, **{k: f[k] // shrink for k in ("out_h", "out_w")}}, "y")
+    y_size = (f["out_d"], f["out_h"] // shrink, f["out_w"] // shrink)
+    yield _pixels(f, "y", f["n"], f["blocks"], *y_size)
 
 
 def _depthwise(f: Fields) -> Uses:

@@ -11,7 +11,7 @@ class PlanMemory:
 
     shapes: tuple[tuple[int, ...], ...]
     live: int
-    """Activations that are alive at the same time, at the most."""
+    """The largest total of activations that are alive at the same time."""
     arena: int
     """What they take as they are laid out, in each workspace."""
     scratch: int
@@ -19,7 +19,7 @@ class PlanMemory:
     workspaces: int
     """As many as have run at the same time, but no more than processors are kept."""
     outputs: int
-    """Of outputs that nobody holds any more, for those of the next run: at most one of each."""
+    """Memory of dropped outputs that the next run takes: at most one of each output."""
     nbytes: int
     """What workspaces and outputs take."""
 

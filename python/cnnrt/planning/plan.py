@@ -117,7 +117,7 @@ class Plan:
     def trace(self, inputs: Sequence[Array]) -> Array:
         """When each thread worked on each step in one run, int64 (threads, steps, 2).
 
-        Beginning and end in nanoseconds since the run began; negative where a thread had no part.
+        Beginning and end in nanoseconds since the run began; negative if a thread had no part.
         The run is as always, but for two readings of the clock per step. Images that are run one
         by one are run by all threads together, and a step's time is that in all of them.
         """
@@ -137,7 +137,7 @@ class Plan:
     def _run_segments(
         self, inputs: Sequence[Array], *, timed: bool = False, image: int = 0
     ) -> tuple[list[Array], Array]:
-        """Outputs and, if asked for, the spans of `trace`; of one image of a batch."""
+        """The outputs of one image of a batch and, if `timed`, the spans of `trace`."""
         n = len(self.graph.inputs)
         arrays = [*inputs, *map(self.core.make_output, range(len(self.externals) - n))]
         workspace = self.core.workspace()
@@ -252,7 +252,7 @@ def _add_steps(
                 fields[name] = _ref(value)
             elif kind is ViewAt:
                 fields[name] = (_ref(value.at), *value[1:])
-        # Of one image, for most kernels that take a batch.
+        # The cost is that of one image for nearly all kernels that take a batch.
         cost_ns = step.cost_ns * step.fields.get("n", 1)
         try:
             core.add(step.kernel, fields, serial, step.independent, cost_ns)

@@ -328,5 +328,5 @@ class PlanCache:
 
 
 def takes_value(shape: Sequence[int]) -> bool:
-    """Whether an input of this shape is small enough for a plan per value."""
+    """True if an input of this shape is small enough for a plan per value."""
     return math.prod(shape) <= MAX_VALUE_ELEMENTS

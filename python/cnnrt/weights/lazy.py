@@ -95,7 +95,7 @@ def files_of(array: Array | None) -> set[MappedFile]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two arrays are one, or are computed in the same way from the same arrays."""
+    """True if two arrays are one, or computed by the same function from the same arrays."""
     if a is b:
         return True
     if isinstance(a, LazyArray) and isinstance(b, LazyArray):

@@ -48,7 +48,7 @@ class Packed:
     def get(
         self, source: Array | None, key: Key, make: Callable[[], Any], nbytes: int | None = None
     ) -> Any:
-        """The memory made from `source` in the way that `key` names; made if it is new.
+        """The memory made from `source` in the form that `key` names; made if it is new.
 
         A constant that was folded for one input size may have another value at the next: the
         array itself must be the same, not only its name.
@@ -82,7 +82,7 @@ class Packed:
                 f"tensor {name!r}: the layer needs {nbytes} bytes, the file holds {array.nbytes}; "
                 "compile the model again"
             )
-        aligned = array.ctypes.data % 64 == 0  # not where a file was given as bytes
+        aligned = array.ctypes.data % 64 == 0  # not if a file was given as bytes
         if not aligned:
             return _core.Memory(array), False
         return _core.Memory.view(array), file_of(array) is not None
