@@ -204,6 +204,22 @@ def test_images_are_mixed(case: tuple[str, Graph]) -> None:
     assert not treats_apart(case[1])
 
 
+def test_recurrent_layers_take_all_images_at_once() -> None:
+    """They are independent, but each step would read the weights again for every image."""
+    graph = of_batch(
+        ("a", "conv", "x k", {"pads": [1, 1]}),
+        ("t", "transpose", "a", {"perm": [2, 0, 1]}),
+        ("s", "lstm", "t m r"),
+        ("y", "transpose", "s", {"perm": [2, 0, 1, 3]}),
+        shape=(16, 40),
+        k=w(64, 16, 3),
+        m=w(1, 4 * 32, 64),
+        r=w(1, 4 * 32, 32),
+    )
+    assert treats_apart(graph)
+    assert "one by one" not in Model(graph, threads=1).describe(w(N, 16, 40))
+
+
 def test_describe_says_why_images_are_not_independent() -> None:
     graph = of_batch(
         ("a", "conv", "x k"),

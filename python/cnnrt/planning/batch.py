@@ -16,6 +16,7 @@ from ..errors import CnnrtError
 from ..graph import Array, Graph, TensorSpec
 from ..layout.tensors import Step
 from ..lowering import Lowered, PlanOptions, ReferenceStep, lower
+from ..ops import op
 from ..passes import dependence, fuse, specialise, with_types
 from .memory_use import PlanMemory
 from .plan import Plan, StepInfo
@@ -141,6 +142,10 @@ def _one_by_one(prepared: Graph, shapes: Shapes, options: PlanOptions) -> AnyPla
     except CnnrtError:  # a network for batches of this size alone
         return None
     head = prepared if cut is None else prepared.ending_at([cut])
+    # Every step of a recurrent layer reads all its weights: for 8 images one by one, an LSTM of 256
+    # states takes 1.3 times as long as for all at once, and one of 512 states 1.7 times.
+    if any(op(node).family == "recurrent" for node in head.nodes):
+        return None
     reason = dependence(specialise(head, shapes, None, options.limit), twin)
     if reason is not None:
         return reason
