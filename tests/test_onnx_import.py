@@ -712,7 +712,6 @@ DAMAGE: list[tuple[str, Callable[[Any], Any]]] = [
     ("does not fit its data", lambda p: p.graph.initializer[0].ClearField("raw_data")),
     ("occurs twice", lambda p: p.graph.initializer.append(p.graph.initializer[0])),
     ("expected a name", lambda p: p.graph.initializer[0].__setattr__("name", "")),
-    ("has no shape", lambda p: p.graph.input[0].type.tensor_type.ClearField("shape")),
     ("is made twice", lambda p: p.graph.node.append(p.graph.node[0])),
     ("which nothing makes", lambda p: p.graph.node[0].input.__setitem__(0, "absent")),
     ("nothing makes the output", lambda p: p.graph.node[0].output.__setitem__(0, "z")),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -57,6 +57,10 @@ class TensorType:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
+ANY_SHAPE = ("...",)
+"""The shape of an input that takes arrays of any rank."""
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Name, shape and dtype of a model's input or output; named sizes are free."""
@@ -69,6 +73,8 @@ class TensorSpec:
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """Whether an array of this shape fits: same rank, and equal wherever a size is fixed."""
+        if self.shape == ANY_SHAPE:
+            return True
         return len(shape) == len(self.shape) and all(
             isinstance(want, str) or want == got
             for want, got in zip(self.shape, shape, strict=True)
@@ -113,6 +119,8 @@ class Graph:
     """Of every tensor, once `passes.infer` has seen the sizes of the inputs."""
     varying: set[str] = field(default_factory=set)
     """The constants whose value depends on the sizes of the inputs."""
+    optional_inputs: list[TensorSpec] = field(default_factory=list)
+    """The constants that are the defaults of inputs, which a run may give instead."""
 
     def copy(self) -> Graph:
         """A graph whose nodes and tables may be changed; the constants' arrays are shared."""
@@ -128,6 +136,7 @@ class Graph:
             self.name,
             dict(self.types),
             set(self.varying),
+            list(self.optional_inputs),
         )
 
     def with_own_nodes(self) -> Graph:
@@ -141,6 +150,15 @@ class Graph:
             types=dict(self.types),
             varying=set(self.varying),
         )
+
+    def with_inputs(self, names: Iterable[str]) -> Graph:
+        """A copy in which these optional inputs have to be given."""
+        result, wanted = self.copy(), set(names)
+        result.optional_inputs = [s for s in self.optional_inputs if s.name not in wanted]
+        result.inputs += [s for s in self.optional_inputs if s.name in wanted]
+        for name in wanted:
+            del result.constants[name]
+        return result
 
     def producers(self) -> dict[str, Node]:
         """For each tensor that a node makes, that node."""

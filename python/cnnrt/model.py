@@ -14,7 +14,7 @@ from . import _core, formats
 from .cost import Algorithms
 from .errors import GraphError, ShapeError
 from .formats import Source
-from .graph import Array, Graph, TensorSpec
+from .graph import ANY_SHAPE, Array, Graph, TensorSpec
 from .planning import tuning
 from .planning.batch import AnyPlan
 from .planning.memory_use import MemoryUse
@@ -35,6 +35,10 @@ Inputs = Any
 """An array, or a dict of arrays by input name."""
 Shapes = Sequence[int] | Mapping[str, Sequence[int]]
 """The shape of an input, or a dict of shapes by input name."""
+
+
+MAX_VARIANTS = 4
+"""Combinations of optional inputs whose plans are kept."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ class Model:
         self._packed = Packed(graph.constants.values(), ready)
         self._plans = PlanCache(graph, self._packed, self.threads, self.isa, self._algorithms)
         self._plans.make_ahead()
+        self._variants: dict[tuple[str, ...], Model] = {}
 
     def __reduce__(self) -> Any:
         self._packed.check()
@@ -181,6 +186,11 @@ class Model:
         return list(self.graph.inputs)
 
     @property
+    def optional_inputs(self) -> list[TensorSpec]:
+        """The inputs that need not be given, by name: the model has a value for each."""
+        return list(self.graph.optional_inputs)
+
+    @property
     def outputs(self) -> list[TensorSpec]:
         """Name, shape and dtype of each output."""
         return list(self.graph.outputs)
@@ -189,7 +199,8 @@ class Model:
         """Runs the network.
 
         Args:
-            x: an array of the input's shape, or a dict of arrays by input name.
+            x: an array of the input's shape, or a dict of arrays by input name, which may hold
+                optional inputs too.
 
         Returns:
             The output array; for a network of several outputs a dict of arrays by name.
@@ -215,6 +226,10 @@ class Model:
             ShapeError: an input has another shape or dtype than the network takes.
             GraphError: no tensor has one of the names.
         """
+        if isinstance(x, Mapping) and self.graph.optional_inputs:
+            given = tuple(s.name for s in self.graph.optional_inputs if s.name in x)
+            if given:
+                return self._given(given).run(x, outputs)
         arrays = self._arrays(x)
         wanted = self._default_outputs if outputs is None else tuple(outputs)
         plan = self._plans.get(_shapes_of(arrays), wanted, arrays)
@@ -271,6 +286,8 @@ class Model:
             x: an input, for a network whose input sizes are free.
         """
         arrays: list[Array] | None = None
+        if x is None and any(spec.shape == ANY_SHAPE for spec in self.graph.inputs):
+            self.shapes(x)  # raises the error that says which to give
         if x is None:
             shapes = tuple(
                 tuple(d if isinstance(d, int) else 1 for d in spec.shape)
@@ -454,7 +471,7 @@ class Model:
             if spec.name in given:
                 value = given[spec.name]
                 shape = tuple(np.shape(value) if hasattr(value, "shape") else map(int, value))
-            elif any(isinstance(size, str) for size in spec.shape[1:]):
+            elif any(isinstance(n, str) for n in spec.shape[1:]) or spec.shape == ANY_SHAPE:
                 raise ShapeError(
                     f"input {spec.name!r} has free sizes: {_shape_text(spec)}; give it"
                 )
@@ -482,6 +499,16 @@ class Model:
         ]
 
     # --------------------------------------------------------------------------------------------
+
+    def _given(self, names: tuple[str, ...]) -> Model:
+        """The same network where these optional inputs are given, one of a few kept."""
+        found = self._variants.get(names)
+        if found is None:
+            found = self.sibling(self.graph.with_inputs(names))
+            if len(self._variants) >= MAX_VARIANTS:
+                self._variants = {}
+            self._variants[names] = found
+        return found
 
     def _arrays(self, x: Inputs) -> list[Array]:
         """The inputs in order, contiguous and of the model's dtypes."""

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ShapeError
-from ..graph import TensorSpec
+from ..graph import ANY_SHAPE, TensorSpec
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -138,6 +138,7 @@ def planned_shapes(
             continue
         shapes[spec.name] = tuple(1 if isinstance(n, str) else n for n in spec.shape)
         unknown += [n for n in spec.shape[1:] if isinstance(n, str)]
+        unknown += ANY_SHAPE if spec.shape == ANY_SHAPE else []
     if named:
         names = ", ".join(spec.name for spec in specs)
         raise ShapeError(f"--shape: no input is named {', '.join(named)}; there are {names}")

@@ -32,9 +32,11 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
 
 def _parts_to_json(graph: Graph) -> dict[str, Any]:
     """A graph but for its constants, of which a subgraph has none."""
+    optional = [_spec_to_json(spec) for spec in graph.optional_inputs]
     return {
         "name": graph.name,
         "inputs": [_spec_to_json(spec) for spec in graph.inputs],
+        **({"optional_inputs": optional} if optional else {}),
         "outputs": [_spec_to_json(spec) for spec in graph.outputs],
         "nodes": [_node_to_json(node) for node in graph.nodes],
     }
@@ -47,11 +49,18 @@ def graph_from_json(document: Any, at: str) -> tuple[Graph, dict[str, np.dtype[A
         FormatError: the document is not one that `graph_to_json` writes.
         UnsupportedOperator: a node needs what cnnrt does not have.
     """
-    table = validate.record(document, at, "name inputs outputs constants nodes")
+    table = validate.record(document, at, "name inputs outputs constants nodes", "optional_inputs")
     constants = validate.mapping(table["constants"], f"{at}: constants", validate.dtype)
     for name in constants:
         validate.name(name, f"{at}: constants")
     graph = _parts_from_json(table, at, 0)
+    optional = f"{at}: optional_inputs"
+    graph.optional_inputs = validate.listing(
+        table.get("optional_inputs", []), optional, validate.tensor_spec
+    )
+    names = [spec.name for spec in graph.optional_inputs]
+    if len(set(names)) != len(names) or not set(names) <= set(constants):
+        raise FormatError(f"{optional} are no constants, each once: {names[:9]}")
     if not graph.outputs:
         raise FormatError(f"{at}: the model has no outputs")
     _check_order(graph, set(constants), at, set())

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..cost import Algorithms
 from ..errors import MemoryLimitError, ShapeError, ValueNeeded
-from ..graph import Array, Graph, TensorType
+from ..graph import ANY_SHAPE, Array, Graph, TensorType
 from ..lowering import PlanOptions
 from ..passes import inputs_of_value, partition, prepare
 from ..process import limits
@@ -172,7 +172,7 @@ class PlanCache:
         shapes = []
         for spec in self._graph.inputs:
             batch, *rest = (*spec.shape, 1)[: max(1, len(spec.shape))]
-            if any(isinstance(size, str) for size in rest):
+            if spec.shape == ANY_SHAPE or any(isinstance(size, str) for size in rest):
                 return
             shape = (1 if isinstance(batch, str) else batch, *rest)
             shapes.append(shape[: len(spec.shape)])

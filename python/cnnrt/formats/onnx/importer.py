@@ -19,7 +19,7 @@ import numpy as np
 
 from ... import ops
 from ...errors import FormatError, GraphError, UnsupportedOperator
-from ...graph import Array, Dim, Graph, Kind, Node, TensorSpec
+from ...graph import ANY_SHAPE, Array, Dim, Graph, Kind, Node, TensorSpec
 from ...process.locks import cached_property, importing
 from ...storage import validate
 from ...storage.files import file_of, map_file
@@ -221,9 +221,13 @@ class _Importer:
         self.problems: list[str] = []
         self.constants: dict[str, Array] = {}
         self._read_constants(proto.graph)
+        self._asked: set[str] = set()
         given = {tensor.name for tensor in proto.graph.initializer}
         self.inputs = self._specs(v for v in proto.graph.input if v.name not in given)
-        self._check_unique("input", self.inputs)
+        # Of IR 3 and older files all initialisers are inputs too, and constants all the same.
+        defaults = given if proto.ir_version > 3 else set()
+        self.optional_inputs = self._specs(v for v in proto.graph.input if v.name in defaults)
+        self._check_unique("input", self.inputs + self.optional_inputs)
         self.names = Names([*self.constants, *(spec.name for spec in self.inputs)])
         for made in proto.graph.node:
             for output in made.output:
@@ -254,7 +258,10 @@ class _Importer:
         names = [spec.name for spec in outputs]
         renamed = name_by_modules(nodes, scopes, taken, names) if module_names else {}
         self._rename(nodes, renamed, outputs)
-        graph = Graph(self.inputs, outputs, nodes, self.constants, self.name)
+        optional = [s for s in self.optional_inputs if s.name not in self._asked]
+        graph = Graph(
+            self.inputs, outputs, nodes, self.constants, self.name, optional_inputs=optional
+        )
         for spec in graph.inputs + graph.outputs:
             validate.check_spec(spec, f"{self.at}: {spec.name!r}")
         try:
@@ -266,6 +273,7 @@ class _Importer:
     # What adaptations ask for and add.
 
     def value(self, name: str) -> Array | None:
+        self._asked.add(name)  # its value is part of the nodes now
         return self.constants.get(name)
 
     def shape(self, name: str) -> Shape | None:
@@ -539,7 +547,7 @@ class _Importer:
         code = type_.tensor_type.elem_type or (1 if output else 0)
         shape = _shape(value)
         if shape is None and not output:
-            raise FormatError(f"{at}: has no shape; expected the number of axes to be known")
+            shape = ANY_SHAPE
         if shape is None:
             shape = self.shape(value.name) or ()
         return TensorSpec(value.name, shape, np.dtype(dtype_name(code, at)))

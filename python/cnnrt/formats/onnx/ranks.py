@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ... import ops
 from ...errors import CnnrtError
-from ...graph import Array, Node, TensorSpec, TensorType
+from ...graph import ANY_SHAPE, Array, Node, TensorSpec, TensorType
 from ...ops import Operand
 from ...ops.common import ByValue
 
@@ -32,6 +32,7 @@ class Ranks:
                 tuple(size if isinstance(size, int) else FREE for size in spec.shape), spec.dtype
             )
             for spec in inputs
+            if spec.shape != ANY_SHAPE
         }
 
     def type(self, name: str) -> TensorType | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import ops
 from ...errors import GraphError, ShapeError, UnsupportedOperator
-from ...graph import Array, Graph, Node, TensorSpec
+from ...graph import ANY_SHAPE, Array, Graph, Node, TensorSpec
 from ...ops.activation import Activation
 from ...passes import infer
 from ...preprocessing import Preprocessing
@@ -83,7 +84,7 @@ class _Writer:
                 "writing ONNX needs the package onnx: pip install 'cnnrt[onnx]'"
             ) from error
         self.source = graph
-        self.graph = Graph(graph.inputs, graph.outputs, [], dict(graph.constants), graph.name)
+        self.graph = replace(graph, nodes=[], constants=dict(graph.constants))
         self.taken = {*graph.tensors(), *graph.constants}
         self.types = _types(graph)
         self.inner: list[Node] = []
@@ -105,7 +106,7 @@ class _Writer:
             helper.make_graph(
                 [self._node(node) for node in self.graph.nodes],
                 self.graph.name or "model",
-                [self._value(spec) for spec in self.graph.inputs],
+                [self._value(s) for s in (*self.graph.inputs, *self.graph.optional_inputs)],
                 [self._value(spec, output=True) for spec in self.graph.outputs],
                 [numpy_helper.from_array(_written(v), name) for name, v in constants.items()],
             ),
@@ -124,6 +125,8 @@ class _Writer:
         from onnx import helper  # noqa: PLC0415
 
         shape: Sequence[int | str] | None = spec.shape
+        if spec.shape == ANY_SHAPE:
+            raise GraphError(f"input {spec.name!r} takes any rank, which ONNX files must state")
         dtype = spec.dtype
         if output and self.types is not None:
             shape, dtype = self.types[spec.name].shape, self.types[spec.name].dtype
