@@ -9,6 +9,7 @@ import numpy as np
 from .. import _core
 from ..graph import Node, TensorType
 from ..layout.tensors import dtype_bytes
+from ..ops.narrow import NARROW
 from .builder import PlanBuilder
 from .registry import lowers
 
@@ -24,6 +25,8 @@ QUANTISED = frozenset(("uint8", "int8", "uint16", "int16"))
 @lowers("cast", "cast_like", any_type=True)
 def lower_cast(node: Node, builder: PlanBuilder) -> bool:
     x, y = builder.type(node.inputs[0]), builder.type(node.outputs[0])
+    if node.attributes.get("to") in NARROW:
+        return False
     if x.dtype == y.dtype:
         builder.alias(node.outputs[0], builder.plain(node.inputs[0]))
         return True
@@ -49,6 +52,7 @@ def lower_quantize(node: Node, builder: PlanBuilder) -> bool:
         or scale.dtype != np.float32
         or (zero_name and zero is None)
         or node["block_size"]
+        or node["output_dtype"] in NARROW
         or real.dtype != np.float32
         or whole.dtype.name not in QUANTISED
     ):

@@ -29,6 +29,7 @@ from .common import (
     operands,
     value_of,
 )
+from .narrow import NARROW
 
 
 @dataclass(frozen=True)
@@ -257,20 +258,12 @@ def clip_bounds(node: Node, constants: Mapping[str, Array]) -> Activation | None
     return Activation("clip", *values)
 
 
-def to_bfloat16(x: Array) -> Array:
-    """float32 rounded to even at the upper half of its bits."""
-    bits = np.ascontiguousarray(x).view(np.uint32)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
-    return np.asarray(np.where(np.isnan(x), x, rounded.view(np.float32).reshape(x.shape)))
-
-
 @register
 class Cast(Elementwise):
     """Conversion to the dtype named by `to` ("float32", "int64", ...).
 
-    Floats lose their fraction on the way to integers. "bfloat16", which NumPy does not have, is
-    float32 rounded to as many bits. `saturate` and `round_mode` concern dtypes of 8 bits and fewer
-    that cnnrt does not have; they change nothing.
+    Floats lose their fraction on the way to integers. Of dtypes that NumPy does not have
+    (`narrow.NARROW`) the result holds the values; `saturate` and `round_mode` concern these alone.
     """
 
     name = "cast"
@@ -278,13 +271,15 @@ class Cast(Elementwise):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         (x,) = operands(node, inputs, 1, 1)
-        rounded = node["to"] == "bfloat16"
-        return [TensorType(x.shape, np.dtype(np.float32) if rounded else dtype_of(node, "to"))]
+        choice(node, "round_mode", ("up", "down", "nearest"))
+        narrow = NARROW.get(node["to"])
+        return [TensorType(x.shape, narrow.carrier if narrow else dtype_of(node, "to"))]
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
+        narrow, saturate = NARROW.get(node["to"]), bool(node["saturate"])
+        if narrow:
+            return (narrow.cast(x, saturate=saturate, round_mode=node["round_mode"]),)
         with np.errstate(all="ignore"):
-            if node["to"] == "bfloat16":
-                return (to_bfloat16(x.astype(np.float32)),)
             return (x.astype(dtype_of(node, "to")),)
 
 

@@ -17,6 +17,7 @@ from .axes import ALL, AxesMapping, Links, every, follow, mixed, picked
 from .common import Inputs, at_least, axis_of, check_kind, dtype_of, fits, operands
 from .conv import Conv, channel_link, direct_macs, weight_links
 from .dense import matmul_links, matmul_shape, product_macs
+from .narrow import NARROW
 
 UINT8, INT32 = np.dtype(np.uint8), np.dtype(np.int32)
 CONV_ATTRIBUTES = {
@@ -86,6 +87,8 @@ class QuantizeLinear(Op):
     attributes = {"axis": 1, "block_size": 0, "output_dtype": None, "precision": 0, "saturate": 1}
 
     def dtype(self, node: Node, zero: np.dtype[Any] | None) -> np.dtype[Any]:
+        if narrow := NARROW.get(node["output_dtype"]):
+            return narrow.carrier
         dtype = dtype_of(node, "output_dtype", UINT8 if zero is None else zero)
         if dtype.kind not in "iu":
             raise UnsupportedOperator(f"node {node.name!r} ({node.op}): quantisation to {dtype}")
@@ -102,9 +105,13 @@ class QuantizeLinear(Op):
 
     def reference(self, node: Node, x: Any, scale: Any, zero: Any = None) -> tuple[Array, ...]:
         dtype = self.dtype(node, None if zero is None else zero.dtype)
-        q = np.rint(x / spread(node, scale, x.shape))
+        narrow = NARROW.get(node["output_dtype"])
+        q = x / spread(node, scale, x.shape)
+        q = q if narrow and dtype.kind == "f" else np.rint(q)
         if zero is not None:
             q = q + spread(node, zero, x.shape).astype(q.dtype)
+        if narrow:
+            return (narrow.quantize(q, saturate=bool(node["saturate"])),)
         return (saturate(q, dtype),)
 
 
@@ -126,9 +133,9 @@ class DequantizeLinear(Op):
         return scaled_axes(node, types)
 
     def reference(self, node: Node, x: Any, scale: Any, zero: Any = None) -> tuple[Array, ...]:
-        wide = x.astype(np.int64)
+        wide = x if x.dtype.kind == "f" else x.astype(np.int64)
         if zero is not None:
-            wide = wide - spread(node, zero, x.shape).astype(np.int64)
+            wide = wide - spread(node, zero, x.shape).astype(wide.dtype)
         factor = spread(node, scale, x.shape)
         y = wide.astype(scale.dtype) * factor
         return (np.asarray(y, dtype=dtype_of(node, "output_dtype", scale.dtype)),)

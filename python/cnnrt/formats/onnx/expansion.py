@@ -28,6 +28,9 @@ class Surroundings(Protocol):
     def dtype(self, name: str) -> np.dtype[Any] | None:
         """The dtype of a tensor where it is known."""
 
+    def narrow(self, name: str) -> str | None:
+        """The dtype of a constant or an input, if it is one of `ops.narrow`."""
+
     def add_constant(self, name: str, value: Array) -> str:
         """Adds a constant; returns its name, which is `name` or derived from it."""
 

@@ -29,7 +29,7 @@ from .legacy import UNLISTED
 from .names import Names, Scopes, name_by_modules, read_scopes
 from .ranks import Ranks
 from .subgraphs import NO_SUBGRAPHS, Subgraphs, bind_captures, choose_branch, with_unique_names
-from .tensors import BFLOAT16, Storage, dtype_name, to_array
+from .tensors import NARROW_NAMES, Storage, dtype_name, to_array
 from .wire import without_tensors
 
 if TYPE_CHECKING:
@@ -56,19 +56,11 @@ WITHOUT_NODE = ("Constant",)
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 """Operators whose attributes are graphs."""
 
-DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "softmax_precision")
+DTYPE_ATTRIBUTES = ("to", "dtype", "output_datatype", "output_dtype", "softmax_precision")
 """Attributes that are a dtype by its number; 0 stands for none."""
 
 MAX_DEPTH = 50
 """Subgraphs inside each other."""
-
-NOT_RUN = {
-    **dict.fromkeys(
-        ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli"),
-        "results of chance are not supported; give them to the model as an input",
-    ),
-}
-"""Why nodes of some operators are not run."""
 
 Shape = tuple[Dim, ...]
 
@@ -222,6 +214,9 @@ class _Importer:
         self.constants: dict[str, Array] = {}
         self._read_constants(proto.graph)
         self._asked: set[str] = set()
+        # Data types of constants and inputs by ONNX's numbers.
+        self._codes = {v.name: v.type.tensor_type.elem_type for v in proto.graph.input}
+        self._codes |= {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
         given = {tensor.name for tensor in proto.graph.initializer}
         self.inputs = self._specs(v for v in proto.graph.input if v.name not in given)
         # Of IR 3 and older files all initialisers are inputs too, and constants all the same.
@@ -233,7 +228,7 @@ class _Importer:
             for output in made.output:
                 self.names.unique(output)
         self.nodes: list[Node] = []
-        self._ranks = Ranks(self.constants, self.inputs, self.nodes)
+        self._ranks = Ranks(self.constants, self.inputs)
         self.scopes: list[Scopes | None] = []
 
     def graph(self, *, module_names: bool) -> Graph:
@@ -293,6 +288,9 @@ class _Importer:
         known = self._ranks.type(name)
         return known.dtype if known else None
 
+    def narrow(self, name: str) -> str | None:
+        return NARROW_NAMES.get(self._codes.get(name, 0))
+
     def add_constant(self, name: str, value: Array) -> str:
         name = self.names.unique(name)
         self.constants[name] = value
@@ -323,6 +321,7 @@ class _Importer:
                 continue
             made = self._nodes(proto, scope, at)
             self.nodes += made
+            self._ranks.pending += made
             self.scopes += [scope] * len(made)
 
     def _read_control_flow(
@@ -454,8 +453,8 @@ class _Importer:
                     raise FormatError(f"{at}: its value has {array.size} elements; expected 1")
                 attributes |= {"value": array.item(), "dtype": array.dtype.name}
             elif name in DTYPE_ATTRIBUTES and attribute.type == attribute.INT:
-                if proto.op_type == "Cast" and attribute.i == BFLOAT16:
-                    attributes[name] = "bfloat16"
+                if name in ("to", "output_dtype") and attribute.i in NARROW_NAMES:
+                    attributes[name] = NARROW_NAMES[attribute.i]
                 elif attribute.i or name == "to":
                     attributes[name] = dtype_name(attribute.i, f"attribute {name!r}")
             else:
@@ -474,6 +473,7 @@ class _Importer:
             "value_ints": np.int64,
         }
         if attribute.name == "value":
+            self._codes[proto.output[0]] = attribute.t.data_type
             return self._array(attribute.t, f"constant {proto.output[0]!r}")
         if attribute.name in kinds:
             try:
@@ -512,7 +512,6 @@ class _Importer:
 
     def _problem(self, proto: NodeProto, scope: Scopes | None, reason: str) -> str:
         """One line about a node that cnnrt does not run."""
-        reason = reason or NOT_RUN.get(proto.op_type, "")
         operator = f"{proto.domain}.{proto.op_type}" if proto.domain else proto.op_type
         layer = f" of layer {scope.module!r}" if scope and scope.module else ""
         inputs = [f"{name}: {_shape_text(self.shape(name))}" for name in proto.input if name]

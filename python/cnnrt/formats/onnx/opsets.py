@@ -224,6 +224,22 @@ def _grid_sample(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG00
     return [node]
 
 
+def _cast_like(node: Node, around: Surroundings) -> list[Node]:
+    """To a dtype that NumPy does not have, which no tensor shows."""
+    if narrow := around.narrow(node.inputs[1]):
+        node.op, node.inputs = "cast", node.inputs[:1]
+        node.attributes["to"] = narrow
+    return [node]
+
+
+def _quantize_linear(node: Node, around: Surroundings) -> list[Node]:
+    """The dtype of the zero point, if NumPy does not have it."""
+    narrow = around.narrow(node.inputs[2]) if len(node.inputs) > 2 else None
+    if narrow:
+        node.attributes["output_dtype"] = narrow
+    return [node]
+
+
 def default(attribute: str, value: Any) -> Adapter:
     """An adapter that states what was the default of an attribute."""
 
@@ -317,6 +333,7 @@ ADAPTERS: dict[str, Sequence[tuple[int, Adapter]]] = {
     "concat": [(4, default("axis", 1))],
     "dft": [(20, _dft)],
     "cast": [(6, _cast_1)],
+    "cast_like": [(ALWAYS, _cast_like)],
     "dropout": [(12, without("ratio", "is_test")), (ALWAYS, without("seed"))],
     "gemm": [(7, without("broadcast"))],
     "global_lp_pool": [(2, _whole_p)],
@@ -328,6 +345,7 @@ ADAPTERS: dict[str, Sequence[tuple[int, Adapter]]] = {
     "lp_pool": [(2, _whole_p)],
     "pad": [(2, _pad_1), (11, _sequence(to_input("pads", 1), to_input("value", 2, np.float32)))],
     "prelu": [(7, _prelu)],
+    "quantize_linear": [(ALWAYS, _quantize_linear)],
     "reduce_sum": [(13, to_input("axes", 1))],
     **{f"reduce_{kind}": [(18, to_input("axes", 1))] for kind in REDUCTIONS},
     "reshape": [(5, to_input("shape", 1))],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from ... import ops
 from ...errors import CnnrtError
@@ -17,16 +17,15 @@ FREE = 64
 class Ranks:
     """Types of what the nodes of a graph make, by the operators' own inference."""
 
-    def __init__(
-        self, constants: Mapping[str, Array], inputs: Iterable[TensorSpec], nodes: Sequence[Node]
-    ) -> None:
+    def __init__(self, constants: Mapping[str, Array], inputs: Iterable[TensorSpec]) -> None:
         """
         Args:
-            constants, nodes: what has been read; both may grow.
+            constants: what has been read; may grow.
             inputs: of the graph.
         """
-        self._constants, self._nodes = constants, nodes
-        self._done = 0
+        self._constants = constants
+        self.pending: list[Node] = []
+        """Nodes that were read since; they are looked at when a type is asked for."""
         self._types = {
             spec.name: TensorType(
                 tuple(size if isinstance(size, int) else FREE for size in spec.shape), spec.dtype
@@ -37,9 +36,9 @@ class Ranks:
 
     def type(self, name: str) -> TensorType | None:
         """The type of a tensor, of which rank and dtype are right; None if it is not known."""
-        for node in self._nodes[self._done :]:
+        for node in self.pending:
             self._infer(node)
-        self._done = len(self._nodes)
+        self.pending.clear()
         return self._type(name)
 
     def _type(self, name: str) -> TensorType | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import FormatError, UnsupportedOperator
 from ...graph import Array
+from ...ops.narrow import NARROW
 from ...process.limits import MAX_RANK
 from ...storage.files import map_file
 
@@ -33,8 +34,23 @@ DTYPES = {
 }
 """TensorProto.DataType -> NumPy's name, of those that cnnrt has."""
 
+NARROW_NAMES = {
+    16: "bfloat16",
+    17: "float8_e4m3fn",
+    18: "float8_e4m3fnuz",
+    19: "float8_e5m2",
+    20: "float8_e5m2fnuz",
+    21: "uint4",
+    22: "int4",
+    23: "float4_e2m1fn",
+    24: "float8_e8m0fnu",
+    25: "uint2",
+    26: "int2",
+}
+"""Those that NumPy does not have: `ops.narrow` says what they are read as."""
+BITS = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2, 16: 16}
+"""Of an element in a file, where it is not 8."""
 BFLOAT16 = 16
-"""Read as float32, of which it is the upper half: NumPy does not have it."""
 STORED = {BFLOAT16: "uint16", 9: "uint8"}
 """How dtypes lie in a file that have no dtype of NumPy's, or values that it does not expect: any
 byte but 0 is true."""
@@ -50,8 +66,8 @@ def dtype_name(code: int, at: str) -> str:
     Raises:
         UnsupportedOperator: cnnrt does not have it.
     """
-    if code == BFLOAT16:
-        return "float32"
+    if code in NARROW_NAMES:
+        return str(NARROW[NARROW_NAMES[code]].carrier)
     if code not in DTYPES:
         from onnx import TensorProto  # noqa: PLC0415  (an optional dependency)
 
@@ -164,7 +180,13 @@ def to_array(tensor: TensorProto, at: str, storage: Storage) -> Array:
         raise FormatError(f"{at}: has the shape {list(shape)}")
     array: Array
     try:
-        if tensor.data_location == TensorProto.EXTERNAL:
+        outside = tensor.data_location == TensorProto.EXTERNAL
+        if outside and tensor.data_type in NARROW_NAMES and tensor.data_type != BFLOAT16:
+            size = -(-math.prod(shape) * BITS.get(tensor.data_type, 8) // 8)
+            data = storage.find(tensor, size, at)
+            inside = TensorProto(data_type=tensor.data_type, dims=shape, raw_data=bytes(data))
+            array = numpy_helper.to_array(inside)
+        elif outside:
             stored = np.dtype(STORED.get(tensor.data_type, dtype))
             data = storage.find(tensor, math.prod(shape) * stored.itemsize, at)
             array = np.frombuffer(data, stored.newbyteorder("<")).reshape(shape)
