@@ -55,7 +55,7 @@ def test_none_fails(results: Results, kind: str) -> None:
 
 def test_share_of_node_tests(results: Results) -> None:
     outcomes = [outcome for outcome, _ in results["node"].values()]
-    assert outcomes.count("passed") / len(outcomes) >= 0.8
+    assert outcomes.count("passed") / len(outcomes) >= 0.94
 
 
 def test_operators_that_must_be_complete(results: Results) -> None:
@@ -81,8 +81,11 @@ def test_not_supported_because_the_importer_or_an_operator_says_so(results: Resu
             read_onnx(models[name])
         except UnsupportedOperator as error:
             assert str(error) == reason
-        else:  # an input that is given at run time asks for training
-            assert "training is not supported" in reason
+        else:
+            # An input given at run time asks for training, results are of chance, or the test's
+            # data do not fit its model.
+            told = ("training is not supported", "other random numbers", "exclude pattern")
+            assert any(text in reason for text in told)
 
 
 def test_report(results: Results) -> None:
@@ -136,9 +139,9 @@ def test_what_is_not_supported_is_skipped_by_unittest_and_an_error_of_cnnrt() ->
     assert onnx_backend.is_compatible(relu())
     assert issubclass(onnx_backend.NotSupported, unittest.SkipTest)
     assert issubclass(onnx_backend.NotSupported, CnnrtError)
-    proto.graph.node[0].op_type = "Det"
+    proto.graph.node[0].op_type = "StringNormalizer"
     assert not onnx_backend.is_compatible(proto)
-    with pytest.raises(onnx_backend.NotSupported, match="Det"):
+    with pytest.raises(onnx_backend.NotSupported, match="StringNormalizer"):
         onnx_backend.prepare(proto)
 
 

@@ -107,7 +107,10 @@ class CnnrtBackend(Backend):  # type: ignore[misc,unused-ignore]
             raise FormatError(f"onnx.checker refuses the model: {error}") from error
         options = {k: v for k, v in kwargs.items() if k in ("threads", "algorithm")}
         try:
-            loaded = Model(read_onnx(model), **options)
+            graph = read_onnx(model)
+            if chance := [node.op for node in graph.nodes if not ops.op(node).pure]:
+                raise NotSupported(f"{chance[0]}: other random numbers than those of the tests")
+            loaded = Model(graph, **options)
         except UnsupportedOperator as error:
             raise NotSupported(str(error)) from error
         types = [value.type.tensor_type.elem_type for value in model.graph.output]

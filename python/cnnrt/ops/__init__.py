@@ -116,6 +116,8 @@ class Op:
     """True if each element of one input may be combined with each of another."""
     python_loop: ClassVar[bool] = False
     """True if the reference goes through an axis in Python."""
+    pure: ClassVar[bool] = True
+    """True if the same inputs always give the same outputs."""
     runs_on_values: ClassVar[bool] = False
     """True if the reference may run between two stages of a plan, when the types of the results
     depend on values that are known only by then."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
-from . import NodeTypes, Op, register, shape_error
+from . import REQUIRED, NodeTypes, Op, register, shape_error
 from .axes import ALL, AxesMapping, follow, mixed
 from .common import ByValue, Inputs, at_least, check_indices, choice, operands
 
@@ -94,6 +94,54 @@ class RoiAlign(Op):
             shape = (-1, bins[0], len(rows[0]) // bins[0], bins[1], len(columns[0]) // bins[1])
             fold = np.mean if node["mode"] == "avg" else np.max
             y[r] = fold(np.reshape(value, shape), axis=(2, 4))
+        return (y,)
+
+
+@register
+class MaxRoiPool(Op):
+    """The maximum in each bin of regions (R, 5) of x (N, C, H, W) -> (R, C, *pooled_shape).
+
+    Regions are the number of an image and x1, y1, x2, y2, which are rounded to pixels that belong
+    to them. A bin outside of the image is zero.
+    """
+
+    name = "max_roi_pool"
+    attributes = {"pooled_shape": REQUIRED, "spatial_scale": 1.0}
+    python_loop = True
+
+    def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
+        x, rois = operands(node, inputs, 2, 2)
+        size = tuple(node["pooled_shape"])
+        if x.rank != 4 or rois.rank != 2 or rois.shape[1] != 5 or len(size) != 2 or min(size) < 1:
+            raise shape_error(node, inputs, "takes an image, regions (R, 5) and two sizes")
+        return [TensorType((rois.shape[0], x.shape[1], *size), x.type.dtype)]
+
+    def bins(self, low: float, high: float, count: int, size: int) -> list[tuple[int, int]]:
+        """The first pixel of each bin along an axis of `size`, and the one after its last."""
+        first = math.floor(low + 0.5)
+        step = max(math.floor(high + 0.5) - first + 1, 1) / count
+        ends = [
+            (math.floor(i * step) + first, math.ceil((i + 1) * step) + first) for i in range(count)
+        ]
+        return [(min(max(a, 0), size), min(max(b, 0), size)) for a, b in ends]
+
+    def reference(self, node: Node, x: Any, rois: Any) -> tuple[Array, ...]:
+        rows, columns = node["pooled_shape"]
+        y = np.zeros((len(rois), x.shape[1], rows, columns), x.dtype)
+        for r, (image, *region) in enumerate(rois):
+            x1, y1, x2, y2 = (float(v) * node["spatial_scale"] for v in region)
+            if not 0 <= image < len(x) or not np.isfinite([x1, y1, x2, y2]).all():
+                raise ValueError(f"region {r} is {region} of image {image} of {len(x)}")
+            down, across = (
+                self.bins(y1, y2, rows, x.shape[2]),
+                self.bins(x1, x2, columns, x.shape[3]),
+            )
+            for (i, (top, bottom)), (j, (left, right)) in itertools.product(
+                enumerate(down), enumerate(across)
+            ):
+                part = x[int(image), :, top:bottom, left:right]
+                if part.size:
+                    y[r, :, i, j] = part.max(axis=(1, 2))
         return (y,)
 
 

@@ -12,7 +12,10 @@ import numpy as np
 from ..graph import Array, Node, TensorType
 from . import NodeTypes, Op, register, shape_error
 from .axes import AxesMapping, along, follow, mixed, mixes_all_axes, others
-from .common import Inputs, axis_of, check_kind, integers, operands
+from .common import ByValue, Inputs, axis_of, check_kind, dtype_of, integers, operands
+
+MOST_BANDS = 1 << 14
+"""Mel bands, and twice the frequencies that they are made of."""
 
 
 def to_complex(x: Array) -> Array:
@@ -135,3 +138,35 @@ class STFT(Op):
         frames = frames if window is None else frames * window
         y = np.fft.rfft(frames.real, n) if node["onesided"] else np.fft.fft(frames, n)
         return (from_complex(y, x.dtype),)
+
+
+@register
+class MelWeightMatrix(ByValue):
+    """The weights (dft_length // 2 + 1, bins) that make mel bands of a spectrum.
+
+    Inputs: the number of bands, `dft_length`, the sample rate, the lowest and the highest
+    frequency. Band i is a triangle over the frequencies i to i + 2 of those that are evenly spread
+    in mels: 2595 log10(1 + f / 700).
+    """
+
+    name = "mel_weight_matrix"
+    attributes = {"output_datatype": "float32"}
+    arity = (5, 5)
+
+    def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
+        count, length, rate = (int(np.asarray(v).reshape(())) for v in inputs[:3])
+        low, high = (float(np.asarray(v).reshape(())) for v in inputs[3:])
+        if count < 1 or length < 1 or rate < 1 or max(count, length) > MOST_BANDS:
+            raise shape_error(node, (), f"{count} bands of {length} samples at {rate} Hz")
+        ends = 2595 * np.log10(1 + np.array([low, high], np.float64) / 700)
+        mels = ends[0] + np.arange(count + 2) * (ends[1] - ends[0]) / (count + 2)
+        frequencies = 700 * (10 ** (mels / 2595) - 1)
+        edges = ((length + 1) * frequencies // rate).astype(np.int64)
+        bins = np.arange(length // 2 + 1)[:, None]
+        start, center, end = edges[:-2], edges[1:-1], edges[2:]
+        rising = (bins - start) / np.maximum(center - start, 1)
+        falling = (end - bins) / np.maximum(end - center, 1)
+        y = np.where((bins >= start) & (bins < center), rising, 0)
+        y = np.where((bins > center) & (bins < end), falling, y)
+        y = np.where(bins == center, 1, y)
+        return (y.astype(dtype_of(node, "output_datatype")),)

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Graph, Node, TensorType
+from ..ops import complete
 from ..weights.lazy import lazy
 
 HALF, SINGLE = np.dtype(np.float16), np.dtype(np.float32)
-DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "softmax_precision")
+DTYPE_ATTRIBUTES = ("to", "dtype", "output_datatype", "output_dtype", "softmax_precision")
 
 
 def half_storage(graph: Graph, types: Mapping[str, TensorType]) -> None:
@@ -50,6 +51,7 @@ def half_storage(graph: Graph, types: Mapping[str, TensorType]) -> None:
         if node.op == "cast_like" and before[1] in types:
             target = types[before[1]].dtype.name
             node = Node("cast", node.name, node.inputs[:1], node.outputs, {"to": target})
+            complete(node)
         if node.op == "cast":
             nodes += _rounded(node, before[0] in half, taken)
             continue
@@ -111,7 +113,9 @@ def _border(graph: Graph) -> set[str]:
 
 
 def _cast(x: str, y: str, dtype: np.dtype[Any]) -> Node:
-    return Node("cast", f"{y}/cast", [x], [y], {"to": dtype.name})
+    node = Node("cast", f"{y}/cast", [x], [y], {"to": dtype.name})
+    complete(node)
+    return node
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -181,7 +181,7 @@ def _fold(
     present = [x for x in operands if x is not None]
     if type_only:
         arrays = [np.broadcast_to(np.zeros((), x.type.dtype), x.shape) for x in present]
-    elif present:
+    elif present and ops.op(node).pure:
         if not budget.take(sum(t.nbytes for t in inferred), _work(node, operands, inferred)):
             return None
         arrays = [np.asarray(x.value) for x in present]
