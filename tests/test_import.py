@@ -25,5 +25,5 @@ def test_only_errors_are_imported_at_once() -> None:
 def test_all_names_are_there() -> None:
     for name in (*cnnrt.__all__, "__version__"):
         assert getattr(cnnrt, name) is not None
-    with pytest.raises(AttributeError, match="has no attribute 'lod'"):
-        _ = cnnrt.lod  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="has no attribute 'absent'"):
+        _ = cnnrt.absent  # type: ignore[attr-defined]
