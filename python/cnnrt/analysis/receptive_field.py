@@ -115,6 +115,8 @@ def _through(view: View, links: Sequence[Link], shape: Sequence[int]) -> View:
 def _seen(seen: Seen, links: Sequence[Link], shape: Sequence[int]) -> Seen:
     field = seen.field
     for axis in seen.axes:
+        if axis >= len(links):  # of an input that has more axes than its operator tells of
+            return ALL
         link = links[axis]
         if link.reach is None and shape[axis] == 1:
             continue
