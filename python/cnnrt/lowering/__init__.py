@@ -7,10 +7,11 @@ modules the functions, one file per family.
 from __future__ import annotations
 
 from ..graph import Graph
-from .builder import PlanBuilder, epilogue
+from .builder import PlanBuilder
 from .lowered import Lowered, ReferenceStep
 from .options import PlanOptions
 from .registry import ANY_TYPE, BORDERS, LOWERINGS, borders, load_families, lowers
+from .step_list import epilogue
 
 
 def lower(graph: Graph, options: PlanOptions) -> Lowered:

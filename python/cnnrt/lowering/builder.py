@@ -12,26 +12,23 @@ import numpy as np
 from .. import _core
 from ..errors import ShapeError
 from ..graph import Array, Graph, Node, TensorType
-from ..layout.strides import Strided, blocked_shape, is_row_major, merge_axes
+from ..layout.strides import Strided, blocked_shape, is_row_major
 from ..layout.tensors import (
     BLOCK,
-    At,
     Blocked,
     Border,
     Buffer,
     Plain,
-    Step,
-    ViewAt,
     ceil_div,
     dtype_bytes,
 )
-from ..ops.activation import Activation
 from ..ops.windows import Windows
 from ..process.limits import check_memory
 from ..weights.lazy import files_of
 from .lowered import Lowered, ReferenceStep
 from .options import PlanOptions
 from .registry import ANY_TYPE, BORDERS, LOWERINGS
+from .step_list import StepList
 from .tensor_table import TensorTable
 from .weight_packer import WeightPacker
 
@@ -39,7 +36,7 @@ if TYPE_CHECKING:
     from .conv_lowering import Choice
 
 
-class PlanBuilder:
+class PlanBuilder(StepList):
     """Appends the steps of a graph, node by node.
 
     A lowering takes its inputs in the layout it wants (`plain`, `blocked`, `strided`); a reorder is
@@ -53,14 +50,13 @@ class PlanBuilder:
             graph: specialised for the sizes of its inputs (`passes.specialise`).
             options: those of the model's plans.
         """
+        super().__init__(options.machine)
         self.graph = graph
         self.options = options
-        self.machine = options.machine
         self.threads = options.threads
         self.weights_are_cold = options.weights_are_cold
         self.tensors = TensorTable(graph)
         self.packer = WeightPacker(graph, options.packed, options.limit)
-        self.steps: list[Step | ReferenceStep] = []
         self.buffers: list[Buffer] = []
         self.externals: list[TensorType] = []
         self.choices: dict[str, Choice | None] = {}
@@ -69,11 +65,6 @@ class PlanBuilder:
         """The windows of convolutions, by the tensor that they make."""
         self._outputs: dict[str, Plain] = {}
         """The arrays that the outputs of the graph end up in."""
-        self._after_border = -1
-        """The number of the step after the last one that made a border."""
-        self._node = ""
-        """The name of the present node."""
-        self._cost_ns = 0.0
 
     # Building -----------------------------------------------------------------------------------
 
@@ -215,7 +206,7 @@ class PlanBuilder:
             tensors.blocked[name] = Blocked(plain.buffer, type_)
             return tensors.blocked[name]
         y = self.new_blocked(name)
-        self._reorder(plain, y, to_blocked=True)
+        self.reorder(plain, y, to_blocked=True)
         return y
 
     def plain(self, name: str) -> Plain:
@@ -244,7 +235,7 @@ class PlanBuilder:
             tensors.plain[name] = Plain(x.buffer, x.type, offset)
             return tensors.plain[name]
         y = self.new_plain(name)
-        self._reorder(y, x, to_blocked=False)
+        self.reorder(y, x, to_blocked=False)
         return y
 
     def strided(self, name: str) -> Strided:
@@ -406,100 +397,3 @@ class PlanBuilder:
         except OverflowError:
             raise ShapeError(f"node {self._node!r}: an image of more than 8 GB") from None
         return _core.Memory(numbers)
-
-    # Steps --------------------------------------------------------------------------------------
-
-    def step(self, kernel: str, *, note: str = "", cost_ns: float = 0.0, **fields: Any) -> None:
-        """Appends a kernel call; `cost_ns` is its estimated time on one thread."""
-        number = len(self.steps)
-        for value in fields.values():
-            kind = value.__class__
-            if kind is ViewAt:
-                value.at.buffer.touch(number)
-            elif kind is At:
-                value.buffer.touch(number)
-        independent = self._after_border == number and kernel != "border"
-        self.steps.append(Step(kernel, fields, self._node, note, cost_ns, independent))
-        self._cost_ns += cost_ns
-
-    def copy(self, x: Plain, y: Plain) -> None:
-        """Copies a whole row-major tensor."""
-        self.copy_strided(x.at, y.at, (x.type.size,), (1,), (1,), x.type.dtype.itemsize)
-
-    def copy_strided(
-        self,
-        x: At | Any,
-        y: At,
-        shape: Sequence[int],
-        x_strides: Sequence[int],
-        y_strides: Sequence[int],
-        itemsize: int,
-        note: str = "copy",
-    ) -> None:
-        """y[i] = x[i] for strides in elements; axes that can be merged are merged."""
-        if 0 in shape:
-            return
-        sizes, (x_merged, y_merged) = merge_axes(shape, x_strides, y_strides)
-        self.step(
-            "copy",
-            x=x,
-            y=y,
-            dims=len(sizes),
-            element=itemsize,
-            shape=sizes,
-            x_stride=x_merged,
-            y_stride=y_merged,
-            note=note,
-            cost_ns=math.prod(shape) * itemsize / 20,
-        )
-
-    def elementwise(
-        self,
-        op: str,
-        shape: Sequence[int],
-        a: Strided,
-        b: Strided | None,
-        y: Strided,
-        activation: Activation | None = None,
-    ) -> None:
-        """y = activation(a op b) over `shape`, with the strides of each in floats."""
-        sizes, merged = merge_axes(shape, a.strides, (b or a).strides, y.strides)
-        self.step(
-            "elementwise",
-            a=a.at,
-            b=b.at if b else None,
-            y=y.at,
-            op=op,
-            dims=len(sizes),
-            shape=sizes,
-            a_stride=merged[0],
-            b_stride=merged[1],
-            y_stride=merged[2],
-            epilogue=epilogue(activation),
-            note=op if b else "unary",
-            cost_ns=math.prod(shape) * (12 if b else 8) / self.machine.activations
-            + self.machine.time_of(activation, math.prod(shape)),
-        )
-
-    def _reorder(self, plain: Plain, blocked: Blocked, *, to_blocked: bool) -> None:
-        d, h, w = blocked.spatial
-        self.step(
-            "reorder",
-            plain=plain.at,
-            blocked=blocked.view(),
-            image=blocked.c * d * h * w,
-            channel=d * h * w,
-            n=blocked.n,
-            c=blocked.c,
-            d=d,
-            h=h,
-            w=w,
-            to_blocked=int(to_blocked),
-            note="plain to blocked" if to_blocked else "blocked to plain",
-            cost_ns=dtype_bytes(plain.type) / 40,
-        )
-
-
-def epilogue(activation: Activation | None) -> tuple[str, float, float] | None:
-    """The fields of the Epilogue struct of args.h."""
-    return None if activation is None else tuple(activation)  # type: ignore[return-value]

@@ -15,12 +15,13 @@ from ..graph import Array, Node
 from ..layout.strides import Strided, blocked_shape
 from ..layout.tensors import BLOCK, Border
 from ..ops.windows import Windows, resolve_windows
-from .builder import PlanBuilder, epilogue
+from .builder import PlanBuilder
 from .conv_im2col import im2col, row_bands
 from .conv_lowering import Choice, ConvLowering, conv_shape, per_axis, three
 from .conv_winograd import winograd, winograd_tiles
 from .dense import linear_step
 from .registry import borders, lowers
+from .step_list import epilogue
 
 PLANAR_CHANNELS = 15
 """Up to this many input channels a plain input is read in place: blocking it would not pay."""

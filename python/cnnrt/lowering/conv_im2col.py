@@ -11,8 +11,8 @@ from .. import _core
 from ..graph import Array
 from ..layout.tensors import BLOCK, Blocked, ceil_div
 from ..ops.windows import Windows
-from .builder import epilogue
 from .conv_lowering import ConvLowering, three
+from .step_list import epilogue
 
 GROUP_LANES = (2, 4, 8)
 """Channels in a group for which the kernel multiplies each lane by its own group's channels. Groups

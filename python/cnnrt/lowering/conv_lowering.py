@@ -9,7 +9,8 @@ from ..cost import ConvShape
 from ..graph import Array, Node
 from ..layout.tensors import Blocked
 from ..ops.windows import Windows
-from .builder import PlanBuilder, epilogue
+from .builder import PlanBuilder
+from .step_list import epilogue
 
 
 class Choice(NamedTuple):

@@ -8,8 +8,9 @@ from typing import Any
 from .. import _core
 from ..graph import Array, Node
 from ..layout.tensors import BLOCK, ceil_div
-from .builder import PlanBuilder, epilogue
+from .builder import PlanBuilder
 from .registry import lowers
+from .step_list import epilogue
 
 PART = 4 << 20
 """Bytes of a weight that are packed at a time."""

@@ -12,9 +12,10 @@ from ..graph import Array, Node
 from ..ops import OPS
 from ..ops.pool import Adaptive
 from ..ops.windows import Windows, resolve_windows
-from .builder import PlanBuilder, epilogue
+from .builder import PlanBuilder
 from .reduce import reduce_step
 from .registry import lowers
+from .step_list import epilogue
 
 PLANAR_CHANNELS = 8
 """Up to this many channels a plain tensor is pooled as it lies: half of a block would be empty."""
