@@ -45,7 +45,7 @@ class Algorithms:
 
     @property
     def asked(self) -> str | dict[str, str]:
-        """What makes the same again."""
+        """The argument that reproduces this object."""
         return dict(self._named) or self._default
 
     def __str__(self) -> str:

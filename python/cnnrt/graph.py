@@ -94,6 +94,10 @@ class Node:
     def __getitem__(self, attribute: str) -> Any:
         return self.attributes[attribute]
 
+    def input(self, index: int) -> str:
+        """The name of an input; empty if it is absent."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
     def subgraphs(self) -> dict[str, Graph]:
         """The branches or bodies of a control-flow operator, by attribute."""
         return {k: v for k, v in self.attributes.items() if isinstance(v, Graph)}

@@ -11,7 +11,7 @@ from ..errors import GraphError
 from ..graph import Array, Graph, Node, TensorSpec
 from ..passes.infer import infer
 from ..passes.rewrite import rewrite
-from ..passes.to_linear import linearise
+from ..passes.to_linear import to_linear
 from ..preprocessing import Preprocessing
 
 SAME_SCORES = {
@@ -36,7 +36,7 @@ class Classifier:
     """The last layer of a network, which makes one score per class out of features."""
 
     name: str
-    """Of the node."""
+    """Name of the node."""
     features: str
     """The tensor that it reads: (N, K); (N, K, h, w) for a convolution."""
     maps: str | None
@@ -63,7 +63,7 @@ def find_classifier(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Clas
     output = graph.outputs[0].name
     typed = graph.ending_at([output]).copy()
     infer(typed, shapes)
-    linearise(typed)
+    to_linear(typed)
     rewrite(typed)
     search = _Search(typed, output)
     found = search.classifier()
@@ -126,7 +126,7 @@ class _Search:
     def _found(self, node: Node, weight: Array, maps: str | None) -> Classifier:
         classes = len(weight)
         bias = np.zeros(classes, weight.dtype)
-        if len(node.inputs) > 2 and node.inputs[2]:
+        if node.input(2):
             constant = self.graph.constants.get(node.inputs[2])
             if constant is None:
                 raise self.missing(f"the bias of {node.name!r} is computed")
@@ -147,7 +147,7 @@ class _Search:
         return None
 
     def _pools(self, node: Node) -> bool:
-        """Whether a node takes the mean over all of the space of (N, C, h, w)."""
+        """True if a node takes the mean over all of the space of (N, C, h, w)."""
         shape = self.graph.types[node.inputs[0]].shape if node.inputs else ()
         if len(shape) != 4:
             return False

@@ -45,7 +45,7 @@ class LayerProfile:
     nanoseconds: float
     """Mean over the fastest quarter of the runs; of several threads until the last is done."""
     share: float
-    """Of the sum over all layers."""
+    """The part of the sum over all layers."""
     macs: int
     """Multiply-accumulates by the direct method; Winograd's algorithm does fewer."""
     gflops: float
@@ -75,19 +75,19 @@ class Profile:
     threads: int
     layers: list[LayerProfile]
     run_nanoseconds: float
-    """Of a run that is not looked at, as a caller waits for it: mean of the fastest quarter."""
+    """The time of a run without tracing, as a caller sees it: mean of the fastest quarter."""
     runs: int
     """How many were timed, of each kind."""
     peak_gflops: float
-    """What the machine does at most on these threads, measured."""
+    """The measured peak of the machine on these threads."""
     steps: list[tuple[str, str, str]]
     """Layer, kernel and algorithm of each step of the plan."""
     events: list[Event]
-    """Of one of the runs of the fastest quarter, the slowest."""
+    """From the slowest run of the fastest quarter."""
 
     @property
     def sum_nanoseconds(self) -> float:
-        """Of all layers."""
+        """The sum over all layers."""
         return sum(layer.nanoseconds for layer in self.layers)
 
     def by_time(self) -> list[LayerProfile]:

@@ -34,22 +34,22 @@ class Field:
     """The centre of the first element's field; that of the first pixel is 0.5."""
 
     def through(self, link: Link) -> Field | None:
-        """What an element of the output of a link sees."""
+        """The field of an output element that is linked to this one."""
         if self.jump is None or link.step is None:
             return self.spread(link) if link.reach == 0 else None
         start = None if self.start is None else self.start + link.start * self.jump
         return Field(self.size + (link.reach or 0) * self.jump, self.jump * link.step, start)
 
     def spread(self, link: Link) -> Field | None:
-        """The same of one of several axes that move along the input."""
+        """The same for one of several axes that move along the input."""
         return self.scattered() if link.reach == 0 else None
 
     def scattered(self) -> Field:
-        """Of elements in no order that a jump would describe."""
+        """The same field for elements in no order that a jump would describe."""
         return Field(self.size, None, None)
 
     def united(self, other: Field) -> Field:
-        """Of an element that depends on one of each."""
+        """The field of an element that depends on one of each."""
         if self == other:
             return self
         if self.start is None or other.start is None or not self.jump or not other.jump:

@@ -30,11 +30,11 @@ class LayerSummary:
     macs: int
     """Multiply-accumulates by the direct method."""
     share: float
-    """Of all multiply-accumulates of the network."""
+    """The part of all multiply-accumulates of the network."""
     receptive_field: tuple[Field | None, ...] | None
     """For each spatial axis of the input; None there: all of it. None: it depends on no image."""
     activation_bytes: int
-    """Of its outputs."""
+    """Bytes of its outputs."""
 
     def field_text(self) -> str:
         """The receptive field in a few characters."""
@@ -51,11 +51,11 @@ class Summary:
     parameters: int
     macs: int
     weight_bytes: int
-    """Of the parameters as they were read."""
+    """Bytes of the parameters as they were read."""
     activation_bytes: int
-    """Of the outputs of all layers together, as a framework that keeps them all needs."""
+    """Bytes of the outputs of all layers together, as a framework that keeps them all needs."""
     packed_bytes: int | None = None
-    """Of the weights in the layouts that the kernels read."""
+    """Bytes of the weights in the layouts that the kernels read."""
     arena_bytes: int | None = None
     """What one run needs besides weights, inputs and outputs: tensors share memory."""
 

@@ -34,7 +34,7 @@ class ActivationMap:
     method: str
     """"cam" or "occlusion"."""
     index: int
-    """Of the class."""
+    """Number of the class."""
     label: str
     probability: float
 

@@ -66,7 +66,7 @@ class Comparison:
     first: tuple[Node, Difference] | None
     """The first node that diverges."""
     fused: bool
-    """Whether it diverges only where it is fused with others."""
+    """True if it diverges only when it is fused with others."""
 
     @property
     def diverges(self) -> bool:

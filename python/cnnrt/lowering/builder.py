@@ -382,7 +382,7 @@ class PlanBuilder(StepList):
 
     def bias(self, node: Node, channels: int) -> Any:
         """The bias of a node, its third input, as whole blocks; zeros if there is none."""
-        return self.packer.bias(node.inputs[2] if len(node.inputs) > 2 else "", channels)
+        return self.packer.bias(node.input(2), channels)
 
     def table(self, values: Sequence[int] | Array) -> Any:
         """A constant table of 32-bit integers.

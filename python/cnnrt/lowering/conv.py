@@ -48,7 +48,7 @@ def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
     x, weight = builder.type(node.inputs[0]).shape, builder.constant(node.inputs[1])
     if weight is None or len(x) > 5 or 0 in (*x, *weight.shape):
         return None
-    bias = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias = node.input(2)
     if bias and builder.constant(bias) is None:
         return None
     w = windows_of(node, builder)

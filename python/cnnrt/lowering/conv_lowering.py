@@ -43,7 +43,7 @@ class ConvLowering:
         """Output channels, and input channels of a group."""
         self.group: int = node["group"]
         self.bias = builder.bias(node, self.m)
-        residual = node.inputs[3] if len(node.inputs) > 3 else ""
+        residual = node.input(3)
         self.residual: Blocked | None = builder.blocked(residual) if residual else None
         self.activation = node["activation"]
         self.note = f"{choice.kind}: {choice.reason}"

@@ -44,7 +44,7 @@ def _converted(*types: TensorType) -> bool:
 def lower_quantize(node: Node, builder: PlanBuilder) -> bool:
     x, y = builder.type(node.inputs[0]), builder.type(node.outputs[0])
     scale = builder.constant(node.inputs[1])
-    zero_name = node.inputs[2] if len(node.inputs) > 2 else ""
+    zero_name = node.input(2)
     zero = builder.constant(zero_name)
     whole, real = (y, x) if node.op == "quantize_linear" else (x, y)
     if (

@@ -18,7 +18,7 @@ PART = 4 << 20
 
 def linear_step(node: Node, builder: PlanBuilder, note: str) -> None:
     """y = x weight^T + bias, with weight (columns, depth, ...); x and y by their last axes."""
-    residual = node.inputs[3] if len(node.inputs) > 3 else ""
+    residual = node.input(3)
     key = node.inputs[1]
     columns, depth = builder.type(key).shape[:2]
     x = builder.plain(node.inputs[0])
@@ -74,7 +74,7 @@ def _pack(weight: Array, builder: PlanBuilder) -> Any:
 @lowers("linear")
 def lower_linear(node: Node, builder: PlanBuilder) -> bool:
     weight = builder.constant(node.inputs[1])
-    bias = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias = node.input(2)
     if weight is None or weight.size == 0 or (bias and builder.constant(bias) is None):
         return False
     linear_step(node, builder, "linear")

@@ -41,7 +41,7 @@ def lower_gemm(node: Node, builder: PlanBuilder) -> bool:
     if y.size == 0 or 0 in a_shape:
         return False
     _product(builder, node.outputs[0], a_shape, a, b_shape, b, ())
-    if len(node.inputs) > 2 and node.inputs[2]:
+    if node.input(2):
         c = builder.row_strided(node.inputs[2])
         c = c.broadcast(builder.type(node.inputs[2]).shape, y.shape)
         made = builder.plain(node.outputs[0])

@@ -121,7 +121,7 @@ def _project(
 ) -> At:
     """The product of all inputs by the weights of all gates and directions, biases added."""
     x, weight_name = builder.plain(node.inputs[0]), node.inputs[1]
-    bias_name = node.inputs[3] if len(node.inputs) > 3 else ""
+    bias_name = node.input(3)
     depth = weight.shape[2]
 
     columns = len(_padded(weight[:, :, :1], op.gates))

@@ -18,7 +18,7 @@ ONE_RUN = {"l1", "l2", "sum_square"}
 
 @lowers(*(f"reduce_{name}" for name in ("sum", "mean", "max", "min", *sorted(ONE_RUN))))
 def lower_reduce(node: Node, builder: PlanBuilder) -> bool:
-    if len(node.inputs) > 1 and node.inputs[1] and builder.constant(node.inputs[1]) is None:
+    if node.input(1) and builder.constant(node.inputs[1]) is None:
         return False
     op = OPS[node.op]
     assert isinstance(op, Reduce)

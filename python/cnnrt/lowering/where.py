@@ -29,7 +29,7 @@ def lower_where(node: Node, builder: PlanBuilder) -> bool:
 @lowers("trilu", any_type=True)
 def lower_trilu(node: Node, builder: PlanBuilder) -> bool:
     type_ = builder.type(node.outputs[0])
-    name = node.inputs[1] if len(node.inputs) > 1 else ""
+    name = node.input(1)
     k = builder.constant(name)
     if (name and k is None) or type_.rank > MAX_DIMS:
         return False

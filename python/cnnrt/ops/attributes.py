@@ -41,7 +41,7 @@ def kind_of(name: str, default: Any) -> str | None:
 
 
 def is_kind(value: Any, kind: str) -> bool:
-    """Whether a value is of a kind; what may be a number may be an integer."""
+    """True if a value is of a kind; an integer is a number too."""
     if kind == "activation":
         name, *numbers = value if isinstance(value, (list, tuple)) and value else (None,)
         return isinstance(name, str) and len(numbers) == 2 and is_kind(numbers, "numbers")

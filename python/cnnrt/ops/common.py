@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import GraphError, UnsupportedOperator, ValueNeeded
+from ..errors import CnnrtError, GraphError, UnsupportedOperator, ValueNeeded
 from ..graph import DTYPES, Array, Graph, Node, TensorType, Value
 from . import NodeTypes, Op, Operand, op, register, shape_error
 from .axes import AxesMapping, elementwise
@@ -207,7 +207,12 @@ def dry_run(op: Op, node: Node, inputs: Inputs) -> None:
     """
     attributes = tuple(node.attributes.items())
     dtypes = tuple(x.type.dtype for x in inputs if x)
-    if not _takes(op, attributes, dtypes):
+    try:
+        takes = _takes(op, attributes, dtypes)
+    except CnnrtError:  # worded for a node without a name
+        op.reference(node, *(np.empty(0, dtype) for dtype in dtypes))
+        raise
+    if not takes:
         raise shape_error(node, inputs, "these dtypes are not supported")
 
 

@@ -47,8 +47,8 @@ def scalar(node: Node, inputs: Inputs, x: Any, what: str, least: int) -> int | N
 class DFT(Op):
     """The discrete Fourier transform along an axis (the third input, or -2).
 
-    `dft_length`, the second input, cuts the signal or extends it by zeros. `onesided`: of a real
-    signal only the first n // 2 + 1 values; with `inverse` a real signal of such values.
+    `dft_length`, the second input, cuts the signal or extends it by zeros. With `onesided` the
+    input is real and the result its first n // 2 + 1 values; with `inverse` the other way round.
     """
 
     name = "dft"
@@ -65,7 +65,9 @@ class DFT(Op):
         if x.rank < 2 or x.shape[-1] not in (1, 2):
             raise shape_error(node, inputs, "the last axis must have 1 or 2 elements")
         given = integers(node, inputs, axis_input)
-        axis = axis_of(node, inputs, -2 if given is None else (given or [x.rank])[0], x.rank)
+        if given == []:
+            raise shape_error(node, inputs, "the axis has no elements; expected one")
+        axis = axis_of(node, inputs, -2 if given is None else given[0], x.rank)
         if axis == x.rank - 1:
             raise shape_error(node, inputs, "the last axis is that of complex numbers")
         wanted = scalar(node, inputs, length, "dft_length", 1)
@@ -75,7 +77,8 @@ class DFT(Op):
         parts = 2
         if node["onesided"]:
             if x.shape[-1] != (2 if node["inverse"] else 1):
-                raise shape_error(node, inputs, "a spectrum of one side is that of a real signal")
+                what = "complex input if inverse=1" if node["inverse"] else "real input"
+                raise shape_error(node, inputs, f"onesided=1 needs a {what}")
             n, parts = (n, 1) if node["inverse"] else (n // 2 + 1, 2)
         return [TensorType((*x.shape[:axis], n, *x.shape[axis + 1 : -1], parts), x.type.dtype)]
 
@@ -120,7 +123,7 @@ class STFT(Op):
         if not 0 < n <= x.shape[1] or (window and window.shape != (n,)):
             raise shape_error(node, inputs, f"frames and a window of {n} elements")
         if node["onesided"] and x.shape[2] == 2:
-            raise shape_error(node, inputs, "a spectrum of one side is that of a real signal")
+            raise shape_error(node, inputs, "onesided=1 needs a real input")
         frames = (x.shape[1] - n) // step[0] + 1
         bins = n // 2 + 1 if node["onesided"] else n
         return [TensorType((x.shape[0], frames, bins, 2), x.type.dtype)]

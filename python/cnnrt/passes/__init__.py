@@ -24,13 +24,13 @@ from .partition import Partition, partition
 from .push_gather_up import push_gather_up
 from .rewrite import RULES, rewrite, rewrite_once
 from .split_transposed import split_transposed
-from .to_linear import linearise
+from .to_linear import to_linear
 
 ONCE: list[Callable[[Graph], None]] = [
     eliminate,  # what does nothing at inference, and what nobody reads
     fold_norm,  # batch normalisation into the convolution or layer before it
     split_transposed,  # transposed convolutions into ordinary ones
-    linearise,  # gemm and matmul by a constant into linear
+    to_linear,  # gemm and matmul by a constant into linear
     channels_first,  # what is done channels last between two transposes
     eliminate,
     fold_affine,  # bias and scale per channel into the layer before them

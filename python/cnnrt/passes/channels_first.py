@@ -78,7 +78,7 @@ class _Stretch:
         )
 
     def _takes(self, node: Node) -> bool:
-        """Whether a node can be done channels first."""
+        """True if a node can be done channels first."""
         values = [self.graph.constants.get(name) for name in node.inputs if name]
         if node.op == "layer_normalization":
             return (

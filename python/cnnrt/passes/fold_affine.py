@@ -67,7 +67,7 @@ def _per_channel(value: Array, layer: Node, weight: Array) -> Array | None:
 
 
 def _fold(graph: Graph, layer: Node, node: Node, value: Array, constant: Array) -> None:
-    bias_name = layer.inputs[2] if len(layer.inputs) > 2 else ""
+    bias_name = layer.input(2)
     weight = graph.constants[layer.inputs[1]]
     bias = np.zeros(weight.shape[0])
     if bias_name:

@@ -65,7 +65,7 @@ def scaled_channels(weight: Array, factor: Array) -> Array:
 
 def _fold(graph: Graph, conv: Node, norm: Node, statistics: list[Array]) -> None:
     weight = graph.constants[conv.inputs[1]]
-    bias_name = conv.inputs[2] if len(conv.inputs) > 2 else ""
+    bias_name = conv.input(2)
     biases = [graph.constants[bias_name]] if bias_name else []
     # Named after the tensor that is made: two nodes may share a name, and a weight.
     made, epsilon = norm.outputs[0], norm["epsilon"]

@@ -121,7 +121,7 @@ class _Fusion:
         return name, 1.0
 
     def _fits(self, query: str, keys: str, values: str, mask: str) -> bool:
-        """Whether these have the axes of attention, without broadcasting."""
+        """True if these have the axes of attention, without broadcasting."""
         types = self.graph.types
         q, k, v = (types[name] for name in (query, keys, values))
         if q.rank not in RANKS or any(t.rank != q.rank or t.dtype != np.float32 for t in (q, k, v)):

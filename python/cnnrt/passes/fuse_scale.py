@@ -41,7 +41,7 @@ def fuse_scale(graph: Graph) -> None:
 
 
 def _takes_scale(graph: Graph, node: Node) -> bool:
-    """Whether a node is a 1x1 convolution without padding, with few weights beside the map."""
+    """True if a node is a 1x1 convolution without padding, with few weights beside the map."""
     if node.op != "conv" or node["group"] != 1 or len(node.inputs) > 4:
         return False
     x, (m, _, *kernel) = graph.types[node.inputs[0]].shape, graph.types[node.inputs[1]].shape
@@ -57,7 +57,7 @@ def _is_scale(graph: Graph, x: str, scale: str) -> bool:
 
 
 def _is_bounded(node: Node | None) -> bool:
-    """Whether no value that a node makes is beyond -1 and 1."""
+    """True if all values of a node's output are within -1 and 1."""
     if node is None:
         return False
     activation = node.attributes.get("activation")

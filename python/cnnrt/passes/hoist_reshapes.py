@@ -41,7 +41,7 @@ def hoist_reshapes(graph: Graph) -> None:
 
 
 def _keeps_rows(graph: Graph, node: Node) -> bool:
-    """Whether a node only renames the axes but the last: no element moves."""
+    """True if a node only renames the axes before the last: no element moves."""
     if node.op not in RENAMES and node.op != "transpose":
         return False
     x, y = graph.types[node.inputs[0]].shape, graph.types[node.outputs[0]].shape

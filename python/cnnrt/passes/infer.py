@@ -23,7 +23,7 @@ LOOP = 10_000
 
 
 class Budget:
-    """What may still be spent on computing constants, and the bytes that a tensor may have.
+    """The rest of what computing constants may cost, and the bytes that a tensor may have.
 
     Raises:
         ShapeError: an input is larger than that.
@@ -43,7 +43,7 @@ class Budget:
         self.work = limits.FOLDED_WORK
 
     def take(self, nbytes: int, work: int) -> bool:
-        """Whether there is as much left; then it is spent."""
+        """True if there is as much left; then it is spent."""
         if nbytes > self.nbytes or work > self.work:
             return False
         self.nbytes -= nbytes

@@ -125,7 +125,7 @@ def _factors(name: str, c: _Context) -> list[str]:
 
 
 def _scaled(name: str, x: str, c: _Context) -> bool:
-    """Whether a tensor is x / sqrt(2)."""
+    """True if a tensor is x / sqrt(2)."""
     div, mul = c.made_by(name, "div"), c.made_by(name, "mul")
     if div is not None and div.inputs[0] == x:
         value = c.scalar(div.inputs[1])
@@ -167,7 +167,7 @@ def _spatial_mean(node: Node, c: _Context) -> bool:
     """reduce_mean over all spatial axes, keeping them, is global_average_pool."""
     rank = c.graph.types[node.inputs[0]].rank
     axes = node.attributes.get("axes")
-    if len(node.inputs) > 1 and node.inputs[1]:
+    if node.input(1):
         value = c.graph.constants.get(node.inputs[1])
         axes = None if value is None else value.tolist()
     if not axes or rank not in (3, 4, 5):

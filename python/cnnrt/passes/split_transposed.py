@@ -33,7 +33,7 @@ def split_transposed(graph: Graph) -> None:
 
 def _replace(node: Node, graph: Graph) -> list[Node]:
     weight = graph.constants.get(node.inputs[1])
-    bias_name = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias_name = node.input(2)
     if weight is None or 0 in weight.shape or (bias_name and bias_name not in graph.constants):
         return [node]
     group, rank = node["group"], weight.ndim - 2

@@ -8,7 +8,7 @@ from ..graph import Array, Graph, Node
 from ..weights.lazy import lazy
 
 
-def linearise(graph: Graph) -> None:
+def to_linear(graph: Graph) -> None:
     """Rewrites every gemm and matmul whose second factor is a constant matrix, in place."""
     for node in graph.nodes:
         weight = graph.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
@@ -21,7 +21,7 @@ def linearise(graph: Graph) -> None:
 
 
 def _gemm(graph: Graph, node: Node) -> None:
-    bias_name = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias_name = node.input(2)
     columns = graph.constants[node.inputs[1]].shape[0 if node["transB"] else 1]
     if node["transA"] or node["alpha"] != 1 or (bias_name and node["beta"] != 1):
         return
