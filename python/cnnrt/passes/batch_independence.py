@@ -51,7 +51,7 @@ def dependence(batch: Graph, one: Graph) -> str | None:
             if batched:
                 links = list(zip(node.inputs, mapping.links(index), strict=True))
                 axis = _images_axis(links, batch, axes)
-                if axis is None or expected[axis] != 1:
+                if axis is None or axis >= len(expected) or expected[axis] != 1:
                     return f"node {node.name!r} ({node.op}) mixes the images of a batch"
                 expected[axis] = images
                 axes[output] = axis
