@@ -278,7 +278,7 @@ def test_the_order_of_packed_weights() -> None:
     want = wide[:, 0].reshape(2, 16, 9).transpose(0, 2, 1)
     assert np.array_equal(values(_core.pack_depthwise(w[:, 0])), want.reshape(-1))
     rng = np.random.default_rng(0)
-    for taps, tile in ((r, tile) for r, tiles in WINOGRAD_TILES.items() for tile in tiles):
+    for taps, *tile in sorted(WINOGRAD_TILES):
         kernel = tuple(1 if outputs == 1 else taps for outputs in tile)
         g_h, g_w = (WINOGRAD_G[axis] for axis in zip(tile, kernel, strict=True))
         narrow = np.zeros((32, 18, math.prod(kernel)), np.float32)

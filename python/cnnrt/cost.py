@@ -14,8 +14,29 @@ from typing import Any, NamedTuple
 
 from .ops.elementwise import ACTIVATIONS
 
-ALGORITHMS = ("auto", "im2col", "winograd2", "winograd4")
+WINOGRAD: dict[tuple[tuple[int, int], int], tuple[float, float]] = {
+    ((3, 3), 2): (3.5, 2.5),
+    ((3, 3), 4): (7.0, 5.0),
+    ((5, 5), 2): (7.0, 4.0),
+    ((1, 3), 2): (7.0, 5.0),
+    ((1, 3), 4): (10.0, 7.0),
+    ((3, 1), 2): (7.0, 5.0),
+    ((3, 1), 4): (10.0, 7.0),
+}
+"""Variants of Winograd's algorithm, by the kernel's taps and the outputs of a tile along an axis.
+
+Each has the nanoseconds per tile and block of 16 channels that the transforms of input and output
+take on AVX-512. They are limited by additions, loads and stores; on one axis, by what is done anew
+for each tile.
+"""
+
+ALGORITHMS = ("auto", "im2col", *(f"winograd{n}" for n in sorted({tile for _, tile in WINOGRAD})))
 """Ways of doing a convolution with 3 taps on an axis that can be asked for."""
+
+
+def tiles_of_kernel(kernel: tuple[int, int]) -> tuple[int, ...]:
+    """Outputs along an axis of the tiles by which a kernel's convolution can be done."""
+    return tuple(tile for taps, tile in WINOGRAD if taps == kernel)
 
 
 class Algorithms:
@@ -149,25 +170,11 @@ def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: f
     macs = positions * tiles * s.out_d * s.c * s.kernel[0] * m
     rows = winograd_batch(machine, s, tile) * s.out_d
     compute = macs / machine.macs / tile_use(rows, machine.tile_rows)
-    down, across = s.tile(tile)
-    read, write = TRANSFORMS[max(s.kernel[1:]), down, across]
+    read, write = WINOGRAD[s.kernel[1:], tile]
     transforms = tiles * s.out_d * (read * math.ceil(s.c / 16) + write * (m // 16))
     transforms *= MACHINES["avx512"].macs / machine.macs
     traffic = positions * s.c * s.kernel[0] * m * 4 / weight_bandwidth
     return machine.time_overlapped(compute, traffic) + transforms
-
-
-TRANSFORMS = {
-    (3, 4, 4): (7.0, 5.0),
-    (3, 2, 2): (3.5, 2.5),
-    (5, 2, 2): (7.0, 4.0),
-    (3, 1, 4): (10.0, 7.0),
-    (3, 4, 1): (10.0, 7.0),
-    (3, 1, 2): (7.0, 5.0),
-    (3, 2, 1): (7.0, 5.0),
-}
-"""By the taps and the tile, nanoseconds per tile and block of 16 channels, of input and output, on
-AVX-512: limited by additions, loads and stores; on one axis, by what is done anew for each tile."""
 
 
 def winograd_batch(machine: Machine, s: ConvShape, tile: int) -> int:

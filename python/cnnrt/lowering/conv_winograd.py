@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..cost import winograd_batch
+from ..cost import tiles_of_kernel, winograd_batch
 from ..graph import Array, Node
 from ..layout.tensors import BLOCK, At, ceil_div
 from ..ops.windows import resolve_windows
@@ -21,7 +21,6 @@ SHARED_WEIGHTS = 8 << 20
 thread would read all the weights."""
 
 ROOT_2 = math.sqrt(2.0)
-TILES_OF_KERNEL = {(3, 3): (2, 4), (1, 3): (2, 4), (3, 1): (2, 4), (5, 5): (2,)}
 WINOGRAD_G: dict[tuple[int, int], Array] = {
     # Weight transforms G of F(m, r): of F(2, 3) for the points 0, +-1, of F(4, 3) and F(2, 5) for
     # 0, +-sqrt(1/2), +-sqrt(2); of an axis with one tap none. The input and output transforms that
@@ -61,7 +60,8 @@ def winograd_tiles(
     """
     if {*stride, *dilation} != {1}:
         return ()
-    return TILES_OF_KERNEL.get(three(tuple(kernel), 1)[1:], ())
+    _, *taps = three(tuple(kernel), 1)
+    return tiles_of_kernel((taps[0], taps[1]))
 
 
 def pool_of_tile(node: Node, builder: PlanBuilder) -> Node | None:

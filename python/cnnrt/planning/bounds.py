@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..cost import WINOGRAD
 from ..errors import ShapeError
 from ..graph import Array
 from ..layout.tensors import BLOCK, At, Step, ViewAt, ceil_div
@@ -21,8 +22,10 @@ from ..process.limits import MAX_SIZE
 MAX_BATCH = 64
 """Tiles that the Winograd kernel has places for (kMaxBatch in winograd.cpp)."""
 
-WINOGRAD_TILES = {3: ((2, 2), (4, 4), (1, 2), (1, 4), (2, 1), (4, 1)), 5: ((2, 2),)}
-"""By the kernel's taps, the outputs of a tile of the Winograd kernel, down and across (with_tile in
+WINOGRAD_TILES = {
+    (max(h, w), 1 if h == 1 else tile, 1 if w == 1 else tile) for (h, w), tile in WINOGRAD
+}
+"""Taps of the kernel, and outputs of a tile of the Winograd kernel, down and across (with_tile in
 winograd.cpp)."""
 
 ELEMENTS = (1, 2, 4, 8)
@@ -178,7 +181,7 @@ def _conv_planar(f: Fields) -> Uses:
 
 def _winograd(f: Fields) -> Uses:
     tile = f["tile_h"], f["tile_w"]
-    known = tile in WINOGRAD_TILES.get(f["taps"], ())
+    known = (f["taps"], *tile) in WINOGRAD_TILES
     _need(known and 1 <= f["batch"] <= MAX_BATCH, "another tile or batch")
     blocks = ceil_div(f["c"], BLOCK)
     positions = math.prod(1 if outputs == 1 else outputs + f["taps"] - 1 for outputs in tile)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..cost import ALGORITHMS
 from ..graph import Array, Graph
 from ..lowering.conv import algorithms
 from ..storage.cache import cache_folder, read_bytes, write_bytes
@@ -23,7 +24,7 @@ from ..storage.cache import cache_folder, read_bytes, write_bytes
 if TYPE_CHECKING:
     from ..model import Model
 
-CANDIDATES = ("im2col", "winograd2", "winograd4")
+CANDIDATES = ALGORITHMS[1:]
 ROUNDS = 5
 
 
