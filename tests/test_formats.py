@@ -194,6 +194,26 @@ def test_float16() -> None:
     np.testing.assert_array_equal(constants["infinite"], graph.constants["infinite"])
 
 
+def test_bfloat16() -> None:
+    halves = write_model(None, tiny(), float16=True)
+    assert halves is not None
+    bits = load_tensors(halves)["conv.weight"].view(np.uint16)
+    data = with_header(lambda header: header["conv.weight"].update(dtype="BF16"), halves)
+    graph = read(data).graph
+    expected = (bits.astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(graph.constants["conv.weight"], expected, strict=True)
+    again = write_model(None, graph)
+    assert again is not None
+    assert b'"conv.weight":{"dtype":"BF16"' in again  # as it was read
+    assert_same(read(again).graph, graph)
+    header = json.loads(again[8 : 8 + int.from_bytes(again[:8], "little")])
+    wrong = header["__metadata__"]["cnnrt.graph"].replace(
+        '"conv.weight":"float32"', '"conv.weight":"float64"'
+    )
+    with pytest.raises(FormatError, match=r"'conv.weight': expected float64, got bfloat16"):
+        read(with_header(lambda h: h["__metadata__"].update({"cnnrt.graph": wrong}), again))
+
+
 def test_attributes_of_every_kind() -> None:
     graph = tiny()
     size = Node(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .dtypes import FLOAT32, DType
 from .ops.elementwise import ACTIVATIONS
 
 WINOGRAD: dict[tuple[tuple[int, int], int], tuple[float, float]] = {
@@ -75,11 +76,11 @@ class Algorithms:
 
 @dataclass(frozen=True)
 class Machine:
-    """What one core does in a nanosecond."""
+    """The throughput of one core, per nanosecond."""
 
     isa: str
-    macs: float
-    """Multiply-adds of a full register tile."""
+    macs: Mapping[DType, float] = field(hash=False)
+    """Multiply-adds of a full register tile, by the element type."""
     tile_rows: int
     """Rows (pixels) of that tile."""
     cold: float = 40.0
@@ -103,10 +104,14 @@ class Machine:
 
 
 MACHINES = {
-    "avx512": Machine("avx512", 126.0, 14),
-    "avx2": Machine("avx2", 50.0, 6, cold=15.0, warm=50.0, activations=30.0, functions=1.6),
-    "neon": Machine("neon", 30.0, 6, cold=15.0, warm=40.0, activations=20.0, functions=1.0),
-    "portable": Machine("portable", 10.0, 2, functions=0.5),
+    "avx512": Machine("avx512", {FLOAT32: 126.0}, 14),
+    "avx2": Machine(
+        "avx2", {FLOAT32: 50.0}, 6, cold=15.0, warm=50.0, activations=30.0, functions=1.6
+    ),
+    "neon": Machine(
+        "neon", {FLOAT32: 30.0}, 6, cold=15.0, warm=40.0, activations=20.0, functions=1.0
+    ),
+    "portable": Machine("portable", {FLOAT32: 10.0}, 2, functions=0.5),
 }
 
 
@@ -125,6 +130,7 @@ class ConvShape(NamedTuple):
     out_w: int
     out_d: int = 1
     kernel: tuple[int, int, int] = (1, 3, 3)
+    dtype: DType = FLOAT32
 
     def tile(self, outputs: int) -> tuple[int, int]:
         """Winograd's tile, down and across: of 1 on an axis on which the kernel has one tap."""
@@ -159,8 +165,11 @@ def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> floa
     pixels = s.out_d * s.out_h * s.out_w
     macs = math.ceil(s.m / 16) * 16 * s.c * s.taps * pixels
     width = s.out_w if s.out_w != 7 or machine.tile_rows != 14 else 14
-    compute = macs / machine.macs / tile_use(width if s.taps > 1 else pixels, machine.tile_rows)
-    return machine.time_overlapped(compute, s.m * s.c * s.taps * 4 / weight_bandwidth)
+    rows = width if s.taps > 1 else pixels
+    compute = macs / machine.macs[s.dtype] / tile_use(rows, machine.tile_rows)
+    return machine.time_overlapped(
+        compute, s.m * s.c * s.taps * s.dtype.itemsize / weight_bandwidth
+    )
 
 
 def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: float) -> float:
@@ -169,11 +178,11 @@ def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: f
     m = math.ceil(s.m / 16) * 16
     macs = positions * tiles * s.out_d * s.c * s.kernel[0] * m
     rows = winograd_batch(machine, s, tile) * s.out_d
-    compute = macs / machine.macs / tile_use(rows, machine.tile_rows)
+    compute = macs / machine.macs[s.dtype] / tile_use(rows, machine.tile_rows)
     read, write = WINOGRAD[s.kernel[1:], tile]
     transforms = tiles * s.out_d * (read * math.ceil(s.c / 16) + write * (m // 16))
-    transforms *= MACHINES["avx512"].macs / machine.macs
-    traffic = positions * s.c * s.kernel[0] * m * 4 / weight_bandwidth
+    transforms *= MACHINES["avx512"].macs[s.dtype] / machine.macs[s.dtype]
+    traffic = positions * s.c * s.kernel[0] * m * s.dtype.itemsize / weight_bandwidth
     return machine.time_overlapped(compute, traffic) + transforms
 
 
@@ -185,7 +194,7 @@ def winograd_batch(machine: Machine, s: ConvShape, tile: int) -> int:
     about 32 rows. Never more than 64 (kMaxBatch in cpp/kernels/winograd.cpp).
     """
     tiles = s.tiles(tile)
-    weights = s.positions(tile) * s.c * s.kernel[0] * s.m * 4
+    weights = s.positions(tile) * s.c * s.kernel[0] * s.m * s.dtype.itemsize
     if weights > 16 << 20:
         return min(tiles, 49 if s.out_d == 1 else 16)
     if s.out_d > 1:

@@ -14,7 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from . import dtypes
+from .dtypes import FLOAT32, DType, as_dtype
 from .errors import GraphError
 from .process.locks import importing
 
@@ -26,20 +29,22 @@ Dim = int | str
 """A size, or the name of one that is known only when an input is seen."""
 Kind = Literal["tensor", "sequence", "optional"]
 
-DTYPES = (
-    "bool",
-    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64"),
-)
-"""Names of the dtypes that tensors, and attributes such as `to` and `dtype`, can have."""
+DTYPES = tuple(name for name in dtypes.DTYPES if name != "bfloat16")
+"""The names that attributes such as `to` and `dtype` take. NumPy has no bfloat16 to compute
+references in: tensors of that type are float32 in a graph."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class TensorType:
     """Shape and dtype of a tensor whose sizes are all known."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+    dtype: DType
+
+    def __init__(self, shape: tuple[int, ...], dtype: DType | DTypeLike = FLOAT32) -> None:
+        """Raises TypeError if no tensor can have such elements."""
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "dtype", as_dtype(dtype))
 
     @property
     def rank(self) -> int:
@@ -61,15 +66,28 @@ ANY_SHAPE = ("...",)
 """The shape of an input that takes arrays of any rank."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class TensorSpec:
     """Name, shape and dtype of a model's input or output; named sizes are free."""
 
     name: str
     shape: tuple[Dim, ...]
-    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+    dtype: DType
     kind: Kind = "tensor"
     """ONNX's kind of value. For a sequence or an optional, dtype is that of its elements."""
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[Dim, ...],
+        dtype: DType | DTypeLike = FLOAT32,
+        kind: Kind = "tensor",
+    ) -> None:
+        """Raises TypeError if no tensor can have such elements."""
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "dtype", as_dtype(dtype))
+        object.__setattr__(self, "kind", kind)
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """Whether an array of this shape fits: same rank, and equal wherever a size is fixed."""
@@ -120,7 +138,7 @@ class Graph:
     constants: dict[str, Array]
     name: str = "model"
     types: dict[str, TensorType] = field(default_factory=dict)
-    """Of every tensor, once `passes.infer` has seen the sizes of the inputs."""
+    """The type of every tensor, once `passes.infer` has seen the sizes of the inputs."""
     varying: set[str] = field(default_factory=set)
     """The constants whose value depends on the sizes of the inputs."""
     optional_inputs: list[TensorSpec] = field(default_factory=list)

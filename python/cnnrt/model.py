@@ -552,9 +552,9 @@ def as_input(spec: TensorSpec, value: Any, any_shape: bool = False) -> Any:
         raise ShapeError(
             f"input {spec.name!r} takes shape {_shape_text(spec)}, not {tuple(array.shape)}"
         )
-    if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
+    if not np.can_cast(array.dtype, spec.dtype.numpy, "same_kind"):
         raise ShapeError(f"input {spec.name!r} takes {spec.dtype}, not {array.dtype}")
-    return np.ascontiguousarray(array, dtype=spec.dtype).reshape(array.shape)
+    return np.ascontiguousarray(array, dtype=spec.dtype.numpy).reshape(array.shape)
 
 
 def _as_elements(spec: TensorSpec, value: Any) -> Any:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnrt.formats.safetensors import DTYPES
+from cnnrt.dtypes import as_dtype
+from cnnrt.formats.safetensors import CODES, OF_CODE
+from cnnrt.graph import DTYPES
 from cnnrt.ops import OPS, REQUIRED
 
 INTEGERS = (
@@ -18,7 +20,6 @@ INTEGERS = (
     2**63 - 1,
 )
 FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-30, 1e30, 3e38, 1e300, float("inf"), float("nan"))
-NAMES = {kind: name for name, kind in DTYPES.items()}
 
 
 def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
@@ -104,10 +105,10 @@ def _change_tensor(graph: Any, tensors: dict[str, list[Any]], rng: random.Random
     """Another value, shape or dtype, the whole staying consistent."""
     name = rng.choice(list(tensors))
     dtype, shape, content = tensors[name]
-    array = np.frombuffer(content, NAMES[dtype]).reshape(shape).copy()
+    array = np.frombuffer(content, OF_CODE[dtype].numpy).reshape(shape).copy()
     kind = rng.randrange(5)
     if kind == 0:
-        array = _as(array, rng.choice(list(DTYPES)))
+        array = _as(array, rng.choice(DTYPES))
     elif kind == 1 and array.size:
         _set(array, rng)
     elif kind == 2 and array.ndim:
@@ -118,7 +119,7 @@ def _change_tensor(graph: Any, tensors: dict[str, list[Any]], rng: random.Random
         array = np.take(array, range(rng.randint(0, array.shape[axis])), axis)
     elif array.size:
         array = array.reshape(rng.choice((-1, (1, -1), (-1, 1), (1, 1, -1), (-1, 1, 1, 1))))
-    tensors[name] = [DTYPES[array.dtype.name], list(array.shape), array.tobytes()]
+    tensors[name] = [CODES[as_dtype(array.dtype)], list(array.shape), array.tobytes()]
     graph["constants"][name] = array.dtype.name
 
 
@@ -170,7 +171,7 @@ def _change_input(graph: Any, rng: random.Random) -> None:
     shape = spec["shape"]
     kind = rng.randrange(4)
     if kind == 0:
-        spec["dtype"] = rng.choice(list(DTYPES))
+        spec["dtype"] = rng.choice(DTYPES)
     elif kind == 1:
         shape.insert(rng.randint(0, len(shape)), rng.choice((0, 1, 2, 3)))
     elif kind == 2 and shape:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..dtypes import DType
 from ..errors import CnnrtError, FormatError, GraphError
 from ..graph import Graph, Node, TensorSpec
 from ..storage import validate
@@ -42,7 +43,7 @@ def _parts_to_json(graph: Graph) -> dict[str, Any]:
     }
 
 
-def graph_from_json(document: Any, at: str) -> tuple[Graph, dict[str, np.dtype[Any]]]:
+def graph_from_json(document: Any, at: str) -> tuple[Graph, dict[str, DType]]:
     """The graph, its constants still missing, and the dtype that each constant is to have.
 
     Raises:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..dtypes import BFLOAT16, BOOL, DTYPES, FLOAT16, FLOAT32, DType, as_dtype
 from ..errors import FormatError, GraphError
 from ..graph import Array, Graph
 from ..preprocessing import Preprocessing
@@ -27,25 +28,21 @@ from .compiled import Compiled
 from .graph_json import graph_from_json, graph_to_json
 
 FORMAT_VERSION, COMPILED_VERSION = 1, 2
-"""Of a model, and of a compiled one. Goes up when a file may say something that earlier readers
-would get wrong."""
+"""Versions of a model file and of a compiled one. They go up when a file may say something that
+earlier readers would get wrong."""
 
 MAX_HEADER = 64 * 2**20
 """Bytes of a header; that of a network with 1000 nodes is about 0.3 million."""
 ALIGNMENT = 64
 """Bytes; where the data of the tensors begin, so that a mapped file can be used in place."""
 
-DTYPES = {
-    "bool": "BOOL",
-    **{
-        f"{kind}{bits}": f"{kind[0].upper()}{bits}"
-        for kind in ("int", "uint")
-        for bits in (8, 16, 32, 64)
-    },
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+IRREGULAR = {"bool": "BOOL", "bfloat16": "BF16"}
+CODES = {
+    dtype: IRREGULAR.get(name, f"{dtype.kind.upper()}{8 * dtype.itemsize}")
+    for name, dtype in DTYPES.items()
 }
-"""NumPy's names of dtypes, and those of safetensors."""
-NAMES = {kind: name for name, kind in DTYPES.items()}
+"""The names that safetensors has for element types: F32, I8, BF16."""
+OF_CODE = {code: dtype for dtype, code in CODES.items()}
 PART = 16 << 20
 """Bytes of a tensor that are written at a time."""
 SLACK = 64
@@ -125,7 +122,8 @@ def read_model(source: str | os.PathLike[str] | bytes, *, verify: bool = False) 
         raise FormatError(f"{at}: {odd[0]!r} {problem}")
     for name, dtype in dtypes.items():
         place = f"{at}: tensor {name!r}"
-        graph.constants[name] = _widened(_array(data, entries[name], place), dtype, place)
+        entry = entries[name]
+        graph.constants[name] = _widened(_array(data, entry, place), entry.dtype, dtype, place)
     document = _json(metadata, "compiled", at)
     if isinstance(data.obj, MappedFile) and entries:
         data.obj.first_released = min(entry.begin for entry in entries.values())
@@ -154,7 +152,7 @@ def metadata_of(
     labels: Sequence[str] | None,
     notice: str | None,
 ) -> dict[str, str]:
-    """What belongs to a graph as metadata of a file; absent what is None."""
+    """A file's metadata beside the graph; arguments that are None are left out."""
     documents = {
         "preprocessing": preprocessing and preprocessing.to_json(),
         "labels": None if labels is None else list(labels),
@@ -180,7 +178,7 @@ def _chunks(
     if compiled:
         # First, as they are multiples of 64 bytes: so each begins on a line of its own.
         names = [*sorted(compiled.weights), *names]
-        tensors |= compiled.weights
+        tensors |= {name: _Stored(FLOAT32, array) for name, array in compiled.weights.items()}
     metadata = {
         "cnnrt.format_version": _dumps(COMPILED_VERSION if compiled else FORMAT_VERSION),
         **({"cnnrt.compiled": _dumps(compiled.to_json())} if compiled else {}),
@@ -192,21 +190,21 @@ def _chunks(
     header: dict[str, Any] = {"__metadata__": metadata}
     offset = 0
     for name in names:
-        array = tensors[name]
+        dtype, array = tensors[name]
         header[name] = {
-            "dtype": DTYPES[array.dtype.name],
+            "dtype": CODES[dtype],
             "shape": list(array.shape),
             "data_offsets": [offset, offset + array.nbytes],
         }
         offset += array.nbytes
-    written = digests.document_of(header, {name: _parts(tensors[name]) for name in names})
+    written = digests.document_of(header, {name: _parts(tensors[name].array) for name in names})
     metadata[digests.KEY] = _dumps(written)
     text = _dumps(header).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     yield len(text).to_bytes(8, "little")
     yield text
     for name in names:
-        yield from _parts(tensors[name])
+        yield from _parts(tensors[name].array)
 
 
 def _parts(array: Array) -> Iterator[memoryview]:
@@ -231,41 +229,61 @@ def _check_written(metadata: Mapping[str, str]) -> None:
         raise GraphError(f"the model cannot be written: {error}") from None
 
 
-def _stored(array: Array, name: str, float16: bool) -> Array:
+class _Stored(NamedTuple):
+    """A tensor to be written: its elements, and what they are."""
+
+    dtype: DType
+    array: Array
+
+
+def _stored(array: Array, name: str, float16: bool) -> _Stored:
     """A constant as the file holds it: little-endian, contiguous, perhaps narrower."""
     if array.dtype.name not in DTYPES:
         raise GraphError(f"constant {name!r}: a file cannot hold the dtype {array.dtype}")
     if name == "__metadata__" or name.startswith(PREFIX):
         raise GraphError(f"a constant cannot be named {name!r} in a file: the name is reserved")
-    if isinstance(array, LazyArray) and array.function is _wide:  # as it was read
-        array = array.arguments[0]
+    if isinstance(array, LazyArray):
+        for dtype, widen in WIDENED.items():
+            if array.function is widen:  # stored as it was read
+                array = array.arguments[0]
+                return _Stored(dtype, array.astype(array.dtype.newbyteorder("<"), copy=False))
+    dtype = as_dtype(array.dtype)
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    if float16 and array.dtype == np.float32 and array.ndim >= 2:
+    if float16 and dtype == FLOAT32 and array.ndim >= 2:
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
         # A value that becomes infinite on the way is out of range; one that was so stays so.
         if np.array_equal(np.isinf(half), np.isinf(array)):
-            return half
-    return array
+            return _Stored(FLOAT16, half)
+    return _Stored(dtype, array)
 
 
-def _widened(array: Array, dtype: np.dtype[Any], at: str) -> Array:
-    """A tensor in the dtype that the graph wants: its own, or float32 for float16."""
-    if array.dtype == dtype:
+def _widened(array: Array, stored: DType, dtype: DType, at: str) -> Array:
+    """A tensor in the dtype that the graph wants: as stored, or float32 for a narrower float."""
+    if stored == dtype:
         return array
-    if array.dtype == np.float16 and dtype == np.float32:
-        return lazy(array.shape, dtype, _wide, array)
-    raise FormatError(f"{at}: expected {dtype}, got {array.dtype}")
+    if stored in WIDENED and dtype == FLOAT32:
+        return lazy(array.shape, np.float32, WIDENED[stored], array)
+    raise FormatError(f"{at}: expected {dtype}, got {stored}")
 
 
-def _wide(array: Array) -> Array:
+def _from_float16(array: Array) -> Array:
     return array.astype(np.float32)
+
+
+def _from_bfloat16(bits: Array) -> Array:
+    """A bfloat16 is the upper half of a float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+WIDENED = {FLOAT16: _from_float16, BFLOAT16: _from_bfloat16}
+"""The types that float32 constants may have in a file, and what reads them."""
 
 
 class _Entry(NamedTuple):
     """A tensor in a file, from byte `begin` of the file on."""
 
-    dtype: np.dtype[Any]
+    dtype: DType
     shape: list[int]
     begin: int
     nbytes: int
@@ -315,12 +333,12 @@ def _check_header(data: memoryview, at: str) -> tuple[Mapping[str, str], dict[st
 def _entry(value: Any, data: int, at: str) -> _Entry:
     """A tensor of the header, checked; `data` is where the tensors begin."""
     fields = validate.record(value, at, "dtype shape data_offsets")
-    kind = validate.choice(fields["dtype"], f"{at}: dtype", tuple(DTYPES.values()))
+    kind = validate.choice(fields["dtype"], f"{at}: dtype", tuple(OF_CODE))
     offsets = validate.listing(fields["data_offsets"], at, _size)
     shape = validate.listing(fields["shape"], at, _size)
     if len(offsets) != 2 or len(shape) > limits.MAX_RANK:
         raise FormatError(f"{at}: has offsets {offsets} and {len(shape)} axes")
-    dtype = np.dtype(NAMES[kind]).newbyteorder("<")
+    dtype = OF_CODE[kind]
     nbytes = math.prod(shape) * dtype.itemsize
     if offsets[1] - offsets[0] != nbytes:
         raise FormatError(f"{at}: has offsets {offsets}, but {nbytes} bytes by dtype and shape")
@@ -329,20 +347,21 @@ def _entry(value: Any, data: int, at: str) -> _Entry:
 
 def _array(data: memoryview, entry: _Entry, at: str) -> Array:
     """A tensor in place; a copy only where the file has it in another form than NumPy wants."""
-    flat = np.frombuffer(data[entry.begin : entry.begin + entry.nbytes], entry.dtype)
+    dtype = entry.dtype.numpy
+    flat = np.frombuffer(data[entry.begin : entry.begin + entry.nbytes], dtype.newbyteorder("<"))
     if not flat.flags.aligned:
         flat = flat.copy()
-    if entry.dtype == np.bool_:  # any byte but 0 is true, and only 1 is what NumPy takes for it
+    if entry.dtype == BOOL:  # any byte but 0 is true, and only 1 is what NumPy takes for it
         flat = flat.view(np.uint8) != 0
     try:
-        return flat.astype(entry.dtype.newbyteorder("="), copy=False).reshape(entry.shape)
+        return flat.astype(dtype, copy=False).reshape(entry.shape)
     except ValueError as error:  # an empty one whose other sizes are beyond NumPy
         raise FormatError(f"{at}: has the shape {entry.shape}: {error}") from None
 
 
 def _packed(data: memoryview, entry: _Entry, at: str) -> Array:
     """A packed weight: whole lines of float32."""
-    if entry.dtype != np.float32 or len(entry.shape) != 1 or entry.nbytes % 64 or entry.begin % 64:
+    if entry.dtype != FLOAT32 or len(entry.shape) != 1 or entry.nbytes % 64 or entry.begin % 64:
         raise FormatError(
             f"{at}: expected lines of 16 float32 from a multiple of 64 bytes on, got {entry.dtype} "
             f"{entry.shape} from byte {entry.begin} on"
@@ -378,7 +397,7 @@ def _labels(metadata: Mapping[str, str], at: str) -> list[str] | None:
 
 
 def _others(metadata: Mapping[str, str], at: str) -> dict[str, Any]:
-    """What else the metadata say: cnnrt's own notes parsed, other tools' as they are."""
+    """The rest of the metadata: cnnrt's own notes parsed, those of other tools as they are."""
     others: dict[str, Any] = {k: v for k, v in metadata.items() if not k.startswith("cnnrt.")}
     if (notice := _json(metadata, "notice", at)) is not None:
         others["notice"] = validate.string(notice, f"{at}: cnnrt.notice")

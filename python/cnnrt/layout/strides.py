@@ -19,15 +19,15 @@ class Strided(NamedTuple):
     @staticmethod
     def of_blocked(x: Blocked, like: Blocked | None = None) -> Strided:
         """Over the axes n, block, d, h, w, lane; axes of size 1 broadcast to those of `like`."""
-        at, *steps = x.view()
-        strides = [*steps, BLOCK, 1]
+        v = x.view()
+        strides = [v.image, v.block, v.plane, v.row, BLOCK, 1]
         if like is not None:
             for axis, size in enumerate((x.n, x.c, *x.spatial)):
                 if size == 1:
                     strides[axis] = 0
             if x.c == 1 and like.c > 1:
                 strides[5] = 0
-        return Strided(at, strides)
+        return Strided(v.at, strides)
 
     @staticmethod
     def of_plain(x: Plain, shape: Sequence[int]) -> Strided:

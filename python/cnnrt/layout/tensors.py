@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ..dtypes import FLOAT32, DType
 from ..graph import TensorType
 
 BLOCK = 16
@@ -66,6 +67,7 @@ class ViewAt(NamedTuple):
     block: int
     plane: int
     row: int
+    dtype: DType = FLOAT32
 
 
 class Plain(NamedTuple):
@@ -108,13 +110,13 @@ NO_BORDER = Border()
 
 
 class Blocked:
-    """[N][C / 16][D][H][W][16] with a border; strides and offsets count floats.
+    """[N][C / 16][D][H][W][16] with a border; strides count elements.
 
     A tensor of 1 or 2 spatial axes has D (and H) of 1. Not changed once it is made.
     """
 
     __slots__ = (
-        *("buffer", "type", "border", "first_block", "parent_blocks"),
+        *("buffer", "type", "itemsize", "border", "first_block", "parent_blocks"),
         *("n", "c", "blocks", "spatial", "row", "plane", "block", "image"),
     )
 
@@ -134,6 +136,7 @@ class Blocked:
         """
         self.buffer = buffer
         self.type = type_
+        self.itemsize = type_.dtype.itemsize
         self.border = border
         self.first_block = first_block
         self.parent_blocks = parent_blocks
@@ -171,14 +174,15 @@ class Blocked:
             + (b.h + h) * self.row
             + (b.w + w) * BLOCK
         )
-        return ViewAt(At(self.buffer, start * 4), self.image, self.block, self.plane, self.row)
+        at = At(self.buffer, start * self.itemsize)
+        return ViewAt(at, self.image, self.block, self.plane, self.row, self.type.dtype)
 
     @staticmethod
     def nbytes(type_: TensorType, border: Border) -> int:
         """Bytes of a buffer for such a tensor, with its border."""
         tensor = Blocked(_NOWHERE, type_, border)
         before = tensor.view().at.offset
-        return before + tensor.n * tensor.image * 4
+        return before + tensor.n * tensor.image * tensor.itemsize
 
 
 _NOWHERE = Buffer(0)
@@ -197,8 +201,3 @@ class Step:
     """Estimated nanoseconds on one thread."""
     independent: bool = False
     """True if it needs nothing of the step before it."""
-
-
-def dtype_bytes(type_: TensorType) -> int:
-    """Bytes of a row-major array of this type."""
-    return type_.nbytes

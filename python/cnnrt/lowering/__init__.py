@@ -10,7 +10,7 @@ from ..graph import Graph
 from .builder import PlanBuilder
 from .lowered import Lowered, ReferenceStep
 from .options import PlanOptions
-from .registry import ANY_TYPE, BORDERS, LOWERINGS, borders, load_families, lowers
+from .registry import ALL_TYPES, BORDERS, LOWERINGS, TYPES, borders, load_families, lowers
 from .step_list import epilogue
 
 
@@ -27,9 +27,10 @@ def lower(graph: Graph, options: PlanOptions) -> Lowered:
 load_families(__name__, __path__)
 
 __all__ = [
-    "ANY_TYPE",
+    "ALL_TYPES",
     "BORDERS",
     "LOWERINGS",
+    "TYPES",
     "Lowered",
     "PlanBuilder",
     "PlanOptions",

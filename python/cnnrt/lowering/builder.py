@@ -20,14 +20,13 @@ from ..layout.tensors import (
     Buffer,
     Plain,
     ceil_div,
-    dtype_bytes,
 )
 from ..ops.windows import Windows
 from ..process.limits import check_memory
 from ..weights.lazy import files_of
 from .lowered import Lowered, ReferenceStep
 from .options import PlanOptions
-from .registry import ANY_TYPE, BORDERS, LOWERINGS
+from .registry import BORDERS, FLOAT, LOWERINGS, TYPES
 from .step_list import StepList
 from .tensor_table import TensorTable
 from .weight_packer import WeightPacker
@@ -106,26 +105,26 @@ class PlanBuilder(StepList):
 
     def _has_kernel(self, node: Node) -> bool:
         """True unless the tensors alone rule out a kernel: kernels need tensors that are not empty,
-        and float32 unless the operator is lowered for any dtype."""
+        of the types that the operator is lowered for."""
         types, constants = self.graph.types, self.graph.constants
-        any_type, full = node.op in ANY_TYPE, False
+        lowered, full = TYPES.get(node.op, FLOAT), False
         for name in node.outputs:
             if name:
                 type_ = types[name]
                 full = full or type_.size > 0
-                if not any_type and type_.dtype != np.float32:
+                if type_.dtype not in lowered:
                     return False
         if not full:
             return False
         for name in node.inputs:
             if name and name not in constants:
                 type_ = types[name]
-                if type_.size == 0 or not (any_type or type_.dtype == np.float32):
+                if type_.size == 0 or type_.dtype not in lowered:
                     return False
         return True
 
     def _external(self, type_: TensorType) -> Plain:
-        buffer = Buffer(dtype_bytes(type_), external=len(self.externals))
+        buffer = Buffer(type_.nbytes, external=len(self.externals))
         self.externals.append(type_)
         return Plain(buffer, type_)
 
@@ -162,7 +161,7 @@ class PlanBuilder(StepList):
     def _in_array(self, name: str) -> Plain:
         """A tensor as one of the arrays that Python sees, whole."""
         plain = self.plain(name)
-        whole = plain.offset == 0 and plain.buffer.nbytes == dtype_bytes(plain.type)
+        whole = plain.offset == 0 and plain.buffer.nbytes == plain.type.nbytes
         if plain.buffer.external is not None and whole:
             return plain
         whole_array = self._external(plain.type)
@@ -267,7 +266,13 @@ class PlanBuilder(StepList):
         at = Strided.of_blocked(y)
         strides = (n, BLOCK, d, h, w, 1)
         self.copy_strided(
-            view.at, at.at, blocked_shape(y), strides, at.strides, 4, "channels last to blocked"
+            view.at,
+            at.at,
+            blocked_shape(y),
+            strides,
+            at.strides,
+            y.itemsize,
+            "channels last to blocked",
         )
         return y
 
@@ -284,7 +289,7 @@ class PlanBuilder(StepList):
         plain = self._outputs.get(name) if name not in plains else None
         if plain is None:
             type_ = self.type(name)
-            plain = Plain(self.new_buffer(dtype_bytes(type_)), type_)
+            plain = Plain(self.new_buffer(type_.nbytes), type_)
         plains[name] = plain
         return plain
 
@@ -315,6 +320,7 @@ class PlanBuilder(StepList):
             self.step(
                 "border",
                 y=y.view(),
+                element=y.itemsize,
                 n=y.n,
                 blocks=y.blocks,
                 d=d,
@@ -324,7 +330,7 @@ class PlanBuilder(StepList):
                 border_h=border.h,
                 border_w=border.w,
                 note="zero border",
-                cost_ns=(y.buffer.nbytes - y.n * y.blocks * d * h * w * BLOCK * 4) / 40,
+                cost_ns=(y.buffer.nbytes - y.n * y.blocks * d * h * w * BLOCK * y.itemsize) / 40,
             )
             self._after_border = len(self.steps)
         return y

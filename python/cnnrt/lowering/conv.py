@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from .. import _core
 from ..cost import Machine, im2col_time, winograd_time
+from ..dtypes import FLOAT32
 from ..graph import Array, Node
 from ..layout.strides import Strided, blocked_shape
 from ..layout.tensors import BLOCK, Border
@@ -63,7 +64,7 @@ def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
     in_place = x[1] <= PLANAR_CHANNELS and small and builder.is_input(node.inputs[0])
     # One channel of the input is as good as a plain image, and that needs no blocking.
     if group == x[1] and c == 1 and m == group and not (in_place and group == 1 and taps > 1):
-        depthwise_ns = m * taps * math.prod(w.out) / (0.6 * builder.machine.macs)
+        depthwise_ns = m * taps * math.prod(w.out) / (0.6 * builder.machine.macs[FLOAT32])
         return Choice("depthwise", "one filter per channel", depthwise_ns)
     if group > 1:
         return Choice("im2col", f"{group} groups", im2col_ns)

@@ -139,12 +139,12 @@ def winograd(conv: ConvLowering, tile: int) -> None:
         "pooled": int(pool is not None),
         **conv.epilogue(),
     }
-    if builder.threads == 1 or floats * 4 <= SHARED_WEIGHTS:
+    if builder.threads == 1 or floats * x.itemsize <= SHARED_WEIGHTS:
         builder.step("winograd", note=note, cost_ns=conv.cost_ns, **fields)
         return
     batches = ceil_div(y.n * shape.tiles(tile), batch)
     plane = x.blocks * in_d * batch * BLOCK + BLOCK
-    fields["transformed"] = At(builder.new_buffer(batches * positions * plane * 4), 0)
+    fields["transformed"] = At(builder.new_buffer(batches * positions * plane * x.itemsize), 0)
     first = {name: value for name, value in fields.items() if name != "residual"}
     builder.step("winograd_input", note=note, cost_ns=1e4, **first)
     builder.step("winograd_output", note=note, cost_ns=conv.cost_ns, **fields)

@@ -7,22 +7,17 @@ import math
 import numpy as np
 
 from .. import _core
-from ..graph import Node, TensorType
-from ..layout.tensors import dtype_bytes
+from ..dtypes import FLOAT32
+from ..graph import Node
 from ..ops.narrow import NARROW
 from .builder import PlanBuilder
-from .registry import lowers
-
-CONVERTED = frozenset(
-    ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
-)
-"""What the kernel converts from float32 and to it (see cpp/kernels/dtypes.def)."""
+from .registry import ALL_TYPES, lowers
 
 QUANTISED = frozenset(("uint8", "int8", "uint16", "int16"))
 """Quantised elements of which a float32 holds all, with their zero points."""
 
 
-@lowers("cast", "cast_like", any_type=True)
+@lowers("cast", "cast_like", types=ALL_TYPES)
 def lower_cast(node: Node, builder: PlanBuilder) -> bool:
     x, y = builder.type(node.inputs[0]), builder.type(node.outputs[0])
     if node.attributes.get("to") in NARROW:
@@ -30,17 +25,13 @@ def lower_cast(node: Node, builder: PlanBuilder) -> bool:
     if x.dtype == y.dtype:
         builder.alias(node.outputs[0], builder.plain(node.inputs[0]))
         return True
-    if "float32" not in (x.dtype.name, y.dtype.name) or not _converted(x, y):
+    if FLOAT32 not in (x.dtype, y.dtype):
         return False
     _convert(node, builder, f"{x.dtype} to {y.dtype}", rows=1, columns=x.size)
     return True
 
 
-def _converted(*types: TensorType) -> bool:
-    return all(t.dtype.name in CONVERTED for t in types)
-
-
-@lowers("quantize_linear", "dequantize_linear", any_type=True)
+@lowers("quantize_linear", "dequantize_linear", types=ALL_TYPES)
 def lower_quantize(node: Node, builder: PlanBuilder) -> bool:
     x, y = builder.type(node.inputs[0]), builder.type(node.outputs[0])
     scale = builder.constant(node.inputs[1])
@@ -89,6 +80,6 @@ def _convert(node: Node, builder: PlanBuilder, note: str, **fields: object) -> N
         y=y.at,
         **{"from": x.type.dtype.name, "to": y.type.dtype.name},
         note=note,
-        cost_ns=(dtype_bytes(x.type) + dtype_bytes(y.type)) / builder.machine.activations,
+        cost_ns=(x.type.nbytes + y.type.nbytes) / builder.machine.activations,
         **fields,
     )

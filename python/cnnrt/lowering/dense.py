@@ -32,9 +32,10 @@ def linear_step(node: Node, builder: PlanBuilder, note: str) -> None:
         lambda w: _pack(w.reshape(columns, depth), builder),
     )
     y = builder.new_plain(node.outputs[0])
-    weight_bytes = columns * depth * 4
+    itemsize = x.type.dtype.itemsize
+    weight_bytes = columns * depth * itemsize
     bandwidth = builder.machine.cold if builder.weights_are_cold else builder.machine.warm
-    compute = rows * columns * depth / builder.machine.macs
+    compute = rows * columns * depth / builder.machine.macs[x.type.dtype]
     builder.step(
         "linear",
         x=x.at,
@@ -48,7 +49,7 @@ def linear_step(node: Node, builder: PlanBuilder, note: str) -> None:
         x_row=depth,
         y_row=columns,
         residual_row=columns,
-        order="channels" if weight_bytes > (rows * (depth + columns) * 4) else "rows",
+        order="channels" if weight_bytes > rows * (depth + columns) * itemsize else "rows",
         epilogue=epilogue(node["activation"]),
         note=note,
         cost_ns=builder.machine.time_overlapped(compute, weight_bytes / bandwidth),
@@ -59,9 +60,9 @@ def _pack(weight: Array, builder: PlanBuilder) -> Any:
     """[columns, depth] as the kernel reads it, part by part in the order in which it is stored: no
     more than one part of a mapped weight is in memory. (VGG-16's first layer has 411 MB.)"""
     columns, depth = weight.shape
-    memory = _core.Memory.empty(ceil_div(columns, BLOCK) * BLOCK * depth * 4)
+    memory = _core.Memory.empty(ceil_div(columns, BLOCK) * BLOCK * depth * weight.itemsize)
     axis = int(weight.strides[0] < weight.strides[1])
-    size = max(1, PART // (weight.shape[1 - axis] * 4 * BLOCK)) * BLOCK
+    size = max(1, PART // (weight.shape[1 - axis] * weight.itemsize * BLOCK)) * BLOCK
     for first in range(0, weight.shape[axis], size):
         part = weight[:, first : first + size] if axis else weight[first : first + size]
         row, column = (0, first) if axis else (first, 0)

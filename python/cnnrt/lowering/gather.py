@@ -14,7 +14,7 @@ from ..layout.strides import Strided
 from ..layout.tensors import At, row_major
 from ..ops.gather import from_start
 from .builder import PlanBuilder
-from .registry import lowers
+from .registry import ALL_TYPES, lowers
 from .shape import MAX_DIMS
 from .slices import is_constant
 
@@ -24,14 +24,14 @@ MAX_RUNS = 64
 INDEX_TYPES = (np.dtype(np.int32), np.dtype(np.int64))
 
 
-@lowers("gather", any_type=True)
+@lowers("gather", types=ALL_TYPES)
 def lower_gather(node: Node, builder: PlanBuilder) -> bool:
     axis = node["axis"] % builder.type(node.inputs[0]).rank
     rank = builder.type(node.inputs[1]).rank
     return _gather_runs(node, builder) or _gather(node, builder, axis, (0, rank))
 
 
-@lowers("gather_nd", any_type=True)
+@lowers("gather_nd", types=ALL_TYPES)
 def lower_gather_nd(node: Node, builder: PlanBuilder) -> bool:
     """Tuples of one index: a gather along the axis after the batch axes. Constant tuples of more
     become numbers of places on their axes taken as one."""
@@ -58,20 +58,20 @@ def lower_gather_nd(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("gather_elements", any_type=True)
+@lowers("gather_elements", types=ALL_TYPES)
 def lower_gather_elements(node: Node, builder: PlanBuilder) -> bool:
     axis = _common_axis(node, builder)
     return axis is not None and _gather(node, builder, axis, (axis, axis + 1))
 
 
-@lowers("scatter_nd", any_type=True)
+@lowers("scatter_nd", types=ALL_TYPES)
 def lower_scatter_nd(node: Node, builder: PlanBuilder) -> bool:
     """Tuples of one index: whole rows are updated."""
     indices = builder.type(node.inputs[1])
     return indices.shape[-1] == 1 and _scatter(node, builder, 0, (0, indices.rank - 1))
 
 
-@lowers("scatter_elements", any_type=True)
+@lowers("scatter_elements", types=ALL_TYPES)
 def lower_scatter_elements(node: Node, builder: PlanBuilder) -> bool:
     axis = _common_axis(node, builder)
     return axis is not None and _scatter(node, builder, axis, (axis, axis + 1))

@@ -46,7 +46,7 @@ def lower_interleave(node: Node, builder: PlanBuilder) -> bool:
         x_phase, y_channel = m * math.prod(q), math.prod(out)
         x_lead = (x_type.shape[1] * math.prod(q), phases * x_phase, math.prod(q))
         y_lead = (type_.shape[1] * y_channel, m * y_channel, y_channel)
-    lane = (1,) * len(tail)
+    lane, item = (1,) * len(tail), x_type.dtype.itemsize
     for number, phase in enumerate(itertools.product(*map(range, strides))):
         axes = [_reach(*a) for a in zip(q, out, strides, begin, phase, strict=True)]
         if any(count <= 0 for _, _, count in axes):
@@ -54,12 +54,12 @@ def lower_interleave(node: Node, builder: PlanBuilder) -> bool:
         x_at = number * x_phase + sum(a * s for (a, _, _), s in zip(axes, x_space, strict=True))
         y_at = sum(a * s for (_, a, _), s in zip(axes, y_space, strict=True))
         builder.copy_strided(
-            _moved(x.at, x_at),
-            _moved(y.at, y_at),
+            At(x.at.buffer, x.at.offset + x_at * item),
+            At(y.at.buffer, y.at.offset + y_at * item),
             (*lead, *(count for _, _, count in axes), *tail),
             (*x_lead, *x_space, *lane),
             (*y_lead, *(s * t for s, t in zip(y_space, strides, strict=True)), *lane),
-            4,
+            item,
             "interleave, whole blocks" if blocked else "interleave",
         )
     return True
@@ -70,7 +70,3 @@ def _reach(q: int, out: int, stride: int, begin: int, phase: int) -> tuple[int, 
     first = max(0, -(-(begin - phase) // stride))
     last = min(q - 1, (out - 1 + begin - phase) // stride)
     return first, first * stride + phase - begin, last - first + 1
-
-
-def _moved(at: At, floats: int) -> At:
-    return at._replace(offset=at.offset + 4 * floats)

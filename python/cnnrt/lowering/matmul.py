@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from ..graph import Node
 from ..layout.strides import Strided, merge_axes
-from ..layout.tensors import At, dtype_bytes, row_major
+from ..layout.tensors import At, row_major
 from ..ops import OPS
 from ..ops.attention import Attention
 from .builder import PlanBuilder
@@ -73,9 +73,9 @@ def _matrices(
         return shape, Strided(view.at, strides)
     if transposed:  # not as it lies, so as a new tensor
         x = builder.plain(name)
-        copied = At(builder.new_buffer(dtype_bytes(x.type)), 0)
-        new = (shape[1], 1)
-        builder.copy_strided(x.at, copied, shape, x.strides()[::-1], new, 4, "transpose")
+        copied = At(builder.new_buffer(x.type.nbytes), 0)
+        new, item = (shape[1], 1), x.type.dtype.itemsize
+        builder.copy_strided(x.at, copied, shape, x.strides()[::-1], new, item, "transpose")
         return shape, Strided(copied, new)
     plain = builder.plain(name)
     missing = [1] * (len(shape) - len(plain.type.shape))
@@ -114,7 +114,7 @@ def _product(
         a_stride=a_strides,
         b_stride=b_strides,
         note="matmul",
-        cost_ns=math.prod(batch) * rows * depth * columns / builder.machine.macs,
+        cost_ns=math.prod(batch) * rows * depth * columns / builder.machine.macs[y.type.dtype],
     )
 
 
@@ -146,6 +146,7 @@ def lower_attention(node: Node, builder: PlanBuilder) -> bool:
         bias = Strided(_core.Memory(np.ascontiguousarray(value, np.float32)), row_major(shape))
         bias = bias.broadcast(shape, scores)
     y = _token_major(node.outputs[0], (n, heads, rows, columns), builder)
+    macs = builder.machine.macs[builder.type(names[0]).dtype]
     builder.step(
         "attention",
         q=q.at,
@@ -167,7 +168,7 @@ def lower_attention(node: Node, builder: PlanBuilder) -> bool:
         y_stride=y.strides,
         scale=1 / math.sqrt(depth) if node["scale"] is None else node["scale"],
         note="attention",
-        cost_ns=n * heads * rows * tokens * ((depth + columns) / builder.machine.macs + 0.15),
+        cost_ns=n * heads * rows * tokens * ((depth + columns) / macs + 0.15),
     )
     return True
 
@@ -189,6 +190,6 @@ def _token_major(name: str, shape: tuple[int, ...], builder: PlanBuilder) -> Str
     strides = (length * heads * columns, columns, heads * columns, 1)
     if builder.type(name).rank == 3:
         return Strided(builder.new_plain(name).at, strides)
-    view = Strided(At(builder.new_buffer(dtype_bytes(builder.type(name))), 0), strides)
+    view = Strided(At(builder.new_buffer(builder.type(name).nbytes), 0), strides)
     builder.alias_strided(name, view)
     return view

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from ..dtypes import FLOAT32
 from ..graph import Array, Node
 from ..layout.tensors import BLOCK, At, ceil_div
 from ..ops import OPS
 from ..ops.recurrent import Recurrent
 from .builder import PlanBuilder
-from .registry import lowers
+from .registry import ALL_TYPES, lowers
 
 ACTIVATIONS = {
     "leakyrelu": "leaky_relu",
@@ -22,7 +23,7 @@ ACTIVATIONS = {
 """Names of ONNX, in small letters, that the kernels' activations do not share."""
 
 
-@lowers("rnn", "gru", "lstm", any_type=True)
+@lowers("rnn", "gru", "lstm", types=ALL_TYPES)
 def lower_recurrent(node: Node, builder: PlanBuilder) -> bool:
     op = OPS[node.op]
     assert isinstance(op, Recurrent)
@@ -92,7 +93,7 @@ def lower_recurrent(node: Node, builder: PlanBuilder) -> bool:
         activations=epilogues,
         note=f"{length} steps",
         # A few rows at a time: half of the peak, and the weights from L2.
-        cost_ns=2 * macs / builder.machine.macs,
+        cost_ns=2 * macs / builder.machine.macs[FLOAT32],
     )
     return True
 
@@ -126,7 +127,7 @@ def _project(
 
     columns = len(_padded(weight[:, :, :1], op.gates))
     rows = x.type.size // depth
-    y = At(builder.new_buffer(rows * columns * 4), 0)
+    y = At(builder.new_buffer(rows * columns * x.type.dtype.itemsize), 0)
     builder.step(
         "linear",
         x=x.at,
@@ -145,7 +146,7 @@ def _project(
         y_row=columns,
         order="rows",
         note="inputs of all steps",
-        cost_ns=rows * columns * depth / builder.machine.macs,
+        cost_ns=rows * columns * depth / builder.machine.macs[x.type.dtype],
     )
     return y
 

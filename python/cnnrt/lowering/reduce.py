@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..dtypes import FLOAT32
 from ..graph import Node
 from ..layout.tensors import At
 from ..ops import OPS
@@ -36,7 +37,7 @@ def lower_reduce(node: Node, builder: PlanBuilder) -> bool:
         inner = math.prod(shape[stop:])
         shape[first:stop] = [1] * (stop - first)
         last = i + 1 == len(runs)
-        target = y.at if last else At(builder.new_buffer(outer * inner * 4), 0)
+        target = y.at if last else At(builder.new_buffer(outer * inner * y.type.dtype.itemsize), 0)
         reduce_step(builder, kind, at, target, (outer, axis, inner))
         at = target
     return True
@@ -54,7 +55,7 @@ def reduce_step(builder: PlanBuilder, kind: str, x: At, y: At, shape: tuple[int,
         axis=axis,
         inner=inner,
         note=f"{kind} over {axis}",
-        cost_ns=math.prod(shape) * 4 / builder.machine.activations,
+        cost_ns=math.prod(shape) * FLOAT32.itemsize / builder.machine.activations,
     )
 
 

@@ -16,6 +16,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from ..dtypes import DTYPES, FLOAT32, DType
 from ..errors import GraphError
 from ..graph import Node
 from ..layout.tensors import Border
@@ -27,16 +28,22 @@ if TYPE_CHECKING:
     BorderFunction = Callable[[Node, PlanBuilder], Mapping[str, Border]]
 
 LOWERINGS: dict[str, LowerFunction] = {}
-ANY_TYPE: set[str] = set()
-"""Operators lowered for every dtype: they move elements without looking at them, or check dtypes
-themselves."""
+FLOAT = frozenset({FLOAT32})
+ALL_TYPES = frozenset(DTYPES.values())
+TYPES: dict[str, frozenset[DType]] = {}
+"""The element types that each operator is lowered for."""
 BORDERS: dict[str, BorderFunction] = {}
 
 
-def lowers(*ops: str, any_type: bool = False) -> Callable[[LowerFunction], LowerFunction]:
-    """Registers a function as the lowering of these operators, for float32 or for any dtype.
+def lowers(*ops: str, types: frozenset[DType] = FLOAT) -> Callable[[LowerFunction], LowerFunction]:
+    """Registers a function as the lowering of these operators.
 
     The function returns False, before it changes anything, if no kernel does what the node says.
+
+    Args:
+        ops: the operators.
+        types: the element types of the tensors that its kernels read and write. `ALL_TYPES` if they
+            move elements of any type, or if the function checks the types itself.
 
     Raises:
         GraphError: an operator has a lowering already.
@@ -47,8 +54,7 @@ def lowers(*ops: str, any_type: bool = False) -> Callable[[LowerFunction], Lower
             if name in LOWERINGS:
                 raise GraphError(f"operator {name!r} has two lowerings")
             LOWERINGS[name] = function
-        if any_type:
-            ANY_TYPE.update(ops)
+            TYPES[name] = types
         return function
 
     return enter

@@ -54,6 +54,6 @@ def lower_resize(node: Node, builder: PlanBuilder) -> bool:
         out_w=y.spatial[2],
         **fields,
         note=str(node["mode"]),
-        cost_ns=y.image * y.n * 4 / 20,
+        cost_ns=y.image * y.n * y.itemsize / 20,
     )
     return True

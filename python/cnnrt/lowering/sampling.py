@@ -10,7 +10,7 @@ from ..graph import Node
 from ..layout.tensors import BLOCK
 from .builder import PlanBuilder
 from .conv_lowering import three
-from .registry import lowers
+from .registry import ALL_TYPES, lowers
 
 MAX_RATIO = 1024
 """Points along a side of a bin of roi_align; the reference runs larger ratios."""
@@ -48,7 +48,7 @@ def lower_grid_sample(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("roi_align", any_type=True)
+@lowers("roi_align", types=ALL_TYPES)
 def lower_roi_align(node: Node, builder: PlanBuilder) -> bool:
     x_name, regions_name, images_name = node.inputs
     x_type, y_type = builder.type(x_name), builder.type(node.outputs[0])
@@ -80,6 +80,6 @@ def lower_roi_align(node: Node, builder: PlanBuilder) -> bool:
         half_pixel=int(node["coordinate_transformation_mode"] == "half_pixel"),
         scale=node["spatial_scale"],
         note=f"{node['mode']} of {y.n} regions",
-        cost_ns=y.n * math.prod(y.spatial) * points * (10 + y.blocks * 4 * BLOCK / 30),
+        cost_ns=y.n * math.prod(y.spatial) * points * (10 + y.blocks * y.itemsize * BLOCK / 30),
     )
     return True

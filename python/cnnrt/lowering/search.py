@@ -8,10 +8,10 @@ import numpy as np
 
 from ..graph import Node
 from .builder import PlanBuilder
-from .registry import lowers
+from .registry import ALL_TYPES, lowers
 
 
-@lowers("topk", any_type=True)
+@lowers("topk", types=ALL_TYPES)
 def lower_topk(node: Node, builder: PlanBuilder) -> bool:
     type_, k = builder.type(node.inputs[0]), builder.constant(node.inputs[1])
     if type_.dtype != np.float32 or k is None or int(k.reshape(())) == 0 or 0 in type_.shape:
@@ -40,7 +40,7 @@ def lower_topk(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("argmax", "argmin", any_type=True)
+@lowers("argmax", "argmin", types=ALL_TYPES)
 def lower_arg_extremum(node: Node, builder: PlanBuilder) -> bool:
     type_ = builder.type(node.inputs[0])
     if type_.dtype != np.float32 or type_.rank == 0 or 0 in type_.shape:

@@ -10,13 +10,13 @@ from ..layout.strides import Strided, reshaped
 from ..layout.tensors import BLOCK, At, row_major
 from .builder import PlanBuilder
 from .concat import in_whole_blocks
-from .registry import lowers
+from .registry import ALL_TYPES, lowers
 
 MAX_DIMS = 8
 """Axes of a strided kernel (kMaxDims in cpp/kernels/args.h)."""
 
 
-@lowers("reshape", "flatten", "squeeze", "unsqueeze", any_type=True)
+@lowers("reshape", "flatten", "squeeze", "unsqueeze", types=ALL_TYPES)
 def lower_reshape(node: Node, builder: PlanBuilder) -> bool:
     name, shape = node.inputs[0], builder.type(node.outputs[0]).shape
     x = builder.strided(name)
@@ -28,7 +28,7 @@ def lower_reshape(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("identity", "dropout", any_type=True)
+@lowers("identity", "dropout", types=ALL_TYPES)
 def lower_identity(node: Node, builder: PlanBuilder) -> bool:
     if len(list(filter(None, node.outputs))) != 1:
         return False
@@ -41,7 +41,7 @@ def lower_identity(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("transpose", any_type=True)
+@lowers("transpose", types=ALL_TYPES)
 def lower_transpose(node: Node, builder: PlanBuilder) -> bool:
     type_ = builder.type(node.inputs[0])
     if type_.rank > MAX_DIMS:
@@ -62,12 +62,13 @@ def _to_channels_last(node: Node, builder: PlanBuilder) -> None:
     y = builder.new_plain(node.outputs[0])
     n, blocks, d, h, w, lane = Strided.of_blocked(x).strides
     shape = (x.n, *x.spatial, x.blocks, BLOCK)
+    strides = (n, d, h, w, blocks, lane)
     builder.copy_strided(
-        x.view().at, y.at, shape, (n, d, h, w, blocks, lane), row_major(shape), 4, "channels last"
+        x.view().at, y.at, shape, strides, row_major(shape), x.itemsize, "channels last"
     )
 
 
-@lowers("expand", any_type=True)
+@lowers("expand", types=ALL_TYPES)
 def lower_expand(node: Node, builder: PlanBuilder) -> bool:
     x, type_ = builder.strided(node.inputs[0]), builder.type(node.outputs[0])
     if type_.rank > MAX_DIMS:
@@ -78,7 +79,7 @@ def lower_expand(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("tile", any_type=True)
+@lowers("tile", types=ALL_TYPES)
 def lower_tile(node: Node, builder: PlanBuilder) -> bool:
     """x is copied to the front of y; then, from the last axis on, what is there is repeated."""
     x, type_ = builder.strided(node.inputs[0]), builder.type(node.inputs[0])
@@ -131,10 +132,11 @@ def _copy_reordered(
 ) -> None:
     """The elements of x, over `shape`, in row-major order: the output of the present node."""
     y = builder.new_plain(output)
-    builder.copy_strided(x.at, y.at, shape, x.strides, row_major(shape), 4, note)
+    item = y.type.dtype.itemsize
+    builder.copy_strided(x.at, y.at, shape, x.strides, row_major(shape), item, note)
 
 
-@lowers("concat", any_type=True)
+@lowers("concat", types=ALL_TYPES)
 def lower_concat(node: Node, builder: PlanBuilder) -> bool:
     type_ = builder.type(node.outputs[0])
     axis = node["axis"] % type_.rank
@@ -182,6 +184,6 @@ def _concat_blocks(node: Node, builder: PlanBuilder) -> None:
             (x.n, x.blocks, d, h, w * BLOCK),
             (source.image, source.block, source.plane, source.row, 1),
             (target.image, target.block, target.plane, target.row, 1),
-            4,
+            x.itemsize,
             "concat of whole blocks",
         )

@@ -13,7 +13,7 @@ from ..layout.tensors import BLOCK, At, Plain
 from ..ops import OPS
 from ..ops.slices import Pad, Slice, Split
 from .builder import PlanBuilder
-from .registry import lowers
+from .registry import ALL_TYPES, lowers
 from .shape import MAX_DIMS
 
 
@@ -55,7 +55,7 @@ def is_constant(name: str, builder: PlanBuilder) -> bool:
     return not builder.is_blocked(name) and builder.strided(name).at.buffer.memory is not None
 
 
-@lowers("split", any_type=True)
+@lowers("split", types=ALL_TYPES)
 def lower_split(node: Node, builder: PlanBuilder) -> bool:
     x = node.inputs[0]
     type_ = builder.type(x)
@@ -76,7 +76,7 @@ def lower_split(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("slice", any_type=True)
+@lowers("slice", types=ALL_TYPES)
 def lower_slice(node: Node, builder: PlanBuilder) -> bool:
     x = node.inputs[0]
     shape = builder.type(x).shape
@@ -103,7 +103,7 @@ def lower_slice(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("pad", any_type=True)
+@lowers("pad", types=ALL_TYPES)
 def lower_pad(node: Node, builder: PlanBuilder) -> bool:
     """The borders are copies: of a constant, or axis by axis of what is already in place."""
     x, shape = node.inputs[0], builder.type(node.inputs[0]).shape

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..cost import Machine
 from ..layout.strides import Strided, merge_axes
-from ..layout.tensors import At, Blocked, Plain, Step, ViewAt, dtype_bytes
+from ..layout.tensors import At, Blocked, Plain, Step, ViewAt
 from ..ops.activation import Activation
 from .lowered import ReferenceStep
 
@@ -104,6 +104,7 @@ class StepList:
             "reorder",
             plain=plain.at,
             blocked=blocked.view(),
+            element=blocked.itemsize,
             image=blocked.c * d * h * w,
             channel=d * h * w,
             n=blocked.n,
@@ -113,7 +114,7 @@ class StepList:
             w=w,
             to_blocked=int(to_blocked),
             note="plain to blocked" if to_blocked else "blocked to plain",
-            cost_ns=dtype_bytes(plain.type) / 40,
+            cost_ns=plain.type.nbytes / 40,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from ..dtypes import FLOAT32
 from ..graph import Array, Graph
 from ..layout.tensors import BLOCK, ceil_div
 from ..process.limits import check_memory
@@ -57,10 +58,11 @@ class WeightPacker:
         """
         key = (name, kind)
         self.used.add(key)
-        self.nbytes += floats * 4
+        size = floats * FLOAT32.itemsize
+        self.nbytes += size
         check_memory(self.nbytes, self._limit, f"node {node!r}: packed weights")
         source = self._graph.constants[name]
-        nbytes = None if name in self._graph.varying else floats * 4
+        nbytes = None if name in self._graph.varying else size
         return self._packed.get(source, key, lambda: pack(np.asarray(source)), nbytes)
 
     def bias(self, name: str, channels: int) -> Any:

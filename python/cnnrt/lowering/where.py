@@ -9,11 +9,11 @@ from ..graph import Node
 from ..layout.strides import Strided, merge_axes
 from ..layout.tensors import row_major
 from .builder import PlanBuilder
-from .registry import lowers
+from .registry import ALL_TYPES, lowers
 from .shape import MAX_DIMS
 
 
-@lowers("where", any_type=True)
+@lowers("where", types=ALL_TYPES)
 def lower_where(node: Node, builder: PlanBuilder) -> bool:
     type_ = builder.type(node.outputs[0])
     if type_.rank > MAX_DIMS:
@@ -26,7 +26,7 @@ def lower_where(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("trilu", any_type=True)
+@lowers("trilu", types=ALL_TYPES)
 def lower_trilu(node: Node, builder: PlanBuilder) -> bool:
     type_ = builder.type(node.outputs[0])
     name = node.input(1)

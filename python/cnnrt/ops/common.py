@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import dtypes
+from ..dtypes import DType
 from ..errors import CnnrtError, GraphError, UnsupportedOperator, ValueNeeded
 from ..graph import DTYPES, Array, Graph, Node, TensorType, Value
 from . import NodeTypes, Op, Operand, op, register, shape_error
@@ -252,7 +254,7 @@ def fits(node: Node, inputs: Inputs, x: Operand | None, shape: Sequence[int], wh
         raise shape_error(node, inputs, f"{what} must broadcast to {tuple(shape)}")
 
 
-def dtype_of(node: Node, attribute: str, default: np.dtype[Any] | None = None) -> np.dtype[Any]:
+def dtype_of(node: Node, attribute: str, default: DType | np.dtype[Any] | None = None) -> DType:
     """The dtype that an attribute names, or `default` where it is None.
 
     Raises:
@@ -260,13 +262,12 @@ def dtype_of(node: Node, attribute: str, default: np.dtype[Any] | None = None) -
     """
     name = node[attribute]
     if name is None and default is not None:
-        return default
+        return dtypes.as_dtype(default)
     if name not in DTYPES:
         raise UnsupportedOperator(
             f"node {node.name!r} ({node.op}): {attribute} {name!r}; supported: {', '.join(DTYPES)}"
         )
-    dtype: np.dtype[Any] = np.dtype(name)
-    return dtype
+    return dtypes.DTYPES[name]
 
 
 def choice(node: Node, attribute: str, options: Iterable[str]) -> str:

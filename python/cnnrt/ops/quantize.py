@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import INT32, UINT8, DType, as_dtype
 from ..errors import UnsupportedOperator
 from ..graph import Array, Node, TensorType
 from . import OPS, NodeTypes, Op, register, shape_error
@@ -19,14 +20,13 @@ from .conv import Conv, channel_link, direct_macs, weight_links
 from .dense import matmul_links, matmul_shape, product_macs
 from .narrow import NARROW
 
-UINT8, INT32 = np.dtype(np.uint8), np.dtype(np.int32)
 CONV_ATTRIBUTES = {
     name: Conv.attributes[name]
     for name in ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 }
 
 
-def saturate(x: Array, dtype: np.dtype[Any]) -> Array:
+def saturate(x: Array, dtype: DType | np.dtype[Any]) -> Array:
     """x rounded to even, within the range of an integer dtype."""
     info = np.iinfo(dtype)
     return np.asarray(np.clip(np.rint(x), info.min, info.max), dtype=dtype)
@@ -86,9 +86,9 @@ class QuantizeLinear(Op):
     settings = (1, 2)
     attributes = {"axis": 1, "block_size": 0, "output_dtype": None, "precision": 0, "saturate": 1}
 
-    def dtype(self, node: Node, zero: np.dtype[Any] | None) -> np.dtype[Any]:
+    def dtype(self, node: Node, zero: DType | np.dtype[Any] | None) -> DType:
         if narrow := NARROW.get(node["output_dtype"]):
-            return narrow.carrier
+            return as_dtype(narrow.carrier)
         dtype = dtype_of(node, "output_dtype", UINT8 if zero is None else zero)
         if dtype.kind not in "iu":
             raise UnsupportedOperator(f"node {node.name!r} ({node.op}): quantisation to {dtype}")

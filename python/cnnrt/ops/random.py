@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import DType
 from ..graph import Array, Node, TensorType
 from . import REQUIRED, Op, register, shape_error
 from .common import Inputs, at_least, check_kind, dtype_of, operands
@@ -26,7 +27,7 @@ class Chance(Op):
 
     pure = False
 
-    def dtype(self, node: Node, x: np.dtype[Any]) -> np.dtype[Any]:
+    def dtype(self, node: Node, x: DType | np.dtype[Any]) -> DType:
         return dtype_of(node, "dtype", x)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import FLOAT16
 from ..graph import Array, Graph, Node, TensorType
 from ..ops import complete
 from ..weights.lazy import lazy
@@ -71,7 +72,7 @@ def half_storage(graph: Graph, types: Mapping[str, TensorType]) -> None:
             nodes.append(_cast(source, spec.name, HALF))
     graph.nodes = nodes
     graph.outputs = [
-        replace(spec, dtype=HALF) if spec.name in inner else spec for spec in graph.outputs
+        replace(spec, dtype=FLOAT16) if spec.name in inner else spec for spec in graph.outputs
     ]
 
 

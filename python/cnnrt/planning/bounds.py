@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cost import WINOGRAD
+from ..dtypes import DTYPES, FLOAT32, INT64
 from ..errors import ShapeError
 from ..graph import Array
 from ..layout.tensors import BLOCK, At, Step, ViewAt, ceil_div
@@ -41,7 +42,7 @@ class Use(NamedTuple):
     field: str
     low: int
     high: int
-    size: int = 4
+    size: int = FLOAT32.itemsize
 
 
 class Bad(Exception):
@@ -95,24 +96,32 @@ def _span(sizes: Sequence[int], strides: Sequence[int], width: int = 1) -> tuple
     return low, high
 
 
-def _first(field: str, count: int, size: int = 4) -> Use:
+def _first(field: str, count: int, size: int = FLOAT32.itemsize) -> Use:
     return Use(field, 0, count, size)
 
 
-def _strided(field: str, shape: Sequence[int], strides: Sequence[int], size: int = 4) -> Use:
+def _strided(
+    field: str, shape: Sequence[int], strides: Sequence[int], size: int = FLOAT32.itemsize
+) -> Use:
     return Use(field, *_span(shape, strides), size)
 
 
-def _pixels(
-    f: Fields, field: str, n: int, blocks: int, d: int, h: int, w: int, size: int = 4
-) -> Use:
+def _pixels(f: Fields, field: str, n: int, blocks: int, d: int, h: int, w: int) -> Use:
     """All pixels of a blocked tensor."""
     v = f[field]
     if v is None:
         return Use(field, 0, 0)
-    _, image, block, plane, row = v
+    _, image, block, plane, row, dtype = v
     low, high = _span((n, blocks, d, h, w), (image, block, plane, row, BLOCK), BLOCK)
-    return Use(field, low, high, size)
+    return Use(field, low, high, dtype.itemsize)
+
+
+def _element(f: Fields, field: str) -> int:
+    """The bytes of the elements that a kernel moves: those of a blocked tensor."""
+    element: int = f["element"]
+    _need(element in ELEMENTS, "elements of {} bytes", element)
+    _need(element == f[field].dtype.itemsize, "{!r} in elements of {} bytes", field, element)
+    return element
 
 
 def _outputs(f: Fields, *names: str) -> Uses:
@@ -158,7 +167,7 @@ def _conv(f: Fields) -> Uses:
         (f["n"], f["out_d"], f["out_h"], f["out_w"]),
         (f["x"].image, f["step_d"], f["step_h"], f["step_w"]),
     )
-    yield Use("x", first + low, last - 1 + high)
+    yield Use("x", first + low, last - 1 + high, f["x"].dtype.itemsize)
     yield _first("weight", f["blocks"] * f["panel"])
     yield _first("bias", f["blocks"] * BLOCK)
     yield from _outputs(f, "y", "residual")
@@ -227,7 +236,7 @@ def _pool(f: Fields) -> Uses:
         first += int(windows[:, 0].min()) * step
         last += max(0, int(windows[:, 1].max()) - 1) * step
     low, high = _span((f["n"], f["blocks"]), (v.image, v.block), BLOCK)
-    yield Use("x", low + min(first, last), high + last)
+    yield Use("x", low + min(first, last), high + last, v.dtype.itemsize)
     yield from _outputs(f, "y")
 
 
@@ -297,24 +306,22 @@ def _convert(f: Fields) -> Uses:
     _need(scaled[0] == scaled[1], "a scale or a zero point alone")
     _need(scales >= (f["columns"] if f.get("by_column") else 1), "{} scales", scales)
     for field, dtype in zip("xy", types, strict=True):
-        yield _first(field, f["rows"] * f["columns"], np.dtype(dtype).itemsize)
+        yield _first(field, f["rows"] * f["columns"], DTYPES[dtype].itemsize)
     for field in ("scale", "zero"):
         yield _first(field, scales)
 
 
 def _reorder(f: Fields) -> Uses:
     n, c, d, h, w = (f[k] for k in "ncdhw")
-    element = f.get("element", 4)
-    _need(element in ELEMENTS, f"elements of {element} bytes")
+    element = _element(f, "blocked")
     yield _strided("plain", (n, c, d * h * w), (f["image"], f["channel"], 1), element)
-    yield _pixels(f, "blocked", n, ceil_div(c, BLOCK), d, h, w, element)
+    yield _pixels(f, "blocked", n, ceil_div(c, BLOCK), d, h, w)
 
 
 def _border(f: Fields) -> Uses:
     v = f["y"]
     before = f["border_d"] * v.plane + f["border_h"] * v.row + f["border_w"] * BLOCK
-    element = f.get("element", 4)
-    _need(element in ELEMENTS, f"elements of {element} bytes")
+    element = _element(f, "y")
     inside = _pixels(f, "y", f["n"], f["blocks"], f["d"], f["h"], f["w"])
     yield Use("y", inside.low - before, max(inside.high, f["n"] * v.image), element)
 
@@ -334,7 +341,7 @@ def _resize(f: Fields) -> Uses:
         last += (f["in_w"] - 1 if axis == "w" else int(index.max())) * step
         yield _first(f"weight_{axis}", count)
     low, high = _span((f["n"], f["blocks"]), (v.image, v.block), BLOCK)
-    yield Use("x", low, high + last)
+    yield Use("x", low, high + last, v.dtype.itemsize)
     yield from _outputs(f, "y")
 
 
@@ -364,13 +371,13 @@ def _topk(f: Fields) -> Uses:
     _need(1 <= k <= axis < 1 << 32, "{} of {}", k, axis)
     yield _first("x", outer * axis * inner)
     yield _first("values", outer * k * inner)
-    yield _first("indices", outer * k * inner, 8)
+    yield _first("indices", outer * k * inner, INT64.itemsize)
 
 
 def _arg_extremum(f: Fields) -> Uses:
     _need(1 <= f["axis"] < 1 << 24 and f["inner"] >= 1, "{} columns of {}", f["inner"], f["axis"])
     yield _first("x", f["outer"] * f["axis"] * f["inner"])
-    yield _first("y", f["outer"] * f["inner"], 8)
+    yield _first("y", f["outer"] * f["inner"], INT64.itemsize)
 
 
 def _recurrent(f: Fields) -> Uses:
@@ -425,7 +432,7 @@ def _roi_align(f: Fields) -> Uses:
     yield _pixels(f, "x", f["n"], blocks, 1, f["in_h"], f["in_w"])
     yield _pixels(f, "y", count, blocks, 1, f["out_h"], f["out_w"])
     yield _first("regions", count * 4)
-    yield _first("images", count, 8)
+    yield _first("images", count, INT64.itemsize)
 
 
 def _peak(f: Fields) -> Uses:

@@ -251,7 +251,7 @@ def _add_steps(
             if kind is At:
                 fields[name] = _ref(value)
             elif kind is ViewAt:
-                fields[name] = (_ref(value.at), *value[1:])
+                fields[name] = (_ref(value.at), *value[1:5])
         # The cost is that of one image for nearly all kernels that take a batch.
         cost_ns = step.cost_ns * step.fields.get("n", 1)
         try:
@@ -264,7 +264,7 @@ def _add_steps(
 
 
 def _specs(types: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:
-    return [(t.shape, np.dtype(t.dtype)) for t in types]
+    return [(t.shape, t.dtype.numpy) for t in types]
 
 
 def _ref(at: At) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..dtypes import as_dtype
 from ..errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
 from ..graph import Array, Graph, Node, Value
 from ..layout.tensors import Step
@@ -54,7 +55,9 @@ class Subnetwork:
         cache: Any = self._caches.get(types)
         if cache is None:
             inputs = [
-                replace(spec, dtype=dtype) if dtype is not None else replace(spec, kind="sequence")
+                replace(spec, dtype=as_dtype(dtype))
+                if dtype is not None
+                else replace(spec, kind="sequence")
                 for spec, dtype in zip(self.graph.inputs, types, strict=True)
             ]
             graph = replace(self.graph, inputs=inputs)

@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
-import numpy as np
-
+from ..dtypes import DType, as_dtype
 from ..errors import FormatError
 from ..graph import DTYPES, TensorSpec
 from ..process.limits import MAX_RANK, MAX_SIZE
@@ -151,8 +150,8 @@ def choice(value: Any, at: str, options: tuple[str, ...]) -> str:
     return value
 
 
-def dtype(value: Any, at: str) -> np.dtype[Any]:
-    return np.dtype(choice(value, at, DTYPES))
+def dtype(value: Any, at: str) -> DType:
+    return as_dtype(choice(value, at, DTYPES))
 
 
 def dim(value: Any, at: str) -> int | str:

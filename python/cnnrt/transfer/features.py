@@ -94,7 +94,7 @@ class FeatureExtractor:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the features."""
-        return self.model.outputs[0].dtype
+        return self.model.outputs[0].dtype.numpy
 
     @property
     def layers(self) -> list[str]:

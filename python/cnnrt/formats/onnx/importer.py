@@ -286,7 +286,7 @@ class _Importer:
 
     def dtype(self, name: str) -> np.dtype[Any] | None:
         known = self._ranks.type(name)
-        return known.dtype if known else None
+        return known.dtype.numpy if known else None
 
     def narrow(self, name: str) -> str | None:
         return NARROW_NAMES.get(self._codes.get(name, 0))
@@ -542,14 +542,14 @@ class _Importer:
         kind, type_ = _kind(value, at)
         if kind != "tensor":
             code = type_.tensor_type.elem_type
-            return TensorSpec(value.name, (), np.dtype(dtype_name(code or 1, at)), kind)
+            return TensorSpec(value.name, (), dtype_name(code or 1, at), kind)
         code = type_.tensor_type.elem_type or (1 if output else 0)
         shape = _shape(value)
         if shape is None and not output:
             shape = ANY_SHAPE
         if shape is None:
             shape = self.shape(value.name) or ()
-        return TensorSpec(value.name, shape, np.dtype(dtype_name(code, at)))
+        return TensorSpec(value.name, shape, dtype_name(code, at))
 
     @cached_property
     def _shapes(self) -> dict[str, Shape | None]:

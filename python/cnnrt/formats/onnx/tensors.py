@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ... import dtypes
 from ...errors import FormatError, UnsupportedOperator
 from ...graph import Array
 from ...ops.narrow import NARROW
@@ -18,21 +19,9 @@ from ...storage.files import map_file
 if TYPE_CHECKING:
     from onnx import TensorProto
 
-DTYPES = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    9: "bool",
-    10: "float16",
-    11: "float64",
-    12: "uint32",
-    13: "uint64",
-}
-"""TensorProto.DataType -> NumPy's name, of those that cnnrt has."""
+BFLOAT16 = dtypes.BFLOAT16.code
+DTYPES = {code: str(dtype) for code, dtype in dtypes.BY_CODE.items() if code != BFLOAT16}
+"""TensorProto.DataType -> the name of the dtype, of those that tensors of a graph have."""
 
 NARROW_NAMES = {
     16: "bfloat16",
@@ -50,8 +39,7 @@ NARROW_NAMES = {
 """Those that NumPy does not have: `ops.narrow` says what they are read as."""
 BITS = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2, 16: 16}
 """Of an element in a file, where it is not 8."""
-BFLOAT16 = 16
-STORED = {BFLOAT16: "uint16", 9: "uint8"}
+STORED = {BFLOAT16: "uint16", dtypes.BOOL.code: "uint8"}
 """How dtypes lie in a file that have no dtype of NumPy's, or values that it does not expect: any
 byte but 0 is true."""
 
@@ -94,7 +82,7 @@ class Storage:
         self.folder = None if path is None else path.parent
         self.more = [] if path is None else [path.resolve().parent]
         self.location = os.urandom(16).hex()
-        """What a tensor that lies in `own` gives as its place; no file can know it."""
+        """The location that tensors in `own` are given; no file can know it."""
         self._files: dict[str, memoryview] = {}
 
     def find(self, tensor: TensorProto, size: int, at: str) -> memoryview:
