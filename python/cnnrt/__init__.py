@@ -55,7 +55,7 @@ _ON_DEMAND = {
     "set_memory_limit": "process.limits",
     "set_num_threads": "process.threads",
 }
-"""What is imported when it is first used, so that `import cnnrt` takes a few milliseconds."""
+"""Modules of names that are imported on first use, so that `import cnnrt` takes milliseconds."""
 
 
 def __getattr__(name: str) -> Any:

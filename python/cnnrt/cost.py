@@ -1,8 +1,9 @@
 """The cost model: how long a step is expected to take on one thread, and so which way is chosen.
 
 The estimates never depend on batch or thread count, so that a result does not either. The constants
-were measured on Zen 5 (avx512) and Zen 3 (avx2), docs/tuning-log.md; other machines of the same
-tier differ by a factor that is nearly common to all ways, and only their order matters.
+were measured on Zen 5 (avx512) and Zen 3 (avx2), docs/tuning-log.md. Other machines of the same
+tier differ by a factor that is nearly common to all algorithms, and only the order of the estimates
+matters.
 """
 
 from __future__ import annotations
@@ -189,9 +190,9 @@ def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: f
 def winograd_batch(machine: Machine, s: ConvShape, tile: int) -> int:
     """Tiles (each at all depths) that are multiplied together.
 
-    14 rows, or whole register tiles of about as many, keep the transformed input in L2; where the
-    transformed weights do not stay in cache either, as many as make one pass over them. With depth,
-    about 32 rows. Never more than 64 (kMaxBatch in cpp/kernels/winograd.cpp).
+    14 rows, or whole register tiles of about as many, keep the transformed input in L2. If the
+    transformed weights do not stay in cache either, it is as many as make one pass over them. With
+    depth, about 32 rows. Never more than 64 (kMaxBatch in cpp/kernels/winograd.cpp).
     """
     tiles = s.tiles(tile)
     weights = s.positions(tile) * s.c * s.kernel[0] * s.m * s.dtype.itemsize

@@ -20,8 +20,8 @@ class ShapeError(CnnrtError, ValueError):
 class ValueNeeded(ShapeError):
     """The shape of a result depends on the value of a tensor that is not constant.
 
-    `runs_on_values` is true if the operator that raised it can still run once its inputs have
-    been computed: its result is then planned with from the next stage of the plan on.
+    `runs_on_values` is true if the operator that raised it can still run once its inputs have been
+    computed. The next stage of the plan is then made for its result.
     """
 
     def __init__(self, message: str, tensor: str, *, runs_on_values: bool = False) -> None:

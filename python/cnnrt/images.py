@@ -22,9 +22,9 @@ SUFFIXES = (
 
 MAX_SIDE = 1 << 20
 """Pixels of a side. Pillow's weights of a resampled axis take up to 48 bytes for each of its
-pixels: of a single row of 89 million, which a file of 11 kB can hold, 4 GB."""
+pixels. A file of 11 kB can hold a single row of 89 million pixels, and that would be 4 GB."""
 PIXEL_BYTES = 8
-"""Of a pixel as it was read and, at the same time, as RGB: four each in Pillow."""
+"""Bytes of a pixel as it was read and, at the same time, as RGB: four each in Pillow."""
 BAND_PIXELS = 1 << 20
 """Pixels that are converted at a time where that takes more memory than the picture."""
 

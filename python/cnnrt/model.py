@@ -421,7 +421,7 @@ class Model:
         self._packed.release()
 
     def memory(self) -> MemoryUse:
-        """What the model takes of memory, and the least that it could do with."""
+        """Memory that the model takes, and the least that it could do with."""
         arrays = [array for c in self.graph.constants.values() for array in stored(c)]
         return MemoryUse(
             stored=sum(array.nbytes for array in arrays),
@@ -447,7 +447,7 @@ class Model:
         )
 
     def settings(self) -> str:
-        """What the last bits of the results depend on, besides the network."""
+        """Settings that the last bits of the results depend on, besides the network."""
         return f"{self.isa} {self._algorithms}"
 
     def plan_for(self, arrays: Sequence[Array]) -> AnyPlan:

@@ -37,7 +37,7 @@ MAX_VIEW = 16
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to a picture before a network sees it.
+    """Steps that turn a picture into the input of a network.
 
     First the picture is resized as `resize` says, then its centre is cut out as `crop` says.
     What is not of `size` by then is resized to it. At last each value (0 to 255) of each channel
@@ -172,7 +172,7 @@ class Preprocessing:
 
     @classmethod
     def from_torchvision(cls, preset: Any) -> Preprocessing:
-        """What an `ImageClassification` does, as torchvision's `weights.transforms()` gives it.
+        """The preprocessing of torchvision's `weights.transforms()`, an `ImageClassification`.
 
         Raises:
             ValueError: the preset is of another kind.
@@ -194,7 +194,7 @@ class Preprocessing:
 
     @classmethod
     def from_timm(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """What timm does when it evaluates a model of this `pretrained_cfg`.
+        """The preprocessing with which timm evaluates a model of this `pretrained_cfg`.
 
         Raises:
             ValueError: the config asks for what a Preprocessing cannot say.

@@ -13,7 +13,7 @@ SHOW_FROM = 5
 
 
 class ProgressBar(Protocol):
-    """What is used of tqdm."""
+    """The part of tqdm that is used."""
 
     def update(self, n: int) -> Any:
         """Counts n more items as done."""

@@ -18,13 +18,13 @@ SAME_SCORES = {
     *("identity", "dropout", "cast", "reshape", "flatten", "squeeze", "unsqueeze"),
     *("softmax", "log_softmax", "sigmoid"),
 }
-"""What may follow a classifier: the order of the classes stays."""
+"""Operators that may follow a classifier: they keep the order of the classes."""
 
 SAME_VALUES = {"identity", "dropout", "reshape", "flatten", "squeeze", "unsqueeze"}
-"""What may lie between the pooling and the classifier."""
+"""Operators that may lie between the pooling and the classifier."""
 
 POOLED_SCORES = {"relu", "clip"}
-"""What may besides lie between a classifier that is a convolution and the pooling after it."""
+"""Further operators that may lie between a convolution as classifier and the pooling after it."""
 
 NOMINAL_SIDE = 224
 """Pixels of a side that an input leaves free: to learn how many axes a tensor has, any will do

@@ -1,4 +1,4 @@
-"""What a node costs: its parameters, and its multiply-accumulates by the direct method."""
+"""Costs of a node: its parameters, and its multiply-accumulates by the direct method."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..ops import NodeTypes, op
 def parameters(graph: Graph, nodes: Iterable[Node]) -> dict[str, int]:
     """The parameters that nodes read, by name, with their numbers of elements.
 
-    These are the constants of floats, or of 8-bit integers, with at least one axis; not counted
-    are settings such as the bounds of a clip and the running statistics of a normalisation.
+    These are the constants of floats, or of 8-bit integers, with at least one axis. Settings do not
+    count, such as the bounds of a clip, nor do the running statistics of a normalisation.
     """
     found = {}
     for node in nodes:

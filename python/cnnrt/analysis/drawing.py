@@ -22,7 +22,7 @@ MAX_TEXT = 28
 BINS = 32
 """Bars of a histogram."""
 MAX_ELEMENTS = 1 << 22
-"""Of a constant whose histogram is made from all of it; of a larger one from as many."""
+"""Elements of a constant that its histogram is made from, at most."""
 
 
 def write_page(
@@ -50,7 +50,7 @@ def write_page(
 
 
 def drawing(graph: Graph) -> dict[str, Any]:
-    """What the template draws: boxes, lines and labels, and the details of each box."""
+    """Data of the template: boxes, lines and labels, and the details of each box."""
     names = [spec.name for spec in graph.inputs]
     outputs = [spec.name for spec in graph.outputs]
     maker = {name: i for i, name in enumerate(names)}
@@ -121,7 +121,7 @@ def _end_box(kind: str, name: str) -> dict[str, Any]:
 
 
 def _brief(graph: Graph, node: Node) -> str:
-    """What matters most of an operator without windows: bounds, an attribute, or its name."""
+    """Short label of an operator without windows: its bounds, an attribute, or its name."""
     if node.op == "clip":
         values = [graph.constants.get(name) for name in (*node.inputs[1:], "", "")[:2]]
         low, high = ("" if v is None else f"{v.item():g}" for v in values)
@@ -152,7 +152,7 @@ def _path(points: list[tuple[float, int]]) -> str:
 
 
 def _details(graph: Graph, node: Node) -> dict[str, Any]:
-    """What the panel tells of a node."""
+    """Content of the panel that describes a node."""
     defaults = OPS[node.op].attributes
     attributes = {
         name: str(list(value) if isinstance(value, tuple) else value)

@@ -21,7 +21,7 @@ class Layer:
 
     @property
     def fused(self) -> tuple[Node, ...]:
-        """What was fused into the node, without what does nothing at inference."""
+        """Nodes fused into this one, without those that do nothing at inference."""
         return tuple(n for n in self.sources[1:] if n.op not in NO_OPS)
 
 
@@ -34,7 +34,7 @@ class Layers:
     fused: Graph
     """As it runs."""
     rows: list[Layer]
-    """Of `fused`, in order; every node of `original` is in exactly one."""
+    """Layers of the graph `fused`, in order. Every node of `original` is in exactly one."""
 
 
 def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Layers:

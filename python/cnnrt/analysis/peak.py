@@ -1,4 +1,4 @@
-"""What this machine can do at most: multiply-adds in registers, measured."""
+"""Peak of this machine: multiply-adds in registers, measured."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from ..ops.axes import Link
 
 @dataclass(frozen=True)
 class Field:
-    """What an element sees along one spatial axis of the input, in its elements."""
+    """Field of one element along one spatial axis of the input, in its elements."""
 
     size: float
     jump: float | None = 1.0
@@ -61,7 +61,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a tensor's elements see of one spatial axis of the input."""
+    """Field of a tensor's elements along one spatial axis of the input."""
 
     field: Field | None
     """None: all of it."""
@@ -108,7 +108,7 @@ def receptive_fields(graph: Graph) -> dict[str, tuple[Field | None, ...]]:
 
 
 def _through(view: View, links: Sequence[Link], shape: Sequence[int]) -> View:
-    """What an output sees by way of an input, whose axes have these sizes."""
+    """Field of an output by way of an input, whose axes have these sizes."""
     return tuple(_seen(seen, links, shape) for seen in view)
 
 

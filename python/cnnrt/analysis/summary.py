@@ -57,7 +57,7 @@ class Summary:
     packed_bytes: int | None = None
     """Bytes of the weights in the layouts that the kernels read."""
     arena_bytes: int | None = None
-    """What one run needs besides weights, inputs and outputs: tensors share memory."""
+    """Bytes that one run needs besides weights, inputs and outputs: tensors share memory."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists; an axis that is seen whole is null."""

@@ -4,7 +4,7 @@ As a program (`python worker.py ENGINE THREADS`) it takes JSON commands from its
 a line, and answers each with a line of JSON. Between commands it is asleep, blocked on the pipe. It
 imports nothing but NumPy and the engine: what is measured of one is not another's.
 
-An engine is loaded once for one input shape and number of threads, and is then a function from an
+An engine is loaded once for one input shape and number of threads. It is then a function from an
 array to an array: the whole call as a Python program makes it. Options are the ones that make each
 engine fastest at float32; nothing else is tuned.
 """

@@ -11,7 +11,7 @@ from . import compile as compile_
 
 
 class Command(Protocol):
-    """What a module of this package has."""
+    """Contract of a module of this package."""
 
     HELP: str
     """One line for the list of commands."""

@@ -55,7 +55,7 @@ def _problems(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> list[str]:
 
 
 def _stages(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
-    """What the sizes of a network depend on, if it is not the shapes of its inputs alone."""
+    """A line about sizes that depend on more than the shapes of the inputs; empty if none do."""
     try:
         parts = partition(graph, shapes)
     except ValueNeeded as error:

@@ -1,4 +1,4 @@
-"""What several commands share: kinds of arguments, and how an error is printed."""
+"""Parts that several commands share: kinds of arguments, and how an error is printed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 def input_shapes(
     given: list[tuple[str, tuple[int, ...]]], model: Model
 ) -> dict[str, tuple[int, ...]] | None:
-    """What --input gave, by the names of the inputs; None if it was not given."""
+    """Shapes given by --input, by the names of the inputs; None if it was not given."""
     first = model.inputs[0].name
     return {name or first: shape for name, shape in given} or None
 

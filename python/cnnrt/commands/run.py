@@ -31,7 +31,7 @@ HELP = "name what is in images"
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a network says of one image."""
+    """Result of a network for one image."""
 
     image: str
     milliseconds: float
@@ -127,7 +127,7 @@ def _warm_up(model: Model) -> None:
 
 
 def _result(model: Model, file: Path, top: int) -> Result:
-    """What the model says of one image.
+    """Result of the model for one image.
 
     Raises:
         ImageError: it cannot be read.

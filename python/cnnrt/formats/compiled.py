@@ -1,4 +1,4 @@
-"""What a compiled file has besides the model: packed weights, and the algorithms they are for."""
+"""Parts of a compiled file besides the model: packed weights, and the algorithms they are for."""
 
 from __future__ import annotations
 

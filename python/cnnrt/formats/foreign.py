@@ -62,7 +62,7 @@ def explain(source: str | os.PathLike[str] | bytes, start: bytes) -> str | None:
 
 
 def _archive(source: str | os.PathLike[str] | bytes) -> str:
-    """What an archive holds."""
+    """A sentence about the content of an archive."""
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
             names = file.namelist()

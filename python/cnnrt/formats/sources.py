@@ -1,4 +1,4 @@
-"""What a model may be given as: a path, bytes, an open file or a protobuf message."""
+"""Sources of a model: a path, bytes, an open file or a protobuf message."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A network held against another runtime, node by node, to find where they part.
 
-Three runs of cnnrt: that of the outputs, as a user's; one that also returns every inner tensor, in
-which little is fused; and, where only the first differs, one for each inner tensor, fused as in the
-first up to there.
+There are up to three kinds of runs. The first makes the outputs, as a user's. The second also
+returns every inner tensor, so little is fused. If only the first differs, there is one for each
+inner tensor, fused as in the first up to there.
 """
 
 from __future__ import annotations

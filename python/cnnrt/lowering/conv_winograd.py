@@ -55,8 +55,8 @@ def winograd_tiles(
 ) -> tuple[int, ...]:
     """Outputs along an axis of the tiles by which Winograd's algorithm can do a convolution.
 
-    They are 2 and 4 with 3 taps on one of the last two axes and 1 or 3 on the other, 2 with 5 on
-    both; none at another stride or dilation than 1.
+    With 3 taps on one of the last two axes and 1 or 3 on the other they are 2 and 4, with 5 on both
+    2. There are none at another stride or dilation than 1.
     """
     if {*stride, *dilation} != {1}:
         return ()

@@ -1,4 +1,4 @@
-"""What the plans of a model have in common."""
+"""Options that all plans of a model share."""
 
 from __future__ import annotations
 

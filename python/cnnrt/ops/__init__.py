@@ -1,4 +1,4 @@
-"""What the operators mean: for each its attributes, its shapes, and a NumPy reference.
+"""Meaning of the operators: for each its attributes, its shapes, and a NumPy reference.
 
 One class per operator, one file per family. A class registers itself; importing this package
 imports every family. To add an operator, write its class beside its relatives:
@@ -37,7 +37,7 @@ REQUIRED: Any = object()
 
 
 class Operand(NamedTuple):
-    """What shape inference knows of an input: its type, and its value where that is constant."""
+    """An input as shape inference knows it: its type, and its value if that is constant."""
 
     name: str
     type: TensorType

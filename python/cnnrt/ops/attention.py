@@ -38,8 +38,8 @@ class Attention(Op):
     """softmax(scale query key^T + bias) value, as ONNX's of opset 25.
 
     Inputs after the three: a mask (bool: what to attend; float: added), the past keys and values,
-    which come before the new, or the number of valid keys of each image. Outputs after the result:
-    the present keys and values, and the scores at a stage (`qk_matmul_output_mode`).
+    or the number of valid keys of each image. The past comes before the new. Outputs after the
+    result: the present keys and values, and the scores at a stage (`qk_matmul_output_mode`).
     """
 
     name = "attention"

@@ -1,8 +1,8 @@
 """Axes of an operator: how the positions of an output follow those of an input.
 
 Every operator states them (`Op.axes`), as tract's operators do by `axes_mapping`. From that alone
-follow the receptive field of a tensor, the independence of a batch's images, and the axes along
-which a selection of rows may be computed before an operator instead of behind it.
+follow the receptive field of a tensor and the independence of a batch's images. So do the axes
+along which a selection of rows may be computed before an operator instead of behind it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the families share: tables of operators, and checked readings of inputs and attributes."""
+"""Helpers of all families: tables of operators, checked reading of inputs and attributes."""
 
 from __future__ import annotations
 

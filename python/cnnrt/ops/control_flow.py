@@ -43,7 +43,7 @@ def split_captured(node: Node, values: Sequence[Value]) -> tuple[list[Value], li
 
 
 class Collected:
-    """What the iterations of a loop give for its stacked outputs, within the memory limit."""
+    """Stacked outputs of the iterations of a loop, within the memory limit."""
 
     def __init__(self, node: Node, count: int, given: Sequence[Value]) -> None:
         self.node = node

@@ -1,4 +1,4 @@
-"""What detectors add to a network: roi_align and non_max_suppression."""
+"""Operators that detectors add to a network: roi_align and non_max_suppression."""
 
 from __future__ import annotations
 

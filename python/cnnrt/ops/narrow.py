@@ -38,7 +38,7 @@ class Minifloat:
     """Below 2 to this power, values are as far apart as just above it."""
     largest: float
     beyond: float
-    """What a value beyond the largest becomes without saturation."""
+    """Result of a value beyond the largest, without saturation."""
     negative_zero: bool = True
 
     carrier = np.dtype(np.float32)

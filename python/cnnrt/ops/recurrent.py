@@ -34,13 +34,13 @@ FUNCTIONS: dict[str, tuple[Callable[[Any, float, float], Any], float, float]] = 
     "softsign": (ACTIVATIONS["softsign"], 0.0, 0.0),
     "softplus": (ACTIVATIONS["softplus"], 0.0, 0.0),
 }
-"""What `activations` may name, in small letters, with the defaults of alpha and beta."""
+"""Names that `activations` may have, in small letters, with the defaults of alpha and beta."""
 WITH_ALPHA = {"affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu"}
 WITH_BETA = {"affine", "scaledtanh", "hardsigmoid"}
 
 
 class Direction(NamedTuple):
-    """What the steps in one direction share."""
+    """Values that the steps in one direction share."""
 
     functions: list[Function]
     recurrence: Array

@@ -185,7 +185,7 @@ class Resize(Op):
         scales: Sequence[float] | None = None,
         sizes: Sequence[int] | None = None,
     ) -> list[Taps]:
-        """What is to be done along each axis that changes."""
+        """Taps along each axis that changes."""
         crop = node["coordinate_transformation_mode"] == "tf_crop_and_resize"
         tables = []
         resized = self.sizes(node, (), shape, scales, sizes)

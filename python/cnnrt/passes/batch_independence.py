@@ -2,7 +2,7 @@
 
 It compares the graph for a batch with the graph for one image, both after all passes. They must
 have the same nodes. Each tensor that depends on the batch then has an axis of images, found by the
-axes mapping of the node that makes it: the position of an image along that axis must depend on the
+axes mapping of the node that makes it. The position of an image along that axis must depend on the
 same image alone.
 """
 

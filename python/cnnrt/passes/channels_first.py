@@ -39,7 +39,7 @@ def _is_transpose(node: Node, *, to_last: bool) -> bool:
 
 
 class _Stretch:
-    """What lies between one transpose to channels last and the transposes back."""
+    """Nodes between one transpose to channels last and the transposes back."""
 
     def __init__(
         self, graph: Graph, consumers: dict[str, list[Node]], outputs: set[str], rank: int

@@ -1,7 +1,7 @@
 """Reshapes between a layer and a residual addition go before the layer.
 
 PyTorch's multi-head attention flattens its result for the last projection and gives it its axes
-back afterwards: then the addition is not of the layer's own result, and is not fused into it.
+back afterwards. Then the addition is not of the layer's own result, and is not fused into it.
 """
 
 from __future__ import annotations

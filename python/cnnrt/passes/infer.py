@@ -1,7 +1,7 @@
 """Types of all tensors for given input shapes; whatever is constant is computed on the way.
 
-Here meet a file's numbers and what they lead to: each type is checked before anything of its size
-is made, and the constants that are computed have a budget in bytes and in work.
+Here the numbers of a file meet what they lead to. Each type is checked before anything of its size
+is made. The constants that are computed have a budget in bytes and in work.
 """
 
 from __future__ import annotations

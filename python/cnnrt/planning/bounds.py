@@ -1,7 +1,7 @@
 """The last look at a step before it becomes C++: every place it reads or writes must exist.
 
-Kernels believe their fields. What they do with them is told here once more, as the least and the
-greatest element that each place is used at, in Python's integers, which do not overflow; each must
+Kernels believe their fields. This module says once more what they do with them: the least and the
+greatest element that each place is used at. Python's integers do not overflow. Each element must
 lie within the buffer that the planner made. The structs are those of cpp/kernels/kernels.def.
 """
 

@@ -1,4 +1,4 @@
-"""What a model needs of memory, for `Model.memory`."""
+"""Memory that a model needs, for `Model.memory`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class PlanMemory:
     live: int
     """The largest total of activations that are alive at the same time."""
     arena: int
-    """What they take as they are laid out, in each workspace."""
+    """Bytes of the activations as they are laid out, in each workspace."""
     scratch: int
     """The kernels' own, in each workspace."""
     workspaces: int
@@ -21,7 +21,7 @@ class PlanMemory:
     outputs: int
     """Memory of dropped outputs that the next run takes: at most one of each output."""
     nbytes: int
-    """What workspaces and outputs take."""
+    """Bytes of workspaces and outputs."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class MemoryUse:
     stored: int
     """The weights as the model's file or graph has them."""
     stored_mapped: int
-    """Of these, the bytes that lie in a mapped file. They are read while weights are packed."""
+    """Bytes of these that lie in a mapped file. They are read while weights are packed."""
     packed: int
     """The weights as the kernels read them. Winograd's are larger than those stored: 16/9 for
     winograd2, 4 for winograd4; 4/3 and 2 of kernels with three taps on one axis only; 36/25 of
     kernels of 5x5."""
     packed_mapped: int
-    """Of these, the bytes that lie in a mapped file: a compiled one."""
+    """Bytes of the packed weights that lie in a mapped, compiled file."""
     plans: tuple[PlanMemory, ...]
     """Those cached, the one used last at the end."""
 
@@ -52,14 +52,14 @@ class MemoryUse:
 
     @property
     def private(self) -> int:
-        """What this process has for itself."""
+        """Bytes that this process has for itself."""
         return (
             self.stored - self.stored_mapped + self.packed - self.packed_mapped + self.activations
         )
 
     @property
     def total(self) -> int:
-        """What a run looks at, private and mapped, and stored weights that are not mapped."""
+        """Bytes that a run reads, private and mapped, and stored weights that are not mapped."""
         return self.private + self.packed_mapped
 
     @property

@@ -161,7 +161,7 @@ class Plan:
         return arrays[n : n + len(self.graph.outputs)], spans
 
     def _shape(self, external: TensorType) -> tuple[int, ...]:
-        """Of an input or output: of all images together."""
+        """Shape of an input or output, of all images together."""
         shape = external.shape
         return (self.images, *shape[1:]) if self.images > 1 else shape
 
@@ -172,7 +172,7 @@ class Plan:
         return IndexOutOfRange(f"node {node!r}: index {index} is beyond an axis of {size} elements")
 
     def memory(self) -> PlanMemory:
-        """What this plan takes besides weights."""
+        """Memory that this plan takes besides weights."""
         core, n = self.core, len(self.graph.inputs)
         shapes = tuple(self._shape(t) for t in self.externals[:n])
         arena, scratch, workspaces = core.arena_bytes, core.scratch_bytes, core.workspaces
@@ -193,7 +193,7 @@ class Plan:
 def step_times(spans: Array) -> Array:
     """Nanoseconds that each step adds to a run, from the spans of `Plan.trace`.
 
-    A step counts from when all before it were done to when it is done by all threads: so waiting
+    A step begins when all before it are done, and ends when all threads have done it. So waiting
     for the slowest thread is part of it, and the sum is the whole.
     """
     done = np.maximum.accumulate(spans[:, :, 1].max(axis=0))
@@ -268,7 +268,7 @@ def _specs(types: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:
 
 
 def _ref(at: At) -> Any:
-    """What the core takes for a place: (space, offset), or the memory of a constant."""
+    """A place as the core takes it: (space, offset), or the memory of a constant."""
     buffer, offset = at
     if buffer.memory is not None:
         return buffer.memory

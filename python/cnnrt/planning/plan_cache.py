@@ -24,8 +24,8 @@ MAX_PLANS = 16
 """Plans kept for input shapes seen last."""
 
 MAX_VALUE_ELEMENTS = 1024
-"""Inputs whose values shapes depend on, such as the second of a reshape, are taken for constants of
-their plan if they have no more elements: a shape, some boxes, but not an image."""
+"""Shapes can depend on the values of inputs, such as the second of a reshape. These are taken for
+constants of their plan if they have no more elements: a shape, some boxes, but not an image."""
 
 Shape = tuple[int, ...]
 Outputs = tuple[str, ...]
@@ -208,7 +208,7 @@ class PlanCache:
         self._packed.release()
 
     def memory(self) -> tuple[PlanMemory, ...]:
-        """What each plan takes, the one used last at the end. Waits for nobody."""
+        """Memory of each plan, the one used last at the end. Waits for nobody."""
         hot = self._hot if self._hot_used else None
         plans = [plan for key, plan in list(self._plans.items()) if not hot or key != hot.key]
         if hot:

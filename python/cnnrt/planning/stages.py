@@ -1,8 +1,9 @@
 """Plans in stages, for networks in which sizes or branches depend on computed values.
 
-What can be planned is planned and run; then the operators whose results have types that only their
-values tell (NonZero, NonMaxSuppression, If, Loop, sequences); then the rest, planned like a network
-of its own for the types that came, and kept. Branches and bodies are networks of their own too.
+What can be planned is planned and run first. Then come the operators whose results have types that
+only their values tell (NonZero, NonMaxSuppression, If, Loop, sequences). The rest is planned like a
+network of its own for the types that came, and kept. Branches and bodies are networks of their own
+too.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Choosing convolution algorithms by timing them, instead of by the cost model.
 
-The whole network runs with each algorithm in turn; every layer keeps the one it was fastest with:
-a layer alone would find its weights in cache, where inside a network they are not. Timed on one
-thread, so that the choice, and with it the result, is the same for any number. What was found is
-kept on disk by CPU, instruction set and layer shape.
+The whole network runs with each algorithm in turn, and every layer keeps the one it was fastest
+with. A layer alone would find its weights in cache, and inside a network they are not there. Timed
+on one thread, so that the choice, and with it the result, is the same for any number. What was
+found is kept on disk by CPU, instruction set and layer shape.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROUNDS = 5
 
 
 MAX_BYTES = 16 << 20
-"""Of the file of timings: a layer takes about 150."""
+"""Largest file of timings: a layer takes about 150."""
 
 
 def cache_file() -> Path | None:
@@ -54,7 +54,7 @@ class _Layer(NamedTuple):
     """A convolution with a choice."""
 
     key: str
-    """What its time depends on."""
+    """Key of a layer's time: everything that it depends on."""
     algorithms: tuple[str, ...]
 
 

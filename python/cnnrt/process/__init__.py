@@ -1,1 +1,1 @@
-"""What belongs to the whole process: threads, memory limits and locks."""
+"""Settings of the whole process: threads, memory limits and locks."""

@@ -1,8 +1,8 @@
 """How much memory a network may ask for, as files come from anybody.
 
 A few bytes of a file can ask for any amount: an `expand` to gigabytes, a border of a billion
-pixels. What a network's constants and the caller's arrays amount to is real, and so they are the
-measure: a plan may use `FLOOR` bytes and `FACTOR` times what it was given, and never more than
+pixels. The bytes of a network's constants and of the caller's arrays are real, and so they are the
+measure. A plan may use `FLOOR` bytes and `FACTOR` times those bytes. It never uses more than
 `MACHINE_SHARE` of the memory of the machine or container. `set_memory_limit` replaces all three.
 """
 
@@ -16,7 +16,7 @@ from ..errors import MemoryLimitError
 MAX_RANK = 32
 """Axes of a tensor: what NumPy 1 can hold."""
 MAX_SIZE = 2**31 - 1
-"""Of an axis, a window or a padding: what the kernels' 32-bit fields can hold."""
+"""Largest axis, window or padding: the most that the kernels' 32-bit fields can hold."""
 
 MAX_PIXELS = 2**26
 """Pixels of a network's input, and of a picture on its way there."""

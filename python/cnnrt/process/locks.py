@@ -1,7 +1,7 @@
 """Mutual exclusion that forks, signal handlers and finalisers cannot break.
 
 * **Signals.** A handler may raise between any two instructions of Python code. So a lock is a
-  built-in one taken by a `with` statement alone: no instruction lies between taking it and the
+  built-in one taken by a `with` statement alone. No instruction lies between taking it and the
   block, and none between the block's end and the release. A lock wrapped in a Python class has
   instructions there, and so has a context manager made from a generator.
 * **Forks.** A child has one thread; what its parent's other threads held stays taken for ever. So
@@ -29,7 +29,7 @@ NO_GENERATION = -1
 
 
 class _Here(threading.local):
-    """What the present thread is doing."""
+    """State of the present thread."""
 
     inside = NO_GENERATION
     """The generation of forks in which it entered `Lock.run`."""

@@ -1,4 +1,4 @@
-"""What is kept on disk because it costs time to compute again.
+"""Cache on disk for results that cost time to compute again.
 
 Files are named after the contents that their results depend on, so that none is ever out of date,
 and are written whole, so that several processes can share them. One that is damaged, strange or of
@@ -22,12 +22,12 @@ from .files import atomic_write
 
 DIGEST_BYTES = 32
 MAX_BYTES = 1 << 30
-"""Of a file that is read: the features of 1024 images, 250,000 for each."""
+"""Largest file that is read: the features of 1024 images, 250,000 for each."""
 
 
 def cache_folder() -> Path | None:
-    """`CNNRT_CACHE`, or cnnrt in the user's cache folder; None if that is empty, or if there is no
-    home folder, as for a user of a container without an entry in its list of users."""
+    """The folder of `CNNRT_CACHE`, or cnnrt in the user's cache folder. None if that is empty, or
+    if there is no home folder, as for a container's user without an entry in its list."""
     chosen = os.environ.get("CNNRT_CACHE")
     if chosen is not None:
         return Path(chosen) if chosen else None

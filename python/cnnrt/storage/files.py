@@ -56,7 +56,7 @@ class MappedFile(mmap.mmap):
 
     path: str
     stamp: Stamp
-    """Of the file when it was mapped."""
+    """Stamp of the file when it was mapped."""
     first_released = 0
     """Where the bytes begin that `release` is about."""
 
@@ -113,7 +113,7 @@ def file_of(array: Any) -> MappedFile | None:
 def atomic_write(path: str | os.PathLike[str], chunks: Iterable[bytes | memoryview]) -> None:
     """Writes a file so that `path` holds either what it held before or all of `chunks`.
 
-    The bytes go to a temporary file in the same folder, reach the disk, and are then renamed; a
+    The bytes go to a temporary file in the same folder, reach the disk, and are then renamed. A
     kill, a full disk or an exception from `chunks` leaves `path` as it was.
 
     Raises:

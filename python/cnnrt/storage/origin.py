@@ -1,7 +1,7 @@
 """Pickling of models, for other processes.
 
-A model loaded from a model.bin that is still what it was goes as the file's path with a digest of
-its content: small, and the processes share the file's pages. Any other model goes as the bytes of a
+A model goes as the path of its model.bin with a digest of the content, if the file is still what it
+was. That is small, and the processes share the file's pages. Any other model goes as the bytes of a
 model.bin. Either way the other process makes its own plans: packed weights depend on its CPU.
 """
 
@@ -56,7 +56,7 @@ class Origin:
 
 
 def reduce(model: Model) -> tuple[Callable[..., Model], tuple[Any, ...]]:
-    """What `pickle` keeps of a model: the function that restores it and its arguments."""
+    """A model as `pickle` keeps it: the function that restores it, and its arguments."""
     options = model.options()
     digest = model.origin.digest() if model.origin else None
     if model.origin and digest:

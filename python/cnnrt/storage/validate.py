@@ -19,7 +19,7 @@ from ..graph import DTYPES, TensorSpec
 from ..process.limits import MAX_RANK, MAX_SIZE
 
 MAX_ELEMENTS = MAX_SIZE
-"""Of an input or output whose axes are all fixed."""
+"""Largest number of elements of an input or output whose axes are all fixed."""
 KINDS = ("tensor", "sequence", "optional")
 MAX_NAME = 1000
 """Characters of the name of a node or a tensor."""

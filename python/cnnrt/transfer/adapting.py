@@ -33,7 +33,7 @@ Folder = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a head says of images that it was not fitted on."""
+    """Answers of a head for images that it was not fitted on."""
 
     how: str
     """"test images", or "training images, each left out once" (cross-validation)."""
@@ -363,7 +363,7 @@ def _with_head(backbone: Graph, head: Head) -> Graph:
 
 
 def _scores(head: Head, x: Array) -> Array:
-    """What the head says of features: computed as it will be in the network, (images, classes)."""
+    """Scores of the head for features, computed as in the network: (images, classes)."""
     features = TensorSpec("features", ("batch", x.shape[1]))
     empty = Graph([features], [features], [], {}, "head")
     scores: Array = Model(_with_head(empty, head), threads=1)(x)

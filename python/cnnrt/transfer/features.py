@@ -88,7 +88,7 @@ class FeatureExtractor:
 
     @property
     def shape(self) -> tuple[Dim, ...]:
-        """Of the features of one image; a named size depends on that of the image."""
+        """Shape of the features of one image; a named size depends on that of the image."""
         return self.model.outputs[0].shape[1:]
 
     @property
@@ -186,7 +186,7 @@ class FeatureExtractor:
         return np.empty((0, *(d if isinstance(d, int) else 0 for d in self.shape)), self.dtype)
 
     def _digest(self) -> bytes:
-        """Of all that features depend on besides the image."""
+        """Digest of all that features depend on besides the image."""
         content = write_model(None, self.model.graph, preprocessing=self.model.preprocessing)
         assert content is not None
         return digest(content, self.model.settings().encode())

@@ -28,8 +28,8 @@ TRIED_ITERATIONS = 100
 are chosen, on 1000 images of 1280 features and on their 3072 pixels, and the latter take four
 times as long."""
 PATIENCE = 2
-"""Strengths worse than the best, one after the other, after which weaker penalties are not tried:
-they take the longest, and the loss as a function of the strength has one minimum."""
+"""Strengths worse than the best, one after the other, after which weaker penalties are not tried.
+These take the longest, and the loss as a function of the strength has one minimum."""
 
 
 @dataclass(frozen=True)

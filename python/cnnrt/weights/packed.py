@@ -72,7 +72,7 @@ class Packed:
         return known.memory
 
     def _from_file(self, key: Key, nbytes: int | None) -> tuple[Any, bool]:
-        """What a compiled file holds of this, and whether it stays mapped."""
+        """Part that a compiled file holds of this, and if it stays mapped."""
         name = stored_name(key)
         array = self._ready.get(name)
         if array is None:
@@ -112,7 +112,7 @@ class Packed:
         self._table = {key: entry for key, entry in list(self._table.items()) if key in keys}
 
     def lasting(self, keys: Collection[Key]) -> dict[str, Any]:
-        """What a compiled file holds of these, by its name there."""
+        """Weights that a compiled file holds of these, by their names there."""
         return {
             stored_name(key): entry.memory
             for key, entry in list(self._table.items())
@@ -125,7 +125,7 @@ class Packed:
 
     @property
     def mapped_nbytes(self) -> int:
-        """Of these, the bytes that lie in a mapped file."""
+        """Bytes of the packed weights that lie in a mapped file."""
         return sum(entry.memory.nbytes for entry in list(self._table.values()) if entry.mapped)
 
 

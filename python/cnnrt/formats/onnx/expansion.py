@@ -14,7 +14,7 @@ MOST_INPUTS = 32
 
 
 class Surroundings(Protocol):
-    """What an adaptation may ask for and add."""
+    """The graph around an adapted node: values that may be asked for, nodes that may be added."""
 
     def value(self, name: str) -> Array | None:
         """The value of a constant."""

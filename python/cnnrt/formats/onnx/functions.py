@@ -1,7 +1,7 @@
 """Nodes that are defined by other nodes, replaced by them.
 
-These are the functions that a model brings with it, and operators of ONNX that cnnrt does not have
-but that ONNX itself defines by others: SoftmaxCrossEntropyLoss by LogSoftmax and so on.
+These are the functions that a model brings with it, and operators that ONNX itself defines by
+others. SoftmaxCrossEntropyLoss, for one, becomes LogSoftmax and so on.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Functions that call functions twice each would make 2^n nodes of n of them."""
 MIN_BYTES, BYTES_PER_BYTE = 16 << 20, 16
 """Bytes that they may make, and those for each byte of the file."""
 MIN_DEFINED, BYTES_PER_DEFINED = 128, 2000
-"""Nodes that are replaced by ONNX's definitions of them, and bytes of the file for each one more:
-onnx takes 12 s for 300 losses, and four times as long for twice as many."""
+"""Nodes that are replaced by ONNX's definitions of them, and bytes of the file for each one more.
+The package onnx takes 12 s for 300 losses, and four times as long for twice as many."""
 MAX_CALLS = 100
 """Functions inside each other."""
 

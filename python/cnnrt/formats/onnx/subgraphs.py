@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Surroundings(Protocol):
-    """What is known of the graph that an If is in."""
+    """The graph that an If is in, as far as it is known."""
 
     nodes: list[Node]
 

@@ -35,7 +35,7 @@ FIRST_OPSET = 21
 operators all mean what cnnrt's do."""
 
 MAX_BYTES = 2**31 - 1
-"""Of a protobuf message."""
+"""Largest size of a protobuf message, in bytes."""
 
 CODES = {name: code for code, name in DTYPES.items()}
 
