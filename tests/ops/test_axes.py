@@ -14,7 +14,7 @@ import pytest
 
 from cnnrt.graph import Array, Node, TensorType
 from cnnrt.lowering import LOWERINGS
-from cnnrt.ops import OPS, NodeTypes, Op, Operand, complete
+from cnnrt.ops import OPS, NodeTypes, Op, Operand, axes_mapping, complete
 from cnnrt.ops.axes import AxesMapping, Link
 from cnnrt.ops.shape import equal_products
 from standard_cases import CASES, REFUSED
@@ -170,3 +170,16 @@ def test_every_operator_with_a_kernel_states_its_axes(name: str) -> None:
 def test_axes_of_equal_products() -> None:
     assert equal_products([2, 3, 4], [6, 4]) == [([0, 1], [0]), ([2], [1])]
     assert equal_products([1, 6, 5], [2, 3, 1, 5]) == [([0], []), ([1], [0, 1]), ([2], [3])]
+
+
+def test_an_optional_input_left_out_at_the_end_has_no_links() -> None:
+    """A file may name it, as the empty name; the mapping is that without it."""
+    rotary = ["x", "cos", "sin"]
+    x, table = TensorType((1, 2, 3, 4)), TensorType((1, 3, 2))
+    kinds = [Operand(name, t) for name, t in zip(rotary, (x, table, table), strict=True)]
+    attributes = {"interleaved": 0, "rotary_embedding_dim": 0, "num_heads": None}
+    for inputs, types in ((rotary, kinds), ([*rotary, ""], [*kinds, None])):
+        node = Node("rotary_embedding", "r", inputs, ["y"], dict(attributes))
+        mapping = axes_mapping(node, NodeTypes(types, [x]))
+        assert len(mapping.links()) == len(inputs)
+        assert (mapping.links()[-1] is None) == (inputs[-1] == "")

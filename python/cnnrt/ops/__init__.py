@@ -24,7 +24,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from ..errors import GraphError, ShapeError, UnsupportedOperator
@@ -187,7 +187,18 @@ def axes_mapping(node: Node, types: NodeTypes) -> AxesMapping:
     """
     if any(x is not None and 0 in x.shape for x in (*types.inputs, *types.outputs)):
         return mixes_all_axes(types)
-    return op(node).axes(node, types)
+    mapping = op(node).axes(node, types)
+    told = len(mapping.first)
+    if told == len(node.inputs):
+        return mapping
+    if any(node.inputs[told:]):
+        return mixes_all_axes(types)
+    absent = (None,) * (len(node.inputs) - told)  # optional inputs that are left out at the end
+    return replace(
+        mapping,
+        first=(*mapping.first, *absent),
+        others=tuple((*links, *absent) for links in mapping.others),
+    )
 
 
 def complete(node: Node) -> None:
