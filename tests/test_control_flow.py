@@ -103,6 +103,10 @@ def test_if_on_a_computed_condition_with_branches_of_other_ranks() -> None:
     ours = check(model(proto), {"x": IMAGE}, {"x": -np.abs(IMAGE)}, {"x": IMAGE[:1]})
     text = ours.describe(IMAGE)
     assert "on values" in text
+    assert [row.operator for row in ours.summary(IMAGE).layers][:2] == ["reduce_max", "greater"]
+    profile = ours.profile(IMAGE, seconds=0.02)
+    assert profile.layers[-1].name == "later stages"
+    assert sum(layer.nanoseconds for layer in profile.layers) > 0
     assert ours.memory().plans[-1].nbytes > 0
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..errors import ValueNeeded
 from ..graph import Graph, Node
-from ..passes import infer, prepare, specialise
+from ..passes import infer, partition, prepare, specialise
 from ..passes.eliminate import NO_OPS
 
 
@@ -40,12 +41,22 @@ class Layers:
 def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Layers:
     """The layers of a graph for inputs of these shapes.
 
+    If sizes depend on computed values, they are the layers of the first stage
+    (`passes.partition`): the shapes of all others are known only in a run.
+
     Raises:
         ShapeError: an operator does not take what these shapes lead to.
+        ValueNeeded: there is no stage whose shapes are known.
     """
     names = [spec.name for spec in graph.outputs]
     original = graph.ending_at(names).copy()
-    infer(original, shapes)
+    try:
+        infer(original, shapes)
+    except ValueNeeded:
+        first = partition(graph.ending_at(names), shapes).head
+        if first is None:
+            raise
+        return layers(first, {spec.name: shapes[spec.name] for spec in first.inputs})
     fused = specialise(prepare(graph, names), shapes)
     return Layers(original, fused, match(original, fused))
 

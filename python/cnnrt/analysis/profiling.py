@@ -14,6 +14,7 @@ import numpy as np
 from ..graph import Array
 from ..planning.batch import AnyPlan
 from ..planning.plan import step_times
+from ..planning.stages import ON_VALUES
 from ..storage.files import atomic_write
 from .counting import multiply_accumulates
 from .layers import layers
@@ -228,12 +229,13 @@ def profile(model: Model, inputs: Sequence[Array], seconds: float) -> Profile:
             )
         )
     rest = [i for i, info in enumerate(infos) if info.node not in home]
-    if rest:  # copies into the arrays that are returned
+    if rest:  # copies into the arrays that are returned, or the stages after the first
         nanoseconds = float(times[rest].sum())
+        staged = any(infos[i].kernel == ON_VALUES for i in rest)
         rows.append(
             LayerProfile(
-                name="outputs",
-                operator="copy",
+                name="later stages" if staged else "outputs",
+                operator="several" if staged else "copy",
                 settings="",
                 fused=(),
                 output=found.fused.types[found.fused.outputs[0].name].shape,

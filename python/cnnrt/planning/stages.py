@@ -32,6 +32,10 @@ MakeCache = Callable[[Graph], Any]
 """Makes the plan cache of a graph, with the settings and the packed weights of the model."""
 
 
+ON_VALUES = "on values"
+"""What takes the place of a kernel's name for an operator that runs between two stages."""
+
+
 class Subnetwork:
     """A graph that is planned for the types of the values it is run on.
 
@@ -211,7 +215,7 @@ class StagedPlan:
         """The steps in order; stages that have not run yet by the number of their nodes."""
         infos: list[StepInfo] = [] if self._head is None else list(self._head.describe())
         infos += [
-            StepInfo(node.name, "on values", f"{node.op}, then the next stage is planned", 0.0)
+            StepInfo(node.name, ON_VALUES, f"{node.op}, then the next stage is planned", 0.0)
             for node in self._on_values
         ]
         if self._last_rest is not None:
