@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from cnnrt import Model, passes
+from cnnrt import Model, ops, passes
 from cnnrt.errors import ShapeError
-from cnnrt.graph import Array, Graph, TensorSpec
+from cnnrt.graph import Array, Graph, Node, TensorSpec
 from cnnrt.planning import batch as batches
 from cnnrt.planning.batch import BatchPlan
 from networks import by_reference, network
@@ -324,3 +324,16 @@ def test_an_inner_tensor_of_a_batch(isa: str) -> None:
     x = w(N, 3, 32, 32)
     b, y = (model.run(x, outputs=["b", "y"])[name] for name in ("b", "y"))
     assert b.shape == (N, 16, 32, 32) and np.array_equal(y, model(x))
+
+
+def test_a_free_batch_that_cannot_be_one() -> None:
+    """The model loads; what does not fit is an error of the call."""
+    node = Node("reshape", "pairs", ["x", "shape"], ["y"])
+    ops.complete(node)
+    spec = TensorSpec("x", ("batch", 4))
+    graph = Graph([spec], [TensorSpec("y", ())], [node], {"shape": np.int64([2, -1, 4])})
+    model = Model(graph)
+    x = np.arange(16, dtype=np.float32).reshape(4, 4)
+    np.testing.assert_array_equal(model(x), x.reshape(2, 2, 4))
+    with pytest.raises(ShapeError, match="4 elements do not make"):
+        model(x[:1])

@@ -168,8 +168,13 @@ class PlanCache:
 
     def make_ahead(self) -> None:
         """Packs the weights now, if the sizes of one image are known: the first run then takes no
-        longer than the others."""
+        longer than the others.
+
+        A free batch is taken for 1. If the network does not take that, it is planned when an input
+        comes.
+        """
         shapes = []
+        guessed = any(isinstance(spec.shape[0], str) for spec in self._graph.inputs if spec.shape)
         for spec in self._graph.inputs:
             batch, *rest = (*spec.shape, 1)[: max(1, len(spec.shape))]
             if spec.shape == ANY_SHAPE or any(isinstance(size, str) for size in rest):
@@ -178,7 +183,8 @@ class PlanCache:
             shapes.append(shape[: len(spec.shape)])
         # Nobody has given an input yet: a large one is planned for when it comes.
         given = limits.memory_limit(sum(v.nbytes for v in self._graph.constants.values()))
-        with contextlib.suppress(MemoryLimitError, ValueNeeded):
+        expected = (ShapeError,) if guessed else (MemoryLimitError, ValueNeeded)
+        with contextlib.suppress(*expected):
             self.get(tuple(shapes), self._default_outputs, limit=given)  # type: ignore[arg-type]
 
     def replace(self) -> None:
