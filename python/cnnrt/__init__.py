@@ -10,6 +10,8 @@ model.run(x, outputs=["layer3.1.relu"])  # any inner tensor
 
 from __future__ import annotations
 
+import os
+import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +60,22 @@ _ON_DEMAND = {
 """Modules of names that are imported on first use, so that `import cnnrt` takes milliseconds."""
 
 
+importing = threading.RLock()
+"""Held while a module is imported on demand, as in `with importing: import onnx`. Forks wait for
+it: a child would wait for ever for a module that a thread of its parent was importing."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=importing.acquire,
+        after_in_parent=importing.release,
+        after_in_child=importing.release,
+    )
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = _version()
     elif name in _ON_DEMAND or name == "kernels":
-        from .process.locks import importing  # noqa: PLC0415  (which loads the core)
-
         with importing:
             module = import_module(f".{_ON_DEMAND.get(name, name)}", __name__)
         value = getattr(module, name) if name in _ON_DEMAND else module

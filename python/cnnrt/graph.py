@@ -23,8 +23,8 @@ from .process.locks import importing
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Value = Array | list[Any] | None
-"""What a tensor holds at run time: an array, the list of a sequence, or None for an empty optional
-or an absent input."""
+"""The content of a tensor at run time: an array, the list of a sequence, or None for an empty
+optional or an absent input."""
 Dim = int | str
 """A size, or the name of one that is known only when an input is seen."""
 Kind = Literal["tensor", "sequence", "optional"]

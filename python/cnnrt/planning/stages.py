@@ -33,7 +33,7 @@ MakeCache = Callable[[Graph], Any]
 
 
 ON_VALUES = "on values"
-"""What takes the place of a kernel's name for an operator that runs between two stages."""
+"""Stands for a kernel's name where an operator runs between two stages."""
 
 
 class Subnetwork:

@@ -15,13 +15,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar, overload
 
-from .. import _core
+from .. import _core, importing
 
 T = TypeVar("T")
 
@@ -101,13 +100,4 @@ class cached_property(Generic[T]):  # noqa: N801  (as in functools)
         return value
 
 
-importing = threading.RLock()
-"""Held while a package is imported on demand, as in `with importing: import onnx`. Forks wait for
-it: a child would wait for ever for a module that a thread of its parent was importing."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=importing.acquire,
-        after_in_parent=importing.release,
-        after_in_child=importing.release,
-    )
+__all__ = ["Lock", "cached_property", "importing", "nested", "when_free"]
