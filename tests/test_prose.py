@@ -13,7 +13,7 @@ GENERATED = {"onnx-coverage.md"}
 
 # These may only fall: lower them when a file is mended.
 LONG_SENTENCES = {"python": 5, "cpp": 22}
-RIDDLES = 22
+RIDDLES = 21
 
 
 @pytest.mark.parametrize(
