@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from ..errors import CnnrtError
 from ..graph import Array, Graph, TensorSpec
 from ..layout.tensors import Step
@@ -20,7 +18,7 @@ from ..ops import op
 from ..passes import dependence, fuse, specialise, with_types
 from .memory_use import PlanMemory
 from .plan import Plan, StepInfo
-from .stages import StagedPlan
+from .stages import StagedPlan, join_traces
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -63,13 +61,7 @@ class BatchPlan:
 
     def trace(self, inputs: Sequence[Array]) -> Array:
         head, tail = self.parts
-        tables = head.trace(inputs), tail.trace(head.run(inputs))
-        missing = [self.threads - len(table) for table in tables]
-        first, second = (
-            np.pad(t, ((0, m), (0, 0), (0, 0)), constant_values=-1)
-            for t, m in zip(tables, missing, strict=True)
-        )
-        return np.hstack([first, np.where(second < 0, -1, second + first.max(initial=0))])
+        return join_traces([head.trace(inputs), tail.trace(head.run(inputs))], self.threads)
 
     def time(self, inputs: Sequence[Array]) -> list[int]:
         head, tail = self.parts
