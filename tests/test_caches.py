@@ -157,18 +157,26 @@ HOMELESS = """
 import os, sys
 for name in ("HOME", "CNNRT_CACHE", "XDG_CACHE_HOME"):
     os.environ.pop(name, None)
-os.environ.update(a.split("=", 1) for a in sys.argv[2:])
 sys.path.insert(0, sys.argv[1])
 import pathlib, numpy as np, test_caches
 from cnnrt.transfer.feature_cache import FeatureCache
+
+def work():
+    assert set(test_caches.model().tune()) == {"y"}
+    kept = FeatureCache(b"k" * 32, (3,), np.dtype(np.float32))
+    kept.add(b"i" * 32, np.ones(3, np.float32))
+    kept.flush()
+    assert kept.get(b"i" * 32) is not None
+
+# Modules come on demand, and another user may not read the folder that they come from.
+os.environ["CNNRT_CACHE"] = os.path.join(os.getcwd(), "first")
+work()
+del os.environ["CNNRT_CACHE"]
+os.environ.update(a.split("=", 1) for a in sys.argv[2:])
 if os.geteuid() == 0 and "HOME" not in os.environ:
     os.setgid(54321)
     os.setuid(54321)  # a user without an entry in the list of users
-assert set(test_caches.model().tune()) == {"y"}
-kept = FeatureCache(b"k" * 32, (3,), np.dtype(np.float32))
-kept.add(b"i" * 32, np.ones(3, np.float32))
-kept.flush()
-assert kept.get(b"i" * 32) is not None
+work()
 assert not os.path.exists(".cache") and not os.path.exists("tuning.json")
 """
 
