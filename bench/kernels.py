@@ -29,7 +29,7 @@ from race import Race, race
 
 from cnnrt.analysis.peak import measure_peak
 from cnnrt.lowering.conv import algorithms
-from cnnrt.model import default_isa
+from cnnrt.process.isa import default_isa
 
 OUTSIDE = {"reorder"}
 """Kernels of a single-operator plan that are not the operator."""

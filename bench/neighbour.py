@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 import cnnrt
-from cnnrt import benchmark
+from cnnrt import benchmark, feeds
 
 MODES = {"alone": "alone", "idle": "model idle", "after": "after a run"}
 ROUNDS, TURNS = 24, 6
@@ -194,7 +194,7 @@ def crowded(path: Path) -> None:
             str(path),
             engines=["cnnrt", "onnxruntime"],
             threads=[cnnrt.get_num_threads()],
-            shapes=lambda model, _: model.shapes(None),
+            shapes=lambda model, _: feeds.shapes(model.inputs, None),
             seconds=4,
         )
         for program in programs:

@@ -12,6 +12,7 @@ from hypothesis import given
 from cnnrt import Model, ops, passes
 from cnnrt.errors import ShapeError
 from cnnrt.graph import Array, Graph, Node, TensorSpec
+from cnnrt.model import plan_for
 from cnnrt.planning import batch as batches
 from cnnrt.planning.batch import BatchPlan
 from networks import by_reference, network
@@ -278,7 +279,7 @@ def test_a_classifier_is_cut_at_its_fully_connected_layers(isa: str, threads: in
     graph = classifier()
     model = Model(graph, isa=isa, threads=threads)
     x = w(N, 3, 32, 32)
-    plan = model.plan_for([x])
+    plan = plan_for(model, [x])
     assert isinstance(plan, BatchPlan)
     head, tail = plan.parts
     assert head.images == N and tail.images == 1
@@ -291,7 +292,7 @@ def test_a_classifier_is_cut_at_its_fully_connected_layers(isa: str, threads: in
 def test_the_weights_behind_the_cut_count_for_the_choice_of_algorithms(isa: str) -> None:
     """Those of 10 MB do not stay in cache, nor do the others beside them, in a batch or alone."""
     model = Model(classifier(hidden=160), isa=isa, threads=1)
-    alone, batch = (model.plan_for([w(n, 3, 32, 32)]) for n in (1, N))
+    alone, batch = (plan_for(model, [w(n, 3, 32, 32)]) for n in (1, N))
     assert isinstance(batch, BatchPlan)
     notes = [[s.note for s in plan.describe() if s.node in "ab"] for plan in (alone, batch)]
     assert notes[0] == notes[1]
@@ -301,7 +302,7 @@ def test_the_weights_behind_the_cut_count_for_the_choice_of_algorithms(isa: str)
 def test_a_batch_plan_tells_as_much_as_any(isa: str) -> None:
     model = Model(classifier(), isa=isa, threads=2)
     x = w(N, 3, 32, 32)
-    plan = model.plan_for([x])
+    plan = plan_for(model, [x])
     assert "images" not in model.describe(x[:1])
     assert model.describe(x).endswith(f"{N} images, one by one, and from 'c' on all at once")
     model(x)

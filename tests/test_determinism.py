@@ -11,6 +11,7 @@ import cnnrt
 from checks import BATCHES, THREADS, assert_deterministic
 from cnnrt import ops
 from cnnrt.graph import Graph, Node, TensorSpec
+from cnnrt.model import plan_for
 from networks import network
 from scripts import EXAMPLES
 
@@ -157,6 +158,6 @@ def test_the_algorithm_depends_on_neither_batch_nor_threads() -> None:
     for threads in THREADS:
         model = cnnrt.Model(graph, threads=threads)
         for batch in BATCHES:
-            steps = model.plan_for([np.zeros((batch, *shape), np.float32)]).describe()
+            steps = plan_for(model, [np.zeros((batch, *shape), np.float32)]).describe()
             ways |= {step.note for step in steps if "im2col" in step.note}
     assert len(ways) == 1, ways

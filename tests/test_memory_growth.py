@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import cnnrt
+from cnnrt.model import plan_for
 from scripts import EXAMPLES, run_script
 
 LENET = EXAMPLES / "lenet5.bin"
@@ -127,7 +128,7 @@ graph = Graph([TensorSpec("x", (1, 64, 256, 256))], [TensorSpec("y", ())], nodes
 x = np.zeros((1, 64, 256, 256), np.float32)
 model = cnnrt.Model(graph, threads=1)
 model(x)
-arena = model.plan_for([x]).core.arena_bytes / 1e6
+arena = plan_for(model, [x]).core.arena_bytes / 1e6
 assert arena > 16
 before = resident()
 with ThreadPoolExecutor(32) as pool:
@@ -143,7 +144,7 @@ def test_nothing_keeps_a_deleted_model_or_an_evicted_plan() -> None:
     gc.disable()  # reference counts alone must do
     try:
         model = cnnrt.load(LENET)
-        first = weakref.ref(model.plan_for([np.zeros((2, 1, 28, 28), np.float32)]))
+        first = weakref.ref(plan_for(model, [np.zeros((2, 1, 28, 28), np.float32)]))
         assert first() is not None
         for n in range(3, 3 + cnnrt.planning.plan_cache.MAX_PLANS):
             model(np.zeros((n, 1, 28, 28), np.float32))

@@ -50,7 +50,7 @@ def test_a_model_of_a_file_is_pickled_as_its_path(tmp_path: Path) -> None:
     assert np.array_equal(again(digits()), model(digits()))
     assert (again.threads, again.labels) == (1, model.labels)
     assert again.preprocessing == model.preprocessing
-    assert again.options() == model.options()
+    assert again.describe() == model.describe()
     assert pickle.dumps(again) == data
 
 

@@ -27,11 +27,12 @@ from .errors import (
 
 if TYPE_CHECKING:
     from . import kernels
+    from .classification import Classification
     from .formats.pytorch import export
     from .graph import TensorSpec
     from .images import image_files
     from .inspection.activation_maps import ActivationMap, activation_map
-    from .model import Classification, Model, load
+    from .model import Model, load
     from .preprocessing import Preprocessing
     from .process.limits import set_memory_limit
     from .process.threads import get_num_threads, set_num_threads
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 _ON_DEMAND = {
     "ActivationMap": "inspection.activation_maps",
     "Adaptation": "transfer.adapting",
-    "Classification": "model",
+    "Classification": "classification",
     "FeatureExtractor": "transfer.features",
     "Model": "model",
     "Preprocessing": "preprocessing",

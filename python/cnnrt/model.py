@@ -4,64 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core, formats
+from . import feeds, formats
+from .classification import Classification, likeliest
 from .cost import Algorithms
-from .errors import GraphError, ShapeError
+from .errors import GraphError
+from .feeds import Inputs, Shapes
 from .formats import Source
-from .graph import ANY_SHAPE, Array, Graph, TensorSpec
-from .planning import tuning
+from .graph import Array, Graph, TensorSpec
+from .planning import description, tuning
 from .planning.batch import AnyPlan
-from .planning.memory_use import MemoryUse
+from .planning.memory_use import MemoryUse, memory_use
 from .planning.plan_cache import PlanCache
 from .preprocessing import Preprocessing
+from .process.isa import default_isa
 from .process.locks import importing
 from .process.threads import MOST, share_budget
-from .storage.files import file_of
-from .storage.origin import Origin, reduce
-from .weights.lazy import stored
+from .storage.origin import Origin, check_digest
 from .weights.packed import PACKING, Packed
 
 if TYPE_CHECKING:
     from .analysis.profiling import Profile
     from .analysis.summary import Summary
 
-Inputs = Any
-"""An array, or a dict of arrays by input name."""
-Shapes = Sequence[int] | Mapping[str, Sequence[int]]
-"""The shape of an input, or a dict of shapes by input name."""
-
-
 MAX_VARIANTS = 4
 """Combinations of optional inputs whose plans are kept."""
-
-
-@dataclass(frozen=True)
-class Classification:
-    """One class that an image may show."""
-
-    label: str
-    index: int
-    probability: float
-
-
-def default_isa() -> str:
-    """The best instruction-set tier of this machine, or the one that `CNNRT_ISA` names.
-
-    Raises:
-        GraphError: `CNNRT_ISA` names a tier that this machine does not have.
-    """
-    tiers = _core.isas()
-    wanted = os.environ.get("CNNRT_ISA", "")
-    names = [*tiers, *(f"{isa}+no{overlay}" for isa in tiers for overlay in _core.overlays(isa))]
-    if wanted and wanted not in names:
-        raise GraphError(f"CNNRT_ISA={wanted!r}: this machine has {', '.join(names)}")
-    return wanted or tiers[0]
 
 
 def load(
@@ -94,10 +65,8 @@ def load(
     origin = Origin.of(source)
     content = formats.read(source, verify=verify)
     compiled = content.compiled
-    if compiled and algorithm == "auto":
-        algorithm = compiled.algorithms
-    elif compiled and not isinstance(algorithm, str):
-        algorithm = {**compiled.algorithms, **algorithm}
+    if compiled:
+        algorithm = compiled.algorithms_with(algorithm)
     ready = compiled.weights if compiled and compiled.packing == PACKING else None
     model = Model(
         content.graph,
@@ -108,7 +77,7 @@ def load(
         notice=content.metadata.get("notice"),
         ready=ready,
     )
-    model.origin = origin
+    model._origin = origin
     if tune:
         model.tune()
     return model
@@ -120,9 +89,6 @@ class Model:
     It can be pickled: one that was loaded from a model.bin as the path and digest of that file, any
     other as its bytes.
     """
-
-    origin: Origin | None = None
-    """The file that it was loaded from, if that alone makes the model."""
 
     def __init__(
         self,
@@ -156,22 +122,17 @@ class Model:
         self.isa = isa or default_isa()
         self._asked = (threads, isa)
         self._algorithms = Algorithms(algorithm)
-        self._names = [spec.name for spec in graph.inputs]
+        self._origin: Origin | None = None  # the file, if that alone makes the model
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
         self._packed = Packed(graph.constants.values(), ready)
         self._plans = PlanCache(graph, self._packed, self.threads, self.isa, self._algorithms)
         self._plans.make_ahead()
         self._variants: dict[tuple[str, ...], Model] = {}
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
         self._packed.check()
-        return reduce(self)
-
-    def options(self) -> dict[str, Any]:
-        """The arguments, besides the graph, that make another model like this one. Threads and
-        instruction set are those that were asked for: None is another process's own default."""
-        threads, isa = self._asked
-        return {
+        threads, isa = self._asked  # None: another process takes its own default
+        options = {
             "preprocessing": self.preprocessing,
             "labels": self.labels,
             "threads": threads,
@@ -179,6 +140,11 @@ class Model:
             "isa": isa,
             "notice": self.notice,
         }
+        digest = self._origin.digest() if self._origin else None
+        kept = (
+            self._origin.path if self._origin and digest else formats.write_model(None, self.graph)
+        )
+        return _restore, (kept, digest, options)
 
     @property
     def inputs(self) -> list[TensorSpec]:
@@ -230,9 +196,9 @@ class Model:
             given = tuple(s.name for s in self.graph.optional_inputs if s.name in x)
             if given:
                 return self._given(given).run(x, outputs)
-        arrays = self._arrays(x)
+        arrays = feeds.arrays(self.graph.inputs, x)
         wanted = self._default_outputs if outputs is None else tuple(outputs)
-        plan = self._plans.get(_shapes_of(arrays), wanted, arrays)
+        plan = self._plans.get(feeds.shapes_of(arrays), wanted, arrays)
         results = plan.run(arrays)
         if len(wanted) == 1:
             return results[0]
@@ -270,14 +236,7 @@ class Model:
     def classes(self, scores: Array, top: int = 5) -> list[Classification]:
         """The `top` likeliest classes by the network's scores (or probabilities) for one image.
         There are none if there are no scores."""
-        if not scores.size:
-            return []
-        p = probabilities(scores.reshape(-1))
-        order = [int(i) for i in np.argsort(-p, kind="stable")[:top]]
-        labels = self.labels or []
-        return [
-            Classification(labels[i] if i < len(labels) else str(i), i, float(p[i])) for i in order
-        ]
+        return likeliest(scores, self.labels or [], top)
 
     def describe(self, x: Inputs | None = None) -> str:
         """The steps of the plan, one per line: node, kernel, way chosen and why, predicted time.
@@ -285,31 +244,10 @@ class Model:
         Args:
             x: an input, for a network whose input sizes are free.
         """
-        arrays: list[Array] | None = None
-        if x is None and any(spec.shape == ANY_SHAPE for spec in self.graph.inputs):
-            self.shapes(x)  # raises the error that says which to give
-        if x is None:
-            shapes = tuple(
-                tuple(d if isinstance(d, int) else 1 for d in spec.shape)
-                for spec in self.graph.inputs
-            )
-        else:
-            arrays = self._arrays(x)
-            shapes = _shapes_of(arrays)
-        plan = self._plans.get(shapes, self._default_outputs, arrays)
-        rows = [("node", "kernel", "us", "how")]
-        rows += [(s.node, s.kernel, f"{s.cost_ns / 1e3:.1f}", s.note) for s in plan.describe()]
-        widths = [max(len(r[i]) for r in rows) for i in range(3)]
-        lines = [
-            f"{r[0]:<{widths[0]}}  {r[1]:<{widths[1]}}  {r[2]:>{widths[2]}}  {r[3]}".rstrip()
-            for r in rows
-        ]
-        if plan.images > 1:
-            rest = f", and from {plan.cut!r} on all at once" if plan.cut else ""
-            lines.append(f"{plan.images} images, one by one{rest}")
-        elif plan.dependence:
-            lines.append(f"all images at once: {plan.dependence}")
-        return "\n".join(lines)
+        specs = self.graph.inputs
+        arrays = None if x is None else feeds.arrays(specs, x)
+        shapes = feeds.shapes_of(feeds.zeros(specs) if arrays is None else arrays)
+        return description.describe(self._plans.get(shapes, self._default_outputs, arrays))
 
     def summary(self, x: Inputs | Shapes | None = None) -> Summary:
         """The layers after fusion, with what each costs and how much of the input it sees.
@@ -325,7 +263,7 @@ class Model:
         with importing:
             from .analysis.summary import summarise  # noqa: PLC0415  (not needed to run a network)
 
-        shapes = self.shapes(x)
+        shapes = feeds.shapes(self.graph.inputs, x)
         memory = self._plans.get(tuple(shapes.values()), self._default_outputs).memory()
         return dataclasses.replace(
             summarise(self.graph, shapes),
@@ -346,7 +284,8 @@ class Model:
         with importing:
             from .analysis import profiling  # noqa: PLC0415  (not needed to run a network)
 
-        return profiling.profile(self, self.example(x), seconds)
+        inputs = feeds.example(self.graph.inputs, x)
+        return profiling.profile(self.graph, self.isa, plan_for(self, inputs), inputs, seconds)
 
     def tune(self, x: Inputs | None = None) -> dict[str, str]:
         """Times each way of doing the convolutions that have several, inside this network, and
@@ -361,25 +300,13 @@ class Model:
         Returns:
             The algorithm chosen for each convolution that the caller left to "auto", by name.
         """
-        if x is None:
-            arrays = [
-                np.zeros([d if isinstance(d, int) else 1 for d in spec.shape], spec.dtype)
-                for spec in self.graph.inputs
-            ]
-        else:
-            arrays = self._arrays(x)
-        found = {
-            name: algorithm
-            for name, algorithm in tuning.tune(self, arrays).items()
-            if self._algorithms.of(name) == "auto"
-        }
+        specs = self.graph.inputs
+        arrays = feeds.zeros(specs) if x is None else feeds.arrays(specs, x)
+        fastest = tuning.tune(self.graph, plan_for(self, arrays), arrays, self.isa)
+        found = {name: a for name, a in fastest.items() if self._algorithms.of(name) == "auto"}
         self._algorithms.update(found)
         self._plans.replace()
         return found
-
-    def variant(self, algorithm: str) -> Model:
-        """The same network on one thread, with all convolutions done by one algorithm."""
-        return Model(self.graph, threads=1, algorithm=algorithm, isa=self.isa)
 
     def save_compiled(self, path: str | os.PathLike[str], x: Inputs | None = None) -> None:
         """Writes a file that `cnnrt.load` loads faster: the model with its weights packed.
@@ -399,7 +326,7 @@ class Model:
         """
         self._packed.check()
         if x is not None:
-            self.plan_for(self._arrays(x))
+            plan_for(self, feeds.arrays(self.graph.inputs, x))
         if not self._plans:
             raise GraphError(
                 "the model leaves the sizes of its inputs open: give an input of the size to "
@@ -422,168 +349,50 @@ class Model:
 
     def memory(self) -> MemoryUse:
         """Memory that the model takes, and the least that it could do with."""
-        arrays = [array for c in self.graph.constants.values() for array in stored(c)]
-        return MemoryUse(
-            stored=sum(array.nbytes for array in arrays),
-            stored_mapped=sum(a.nbytes for a in arrays if file_of(a) is not None),
-            packed=self._packed.nbytes,
-            packed_mapped=self._packed.mapped_nbytes,
-            plans=self._plans.memory(),
-        )
+        return memory_use(self.graph, self._packed, self._plans.memory())
 
     def trim(self) -> None:
         """Gives back what is not in use: idle workspaces and outputs, and all plans but the one
         used last with the weights that only they need. What is needed again is made again."""
         self._plans.trim()
 
-    def sibling(self, graph: Graph) -> Model:
-        """A model of another graph with the settings and the preprocessing of this one."""
-        return Model(
-            graph,
-            preprocessing=self.preprocessing,
-            threads=self.threads,
-            algorithm=self._algorithms.asked,
-            isa=self.isa,
-        )
-
-    def settings(self) -> str:
-        """Settings that the last bits of the results depend on, besides the network."""
-        return f"{self.isa} {self._algorithms}"
-
-    def plan_for(self, arrays: Sequence[Array]) -> AnyPlan:
-        """The plan that inputs of these shapes run by."""
-        return self._plans.get(_shapes_of(arrays), self._default_outputs, arrays)
-
-    def shapes(self, x: Inputs | Shapes | None) -> dict[str, tuple[int, ...]]:
-        """The shapes of the inputs by name: of `x` as in `summary`, or those that the model states.
-
-        Raises:
-            ShapeError: the network does not take such an input, or its sizes are free.
-        """
-        given = {} if x is None else dict(x) if isinstance(x, Mapping) else {self._names[0]: x}
-        if unknown := given.keys() - set(self._names):
-            raise ShapeError(
-                f"no input is named {sorted(unknown)[0]!r}; the model takes "
-                f"{', '.join(self._names)}"
-            )
-        shapes = {}
-        for spec in self.graph.inputs:
-            if spec.name in given:
-                value = given[spec.name]
-                shape = tuple(np.shape(value) if hasattr(value, "shape") else map(int, value))
-            elif any(isinstance(n, str) for n in spec.shape[1:]) or spec.shape == ANY_SHAPE:
-                raise ShapeError(
-                    f"input {spec.name!r} has free sizes: {_shape_text(spec)}; give it"
-                )
-            else:
-                shape = tuple(1 if isinstance(size, str) else size for size in spec.shape)
-            if not spec.accepts(shape):
-                raise ShapeError(
-                    f"input {spec.name!r} takes shape {_shape_text(spec)}, not {shape}"
-                )
-            shapes[spec.name] = shape
-        return shapes
-
-    def example(self, x: Inputs | Shapes | None) -> list[Array]:
-        """Inputs in order: those given, or random ones of the shapes that `shapes` finds."""
-        values = list(x.values()) if isinstance(x, Mapping) else [x]
-        if any(hasattr(value, "shape") for value in values):
-            return self._arrays(x)
-        random = np.random.default_rng(0)
-        shapes = self.shapes(x)
-        return [
-            random.standard_normal(shapes[spec.name]).astype(spec.dtype)
-            if spec.dtype.kind == "f"
-            else np.zeros(shapes[spec.name], spec.dtype)
-            for spec in self.graph.inputs
-        ]
-
-    # --------------------------------------------------------------------------------------------
-
     def _given(self, names: tuple[str, ...]) -> Model:
         """The same network where these optional inputs are given, one of a few kept."""
         found = self._variants.get(names)
         if found is None:
-            found = self.sibling(self.graph.with_inputs(names))
+            found = with_graph(self, self.graph.with_inputs(names))
             if len(self._variants) >= MAX_VARIANTS:
                 self._variants = {}
             self._variants[names] = found
         return found
 
-    def _arrays(self, x: Inputs) -> list[Array]:
-        """The inputs in order, contiguous and of the model's dtypes."""
-        if isinstance(x, Mapping):
-            unknown = [k for k in x if k not in self._names]
-            missing = [k for k in self._names if k not in x]
-            if unknown or missing:
-                raise ShapeError(
-                    f"inputs by name: missing {missing or 'none'}, unknown {unknown or 'none'}; "
-                    f"the model takes {', '.join(self._names)}"
-                )
-            given = [x[name] for name in self._names]
-        elif len(self._names) != 1:
-            raise ShapeError(
-                f"this model has {len(self._names)} inputs; give a dict of arrays by name: "
-                f"{', '.join(self._names)}"
-            )
-        else:
-            given = [x]
-        return [as_input(spec, value) for spec, value in zip(self.graph.inputs, given, strict=True)]
+
+def plan_for(model: Model, arrays: Sequence[Array]) -> AnyPlan:
+    """The plan that checked inputs of these shapes run by."""
+    return model._plans.get(feeds.shapes_of(arrays), model._default_outputs, arrays)
 
 
-def _shapes_of(values: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
-    """The shapes of arrays; () for values that are none."""
-    return tuple(value.shape if isinstance(value, np.ndarray) else () for value in values)
+def with_graph(model: Model, graph: Graph) -> Model:
+    """A model of another graph with the settings and the preprocessing of this one."""
+    return Model(
+        graph,
+        preprocessing=model.preprocessing,
+        threads=model.threads,
+        algorithm=model._algorithms.asked,
+        isa=model.isa,
+    )
 
 
-def as_input(spec: TensorSpec, value: Any, any_shape: bool = False) -> Any:
-    """A value as the contiguous array that an input takes, or as the list of a sequence.
-
-    Raises:
-        ShapeError: its shape or dtype does not fit.
-    """
-    if spec.kind != "tensor":
-        return _as_elements(spec, value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # lists of different lengths
-        raise ShapeError(f"input {spec.name!r} is no array: {error}") from None
-    if not any_shape and not spec.accepts(array.shape):
-        raise ShapeError(
-            f"input {spec.name!r} takes shape {_shape_text(spec)}, not {tuple(array.shape)}"
-        )
-    if not np.can_cast(array.dtype, spec.dtype.numpy, "same_kind"):
-        raise ShapeError(f"input {spec.name!r} takes {spec.dtype}, not {array.dtype}")
-    return np.ascontiguousarray(array, dtype=spec.dtype.numpy).reshape(array.shape)
+def settings(model: Model) -> str:
+    """Settings that the last bits of the results depend on, besides the network."""
+    return f"{model.isa} {model._algorithms}"
 
 
-def _as_elements(spec: TensorSpec, value: Any) -> Any:
-    """The list of arrays that a sequence takes; for an optional also one array or None.
-
-    Raises:
-        ShapeError: it is something else, or an element has another dtype.
-    """
-    if isinstance(value, (list, tuple)):
-        return [
-            as_input(dataclasses.replace(spec, kind="tensor"), x, any_shape=True) for x in value
-        ]
-    if spec.kind == "optional":
-        return (
-            None
-            if value is None
-            else as_input(dataclasses.replace(spec, kind="tensor"), value, True)
-        )
-    raise ShapeError(f"input {spec.name!r} takes a list of arrays, not {type(value).__name__}")
-
-
-def _shape_text(spec: TensorSpec) -> str:
-    return f"({', '.join(str(d) for d in spec.shape)}{',' if len(spec.shape) == 1 else ''})"
-
-
-def probabilities(scores: Array) -> Array:
-    """Softmax of scores, unless they are probabilities already (in [0, 1], with sum 1)."""
-    s = scores.astype(np.float64)
-    if s.size and s.min() >= 0 and abs(s.sum() - 1) < 1e-3:
-        return s
-    e = np.exp(s - s.max())
-    return np.asarray(e / e.sum())
+def _restore(source: Any, digest: str | None, options: dict[str, Any]) -> Model:
+    """A pickled model: of a file that has not changed since, or of the bytes of a model.bin."""
+    if digest is None:
+        return Model(formats.read_model(source).graph, **options)
+    check_digest(source, digest)
+    model = load(source, threads=options["threads"], algorithm=options["algorithm"])
+    model.preprocessing, model.labels = options["preprocessing"], options["labels"]
+    return model

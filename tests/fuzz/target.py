@@ -15,6 +15,7 @@ import numpy as np
 import cnnrt
 from cnnrt import formats
 from cnnrt.errors import CnnrtError
+from cnnrt.model import plan_for
 from cnnrt.passes import problems
 from cnnrt.storage.text import escaped
 
@@ -39,7 +40,7 @@ def execute(data: bytes) -> str:
                 return "large"
             inputs = {spec.name: sample(spec) for spec in model.inputs}
             if (
-                sum(step.cost_ns for step in model.plan_for(list(inputs.values())).describe())
+                sum(step.cost_ns for step in plan_for(model, list(inputs.values())).describe())
                 > MAX_WORK
             ):
                 return "slow"

@@ -12,6 +12,7 @@ from checks import WINOGRAD_TOLERANCE, Random, activation, assert_close, assert_
 from checks import reference as by_definition
 from cnnrt.graph import Array, Node, TensorSpec
 from cnnrt.lowering.conv_winograd import winograd_tiles
+from cnnrt.model import plan_for
 from networks import network, operator
 
 TILES = ("winograd2", "winograd4")
@@ -79,7 +80,7 @@ def test_threads_share_the_transformed_input_where_weights_are_many(
     graph, inputs = operator("conv", x, weight, pads=pads)
     model = cnnrt.Model(graph, algorithm="winograd4", isa=isa, threads=2)
     assert "winograd_input" in [
-        step.kernel for step in model.plan_for(list(inputs.values())).describe()
+        step.kernel for step in plan_for(model, list(inputs.values())).describe()
     ]
     want = by_definition("conv", x, weight, pads=pads)
     assert_close(model.run(inputs), want, WINOGRAD_TOLERANCE["winograd4"], kernel)

@@ -7,11 +7,11 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..graph import Array
+from ..graph import Array, Graph
 from ..planning.batch import AnyPlan
 from ..planning.plan import step_times
 from ..planning.stages import ON_VALUES
@@ -20,9 +20,6 @@ from .counting import multiply_accumulates
 from .layers import layers
 from .peak import peak_gflops
 from .summary import operator, settings, shape_text, table
-
-if TYPE_CHECKING:
-    from ..model import Model
 
 MIN_RUNS, MAX_RUNS = 5, 2000
 """Runs timed, whatever the time allowed."""
@@ -189,9 +186,18 @@ class Profile:
         )
 
 
-def profile(model: Model, inputs: Sequence[Array], seconds: float) -> Profile:
-    """Runs a plan for some time, every other run noting when each thread did each step."""
-    plan = model.plan_for(inputs)
+def profile(
+    graph: Graph, isa: str, plan: AnyPlan, inputs: Sequence[Array], seconds: float
+) -> Profile:
+    """Runs a plan for some time, every other run noting when each thread did each step.
+
+    Args:
+        graph: the network as it was loaded, whose layers are the rows.
+        isa: the instruction-set tier of the plan.
+        plan: the plan of the graph for these inputs.
+        inputs: in the network's order.
+        seconds: how long to measure.
+    """
     plain, noted = _measure(plan, inputs, seconds)
     # Not medians by step: where each run is disturbed in another step, they sum to less than any.
     noted.sort(key=lambda spans: int(spans[:, :, 1].max(initial=0)))
@@ -199,9 +205,9 @@ def profile(model: Model, inputs: Sequence[Array], seconds: float) -> Profile:
     times = np.mean([step_times(spans) for spans in noted], axis=0)
     run_nanoseconds = float(np.mean(np.sort(plain)[: -(-len(plain) // 4)]))
     infos = plan.describe()
-    shapes = {spec.name: tuple(x.shape) for spec, x in zip(model.graph.inputs, inputs, strict=True)}
-    peak = peak_gflops(model.isa, plan.threads)
-    found = layers(model.graph, shapes)
+    shapes = {spec.name: tuple(x.shape) for spec, x in zip(graph.inputs, inputs, strict=True)}
+    peak = peak_gflops(isa, plan.threads)
+    found = layers(graph, shapes)
     rows = []
     # Of nodes that share a name, as a selection moved before its layer does, the last has all.
     home = {layer.node.name: i for i, layer in enumerate(found.rows)}
@@ -249,9 +255,9 @@ def profile(model: Model, inputs: Sequence[Array], seconds: float) -> Profile:
             )
         )
     return Profile(
-        name=model.graph.name,
+        name=graph.name,
         inputs=shapes,
-        isa=model.isa,
+        isa=isa,
         threads=plan.threads,
         layers=rows,
         run_nanoseconds=run_nanoseconds,

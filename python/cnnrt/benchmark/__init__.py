@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import formats
+from .. import feeds, formats
 from ..formats import Document
 from ..graph import Array
 from ..model import Model
@@ -106,13 +106,15 @@ def _as_onnx(path: str, document: Document, folder: Path) -> Path:
 
 def _inputs(model: Model, shapes: dict[str, tuple[int, ...]], folder: Path) -> tuple[Path, Path]:
     """Files with random inputs, and with cnnrt's first output for them."""
-    inputs = dict(zip((spec.name for spec in model.inputs), model.example(shapes), strict=True))
+    inputs = dict(
+        zip((spec.name for spec in model.inputs), feeds.example(model.inputs, shapes), strict=True)
+    )
     files = folder / "input.npy", folder / "reference.npy"
     if len(inputs) == 1:
         np.save(files[0], next(iter(inputs.values())))
     else:
         files = folder / "input.npz", files[1]
-        np.savez(files[0], **inputs)  # type: ignore[arg-type]
+        np.savez(files[0], **inputs)
     y: Array | dict[str, Array] = model.run(inputs)
     np.save(files[1], next(iter(y.values())) if isinstance(y, dict) else y)
     return files

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from .. import benchmark
+from .. import benchmark, feeds
 from ..analysis.summary import size_text
 from ..benchmark import Measurement
 from ..benchmark.worker import ENGINES
@@ -50,7 +50,7 @@ def execute(options: argparse.Namespace) -> int:
     def shapes(model: Model, batch: int) -> dict[str, tuple[int, ...]]:
         """The shapes asked for or stated, with the batch size in free first axes."""
         given = input_shapes(options.input, model)
-        found = model.shapes(given)
+        found = feeds.shapes(model.inputs, given)
         return {
             spec.name: (batch, *found[spec.name][1:])
             if spec.shape and isinstance(spec.shape[0], str) and spec.name not in (given or {})

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..classification import Classification
 from ..errors import GraphError, ImageError
 from ..graph import Array
 from ..images import image_files
-from ..model import Classification, Model, load
+from ..model import Model, load
 from ..progress import progress_bar
 from ..storage.files import atomic_write
 from ..storage.text import escaped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .. import feeds
 from ..analysis import drawing
 from ..model import load
 from .common import add_input, input_shapes
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     model = load(options.model)
     output = options.output or f"{Path(options.model).stem}.html"
-    shapes = model.shapes(input_shapes(options.input, model))
+    shapes = feeds.shapes(model.inputs, input_shapes(options.input, model))
     title = Path(options.model).name + (", after fusion" if options.fused else "")
     drawing.write_page(output, model.graph, shapes, title=title, fused=options.fused)
     print(f"wrote {output}")

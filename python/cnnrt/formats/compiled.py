@@ -22,6 +22,12 @@ class Compiled(NamedTuple):
     packing: int
     """`packed.PACKING` of the version that wrote it."""
 
+    def algorithms_with(self, asked: str | Mapping[str, str]) -> str | Mapping[str, str]:
+        """The algorithms of a model of this file, if its caller asked for some."""
+        if isinstance(asked, str):
+            return self.algorithms if asked == "auto" else asked
+        return {**self.algorithms, **asked}
+
     def to_json(self) -> dict[str, Any]:
         return {"packing": self.packing, "isa": self.isa, "algorithms": self.algorithms}
 

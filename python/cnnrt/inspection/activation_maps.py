@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ..analysis.classifier import Classifier, find_classifier, input_shape
+from ..classification import probabilities
 from ..errors import GraphError
 from ..graph import Array
-from ..model import Model, probabilities
+from ..model import Model
 
 Method = Literal["auto", "cam", "occlusion"]
 METHODS = ("auto", "cam", "occlusion")

@@ -16,11 +16,12 @@ import numpy as np
 
 from .. import ops
 from ..errors import CnnrtError, FormatError, GraphError, UnsupportedOperator
+from ..feeds import as_input
 from ..formats import read
 from ..formats.onnx.importer import read_onnx
 from ..formats.onnx.names import read_scopes
 from ..graph import Array, Graph, Node
-from ..model import Model, as_input
+from ..model import Model
 
 if TYPE_CHECKING:
     from onnx import ModelProto

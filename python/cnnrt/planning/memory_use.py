@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..graph import Graph
+from ..storage.files import file_of
+from ..weights.lazy import stored
+from ..weights.packed import Packed
+
 
 @dataclass(frozen=True)
 class PlanMemory:
@@ -93,4 +98,16 @@ def _counts(plans: tuple[PlanMemory, ...]) -> str:
     return (
         f"{len(plans)} plan{'s' * (len(plans) != 1)}, "
         f"{workspaces} workspace{'s' * (workspaces != 1)}"
+    )
+
+
+def memory_use(graph: Graph, packed: Packed, plans: tuple[PlanMemory, ...]) -> MemoryUse:
+    """The memory of a network as it was loaded, of its packed weights and of its plans."""
+    arrays = [array for c in graph.constants.values() for array in stored(c)]
+    return MemoryUse(
+        stored=sum(array.nbytes for array in arrays),
+        stored_mapped=sum(a.nbytes for a in arrays if file_of(a) is not None),
+        packed=packed.nbytes,
+        packed_mapped=packed.mapped_nbytes,
+        plans=plans,
     )

@@ -12,17 +12,18 @@ import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..cost import ALGORITHMS
+from ..cost import ALGORITHMS, Algorithms
+from ..feeds import shapes_of
 from ..graph import Array, Graph
 from ..lowering.conv import algorithms
 from ..storage.cache import cache_folder, read_bytes, write_bytes
-
-if TYPE_CHECKING:
-    from ..model import Model
+from ..weights.packed import Packed
+from .batch import AnyPlan
+from .plan_cache import PlanCache
 
 CANDIDATES = ALGORITHMS[1:]
 ROUNDS = 5
@@ -38,13 +39,20 @@ def cache_file() -> Path | None:
     return folder / "tuning.json" if folder else None
 
 
-def tune(model: Model, inputs: Sequence[Array]) -> dict[str, str]:
-    """The fastest algorithm of each convolution with a choice, by node name, for these inputs."""
-    layers = _layers(model.plan_for(inputs).graphs, model.isa)
+def tune(graph: Graph, plan: AnyPlan, inputs: Sequence[Array], isa: str) -> dict[str, str]:
+    """The fastest algorithm of each convolution with a choice, by node name, for these inputs.
+
+    Args:
+        graph: the network as it was loaded.
+        plan: its plan for the inputs, which names the convolutions.
+        inputs: in the network's order.
+        isa: the instruction-set tier of the plan.
+    """
+    layers = _layers(plan.graphs, isa)
     file = cache_file()
     known = _read(file) if file else {}
     if any(known.get(layer.key) not in layer.algorithms for layer in layers.values()):
-        known |= _measure(model, inputs, layers)
+        known |= _measure(graph, inputs, isa, layers)
         if file:
             write_bytes(file, json.dumps(known, indent=1, sort_keys=True).encode())
     return {name: known[layer.key] for name, layer in layers.items()}
@@ -73,10 +81,15 @@ def _layers(graphs: Sequence[Graph], isa: str) -> dict[str, _Layer]:
     return layers
 
 
-def _measure(model: Model, inputs: Sequence[Array], layers: dict[str, _Layer]) -> dict[str, str]:
+def _measure(
+    graph: Graph, inputs: Sequence[Array], isa: str, layers: dict[str, _Layer]
+) -> dict[str, str]:
     times: dict[str, dict[str, float]] = {}
+    outputs = tuple(spec.name for spec in graph.outputs)
     for algorithm in CANDIDATES:
-        plan = model.variant(algorithm).plan_for(inputs)
+        packed = Packed(graph.constants.values(), None)
+        cache = PlanCache(graph, packed, 1, isa, Algorithms(algorithm))
+        plan = cache.get(shapes_of(inputs), outputs, inputs)
         steps = plan.describe()
         fastest = np.min([plan.time(inputs) for _ in range(ROUNDS)], axis=0)
         pooled = _pooled(plan.graphs)

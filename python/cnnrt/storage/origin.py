@@ -1,4 +1,4 @@
-"""Pickling of models, for other processes.
+"""The file that a model was loaded from, for pickling it.
 
 A model goes as the path of its model.bin with a digest of the content, if the file is still what it
 was. That is small, and the processes share the file's pages. Any other model goes as the bytes of a
@@ -10,17 +10,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from .. import formats
 from ..errors import FormatError
 from .files import Stamp, open_model, stamp_of
-
-if TYPE_CHECKING:
-    from ..model import Model
 
 
 @dataclass(frozen=True)
@@ -55,23 +49,12 @@ class Origin:
             return None
 
 
-def reduce(model: Model) -> tuple[Callable[..., Model], tuple[Any, ...]]:
-    """A model as `pickle` keeps it: the function that restores it, and its arguments."""
-    options = model.options()
-    digest = model.origin.digest() if model.origin else None
-    if model.origin and digest:
-        return restore_file, (model.origin.path, digest, options)
-    return restore_bytes, (formats.write_model(None, model.graph), options)
-
-
-def restore_file(path: str, digest: str, options: dict[str, Any]) -> Model:
-    """The model of a file.
+def check_digest(path: str, digest: str) -> None:
+    """Compares a file with the digest that was taken when a model of it was pickled.
 
     Raises:
-        FormatError: the file is not what it was when the model was pickled, or is not there.
+        FormatError: the file is not what it was, or is not there.
     """
-    from ..model import load  # noqa: PLC0415  (that module imports this one)
-
     with open_model(path) as file:
         stamp = stamp_of(file.fileno())
     if _sha256(path, stamp) != digest:
@@ -79,16 +62,6 @@ def restore_file(path: str, digest: str, options: dict[str, Any]) -> Model:
             f"{path}: has changed since the model was pickled; load and pickle it again, or load "
             "it from its bytes, which then travel in the pickle"
         )
-    model = load(path, threads=options["threads"], algorithm=options["algorithm"])
-    model.preprocessing, model.labels = options["preprocessing"], options["labels"]
-    return model
-
-
-def restore_bytes(data: bytes, options: dict[str, Any]) -> Model:
-    """The model of a model.bin's bytes."""
-    from ..model import Model  # noqa: PLC0415
-
-    return Model(formats.read_model(data).graph, **options)
 
 
 @functools.lru_cache(maxsize=16)

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from .. import formats, ops, pages
+from ..classification import probabilities
 from ..errors import GraphError, ImageError
 from ..formats import Source
 from ..graph import Array, Graph, Node, TensorSpec
 from ..images import image_files, open_image, resized
-from ..model import Model, probabilities
+from ..model import Model, with_graph
 from ..storage.cache import digest
 from ..storage.text import escaped
 from .features import AUTO, FeatureExtractor
@@ -235,7 +236,7 @@ def adapt(
     if compare_pixels:
         pixels = _fit(np.stack([_pixels(file) for file in images.files]), images, cache)[1]
 
-    adapted = model.sibling(_with_head(extractor.model.graph, head))
+    adapted = with_graph(model, _with_head(extractor.model.graph, head))
     adapted.labels = images.labels
     adaptation = Adaptation(
         model=adapted,

@@ -13,10 +13,11 @@ import numpy as np
 from .. import ops
 from ..analysis.classifier import find_classifier, input_shape
 from ..errors import GraphError
+from ..feeds import as_input
 from ..formats import Source, write_model
 from ..graph import Array, Dim, Graph, Node, TensorSpec
 from ..images import image_files
-from ..model import Model, as_input, load
+from ..model import Model, load, settings, with_graph
 from ..passes.infer import infer
 from ..progress import ProgressBar, progress_bar
 from ..storage.cache import digest
@@ -80,7 +81,7 @@ class FeatureExtractor:
         pool = layer == AUTO if pool is None else pool
         self.layer = find_classifier(whole.graph, shapes).features if layer == AUTO else layer
         graph, self.pooled = _cut(whole.graph, shape, self.layer, pool)
-        self.model = whole.sibling(graph)
+        self.model = with_graph(whole, graph)
         batch = whole.inputs[0].shape[0]
         self.batch_size = batch if isinstance(batch, int) else batch_size
         self._fixed_batch = isinstance(batch, int)
@@ -189,7 +190,7 @@ class FeatureExtractor:
         """Digest of all that features depend on besides the image."""
         content = write_model(None, self.model.graph, preprocessing=self.model.preprocessing)
         assert content is not None
-        return digest(content, self.model.settings().encode())
+        return digest(content, settings(self.model).encode())
 
 
 def _cut(graph: Graph, shape: tuple[int, ...], layer: str, pool: bool) -> tuple[Graph, bool]:
