@@ -20,8 +20,9 @@ from cnnrt.graph import Graph, TensorSpec
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from cnnrt.formats.onnx.importer import read_onnx, snake_case  # noqa: E402
+from cnnrt.formats.onnx.importer import read_onnx  # noqa: E402
 from cnnrt.formats.onnx.names import SCOPES_KEY  # noqa: E402
+from cnnrt.formats.onnx.operator_names import snake_case  # noqa: E402
 from cnnrt.formats.onnx.tensors import DTYPES  # noqa: E402
 
 FLOAT = TensorProto.FLOAT

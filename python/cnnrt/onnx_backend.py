@@ -30,7 +30,8 @@ from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from . import ops
 from .errors import FormatError, UnsupportedOperator
-from .formats.onnx.importer import read_onnx, snake_case
+from .formats.onnx.importer import read_onnx
+from .formats.onnx.operator_names import snake_case
 from .model import Model
 from .storage.files import atomic_write
 

@@ -8,10 +8,7 @@ package `onnx`, which is imported only when a file is read.
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,58 +16,34 @@ import numpy as np
 
 from ... import ops
 from ...errors import FormatError, GraphError, UnsupportedOperator
-from ...graph import ANY_SHAPE, Array, Dim, Graph, Kind, Node, TensorSpec
-from ...process.locks import cached_property, importing
+from ...graph import ANY_SHAPE, Array, Graph, Node, TensorSpec
+from ...process.locks import cached_property
 from ...storage import validate
-from ...storage.files import file_of, map_file
 from . import opsets
-from .functions import Key, expand, key_of, split_domain
-from .legacy import UNLISTED
-from .names import Names, Scopes, name_by_modules, read_scopes
+from .attributes import attribute_value, attributes_of, schema_of
+from .document import checked, opset_of, parse
+from .functions import key_of, split_domain
+from .names import Names, Scopes, check_unique, name_by_modules, read_scopes, rename, trimmed
+from .operator_names import snake_case
 from .ranks import Ranks
 from .subgraphs import NO_SUBGRAPHS, Subgraphs, bind_captures, choose_branch, with_unique_names
 from .tensors import NARROW_NAMES, Storage, dtype_name, to_array
-from .wire import without_tensors
+from .types import Shape, kind_of, shape_of, shape_text, shapes_noted
 
 if TYPE_CHECKING:
     from onnx import (
-        AttributeProto,
         GraphProto,
         ModelProto,
         NodeProto,
         TensorProto,
-        TypeProto,
         ValueInfoProto,
     )
-    from onnx.defs import OpSchema
-
-WHOLE_WORDS = (
-    *("MatMul", "TopK", "PRelu", "SwiGLU", "NaN", "CumSum", "CumProd", "ArgMax", "ArgMin"),
-    *("QLinear", "Col2Im"),
-)
-"""Parts of ONNX's names that are one word in cnnrt's."""
-
-WITHOUT_NODE = ("Constant",)
-"""Operators that the importer takes and that leave no node of theirs in the graph."""
 
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 """Operators whose attributes are graphs."""
 
-DTYPE_ATTRIBUTES = ("to", "dtype", "output_datatype", "output_dtype", "softmax_precision")
-"""Attributes that are a dtype by its number; 0 stands for none."""
-
 MAX_DEPTH = 50
 """Subgraphs inside each other."""
-
-Shape = tuple[Dim, ...]
-
-
-@cache
-def snake_case(op_type: str) -> str:
-    """cnnrt's name of an ONNX operator: "BatchNormalization" is "batch_normalization"."""
-    for word in WHOLE_WORDS:
-        op_type = op_type.replace(word, word.capitalize())
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", op_type).lower()
 
 
 def read_onnx(
@@ -106,7 +79,7 @@ def read_onnx_model(
     module_names: bool = True,
 ) -> tuple[Graph, dict[str, str]]:
     """As `read_onnx`; also the texts of the model's metadata."""
-    proto, at, storage = _parse(source)
+    proto, at, storage = parse(source)
     try:
         return _read(proto, at, storage, name, module_names)
     except UnicodeDecodeError as error:  # of protobuf, where bytes are copied into a string
@@ -119,7 +92,7 @@ def _read(
     if not name:  # what cnnrt itself has written has its own
         own = storage.folder is None or proto.producer_name == "cnnrt"
         name = proto.graph.name if own else Path(at).stem
-    importer = _Importer(_checked(proto, at), at, storage, name or "model")
+    importer = _Importer(checked(proto, at), at, storage, name or "model")
     graph = importer.graph(module_names=module_names)
     texts = {entry.key: entry.value for entry in proto.metadata_props}
     for key, value in texts.items():  # protobuf gives bytes where a string is not UTF-8
@@ -128,88 +101,12 @@ def _read(
     return graph, texts
 
 
-def _parse(
-    source: str | os.PathLike[str] | bytes | ModelProto,
-) -> tuple[ModelProto, str, Storage]:
-    """The model, what errors call it, and where its large tensors lie."""
-    try:
-        with importing:  # all that this package uses of onnx
-            import onnx.inliner  # noqa: PLC0415  (an optional dependency)
-            import onnx.numpy_helper  # noqa: PLC0415
-            import onnx.shape_inference  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError(
-            "reading ONNX needs the package onnx: pip install 'cnnrt[onnx]'"
-        ) from error
-
-    if isinstance(source, onnx.ModelProto):
-        return source, "ONNX model", Storage()
-    if isinstance(source, bytes):
-        data, at, path = memoryview(source), "ONNX model", None
-    else:
-        data, at, path = map_file(source), str(source), Path(source)
-    storage = Storage(data, path)
-    message = without_tensors(data, storage.location)
-    if (file := file_of(data)) is not None:
-        file.release()  # its pages come in groups of 16: looking at frames brings in a third of all
-    try:
-        return onnx.ModelProto.FromString(message or bytes(data)), at, storage
-    except Exception as error:  # protobuf's DecodeError, a class of a package of its own
-        raise FormatError(f"{at}: is not an ONNX model, or is cut off: {error}") from None
-
-
-def _checked(proto: ModelProto, at: str) -> ModelProto:
-    """The model, if it is one at all and has nothing that cnnrt reads of no model.
-
-    Raises:
-        FormatError, UnsupportedOperator: see `read_onnx`.
-    """
-    if not proto.graph.output:
-        raise FormatError(f"{at}: is not an ONNX model: it has no outputs")
-    opset = _opset(proto, at)
-    if opset > opsets.LATEST:
-        raise FormatError(
-            f"{at}: is of opset {opset}, cnnrt knows them up to {opsets.LATEST}; export it with a "
-            "lower opset_version"
-        )
-    if proto.graph.sparse_initializer:
-        raise UnsupportedOperator(f"{at}: has sparse initialisers, which cnnrt does not read")
-    return expand(proto, at, _is_supported)
-
-
-def _is_supported(key: Key) -> bool:
-    """Whether the importer takes nodes of this operator, if their attributes allow it."""
-    domain, op_type = key
-    domain, _ = split_domain(domain)
-    op = f"{domain}.{op_type}" if domain else snake_case(op_type)
-    known = op in opsets.ADAPTERS or (not domain and op in ops.OPS)
-    return known or (not domain and op_type in WITHOUT_NODE)
-
-
-def _opset(proto: ModelProto, at: str = "ONNX model") -> int:
-    """The version of ONNX's own operators that the model uses.
-
-    Raises:
-        FormatError: it uses such operators but does not state it, as it must since IR version 3.
-    """
-    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
-    if not versions and proto.ir_version >= 3:
-        for node in proto.graph.node:
-            if key_of(node)[0] == "":
-                raise FormatError(
-                    f"{at}: has no opset_import for the operators of ONNX, such as "
-                    f"{node.op_type!r}, which mean different things in different opsets; export "
-                    "it again, or set its opset_import"
-                )
-    return max(versions, default=1 if proto.ir_version < 3 else opsets.LATEST)
-
-
 class _Importer:
     """Reads one model; what adaptations of older opsets may ask (`onnx_opsets.Surroundings`)."""
 
     def __init__(self, proto: ModelProto, at: str, storage: Storage, name: str) -> None:
         self.proto, self.at, self.storage, self.name = proto, at, storage, name
-        self.opset = _opset(proto)
+        self.opset = opset_of(proto)
         self.problems: list[str] = []
         self.constants: dict[str, Array] = {}
         self._read_constants(proto.graph)
@@ -222,7 +119,7 @@ class _Importer:
         # Of IR 3 and older files all initialisers are inputs too, and constants all the same.
         defaults = given if proto.ir_version > 3 else set()
         self.optional_inputs = self._specs(v for v in proto.graph.input if v.name in defaults)
-        self._check_unique("input", self.inputs + self.optional_inputs)
+        check_unique(self.at, "input", self.inputs + self.optional_inputs)
         self.names = Names([*self.constants, *(spec.name for spec in self.inputs)])
         for made in proto.graph.node:
             for output in made.output:
@@ -248,11 +145,11 @@ class _Importer:
             lines = [f"{self.at}: cnnrt does not {' and does not '.join(counts)}:", *self.problems]
             raise UnsupportedOperator("\n  ".join(lines))
         nodes, scopes = self.nodes, self.scopes
-        self._check_unique("output", outputs)
+        check_unique(self.at, "output", outputs)
         taken = [*self.constants, *(spec.name for spec in self.inputs)]
         names = [spec.name for spec in outputs]
         renamed = name_by_modules(nodes, scopes, taken, names) if module_names else {}
-        self._rename(nodes, renamed, outputs)
+        rename(nodes, renamed, outputs)
         optional = [s for s in self.optional_inputs if s.name not in self._asked]
         graph = Graph(
             self.inputs, outputs, nodes, self.constants, self.name, optional_inputs=optional
@@ -391,14 +288,14 @@ class _Importer:
         node = Node(
             f"{domain}.{proto.op_type}" if domain else snake_case(proto.op_type),
             (name or next(filter(None, proto.output)))[: validate.MAX_NAME],
-            _trimmed(proto.input),
-            _trimmed(proto.output),
+            trimmed(proto.input),
+            trimmed(proto.output),
         )
         try:
             if node.op not in opsets.ADAPTERS and (domain or node.op not in ops.OPS):
                 raise UnsupportedOperator("")
-            schema = None if domain else self._schema(proto, opset, at)
-            node.attributes = self._attributes(proto, schema, at)
+            schema = None if domain else schema_of(proto, opset, at)
+            node.attributes = attributes_of(proto, schema, at, self._array)
             subgraphs.attach(node)
             made = opsets.adapt(node, opset, self)
             for one in made:
@@ -411,55 +308,6 @@ class _Importer:
             raise FormatError(f"{at}: {error}") from None
         except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise FormatError(f"{at}: is malformed: {error}") from None
-
-    def _schema(self, proto: NodeProto, opset: int, at: str) -> OpSchema | None:
-        """What ONNX says of an operator, after checking the numbers of inputs and outputs by it."""
-        from onnx import defs  # noqa: PLC0415  (an optional dependency)
-
-        try:
-            schema = defs.get_schema(proto.op_type, opset, "")
-        except defs.SchemaError:
-            if proto.op_type in UNLISTED:
-                return None
-            raise UnsupportedOperator(f"opset {opset} of ONNX has no such operator") from None
-        inputs, outputs = len(proto.input), len(proto.output)
-        if not schema.min_input <= inputs <= schema.max_input or outputs > schema.max_output:
-            raise FormatError(
-                f"{at}: has {inputs} inputs and {outputs} outputs; expected {schema.min_input} to "
-                f"{schema.max_input} and up to {schema.max_output}"
-            )
-        return schema
-
-    def _attributes(self, proto: NodeProto, schema: OpSchema | None, at: str) -> dict[str, Any]:
-        """Attributes as Python values: tensors as numbers, numbers of dtypes as names.
-
-        Without a schema they are checked where the node is adapted.
-        """
-        attributes: dict[str, Any] = {}
-        for attribute in proto.attribute:
-            name = attribute.name
-            if name in attributes:
-                raise FormatError(f"{at}: has the attribute {name!r} twice")
-            if schema is not None and name not in schema.attributes:
-                raise UnsupportedOperator(f"ONNX does not have the attribute {name!r}")
-            if attribute.type in (attribute.GRAPH, attribute.TYPE_PROTO):
-                continue  # subgraphs are read apart; types of optionals show in their values
-            kind: Any = schema.attributes[name].type if schema is not None else None
-            if schema is not None and attribute.type != kind.value:
-                raise FormatError(f"{at}: the attribute {name!r} is of another type than in ONNX")
-            if proto.op_type == "ConstantOfShape" and name == "value":
-                array = self._array(attribute.t, f"node {proto.name!r}: value")
-                if array.size != 1:
-                    raise FormatError(f"{at}: its value has {array.size} elements; expected 1")
-                attributes |= {"value": array.item(), "dtype": array.dtype.name}
-            elif name in DTYPE_ATTRIBUTES and attribute.type == attribute.INT:
-                if name in ("to", "output_dtype") and attribute.i in NARROW_NAMES:
-                    attributes[name] = NARROW_NAMES[attribute.i]
-                elif attribute.i or name == "to":
-                    attributes[name] = dtype_name(attribute.i, f"attribute {name!r}")
-            else:
-                attributes[name] = _attribute_value(attribute)
-        return attributes
 
     def _constant(self, proto: NodeProto, at: str) -> Array:
         """The value of a Constant node, in any of the forms that it can have."""
@@ -477,7 +325,7 @@ class _Importer:
             return self._array(attribute.t, f"constant {proto.output[0]!r}")
         if attribute.name in kinds:
             try:
-                return np.array(_attribute_value(attribute), kinds[attribute.name])
+                return np.array(attribute_value(attribute), kinds[attribute.name])
             except (TypeError, ValueError) as error:
                 raise FormatError(f"{at}: {attribute.name!r}: {error}") from None
         raise UnsupportedOperator(f"constants of the kind {attribute.name!r} are not supported")
@@ -493,28 +341,11 @@ class _Importer:
 
     # Names.
 
-    def _check_unique(self, what: str, specs: list[TensorSpec]) -> None:
-        names = Counter(spec.name for spec in specs)
-        for name, count in names.items():
-            if count > 1:
-                raise FormatError(f"{self.at}: {count} {what}s are named {name!r}")
-
-    def _rename(
-        self, nodes: list[Node], renamed: dict[str, str], outputs: list[TensorSpec]
-    ) -> None:
-        """Gives tensors their new names, and the graph's outputs their own."""
-        for node in nodes:
-            node.inputs = [renamed.get(name, name) for name in node.inputs]
-            node.outputs = [renamed.get(name, name) for name in node.outputs]
-        for spec in outputs:
-            if renamed.get(spec.name, spec.name) != spec.name:
-                nodes.append(Node("identity", spec.name, [renamed[spec.name]], [spec.name]))
-
     def _problem(self, proto: NodeProto, scope: Scopes | None, reason: str) -> str:
         """One line about a node that cnnrt does not run."""
         operator = f"{proto.domain}.{proto.op_type}" if proto.domain else proto.op_type
         layer = f" of layer {scope.module!r}" if scope and scope.module else ""
-        inputs = [f"{name}: {_shape_text(self.shape(name))}" for name in proto.input if name]
+        inputs = [f"{name}: {shape_text(self.shape(name))}" for name in proto.input if name]
         return (
             f"{operator} (node {proto.name or proto.output[0]!r}{layer}; "
             f"inputs {', '.join(inputs) or 'none'}){': ' if reason else ''}{reason}"
@@ -539,12 +370,12 @@ class _Importer:
         """
         at = f"{self.at}: {'output' if output else 'input'} {value.name!r}"
         validate.name(value.name, at)
-        kind, type_ = _kind(value, at)
+        kind, type_ = kind_of(value, at)
         if kind != "tensor":
             code = type_.tensor_type.elem_type
             return TensorSpec(value.name, (), dtype_name(code or 1, at), kind)
         code = type_.tensor_type.elem_type or (1 if output else 0)
-        shape = _shape(value)
+        shape = shape_of(value)
         if shape is None and not output:
             shape = ANY_SHAPE
         if shape is None:
@@ -554,7 +385,7 @@ class _Importer:
     @cached_property
     def _shapes(self) -> dict[str, Shape | None]:
         """Shapes that the file notes."""
-        return _shapes(self.proto)
+        return shapes_noted(self.proto)
 
     @cached_property
     def _inferred_shapes(self) -> dict[str, Shape | None]:
@@ -562,83 +393,6 @@ class _Importer:
         import onnx.shape_inference  # noqa: PLC0415
 
         try:
-            return _shapes(onnx.shape_inference.infer_shapes(self.proto))
+            return shapes_noted(onnx.shape_inference.infer_shapes(self.proto))
         except Exception:  # of a model that may be anything; the shapes only help
             return {}
-
-
-def _trimmed(names: Iterable[str]) -> list[str]:
-    """The names without empty ones at the end."""
-    found = list(names)
-    while found and not found[-1]:
-        found.pop()
-    return found
-
-
-def _attribute_value(attribute: AttributeProto) -> Any:
-    """The value of an attribute that is no tensor and no graph.
-
-    Raises:
-        UnsupportedOperator: it is.
-    """
-    kinds = attribute.AttributeType
-    if attribute.type == kinds.FLOAT:
-        return _decimal(attribute.f)
-    if attribute.type == kinds.INT:
-        return attribute.i
-    if attribute.type == kinds.STRING:
-        return attribute.s.decode("utf-8", "replace")
-    if attribute.type == kinds.FLOATS:
-        return [_decimal(value) for value in attribute.floats]
-    if attribute.type == kinds.INTS:
-        return list(attribute.ints)
-    if attribute.type == kinds.STRINGS:
-        return [value.decode("utf-8", "replace") for value in attribute.strings]
-    raise UnsupportedOperator(f"attribute {attribute.name!r} is no number and no text")
-
-
-def _decimal(value: float) -> float:
-    """The shortest decimal number that is this float32: 0.1 rather than 0.10000000149."""
-    return float(str(np.float32(value)))
-
-
-def _kind(value: ValueInfoProto, at: str) -> tuple[Kind, TypeProto]:
-    """The kind of a value, and the type of the tensors in it.
-
-    Raises:
-        UnsupportedOperator: it is a map, a sparse tensor, or another kind that cnnrt does not have.
-    """
-    kind: Kind = "tensor"
-    type_ = value.type
-    if type_.HasField("optional_type"):
-        kind, type_ = "optional", type_.optional_type.elem_type
-    if type_.HasField("sequence_type"):
-        kind = "sequence" if kind == "tensor" else kind
-        type_ = type_.sequence_type.elem_type
-    if type_.WhichOneof("value") not in (None, "tensor_type"):
-        raise UnsupportedOperator(f"{at}: is no tensor, sequence or optional of tensors")
-    return kind, type_
-
-
-def _shapes(proto: ModelProto) -> dict[str, Shape | None]:
-    graph = proto.graph
-    return {value.name: _shape(value) for value in (*graph.input, *graph.value_info, *graph.output)}
-
-
-def _shape(value: ValueInfoProto) -> Shape | None:
-    """The shape of a tensor; sizes that are not known get a name from the tensor's."""
-    if not value.type.tensor_type.HasField("shape"):
-        return None
-    dims: list[Dim] = []
-    for i, dim in enumerate(value.type.tensor_type.shape.dim):
-        if dim.HasField("dim_value") and dim.dim_value > 0:
-            dims.append(dim.dim_value)
-        else:  # 0 and -1 are how some exporters say that a size is free
-            free = dim.dim_param
-            known = isinstance(free, str) and 0 < len(free) <= validate.MAX_NAME
-            dims.append(free if known and validate.is_text(free) else f"{value.name}_{i}")
-    return tuple(dims)
-
-
-def _shape_text(shape: Shape | None) -> str:
-    return "of unknown shape" if shape is None else f"[{', '.join(map(str, shape))}]"

@@ -1,4 +1,4 @@
-"""Names for the nodes of a network that PyTorch exported: those of its modules.
+"""Names in a network that is read: checked, and for PyTorch's exports those of the modules.
 
 The exporter notes for each node the modules around it and the call it comes from, such as
 `["", "layer3", "layer3.1", "layer3.1.relu", "relu_31"]`. The node becomes "layer3.1.relu".
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from ...graph import Node
+from ...errors import FormatError
+from ...graph import Node, TensorSpec
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -163,3 +165,33 @@ def _repetitions(pairs: list[tuple[Node, Scopes]]) -> Iterator[list[Node]]:
     )
     for i in range(0, len(calls), length):
         yield [node for call in calls[i : i + length] for node, _ in call]
+
+
+def check_unique(at: str, what: str, specs: list[TensorSpec]) -> None:
+    """Compares the names of all inputs, or of all outputs, with each other.
+
+    Raises:
+        FormatError: two inputs or outputs have one name.
+    """
+    names = Counter(spec.name for spec in specs)
+    for name, count in names.items():
+        if count > 1:
+            raise FormatError(f"{at}: {count} {what}s are named {name!r}")
+
+
+def rename(nodes: list[Node], renamed: dict[str, str], outputs: list[TensorSpec]) -> None:
+    """Gives tensors their new names, and the graph's outputs their own."""
+    for node in nodes:
+        node.inputs = [renamed.get(name, name) for name in node.inputs]
+        node.outputs = [renamed.get(name, name) for name in node.outputs]
+    for spec in outputs:
+        if renamed.get(spec.name, spec.name) != spec.name:
+            nodes.append(Node("identity", spec.name, [renamed[spec.name]], [spec.name]))
+
+
+def trimmed(names: Iterable[str]) -> list[str]:
+    """The names without empty ones at the end."""
+    found = list(names)
+    while found and not found[-1]:
+        found.pop()
+    return found

@@ -23,16 +23,12 @@ from ...preprocessing import Preprocessing
 from ...process.locks import importing
 from ...storage.files import atomic_write
 from ..safetensors import metadata_of
-from .importer import snake_case
+from .opset_for import opset_for
 from .tensors import DTYPES
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
     from onnx.defs import OpSchema
-
-FIRST_OPSET = 21
-"""The opset that is written unless the network needs a later one: widely read, and the first whose
-operators all mean what cnnrt's do."""
 
 MAX_BYTES = 2**31 - 1
 """Largest size of a protobuf message, in bytes."""
@@ -97,7 +93,7 @@ class _Writer:
 
         for node in self.source.nodes:
             self.graph.nodes += self._plain_all(node)
-        opset, self.schemas = _opset([*self.graph.nodes, *self.inner])
+        opset, self.schemas = opset_for([*self.graph.nodes, *self.inner])
         nodes = [*self.graph.nodes, *self.inner]
         read = {name for node in nodes for name in node.inputs}
         kept = read | {spec.name for spec in self.graph.outputs}
@@ -353,42 +349,6 @@ def _types(graph: Graph) -> Mapping[str, Any] | None:
     except ShapeError:
         return None
     return copy.types
-
-
-def _opset(nodes: Sequence[Node]) -> tuple[int, dict[str, OpSchema]]:
-    """The lowest opset from `FIRST_OPSET` that has all of the nodes, and its operators."""
-    from onnx import defs  # noqa: PLC0415
-
-    names = {snake_case(s.name): s.name for s in defs.get_all_schemas() if s.domain == ""}
-    problem = ""
-    for opset in range(FIRST_OPSET, defs.onnx_opset_version() + 1):
-        schemas: dict[str, OpSchema] = {}
-        problem = ""
-        for node in nodes:
-            if node.op not in schemas:
-                try:
-                    schemas[node.op] = defs.get_schema(names.get(node.op, node.op), opset, "")
-                except defs.SchemaError:
-                    problem = f"node {node.name!r} ({node.op}): ONNX has no such operator"
-                    break
-            schema = schemas[node.op]
-            defaults = ops.OPS[node.op].attributes
-            odd = [
-                name
-                for name, value in node.attributes.items()
-                if name not in schema.attributes
-                and value != defaults.get(name)
-                and name != "captured"
-                and not (node.op == "constant_of_shape" and name == "dtype")
-            ]
-            if odd or len(node.inputs) > schema.max_input:
-                problem = (
-                    f"node {node.name!r} ({node.op}): ONNX does not have {odd or 'its inputs'}"
-                )
-                break
-        if not problem:
-            return opset, schemas
-    raise UnsupportedOperator(f"{problem}, up to opset {defs.onnx_opset_version()}")
 
 
 def _attribute(name: str, value: Any, kind: Any) -> Any:
