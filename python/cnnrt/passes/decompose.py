@@ -1,0 +1,199 @@
+"""One operator into others that have kernels, or that do less."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .. import ops
+from ..graph import Array, Node, TensorType
+from ..ops.windows import resolve_windows
+from ..weights.lazy import lazy
+from .fold_norm import scale_and_shift
+from .rules import Context, Rule
+
+
+def _power(node: Node, c: Context) -> bool:
+    """Powers of a few constants are products and roots."""
+    x, types = node.inputs[0], c.graph.types
+    exponent = c.scalar(node.inputs[1])
+    if exponent is None or types[x].dtype != np.float32:
+        return False
+    if types[x].rank < types[node.inputs[1]].rank:
+        return False
+    if exponent == 2:
+        c.become(node, "mul", [x, x])
+    elif exponent == 3:
+        square = Node("mul", f"{node.name}.square", [x, x], [f"{node.outputs[0]}.square"])
+        cube = Node("mul", node.name, [square.outputs[0], x], list(node.outputs))
+        for made in (square, cube):
+            ops.complete(made)
+        types[square.outputs[0]] = types[x]
+        c.replaced[id(node)] = [square, cube]
+    elif exponent in ROOTS:
+        c.become(node, ROOTS[exponent], [x])
+    else:
+        return False
+    return True
+
+
+ROOTS = {1.0: "identity", 0.5: "sqrt", -1.0: "reciprocal"}
+
+
+def _normalise(node: Node, c: Context) -> bool:
+    """Batch normalisation that no convolution could take: one of its own, 1x1 and depthwise."""
+    statistics = [c.graph.constants.get(name) for name in node.inputs[1:5]]
+    if any(s is None for s in statistics) or node["training_mode"]:
+        return False
+    factor, shift = scale_and_shift([s for s in statistics if s is not None], node["epsilon"])
+    x = c.graph.types[node.inputs[0]]
+    if x.rank < 3 or x.dtype != np.float32:
+        return False
+    weight = factor.astype(np.float32).reshape(-1, *[1] * (x.rank - 1))
+    names = [
+        c.new_constant(node, "factor", weight),
+        c.new_constant(node, "shift", shift.astype(np.float32)),
+    ]
+    c.become(node, "conv", [node.inputs[0], *names], group=x.shape[1])
+    return True
+
+
+def _crop_taps(node: Node, c: Context) -> bool:
+    """Taps of a dilated convolution that only ever meet padding are cut off the weight.
+
+    DeepLab dilates 3x3 windows by 24 and 36 over images of 16 pixels: only the middle tap is left.
+    """
+    weight = c.graph.constants.get(node.inputs[1])
+    if weight is None or len(node.inputs) > 3 or node["auto_pad"] != "NOTSET":
+        return False
+    if weight.size == weight.shape[0] * weight.shape[1]:  # a single tap
+        return False
+    w = resolve_windows(node, c.graph.types[node.inputs[0]].shape[2:], kernel=weight.shape[2:])
+    axes = list(zip(w.kernel, w.dilation, w.begin, w.stride, w.size, w.out, strict=True))
+    if all(_all_live(*axis) for axis in axes):
+        return False
+    ranges = [_live_taps(*axis) for axis in axes]
+    begin = [b - k0 * d for b, d, (k0, _) in zip(w.begin, w.dilation, ranges, strict=True)]
+    end = [
+        e - (k - k1) * d
+        for e, k, d, (_, k1) in zip(w.end, w.kernel, w.dilation, ranges, strict=True)
+    ]
+    whole = all((k0, k1) == (0, k) for k, (k0, k1) in zip(w.kernel, ranges, strict=True))
+    if whole or min(*begin, *end) < 0:
+        return False
+    shape = (*weight.shape[:2], *(k1 - k0 for k0, k1 in ranges))
+    cropped = lazy(shape, weight.dtype, _cropped, weight, tuple(ranges))
+    node.inputs = [node.inputs[0], c.new_constant(node, "cropped", cropped), *node.inputs[2:]]
+    node.attributes = {**node.attributes, "pads": begin + end, "kernel_shape": None}
+    return True
+
+
+def _cropped(weight: Array, ranges: tuple[tuple[int, int], ...]) -> Array:
+    index = (slice(None), slice(None), *(slice(*r) for r in ranges))
+    return np.ascontiguousarray(weight[index])
+
+
+def _all_live(kernel: int, dilation: int, begin: int, stride: int, size: int, out: int) -> bool:
+    """True for ordinary windows, each tap of which meets the image; False if that is not plain."""
+    return (
+        0 <= (kernel - 1) * dilation - begin < size
+        and begin <= (out - 1) * stride
+        and stride <= size
+    )
+
+
+def _live_taps(
+    kernel: int, dilation: int, begin: int, stride: int, size: int, out: int
+) -> tuple[int, int]:
+    """The range of taps of one axis that meet the image at some output; at least one."""
+    live = []
+    for k in range(kernel):
+        start = k * dilation - begin  # where the tap is at output 0
+        first = max(0, -(start // stride))  # the first output at which it has reached the image
+        if first < out and first * stride + start < size:
+            live.append(k)
+    return (live[0], live[-1] + 1) if live else (0, 1)
+
+
+def _einsum(node: Node, c: Context) -> bool:
+    """A product of two tensors, every letter of which is kept or in both, is a matmul.
+
+    Letters are sorted into those of both tensors and the result (the batch), those summed over,
+    and those of one tensor; each sort becomes one axis.
+    """
+    terms, arrow, result = node["equation"].replace(" ", "").partition("->")
+    names = terms.split(",")
+    if not arrow or len(names) != 2 or "." in terms + result:
+        return False
+    left, right = names
+    every = set(left) | set(right)
+    if any(len(set(t)) != len(t) for t in (left, right, result)) or not set(result) <= every:
+        return False
+    shapes = [c.graph.types[name].shape for name in node.inputs]
+    sizes: dict[str, int] = {}
+    for term, shape in zip((left, right), shapes, strict=True):
+        for letter, size in zip(term, shape, strict=True):
+            if sizes.setdefault(letter, size) != size:  # one of them broadcasts
+                return False
+    batch = [i for i in result if i in left and i in right]
+    summed = [i for i in left if i in right and i not in result]
+    rows = [i for i in left if i not in right]
+    columns = [i for i in right if i not in left]
+    if not set(rows + columns) <= set(result):
+        return False
+    dtype = c.graph.types[node.outputs[0]].dtype
+    nodes: list[Node] = []
+
+    def add(op: str, x: str, name: str, letters: Sequence[int], **attributes: object) -> str:
+        to = f"{node.outputs[0]}.{name}"
+        inputs = [x]
+        if op == "reshape":
+            shape = c.new_constant(node, f"{name}.shape", np.array(letters, np.int64))
+            inputs.append(shape)
+        new = Node(op, f"{node.name}.{name}", inputs, [to], dict(attributes))
+        ops.complete(new)
+        c.graph.types[to] = TensorType(tuple(letters), dtype)
+        nodes.append(new)
+        return to
+
+    def operand(i: int, *groups: list[str]) -> str:
+        """An input with the axes (batch, group, group), each group of letters as one axis."""
+        term, name, order = names[i], node.inputs[i], [*batch, *groups[0], *groups[1]]
+        if order != list(term):
+            perm = [term.index(letter) for letter in order]
+            name = add("transpose", name, f"{i}.t", [sizes[a] for a in order], perm=perm)
+        if all(len(group) == 1 for group in groups):
+            return name
+        shape = [sizes[a] for a in batch] + [math.prod(sizes[a] for a in g) for g in groups]
+        return add("reshape", name, f"{i}.r", shape)
+
+    a, b = operand(0, rows, summed), operand(1, summed, columns)
+    order = [*batch, *rows, *columns]
+    product = Node("matmul", node.name, [a, b], list(node.outputs))
+    ops.complete(product)
+    whole = len(rows) == len(columns) == 1
+    if whole and order == list(result):
+        c.replaced[id(node)] = [*nodes, product]
+        return True
+    joined = [math.prod(sizes[i] for i in group) for group in (rows, columns)]
+    made = product.outputs[0] = f"{node.outputs[0]}.product"
+    c.graph.types[made] = TensorType((*(sizes[i] for i in batch), *joined), dtype)
+    nodes.append(product)
+    if not whole:
+        made = add("reshape", made, "split", [sizes[i] for i in order])
+    if order != list(result):
+        perm = [order.index(i) for i in result]
+        add("transpose", made, "perm", [sizes[i] for i in result], perm=perm)
+    nodes[-1].outputs = list(node.outputs)
+    c.replaced[id(node)] = nodes
+    return True
+
+
+RULES: dict[str, list[Rule]] = {
+    "pow": [_power],
+    "batch_normalization": [_normalise],
+    "einsum": [_einsum],
+    "conv": [_crop_taps],
+}

@@ -1,0 +1,182 @@
+"""Patterns of several operators, as exporters write them, into the one operator they mean."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .. import ops
+from ..graph import Node, TensorType
+from .rules import Context, Rule
+
+
+def _swish(node: Node, c: Context) -> bool:
+    """x * sigmoid(x) is silu; x * hard_sigmoid(x) with 1/6 and 1/2 is hard_swish."""
+    for x, gate in (node.inputs, node.inputs[::-1]):
+        sigmoid = c.made_by(gate, "sigmoid")
+        if sigmoid is not None and sigmoid.inputs[0] == x:
+            c.become(node, "silu", [x])
+            return True
+        hard = c.made_by(gate, "hard_sigmoid")
+        if (
+            hard is not None
+            and hard.inputs[0] == x
+            and math.isclose(hard["alpha"], 1 / 6, rel_tol=1e-5)
+            and hard["beta"] == 0.5
+        ):
+            c.become(node, "hard_swish", [x])
+            return True
+    return False
+
+
+def _gelu(node: Node, c: Context) -> bool:
+    """0.5 * x * (1 + erf(x / sqrt(2))), in any order of the factors, is gelu."""
+    factors, half = _factors(node.outputs[0], c), 1.0
+    tensors = []
+    for name in factors:
+        value = c.scalar(name)
+        if value is None:
+            tensors.append(name)
+        else:
+            half *= value
+    if len(tensors) != 2 or not math.isclose(half, 0.5, rel_tol=1e-5):
+        return False
+    for x, one_plus in (tensors, tensors[::-1]):
+        add = c.made_by(one_plus, "add")
+        if add is None:
+            continue
+        for one, erf_name in (add.inputs, add.inputs[::-1]):
+            erf = c.made_by(erf_name, "erf")
+            if c.scalar(one) != 1 or erf is None:
+                continue
+            if _scaled(erf.inputs[0], x, c):
+                c.become(node, "gelu", [x])
+                return True
+    return False
+
+
+def _factors(name: str, c: Context) -> list[str]:
+    """The factors of a product, through multiplications that nobody else reads."""
+    node = c.made_by(name, "mul")
+    if node is None:
+        return [name]
+    factors = []
+    for i in node.inputs:
+        nested = c.made_by(i, "mul")
+        factors += _factors(i, c) if nested is not None and c.readers.get(i) == 1 else [i]
+    return factors
+
+
+def _scaled(name: str, x: str, c: Context) -> bool:
+    """True if a tensor is x / sqrt(2)."""
+    div, mul = c.made_by(name, "div"), c.made_by(name, "mul")
+    if div is not None and div.inputs[0] == x:
+        value = c.scalar(div.inputs[1])
+        return value is not None and math.isclose(value, math.sqrt(2), rel_tol=1e-5)
+    if mul is not None and x in mul.inputs:
+        value = c.scalar(next((i for i in mul.inputs if i != x), ""))
+        return value is not None and math.isclose(value, math.sqrt(0.5), rel_tol=1e-5)
+    return False
+
+
+def _spatial_mean(node: Node, c: Context) -> bool:
+    """reduce_mean over all spatial axes, keeping them, is global_average_pool."""
+    rank = c.graph.types[node.inputs[0]].rank
+    axes = node.attributes.get("axes")
+    if node.input(1):
+        value = c.graph.constants.get(node.inputs[1])
+        axes = None if value is None else value.tolist()
+    if not axes or rank not in (3, 4, 5):
+        return False
+    if sorted(a % rank for a in axes) != list(range(2, rank)):
+        return False
+    if node["keepdims"]:
+        c.become(node, "global_average_pool", [node.inputs[0]])
+        return True
+    pooled = f"{node.outputs[0]}.pooled"
+    shape = c.graph.types[node.outputs[0]].shape
+    pool = Node("global_average_pool", node.name, [node.inputs[0]], [pooled])
+    ops.complete(pool)
+    c.graph.types[pooled] = TensorType((*shape, *[1] * (rank - 2)))
+    flat = Node("flatten", f"{node.name}.flatten", [pooled], list(node.outputs), {"axis": 1})
+    c.replaced[id(node)] = [pool, flat]
+    return True
+
+
+def _pad_into_window(node: Node, c: Context) -> bool:
+    """Zero padding before a convolution becomes the convolution's own."""
+    pad = c.made_by(node.inputs[0], "pad")
+    if pad is None or c.readers.get(node.inputs[0]) != 1 or pad["mode"] != "constant":
+        return False
+    value = c.scalar(pad.inputs[2]) if len(pad.inputs) > 2 and pad.inputs[2] else 0.0
+    amounts = c.graph.constants.get(pad.inputs[1])
+    axes = len(pad.inputs) > 3 and pad.inputs[3]
+    rank = c.graph.types[node.inputs[0]].rank
+    if value != 0 or amounts is None or axes or node["auto_pad"] != "NOTSET":
+        return False
+    begin, end = amounts[:rank].tolist(), amounts[rank:].tolist()
+    if any((*begin[:2], *end[:2])) or min(*begin, *end) < 0:
+        return False
+    own = node["pads"] or [0] * (2 * (rank - 2))
+    pads = [a + b for a, b in zip(own, begin[2:] + end[2:], strict=True)]
+    node.attributes = {**node.attributes, "pads": pads}
+    node.inputs = [pad.inputs[0], *node.inputs[1:]]
+    return True
+
+
+def _add_before_reshape(node: Node, c: Context) -> bool:
+    """reshape(reshape(x) + constant) is x + constant, if x's first axis was cut in two meanwhile.
+
+    So Swin adds the mask of its shifted windows to the scores of a batch of windows.
+    """
+    add = c.made_by(node.inputs[0], "add")
+    x_type, types = c.graph.types[node.outputs[0]], c.graph.types
+    if add is None or c.readers.get(node.inputs[0]) != 1:
+        return False
+    for cut_name, mask in (add.inputs, add.inputs[::-1]):
+        cut, value = c.made_by(cut_name, "reshape"), c.graph.constants.get(mask)
+        if cut is None or value is None or c.readers.get(cut_name) != 1:
+            continue
+        (first, *rest), shape = x_type.shape or (0,), types[cut_name].shape
+        whole = types[cut.inputs[0]].shape == x_type.shape and list(shape[2:]) == rest
+        fits = len(shape) == len(rest) + 2 and value.ndim == len(shape)
+        if not (whole and fits) or first * math.prod(value.shape[2:]) > MAX_MASK:
+            continue
+        spread = np.broadcast_to(value, (*shape[:2], *value.shape[2:]))
+        moved = c.new_constant(node, "mask", spread.reshape(first, *value.shape[2:]))
+        c.become(node, "add", [cut.inputs[0], moved])
+        _join_constants(node, c)
+        return True
+    return False
+
+
+MAX_MASK = 1 << 24
+"""Elements of a mask with the batch's copies; a larger one is added as the file says."""
+
+
+def _join_constants(node: Node, c: Context) -> bool:
+    """(x + a) + b is x + (a + b), for constants of which one has the shape of the sum."""
+    for inner_name, b in (node.inputs, node.inputs[::-1]):
+        inner = c.made_by(inner_name, "add")
+        if inner is None or b not in c.graph.constants or c.readers.get(inner_name) != 1:
+            continue
+        for x, a in (inner.inputs, inner.inputs[::-1]):
+            if a not in c.graph.constants or x in c.graph.constants:
+                continue
+            total = np.add(c.graph.constants[a], c.graph.constants[b])
+            shape = c.graph.types[node.outputs[0]].shape
+            if c.graph.types[x].shape != shape or total.size > MAX_MASK:
+                continue
+            c.become(node, "add", [x, c.new_constant(node, "sum", total)])
+            return True
+    return False
+
+
+RULES_ONCE: dict[str, list[Rule]] = {"mul": [_swish, _gelu]}
+RULES: dict[str, list[Rule]] = {
+    "reduce_mean": [_spatial_mean],
+    "add": [_join_constants],
+    "reshape": [_add_before_reshape],
+    "conv": [_pad_into_window],
+}
