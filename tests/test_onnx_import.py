@@ -525,6 +525,32 @@ def test_bfloat16_is_read_as_float32(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_onnx(path).constants["w"], graph.constants["w"])
 
 
+def test_bfloat16_weights_stay_small(tmp_path: Path) -> None:
+    """Those of a file are mapped, and widened while they are packed."""
+    bits = np.random.default_rng(0).integers(0x3D00, 0x3F00, (16, 8, 3, 3)).astype(np.uint16)
+    weight = TensorProto(name="w", data_type=TensorProto.BFLOAT16, dims=bits.shape)
+    weight.raw_data = bits.tobytes()
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Cast", ["w"], ["wide"], to=TensorProto.FLOAT),
+            onnx.helper.make_node("Conv", ["x", "wide"], ["y"]),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 9, 9])],
+        [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, 7, 7])],
+        [weight],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    file = tmp_path / "model.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets), file)
+    model = cnnrt.load(file)
+    assert model.memory().stored == model.memory().stored_mapped == bits.nbytes
+    wide = (bits.astype(np.uint32) << 16).view(np.float32)
+    x = np.random.default_rng(1).standard_normal((1, 8, 9, 9)).astype(np.float32)
+    expected = cnnrt.kernels.conv2d(x, wide)
+    assert np.allclose(model(x), expected, rtol=1e-5, atol=1e-5)
+
+
 # Functions and branches -------------------------------------------------------------------------
 
 

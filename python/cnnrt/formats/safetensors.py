@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..dtypes import BFLOAT16, BOOL, DTYPES, FLOAT16, FLOAT32, DType, as_dtype
+from ..dtypes import BOOL, DTYPES, FLOAT16, FLOAT32, DType, as_dtype
 from ..errors import FormatError, GraphError
 from ..graph import Array, Graph
 from ..preprocessing import Preprocessing
@@ -23,6 +23,7 @@ from ..storage import validate
 from ..storage.files import MappedFile, atomic_write, map_file
 from ..weights.lazy import LazyArray, files_of, lazy
 from ..weights.packed import PREFIX
+from ..weights.widen import WIDENED
 from . import digests
 from .compiled import Compiled
 from .graph_json import graph_from_json, graph_to_json
@@ -265,19 +266,6 @@ def _widened(array: Array, stored: DType, dtype: DType, at: str) -> Array:
     if stored in WIDENED and dtype == FLOAT32:
         return lazy(array.shape, np.float32, WIDENED[stored], array)
     raise FormatError(f"{at}: expected {dtype}, got {stored}")
-
-
-def _from_float16(array: Array) -> Array:
-    return array.astype(np.float32)
-
-
-def _from_bfloat16(bits: Array) -> Array:
-    """A bfloat16 is the upper half of a float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-WIDENED = {FLOAT16: _from_float16, BFLOAT16: _from_bfloat16}
-"""The types that float32 constants may have in a file, and what reads them."""
 
 
 class _Entry(NamedTuple):

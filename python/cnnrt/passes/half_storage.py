@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import FLOAT16
-from ..graph import Array, Graph, Node, TensorType
+from ..graph import Graph, Node, TensorType
 from ..ops import complete
 from ..weights.lazy import lazy
+from ..weights.widen import from_float16
 
 HALF, SINGLE = np.dtype(np.float16), np.dtype(np.float32)
 DTYPE_ATTRIBUTES = ("to", "dtype", "output_datatype", "output_dtype", "softmax_precision")
@@ -35,7 +36,7 @@ def half_storage(graph: Graph, types: Mapping[str, TensorType]) -> None:
         return
     for name in half & graph.constants.keys():
         value = graph.constants[name]
-        graph.constants[name] = lazy(value.shape, SINGLE, widened, value)
+        graph.constants[name] = lazy(value.shape, SINGLE, from_float16, value)
     taken = {*graph.tensors(), *graph.constants}
     inner = {name: _unique(f"{name}/float32", taken) for name in half & _border(graph)}
     nodes = [
@@ -102,11 +103,6 @@ def _exact(node: Node, is_half: list[bool], taken: set[str]) -> list[Node]:
     inner = _unique(f"{y}/float16", taken)
     made.append(Node(node.op, node.name, [x], [inner], node.attributes))
     return [*made, _cast(inner, y, SINGLE)]
-
-
-def widened(array: Array) -> Array:
-    """A float16 array as float32."""
-    return np.asarray(array).astype(np.float32)
 
 
 def _border(graph: Graph) -> set[str]:

@@ -15,6 +15,8 @@ from ...graph import Array
 from ...ops.narrow import NARROW
 from ...process.limits import MAX_RANK
 from ...storage.files import map_file
+from ...weights.lazy import lazy
+from ...weights.widen import from_bfloat16
 
 if TYPE_CHECKING:
     from onnx import TensorProto
@@ -179,10 +181,11 @@ def to_array(tensor: TensorProto, at: str, storage: Storage) -> Array:
             data = storage.find(tensor, math.prod(shape) * stored.itemsize, at)
             array = np.frombuffer(data, stored.newbyteorder("<")).reshape(shape)
             if tensor.data_type == BFLOAT16:
-                array = (array.astype(np.uint32) << 16).view(np.float32)
+                array = lazy(shape, dtype, from_bfloat16, array)
         else:
             array = numpy_helper.to_array(tensor)
-        array = array.astype(dtype, copy=False)
+        if array.dtype != dtype:
+            array = array.astype(dtype)
     except FormatError:
         raise
     except Exception as error:  # the helper raises whatever NumPy did
