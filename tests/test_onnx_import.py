@@ -20,6 +20,7 @@ from cnnrt.graph import Graph, TensorSpec
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+import cnnrt  # noqa: E402
 from cnnrt.formats.onnx.importer import read_onnx  # noqa: E402
 from cnnrt.formats.onnx.names import SCOPES_KEY  # noqa: E402
 from cnnrt.formats.onnx.operator_names import snake_case  # noqa: E402
@@ -530,19 +531,19 @@ def test_bfloat16_weights_stay_small(tmp_path: Path) -> None:
     bits = np.random.default_rng(0).integers(0x3D00, 0x3F00, (16, 8, 3, 3)).astype(np.uint16)
     weight = TensorProto(name="w", data_type=TensorProto.BFLOAT16, dims=bits.shape)
     weight.raw_data = bits.tobytes()
-    graph = onnx.helper.make_graph(
+    graph = helper.make_graph(
         [
-            onnx.helper.make_node("Cast", ["w"], ["wide"], to=TensorProto.FLOAT),
-            onnx.helper.make_node("Conv", ["x", "wide"], ["y"]),
+            helper.make_node("Cast", ["w"], ["wide"], to=TensorProto.FLOAT),
+            helper.make_node("Conv", ["x", "wide"], ["y"]),
         ],
         "g",
-        [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 9, 9])],
-        [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, 7, 7])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 9, 9])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, 7, 7])],
         [weight],
     )
-    opsets = [onnx.helper.make_opsetid("", 17)]
+    opsets = [helper.make_opsetid("", 17)]
     file = tmp_path / "model.onnx"
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets), file)
+    onnx.save(helper.make_model(graph, opset_imports=opsets), file)
     model = cnnrt.load(file)
     assert model.memory().stored == model.memory().stored_mapped == bits.nbytes
     wide = (bits.astype(np.uint32) << 16).view(np.float32)
