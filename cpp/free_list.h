@@ -27,8 +27,8 @@ public:
         return nullptr;
     }
 
-    // False if the list is full; the object is then destroyed.
-    bool give_back(std::unique_ptr<T> object) {
+    // False if the list is full; the object then stays the caller's.
+    bool give_back(std::unique_ptr<T>& object) {
         for (auto& slot : slots_) {
             T* empty = nullptr;
             if (slot.compare_exchange_strong(empty, object.get(), std::memory_order_release,
@@ -40,11 +40,9 @@ public:
         return false;
     }
 
-    // Destroys the objects and returns how many there were.
-    int64_t clear() {
-        int64_t count = 0;
-        while (take()) ++count;
-        return count;
+    // Destroys the objects.
+    void clear() {
+        while (take()) continue;
     }
 
     // The number of objects held at the moment.

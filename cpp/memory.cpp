@@ -66,4 +66,17 @@ Memory::~Memory() {
     std::free(data_);
 }
 
+void Memory::grow(size_t bytes) {
+    if (bytes <= bytes_) return;
+    Memory larger(bytes);
+#if defined(__linux__)
+    // In one call, so that it stays one mapping: a later one could not move two.
+    if (data_ && bytes_ >= kMinMapped &&
+        mremap(data_, in_pages(bytes_), in_pages(bytes), MREMAP_MAYMOVE | MREMAP_FIXED,
+               larger.data_) != MAP_FAILED)
+        data_ = nullptr;
+#endif
+    *this = std::move(larger);
+}
+
 }  // namespace cnnrt

@@ -33,6 +33,9 @@ public:
     char* data() const { return data_; }
     size_t bytes() const { return bytes_; }
     bool owned() const { return owned_; }
+    // Makes owned memory at least this large; the content is then unspecified. Pages that have been
+    // touched stay, where the system can move them: a new page costs as much as 4 KiB of work.
+    void grow(size_t bytes);
 
 private:
     char* data_ = nullptr;

@@ -26,7 +26,7 @@ public:
         auto memory = free_.take();
         return memory ? std::move(memory) : std::make_unique<Memory>(bytes_);
     }
-    void give_back(std::unique_ptr<Memory> memory) { free_.give_back(std::move(memory)); }
+    void give_back(std::unique_ptr<Memory> memory) { free_.give_back(memory); }
     void trim() { free_.clear(); }
     int64_t idle_bytes() const { return free_.size() * static_cast<int64_t>(bytes_); }
 

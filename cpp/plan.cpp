@@ -113,10 +113,6 @@ struct Run final : Region {
 
 }  // namespace
 
-Plan::Plan(const Tier& tier)
-    : tier_(tier),
-      idle_(std::clamp<unsigned>(std::thread::hardware_concurrency(), 1, kMaxThreads)) {}
-
 void Plan::add(int kernel, const void* args, bool serial, bool independent, double nanoseconds) {
     const Kernel& k = tier_.kernels[kernel];
     Step s{};
@@ -145,7 +141,6 @@ void Plan::add(int kernel, const void* args, bool serial, bool independent, doub
 void Plan::set_memory(int64_t arena_bytes, int threads) {
     arena_bytes_ = arena_bytes;
     threads_ = std::clamp(threads, 1, kMaxThreads);
-    trim();
 }
 
 bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll,
@@ -186,20 +181,5 @@ bool Plan::run_images(const std::vector<std::unique_ptr<Workspace>>& workspaces,
     }
     return completed;
 }
-
-std::unique_ptr<Workspace> Plan::take_workspace() {
-    if (auto waiting = idle_.take()) return waiting;
-    auto w = std::make_unique<Workspace>();
-    w->arena = Memory(static_cast<size_t>(arena_bytes_));
-    w->scratch = Memory(static_cast<size_t>(scratch_bytes_ * threads_));
-    workspaces_.fetch_add(1, std::memory_order_relaxed);
-    return w;
-}
-
-void Plan::give_back(std::unique_ptr<Workspace> workspace) {
-    if (!idle_.give_back(std::move(workspace))) workspaces_.fetch_sub(1, std::memory_order_relaxed);
-}
-
-void Plan::trim() { workspaces_.fetch_sub(idle_.clear(), std::memory_order_relaxed); }
 
 }  // namespace cnnrt

@@ -5,13 +5,12 @@
 // no kernel.
 #pragma once
 
-#include <atomic>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "cpu.h"
-#include "free_list.h"
-#include "memory.h"
+#include "workspace.h"
 
 namespace cnnrt {
 
@@ -33,21 +32,6 @@ struct Span {
 // Called from time to time during a long run, on the caller's thread. True stops the run.
 using Poll = bool (*)();
 
-// What one run needs besides the caller's arrays.
-struct Workspace {
-    Memory arena;
-    Memory scratch;                 // of all threads, one after the other
-    std::vector<uintptr_t> spaces;  // addresses of the memory spaces: constants, arena, externals
-    int64_t image = 0;              // of a batch: the image whose externals `spaces` names
-
-    // Moves to another image; `strides` are the bytes between images, by external.
-    void go_to(int64_t other, const std::vector<int64_t>& strides) {
-        for (size_t i = 0; i < strides.size(); ++i)
-            spaces[kExternal + i] += static_cast<uintptr_t>((other - image) * strides[i]);
-        image = other;
-    }
-};
-
 // Thrown by a run that met an index beyond its axis.
 struct IndexFault {
     Fault fault;
@@ -56,7 +40,9 @@ struct IndexFault {
 
 class Plan {
 public:
-    explicit Plan(const Tier& tier);
+    // Runs take their workspaces from `workspaces`, which all plans of a model share.
+    Plan(const Tier& tier, std::shared_ptr<WorkspacePool> workspaces)
+        : tier_(tier), workspaces_(std::move(workspaces)) {}
 
     // Appends a step. `args` is the kernel's struct of kernels.def; `nanoseconds` is the expected
     // time on one thread.
@@ -75,12 +61,12 @@ public:
     bool run_images(const std::vector<std::unique_ptr<Workspace>>& workspaces, int64_t images,
                     const std::vector<int64_t>& strides, Poll poll) const;
 
-    // Every run has its own workspace. Idle ones are kept for the next runs, up to one per CPU.
-    std::unique_ptr<Workspace> take_workspace();
-    void give_back(std::unique_ptr<Workspace> workspace);
-    void trim();
-    // The number of workspaces that exist, idle or in use.
-    int64_t workspaces() const { return workspaces_.load(std::memory_order_relaxed); }
+    std::unique_ptr<Workspace> take_workspace() const {
+        return workspaces_->take(arena_bytes_, scratch_bytes_ * threads_);
+    }
+    void give_back(std::unique_ptr<Workspace> workspace) const {
+        workspaces_->give_back(std::move(workspace));
+    }
 
     const Tier& tier() const { return tier_; }
     size_t size() const { return steps_.size(); }
@@ -99,9 +85,8 @@ private:
     };
     // Steps since the last barrier: all of them, and all but the last.
     Unsynced unsynced_, before_last_;
-    std::atomic<int64_t> workspaces_{0};
     double unpolled_ = 0;  // nanoseconds of work since the last step with `poll`
-    FreeList<Workspace> idle_;
+    const std::shared_ptr<WorkspacePool> workspaces_;
 };
 
 }  // namespace cnnrt

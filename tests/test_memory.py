@@ -69,11 +69,11 @@ def test_the_parts_add_up() -> None:
     assert 0.9 * floats < use.packed < 1.3 * floats, "no Winograd in it"
     assert use.packed_mapped == 0
     (plan,) = use.plans
-    assert plan.workspaces == 0 and use.activations == 0, "it has not run"
+    assert use.workspaces == 0 and use.activations == 0, "it has not run"
     model(np.zeros((1, 3, 224, 224), np.float32))
     use = model.memory()
     (plan,) = use.plans
-    assert plan.workspaces == 1
+    assert use.workspaces == 1
     assert plan.shapes == ((1, 3, 224, 224),)
     assert 0 < plan.live <= plan.arena <= 1.2 * plan.live
     assert use.total == use.private == use.packed + plan.arena + plan.scratch
@@ -92,7 +92,7 @@ def test_trim_gives_back_all_but_the_plan_used_last() -> None:
     assert len(before.plans) == 4
     model.trim()
     after = model.memory()
-    assert len(after.plans) == 1 and after.plans[0].workspaces == 0
+    assert len(after.plans) == 1 and after.workspaces == after.activations == 0
     assert after.plans[0].shapes == ((3, 1, 28, 28),)
     assert after.packed == before.packed, "all plans have the same weights"
     for n, y in results.items():
@@ -216,9 +216,49 @@ def test_concurrent_runs_leave_a_bounded_pool() -> None:
     with ThreadPoolExecutor(24) as pool:
         assert all(pool.map(work, range(300)))
     processors = os.cpu_count() or 1
-    assert all(plan.workspaces <= processors for plan in model.memory().plans)
+    assert model.memory().workspaces <= processors
     model.trim()
     assert model.memory().activations == 0
+
+
+def test_plans_share_workspaces_that_only_grow() -> None:
+    model = chain(3)
+    sizes = [(24, 24), (8, 40), (40, 40), (40, 24), (64, 80)]
+    arena = scratch = 0
+    for height, width in sizes:
+        x = np.random.default_rng(height).standard_normal((1, 16, height, width), "f")
+        y = model(x)
+        alone = chain(3)(x)
+        assert np.array_equal(y, alone), "whatever another plan left there"
+        use = model.memory()
+        plan = use.plans[-1]
+        arena, scratch = max(arena, plan.arena), max(scratch, plan.scratch)
+        assert (use.workspaces, use.arena, use.scratch) == (1, arena, scratch)
+    assert len(use.plans) == len(sizes)
+    model.trim()
+    assert model.memory().workspaces == model.memory().arena == 0
+    assert np.array_equal(model(x), y)
+    assert model.memory().arena == model.memory().plans[-1].arena
+
+
+def test_runs_of_several_sizes_at_the_same_time() -> None:
+    model = chain(3)
+    sizes = [(8 + 24 * (i % 4), 16 + 16 * (i % 3)) for i in range(12)]
+    inputs = [
+        np.random.default_rng(i).standard_normal((1, 16, *s), "f") for i, s in enumerate(sizes)
+    ]
+    want = [chain(3)(x) for x in inputs]
+
+    def work(i: int) -> bool:
+        if i % 37 == 0:
+            model.trim()
+        return np.array_equal(model(inputs[i % 12]), want[i % 12])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(400)))
+    use = model.memory()
+    assert 1 <= use.workspaces <= (os.cpu_count() or 1)
+    assert use.arena <= use.workspaces * max(plan.arena for plan in use.plans)
 
 
 def elementwise(size: int, op: str) -> cnnrt.Model:

@@ -80,7 +80,9 @@ struct BoundPlan {
     std::vector<int64_t> strides;  // bytes between images, by input and then output
     py::list kept_alive;           // memory that the steps point at
 
-    explicit BoundPlan(const std::string& isa) : plan(cnnrt::tier(isa)) {}
+    BoundPlan(const std::string& isa, std::shared_ptr<WorkspacePool> workspaces)
+        : plan(cnnrt::tier(isa),
+               workspaces ? std::move(workspaces) : std::make_shared<WorkspacePool>()) {}
 
     static std::vector<Array> arrays(const py::sequence& specs) {
         std::vector<Array> list;
@@ -134,15 +136,14 @@ struct BoundPlan {
         for (const auto& pool : pools) bytes += pool ? pool->idle_bytes() : 0;
         return bytes;
     }
-    void trim() {
-        plan.trim();
+    void trim() const {
         for (const auto& pool : pools)
             if (pool) pool->trim();
     }
 
     // Workspaces of the plan for the time of one call.
     struct Lease {
-        Plan& plan;
+        const Plan& plan;
         std::vector<std::unique_ptr<Workspace>> workspaces{};
         void take(int64_t count) {
             while (static_cast<int64_t>(workspaces.size()) < count)
@@ -230,9 +231,16 @@ struct HeldWorkspace {
 }  // namespace
 
 void bind_plan(py::module_& m) {
+    py::class_<WorkspacePool, std::shared_ptr<WorkspacePool>>(m, "WorkspacePool")
+        .def(py::init<>())
+        .def("trim", &WorkspacePool::trim)
+        .def("__len__", &WorkspacePool::size)
+        .def_property_readonly("arena_bytes", &WorkspacePool::arena_bytes)
+        .def_property_readonly("scratch_bytes", &WorkspacePool::scratch_bytes);
     py::class_<HeldWorkspace>(m, "Workspace");
     py::class_<BoundPlan, std::shared_ptr<BoundPlan>>(m, "Plan")
-        .def(py::init<const std::string&>(), "isa"_a)
+        .def(py::init<const std::string&, std::shared_ptr<WorkspacePool>>(), "isa"_a,
+             "workspaces"_a = nullptr)
         .def(
             "add",
             [](BoundPlan& self, const std::string& kernel, const py::dict& fields, bool serial,
@@ -286,8 +294,6 @@ void bind_plan(py::module_& m) {
         .def("make_output", &BoundPlan::make_output, "index"_a)
         .def("trim", &BoundPlan::trim)
         .def_property_readonly("idle_bytes", &BoundPlan::idle_bytes)
-        .def_property_readonly("workspaces",
-                               [](const BoundPlan& self) { return self.plan.workspaces(); })
         .def("__len__", [](const BoundPlan& self) { return self.plan.size(); })
         .def_property_readonly("isa", [](const BoundPlan& self) { return self.plan.tier().name; })
         .def_property_readonly("threads", [](const BoundPlan& self) { return self.plan.threads(); })

@@ -70,8 +70,23 @@ def pack_winograd(weight: Array, g_h: Array, g_w: Array, threads: int = 1) -> Me
 class Workspace:
     """Memory of one run, kept over several calls of `Plan.run_steps`."""
 
+class WorkspacePool:
+    """The workspaces of all plans of a model: one for each run at the same time."""
+
+    def __init__(self) -> None: ...
+    def trim(self) -> None:
+        """Gives back the idle ones."""
+
+    def __len__(self) -> int:
+        """Those that exist, idle or in use."""
+
+    @property
+    def arena_bytes(self) -> int: ...
+    @property
+    def scratch_bytes(self) -> int: ...
+
 class Plan:
-    def __init__(self, isa: str) -> None: ...
+    def __init__(self, isa: str, workspaces: WorkspacePool | None = None) -> None: ...
     def add(
         self,
         kernel: str,
@@ -107,10 +122,6 @@ class Plan:
     ) -> Array: ...
     def trim(self) -> None: ...
     def __len__(self) -> int: ...
-    @property
-    def workspaces(self) -> int:
-        """Those that exist: kept for the next run, and in use now."""
-
     @property
     def idle_bytes(self) -> int:
         """Memory of outputs that waits for the next run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .. import _core
 from ..cost import Algorithms, Machine, machine
 from ..weights.packed import Packed
 
@@ -17,6 +18,8 @@ class PlanOptions:
 
     packed: Packed
     """The packed weights, shared by all plans of a model."""
+    workspaces: _core.WorkspacePool
+    """The memory of runs, shared likewise."""
     threads: int
     """How many threads a run may use."""
     isa: str

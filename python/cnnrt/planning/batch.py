@@ -75,11 +75,9 @@ class BatchPlan:
         return PlanMemory(
             head.shapes,
             live=max(head.live, tail.live),
-            arena=head.arena + tail.arena,
-            scratch=head.scratch + tail.scratch,
-            workspaces=head.workspaces,
+            arena=max(head.arena, tail.arena),
+            scratch=max(head.scratch, tail.scratch),
             outputs=head.outputs + tail.outputs,
-            nbytes=head.nbytes + tail.nbytes,
         )
 
     def trim(self) -> None:

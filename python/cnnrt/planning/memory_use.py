@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .. import _core
 from ..graph import Graph
 from ..storage.files import file_of
 from ..weights.lazy import stored
@@ -18,15 +19,11 @@ class PlanMemory:
     live: int
     """The largest total of activations that are alive at the same time."""
     arena: int
-    """Bytes of the activations as they are laid out, in each workspace."""
+    """Bytes of the activations as they are laid out in a workspace."""
     scratch: int
-    """The kernels' own, in each workspace."""
-    workspaces: int
-    """As many as have run at the same time, but no more than processors are kept."""
+    """The kernels' own there."""
     outputs: int
     """Memory of dropped outputs that the next run takes: at most one of each output."""
-    nbytes: int
-    """Bytes of workspaces and outputs."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,23 @@ class MemoryUse:
     """Bytes of the packed weights that lie in a mapped, compiled file."""
     plans: tuple[PlanMemory, ...]
     """Those cached, the one used last at the end."""
+    workspaces: int
+    """As many as have run at the same time, but no more than processors are kept. The plans share
+    them, so that each is as large as the largest plan that has run in it."""
+    arena: int
+    """Bytes of activations in all workspaces."""
+    scratch: int
+    """Bytes of kernels in all workspaces."""
+
+    @property
+    def outputs(self) -> int:
+        """Memory of dropped outputs that wait for the next runs of their plans."""
+        return sum(plan.outputs for plan in self.plans)
 
     @property
     def activations(self) -> int:
-        """The workspaces of all cached plans, and outputs that wait for the next run."""
-        return sum(plan.nbytes for plan in self.plans)
+        """The workspaces, and outputs that wait for the next run."""
+        return self.arena + self.scratch + self.outputs
 
     @property
     def private(self) -> int:
@@ -73,18 +82,20 @@ class MemoryUse:
         return self.packed + (self.plans[-1].live if self.plans else 0)
 
     def __str__(self) -> str:
-        outputs = sum(p.outputs for p in self.plans)
-        scratch = sum(p.nbytes - p.workspaces * p.arena for p in self.plans) - outputs
         rows = [
             ("weights as stored", self.stored, _where(self.stored, self.stored_mapped)),
             ("weights as packed", self.packed, _where(self.packed, self.packed_mapped)),
-            ("activations", self.activations - scratch - outputs, _counts(self.plans)),
-            ("scratch", scratch, ""),
-            ("idle outputs", outputs, "for the next run"),
+            ("activations", self.arena, self._counts()),
+            ("scratch", self.scratch, ""),
+            ("idle outputs", self.outputs, "for the next run"),
             ("total", self.total, f"{self.private / 1e6:.1f} MB private"),
             ("lower bound", self.lower_bound, "packed weights and live activations"),
         ]
         return "\n".join(f"{n:<18} {b / 1e6:8.1f} MB  {note}".rstrip() for n, b, note in rows)
+
+    def _counts(self) -> str:
+        plans, workspaces = len(self.plans), self.workspaces
+        return f"{plans} plan{'s' * (plans != 1)}, {workspaces} workspace{'s' * (workspaces != 1)}"
 
 
 def _where(nbytes: int, mapped: int) -> str:
@@ -93,16 +104,13 @@ def _where(nbytes: int, mapped: int) -> str:
     return "mapped" if mapped == nbytes else f"{mapped / 1e6:.1f} MB of them mapped"
 
 
-def _counts(plans: tuple[PlanMemory, ...]) -> str:
-    workspaces = sum(p.workspaces for p in plans)
-    return (
-        f"{len(plans)} plan{'s' * (len(plans) != 1)}, "
-        f"{workspaces} workspace{'s' * (workspaces != 1)}"
-    )
-
-
-def memory_use(graph: Graph, packed: Packed, plans: tuple[PlanMemory, ...]) -> MemoryUse:
-    """The memory of a network as it was loaded, of its packed weights and of its plans."""
+def memory_use(
+    graph: Graph,
+    packed: Packed,
+    plans: tuple[PlanMemory, ...],
+    workspaces: _core.WorkspacePool,
+) -> MemoryUse:
+    """The memory of a network as it was loaded, of its packed weights, plans and runs."""
     arrays = [array for c in graph.constants.values() for array in stored(c)]
     return MemoryUse(
         stored=sum(array.nbytes for array in arrays),
@@ -110,4 +118,7 @@ def memory_use(graph: Graph, packed: Packed, plans: tuple[PlanMemory, ...]) -> M
         packed=packed.nbytes,
         packed_mapped=packed.mapped_nbytes,
         plans=plans,
+        workspaces=len(workspaces),
+        arena=workspaces.arena_bytes,
+        scratch=workspaces.scratch_bytes,
     )

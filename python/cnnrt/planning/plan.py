@@ -71,7 +71,7 @@ class Plan:
         self.steps = lowered.steps
         self.weights = lowered.weights
         self.images = images
-        self.core = _core.Plan(options.isa)
+        self.core = _core.Plan(options.isa, options.workspaces)
         arena = assign_offsets(lowered.buffers)
         self._live = peak_live(lowered.buffers)
         threads = options.threads
@@ -98,7 +98,7 @@ class Plan:
         return self.core.threads
 
     def trim(self) -> None:
-        """Gives back the memory that waits for the next run."""
+        """Gives back the memory of outputs that waits for the next run."""
         self.core.trim()
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
@@ -175,10 +175,7 @@ class Plan:
         """Memory that this plan takes besides weights."""
         core, n = self.core, len(self.graph.inputs)
         shapes = tuple(self._shape(t) for t in self.externals[:n])
-        arena, scratch, workspaces = core.arena_bytes, core.scratch_bytes, core.workspaces
-        outputs = core.idle_bytes
-        total = workspaces * (arena + scratch) + outputs
-        return PlanMemory(shapes, self._live, arena, scratch, workspaces, outputs, total)
+        return PlanMemory(shapes, self._live, core.arena_bytes, core.scratch_bytes, core.idle_bytes)
 
     def describe(self) -> list[StepInfo]:
         """The steps in order."""

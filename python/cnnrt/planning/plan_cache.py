@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .. import _core
 from ..cost import Algorithms
 from ..errors import MemoryLimitError, ShapeError, ValueNeeded
 from ..graph import ANY_SHAPE, Array, Graph, TensorType
@@ -56,7 +57,7 @@ class PlanCache:
         threads: int,
         isa: str,
         algorithms: Algorithms,
-        part: bool = False,
+        workspaces: _core.WorkspacePool | None = None,
     ) -> None:
         """
         Args:
@@ -65,7 +66,8 @@ class PlanCache:
             threads: that a run may use.
             isa: the instruction-set tier.
             algorithms: of the convolutions; after a change of them, `replace` is due.
-            part: true for a stage or subgraph of a network, which shares its packed weights.
+            workspaces: those of the network that this graph is a stage or a subgraph of; its packed
+                weights are shared too. None: this is the network.
         """
         self._graph = graph
         self._packed = packed
@@ -82,7 +84,9 @@ class PlanCache:
         self._hot: _Hot | None = None
         self._hot_used = False
         self._lock = Lock()
-        self._part = part
+        self._part = workspaces is not None
+        self.workspaces = _core.WorkspacePool() if workspaces is None else workspaces
+        """The memory of runs, which the plans share."""
 
     def __len__(self) -> int:
         return len(self._plans)
@@ -205,6 +209,7 @@ class PlanCache:
     def _trim(self) -> None:
         for plan in self._plans.values():
             plan.trim()
+        self.workspaces.trim()
         if self._hot is not None and self._hot.key in self._plans:
             self._plans.move_to_end(self._hot.key)
         while len(self._plans) > 1:
@@ -277,7 +282,15 @@ class PlanCache:
         if limit is None:
             given = (TensorType(sizes[spec.name], spec.dtype).nbytes for spec in graph.inputs)
             limit = limits.memory_limit(sum(given) + stored)
-        return PlanOptions(self._packed, self._threads, self._isa, self._algorithms, stored, limit)
+        return PlanOptions(
+            self._packed,
+            self.workspaces,
+            self._threads,
+            self._isa,
+            self._algorithms,
+            stored,
+            limit,
+        )
 
     def _make_stages(
         self,
@@ -297,7 +310,9 @@ class PlanCache:
 
     def _subcache(self, graph: Graph) -> PlanCache:
         """The cache of a part of the graph, with the same settings and packed weights."""
-        return PlanCache(graph, self._packed, self._threads, self._isa, self._algorithms, part=True)
+        return PlanCache(
+            graph, self._packed, self._threads, self._isa, self._algorithms, self.workspaces
+        )
 
     def plans(self) -> list[AnyPlan]:
         """Those that are kept."""

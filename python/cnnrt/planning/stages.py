@@ -257,15 +257,13 @@ class StagedPlan:
         return PlanMemory(
             self._shapes,
             live=max((part.live for part in parts), default=0),
-            arena=sum(part.arena for part in parts),
-            scratch=sum(part.scratch for part in parts),
-            workspaces=max((part.workspaces for part in parts), default=0),
+            arena=max((part.arena for part in parts), default=0),
+            scratch=max((part.scratch for part in parts), default=0),
             outputs=sum(part.outputs for part in parts),
-            nbytes=sum(part.nbytes for part in parts),
         )
 
     def trim(self) -> None:
-        """Gives back the memory that waits for the next run, in all stages."""
+        """Gives back the memory of outputs that waits for the next run, in all stages."""
         for part in self._parts():
             part.trim()
 
