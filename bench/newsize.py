@@ -287,7 +287,6 @@ def work() -> None:
 # Phases of planning
 
 PHASES = (
-    ("bounds", r"\.bounds$"),
     ("arena", r"\.arena$"),
     ("weights", r"\.(packed|lazy|weights)\b"),
     ("inference", r"\.passes\.infer$"),

@@ -17,11 +17,11 @@ from safetensors.numpy import load_file
 import cnnrt
 from checks import Random
 from cnnrt import _core, cli
+from cnnrt.cost import WINOGRAD
 from cnnrt.errors import FormatError, GraphError
 from cnnrt.formats import read, write_model
 from cnnrt.graph import Array, Graph, TensorSpec
 from cnnrt.lowering.conv_winograd import WINOGRAD_G
-from cnnrt.planning.bounds import WINOGRAD_TILES
 from cnnrt.weights import packed
 from cnnrt.weights.lazy import LazyArray, lazy, same
 from networks import network
@@ -277,8 +277,8 @@ def test_the_order_of_packed_weights() -> None:
     want = wide[:, 0].reshape(2, 16, 9).transpose(0, 2, 1)
     assert np.array_equal(values(_core.pack_depthwise(w[:, 0])), want.reshape(-1))
     rng = np.random.default_rng(0)
-    for taps, *tile in sorted(WINOGRAD_TILES):
-        kernel = tuple(1 if outputs == 1 else taps for outputs in tile)
+    for kernel, outputs in WINOGRAD:
+        tile = [1 if taps == 1 else outputs for taps in kernel]
         g_h, g_w = (WINOGRAD_G[axis] for axis in zip(tile, kernel, strict=True))
         narrow = np.zeros((32, 18, math.prod(kernel)), np.float32)
         narrow[:20] = rng.standard_normal((20, *narrow.shape[1:]))

@@ -16,8 +16,6 @@ import cnnrt
 from cnnrt.errors import FormatError, MemoryLimitError, ShapeError
 from cnnrt.formats import write_model
 from cnnrt.graph import Graph, Node, TensorSpec
-from cnnrt.layout.tensors import At, Buffer, Step
-from cnnrt.planning.bounds import USES, check_bounds
 from cnnrt.process import limits
 from networks import by_reference, network, operator
 
@@ -187,30 +185,6 @@ def test_constants_that_do_not_fit_their_layer() -> None:
 
 
 # What reaches C++ --------------------------------------------------------------------------------
-
-
-def test_every_kernel_has_bounds() -> None:
-    assert set(USES) == set(cnnrt._core.kernels)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("shape", [4, 5]), ("shape", [0, 4]), ("x_stride", [5, 1]), ("y_stride", [4, -1]),
-     ("element", 8), ("shape", [2**31, 2**31])],
-)  # fmt: skip
-def test_steps_outside_of_their_buffers_are_refused(field: str, value: Any) -> None:
-    fields = {
-        "x": At(Buffer(4 * 4 * 4), 0),
-        "y": At(Buffer(4 * 4 * 4), 0),
-        "dims": 2,
-        "element": 4,
-        "shape": [4, 4],
-        "x_stride": [4, 1],
-        "y_stride": [4, 1],
-    }
-    check_bounds(Step("copy", fields, "it"))
-    with pytest.raises(ShapeError, match=r"node 'it'.*'copy'"):
-        check_bounds(Step("copy", {**fields, field: value}, "it"))
 
 
 def test_numbers_that_their_field_cannot_hold_are_refused() -> None:

@@ -16,10 +16,11 @@ inline void check(bool condition, const char* message) {
     if (!condition) throw py::value_error(message);
 }
 
-// Appends a step of this kernel to the plan, its arguments filled by name. Throws ValueError for an
-// unknown kernel or value, TypeError for an unknown field or a value of the wrong type.
-void add_step(Plan& plan, const std::string& kernel, const py::dict& fields, bool serial,
-              bool independent, double nanoseconds);
+// Appends a step of this kernel to the plan, its arguments filled by name, and the constants that
+// it reads to `kept_alive`. Throws ValueError for an unknown kernel or value, TypeError for an
+// unknown field or a value of the wrong type, and IndexError if the step would leave its buffers.
+void add_step(Plan& plan, py::list& kept_alive, const py::str& kernel, const py::dict& fields,
+              bool serial, bool independent, double nanoseconds);
 
 // Each defines a part of the module.
 void bind_lists(py::module_& m);

@@ -243,13 +243,10 @@ void bind_plan(py::module_& m) {
              "workspaces"_a = nullptr)
         .def(
             "add",
-            [](BoundPlan& self, const std::string& kernel, const py::dict& fields, bool serial,
+            [](BoundPlan& self, const py::str& kernel, const py::dict& fields, bool serial,
                bool independent, double nanoseconds) {
-                for (const auto& item : fields) {
-                    // Constants must live as long as the steps that point at them.
-                    if (py::isinstance<Memory>(item.second)) self.kept_alive.append(item.second);
-                }
-                add_step(self.plan, kernel, fields, serial, independent, nanoseconds);
+                add_step(self.plan, self.kept_alive, kernel, fields, serial, independent,
+                         nanoseconds);
             },
             "kernel"_a, "fields"_a, "serial"_a = false, "independent"_a = false,
             "nanoseconds"_a = 0.0)

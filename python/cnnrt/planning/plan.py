@@ -13,14 +13,13 @@ from .. import _core, ops
 from ..errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
 from ..graph import Array, Graph, TensorType
 from ..layout.arena import assign_offsets, peak_live
-from ..layout.tensors import At, Plain, Step, ViewAt
+from ..layout.tensors import Plain, Step
 from ..lowering import Lowered, PlanOptions, ReferenceStep
 from ..process.limits import check_memory
-from .bounds import check_bounds
 from .memory_use import PlanMemory
 
-ARENA, EXTERNAL = 1, 2
-"""Memory spaces (enum Space in cpp/kernels/args.h)."""
+EXTERNAL = 2
+"""The memory space of the first input (enum Space in cpp/kernels/args.h)."""
 
 SERIAL_BELOW = 500.0
 """Nanoseconds: a shorter step is done by one thread; handing half of it to another core, whose
@@ -241,19 +240,12 @@ def _add_steps(
             first = len(core)
             continue
         serial = alone or step.cost_ns < SERIAL_BELOW
-        check_bounds(step)
-        fields = dict(step.fields)
-        for name, value in step.fields.items():  # places become what the core takes
-            kind = value.__class__
-            if kind is At:
-                fields[name] = _ref(value)
-            elif kind is ViewAt:
-                fields[name] = (_ref(value.at), *value[1:5])
         # The cost is that of one image for nearly all kernels that take a batch.
         cost_ns = step.cost_ns * step.fields.get("n", 1)
         try:
-            core.add(step.kernel, fields, serial, step.independent, cost_ns)
-        except TypeError as error:  # a number that its field cannot hold
+            core.add(step.kernel, step.fields, serial, step.independent, cost_ns)
+        # A number that its field cannot hold, or a place outside of its buffer.
+        except (TypeError, IndexError) as error:
             raise ShapeError(f"node {step.node!r} cannot be planned: {error}") from None
     if len(core) > first:
         segments.append((first, len(core)))
@@ -262,13 +254,3 @@ def _add_steps(
 
 def _specs(types: Sequence[Any]) -> list[tuple[tuple[int, ...], Any]]:
     return [(t.shape, t.dtype.numpy) for t in types]
-
-
-def _ref(at: At) -> Any:
-    """A place as the core takes it: (space, offset), or the memory of a constant."""
-    buffer, offset = at
-    if buffer.memory is not None:
-        return buffer.memory
-    if buffer.external is not None:
-        return (EXTERNAL + buffer.external, offset)
-    return (ARENA, buffer.offset + offset)

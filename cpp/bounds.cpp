@@ -1,0 +1,485 @@
+#include "bounds.h"
+
+#include <algorithm>
+#include <initializer_list>
+
+namespace cnnrt {
+namespace {
+
+constexpr int64_t kMaxSize = INT32_MAX;  // of an axis: MAX_SIZE of process/limits.py
+constexpr int64_t kBlock = 16;
+constexpr int64_t kMaxWinogradBatch = 64;  // kMaxBatch of winograd.cpp
+
+void need(bool condition, const char* problem) {
+    if (!condition) throw OutOfBounds(problem);
+}
+
+int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
+bool is_element(int64_t bytes) { return bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8; }
+
+struct Range {
+    Checked low, high;
+};
+
+// The elements that strided axes reach, each place being `width` elements wide.
+template <class List>
+Range span(const List& axes, Checked width = 1) {
+    Range range{0, width};
+    for (const Axis& axis : axes) {
+        need(axis.size >= 1 && axis.size <= kMaxSize, "an axis of no elements, or of too many");
+        const Checked end = (axis.size - 1) * axis.stride;
+        if (end < 0)
+            range.low = range.low + end;
+        else
+            range.high = range.high + end;
+    }
+    return range;
+}
+Range span(std::initializer_list<Axis> axes, Checked width = 1) {
+    return span<std::initializer_list<Axis>>(axes, width);
+}
+
+Axes axes_of(int dims, const Dims& shape, const Dims& strides) {
+    need(dims >= 1 && dims <= kMaxDims, "other than 1 to 8 axes");
+    Axes axes;
+    axes.reserve(kMaxDims + 2);
+    for (int i = 0; i < dims; ++i) axes.push_back({shape[i], strides[i]});
+    return axes;
+}
+
+Checked product(int dims, const Dims& shape) {
+    Checked elements = 1;
+    for (int i = 0; i < dims; ++i) elements = elements * shape[i];
+    return elements;
+}
+
+struct Extremes {
+    int64_t low, high;
+};
+
+// The least and the greatest of `count` entries of a table, `step` apart.
+Extremes extremes(const int32_t* table, int64_t count, int64_t step = 1) {
+    Extremes found{table[0], table[0]};
+    for (int64_t i = 1; i < count; ++i) {
+        found.low = std::min<int64_t>(found.low, table[i * step]);
+        found.high = std::max<int64_t>(found.high, table[i * step]);
+    }
+    return found;
+}
+
+// The results of a blocked kernel, and what lies as they do.
+template <class Args>
+void outputs(const Args& f, const View& field, const Bounds& bounds) {
+    bounds.pixels(field, f.n, f.blocks, f.out_d, f.out_h, f.out_w);
+}
+
+int64_t itemsize(DType type) {
+    switch (type) {
+#define DTYPE(id, name, type, kind, code) \
+    case DType::id:                       \
+        return sizeof(type);
+#include "kernels/dtypes.def"
+    }
+    throw OutOfBounds("an unknown element type");
+}
+
+void winograd_like(const WinogradArgs& f, const Bounds& bounds) {
+    bool known = false;
+#define WINOGRAD(h, w, r) known = known || (f.tile_h == (h) && f.tile_w == (w) && f.taps == (r));
+#include "kernels/winograd.def"
+#undef WINOGRAD
+    need(known && f.batch >= 1 && f.batch <= kMaxWinogradBatch, "another tile or batch");
+    need(f.c >= 1 && f.kernel_d >= 1, "no channels or no kernel");
+    const int64_t blocks = ceil_div(f.c, kBlock);
+    const auto along = [&](int64_t tile) { return tile == 1 ? 1 : tile + f.taps - 1; };
+    const int64_t positions = along(f.tile_h) * along(f.tile_w);
+    const Checked plane = Checked(blocks) * f.in_d * f.batch * kBlock + kBlock;
+    need(plane <= kMaxSize, "planes beyond 32 bits");
+    need(f.kernel_d == 1 || f.c % kBlock == 0, "a part of a block");
+    const Checked tiles = Checked(f.n) * ceil_div(f.out_h, f.tile_h) * ceil_div(f.out_w, f.tile_w);
+    bounds.pixels(f.x, f.n, blocks, f.in_d, f.in_h, f.in_w);
+    bounds.first(f.weight, Checked(positions) * f.blocks * f.kernel_d * f.c * kBlock);
+    bounds.first(f.bias, Checked(f.blocks) * kBlock);
+    const int64_t batches = ceil_div(tiles.value(), f.batch);
+    bounds.first(f.transformed, Checked(batches) * positions * plane);
+    outputs(f, f.residual, bounds);
+    need(!f.pooled || f.tile_h == f.tile_w, "windows larger than a tile");
+    const int shrink = f.pooled ? 2 : 1;
+    bounds.pixels(f.y, f.n, f.blocks, f.out_d, f.out_h / shrink, f.out_w / shrink);
+}
+
+// The elements of a blocked tensor from the first of some windows to the last, over all blocks.
+// `first` and `last` are those of one block.
+void window_pixels(const View& v, Checked n, Checked blocks, Checked first, Checked last,
+                   const Bounds& bounds) {
+    const auto [low, high] = span({{n, v.image}, {blocks, v.block}}, kBlock);
+    bounds.use(v.at, low + std::min(first, last), high + last, bounds.itemsize(v));
+}
+
+// The indices of gather and scatter; that they lie on the axis is checked as they are read.
+void indices(const IndexedArgs& f, const Bounds& bounds) {
+    need(f.index_bytes == 4 || f.index_bytes == 8, "indices of other than 4 or 8 bytes");
+    bounds.strided(f.indices,
+                   {{f.outer, f.index_outer}, {f.count, f.index_row}, {f.inner, f.index_inner}},
+                   f.index_bytes);
+}
+
+void peak_like(const PeakArgs& f, const Bounds& bounds) {
+    bounds.first(f.y, Checked(kBlock) + Checked(kBlock) * f.tasks);  // peak_u8's 64 factors too
+}
+
+}  // namespace
+
+void Checked::overflow() { throw OutOfBounds("a place beyond 64 bits"); }
+
+const Bounds::Place* Bounds::find(const Ref& field) const {
+    for (const Place& place : places_)
+        if (place.field == &field) return &place;
+    return nullptr;
+}
+
+void Bounds::use(const Ref& field, Checked low, Checked high, int64_t size) const {
+    const Place* const place = find(field);
+    if (!place || low >= high) return;
+    const Checked first = low * size + place->offset, last = high * size + place->offset;
+    if (first >= 0 && last <= place->bytes) return;
+    throw OutOfBounds("bytes " + std::to_string(first.value()) + " to " +
+                      std::to_string(last.value()) + " of '" + std::string(place->name) +
+                      "', which has " + std::to_string(place->bytes));
+}
+
+void Bounds::strided(const Ref& field, const Axes& axes, int64_t size) const {
+    const auto [low, high] = span(axes);
+    use(field, low, high, size);
+}
+
+void Bounds::pixels(const View& v, Checked n, Checked blocks, Checked d, Checked h,
+                    Checked w) const {
+    if (!v) return;
+    const auto [low, high] =
+        span({{n, v.image}, {blocks, v.block}, {d, v.plane}, {h, v.row}, {w, kBlock}}, kBlock);
+    use(v.at, low, high, itemsize(v));
+}
+
+const int32_t* Bounds::table(const Ref& field, Checked count) const {
+    const Place* const place = find(field);
+    need(place && field.space == kConstant && count > 0, "a table that is not there");
+    first(field, count, sizeof(int32_t));
+    return reinterpret_cast<const int32_t*>(field.offset);
+}
+
+int64_t Bounds::itemsize(const View& field) const {
+    const Place* const place = find(field.at);
+    return place ? place->itemsize : static_cast<int64_t>(sizeof(float));
+}
+
+bool Bounds::holds(const View& field, int64_t itemsize) const {
+    const Place* const place = find(field.at);
+    return !place || place->itemsize == itemsize;
+}
+
+// Each kernel, in the order of kernels.def -------------------------------------------------------
+
+void conv_bounds(const ConvArgs& f, const Bounds& bounds) {
+    const Checked taps = Checked(f.taps) + f.last_taps;
+    Extremes reach = extremes(bounds.table(f.offsets, taps), taps.value());
+    if (f.windows) {
+        const int32_t* const windows = bounds.table(f.windows, Checked(f.blocks) * 2);
+        const Extremes start = extremes(windows, f.blocks, 2);
+        const Extremes depth = extremes(windows + 1, f.blocks, 2);
+        reach.low += start.low;
+        reach.high += start.high;
+        need(depth.low >= 1 && depth.high <= kBlock, "a depth beyond a block");
+    }
+    need(f.last_depth >= 0 && f.last_depth <= kBlock, "a depth beyond a block");
+    need(f.group == 0 || f.group == 2 || f.group == 4 || f.group == 8, "other groups");
+    need(!f.group || !f.taps, "taps of whole blocks in groups");
+    const Checked depth =
+        Checked(f.taps) * kBlock + Checked(f.last_taps) * (f.group ? f.group : f.last_depth);
+    need(depth * kBlock <= f.panel, "weights beyond a panel");
+    const auto [first, last] =
+        span({{f.n, f.x.image}, {f.out_d, f.step_d}, {f.out_h, f.step_h}, {f.out_w, f.step_w}});
+    bounds.use(f.x.at, first + reach.low, last - 1 + reach.high + kBlock, bounds.itemsize(f.x));
+    bounds.first(f.weight, Checked(f.blocks) * f.panel);
+    bounds.first(f.bias, Checked(f.blocks) * kBlock);
+    outputs(f, f.y, bounds);
+    outputs(f, f.residual, bounds);
+    if (f.scale) {
+        need(depth * kBlock == f.panel, "scaled weights of other than 1x1");
+        bounds.strided(f.scale, {{f.n, f.scale_image}, {depth, 1}});
+    }
+}
+
+void conv_planar_bounds(const ConvPlanarArgs& f, const Bounds& bounds) {
+    const Checked rows = Checked(f.c) * f.kernel_d * f.kernel_h, taps = rows * f.kernel_w;
+    const Checked reach =
+        (Checked(f.out_w) - 1) * f.stride_w + (Checked(f.kernel_w) - 1) * f.dilation_w + 1;
+    need(rows * (reach + kBlock) <= kMaxSize, "rows beyond 32 bits");
+    need(taps * kBlock <= f.panel, "weights beyond a panel");
+    bounds.first(f.x, Checked(f.n) * f.c * f.in_d * f.in_h * f.in_w);
+    bounds.first(f.weight, Checked(f.blocks) * f.panel);
+    bounds.first(f.bias, Checked(f.blocks) * kBlock);
+    outputs(f, f.y, bounds);
+    outputs(f, f.residual, bounds);
+}
+
+void winograd_bounds(const WinogradArgs& f, const Bounds& bounds) { winograd_like(f, bounds); }
+void winograd_input_bounds(const WinogradArgs& f, const Bounds& bounds) {
+    winograd_like(f, bounds);
+}
+void winograd_output_bounds(const WinogradArgs& f, const Bounds& bounds) {
+    winograd_like(f, bounds);
+}
+
+void depthwise_bounds(const DepthwiseArgs& f, const Bounds& bounds) {
+    // Taps beyond the image are left out: the padding may be any.
+    need(std::min({f.stride_d, f.stride_h, f.stride_w}) >= 1, "no step between windows");
+    need(std::min({f.dilation_d, f.dilation_h, f.dilation_w}) >= 1, "no step between taps");
+    const Checked taps = Checked(f.kernel_d) * f.kernel_h * f.kernel_w;
+    bounds.pixels(f.x, f.n, f.blocks, f.in_d, f.in_h, f.in_w);
+    bounds.first(f.weight, Checked(f.blocks) * taps * kBlock);
+    bounds.first(f.bias, Checked(f.blocks) * kBlock);
+    outputs(f, f.y, bounds);
+}
+
+void linear_bounds(const LinearArgs& f, const Bounds& bounds) {
+    need(f.columns >= 1, "no columns");
+    const Checked padded = Checked(ceil_div(f.columns, kBlock)) * kBlock;
+    bounds.strided(f.x, {{f.rows, f.x_row}, {f.depth, 1}});
+    bounds.strided(f.y, {{f.rows, f.y_row}, {f.columns, 1}});
+    bounds.strided(f.residual, {{f.rows, f.residual_row}, {f.columns, 1}});
+    bounds.first(f.weight, padded * f.depth);
+    bounds.first(f.bias, padded);
+}
+
+void pool_bounds(const PoolArgs& f, const Bounds& bounds) {
+    Checked first = 0, last = 0;
+    const auto axis = [&](const Ref& windows, int64_t out, int64_t dilation, int64_t step) {
+        const int32_t* const table = bounds.table(windows, Checked(out) * 3);
+        const Extremes begin = extremes(table, out, 3), end = extremes(table + 1, out, 3);
+        const Extremes count = extremes(table + 2, out, 3);
+        need(std::min({begin.low, end.low, count.low}) >= 0, "a window before the image");
+        need(dilation >= 1, "no step between taps");
+        first = first + Checked(begin.low) * step;
+        last = last + Checked(std::max<int64_t>(0, end.high - 1)) * step;
+    };
+    axis(f.windows_d, f.out_d, f.dilation_d, f.x.plane);
+    axis(f.windows_h, f.out_h, f.dilation_h, f.x.row);
+    axis(f.windows_w, f.out_w, f.dilation_w, kBlock);
+    window_pixels(f.x, f.n, f.blocks, first, last, bounds);
+    outputs(f, f.y, bounds);
+}
+
+void pool_planar_bounds(const PoolPlanarArgs& f, const Bounds& bounds) {
+    const auto axis = [&](const Ref& windows, int64_t size, int64_t out, int64_t dilation) {
+        const int32_t* const table = bounds.table(windows, Checked(out) * 3);
+        need(dilation >= 1, "no step between taps");
+        for (int64_t i = 0; i < out; ++i) {
+            const int32_t begin = table[3 * i], end = table[3 * i + 1], count = table[3 * i + 2];
+            if (begin < end)
+                need(begin >= 0 && count >= 0 && end <= size, "a window beyond the image");
+        }
+    };
+    axis(f.windows_d, f.in_d, f.out_d, f.dilation_d);
+    axis(f.windows_h, f.in_h, f.out_h, f.dilation_h);
+    axis(f.windows_w, f.in_w, f.out_w, f.dilation_w);
+    bounds.first(f.x, Checked(f.planes) * f.in_d * f.in_h * f.in_w);
+    bounds.first(f.y, Checked(f.planes) * f.out_d * f.out_h * f.out_w);
+}
+
+void elementwise_bounds(const ElementwiseArgs& f, const Bounds& bounds) {
+    const auto operand = [&](const Ref& field, const Dims& strides) {
+        if (!field) return;
+        bounds.strided(field, axes_of(f.dims, f.shape, strides));
+        const int64_t inner = strides[f.dims - 1];
+        need(inner == 1 || (inner == 0 && (&field != &f.y || f.shape[f.dims - 1] == 1)),
+             "rows that are not contiguous");
+    };
+    operand(f.a, f.a_stride);
+    operand(f.b, f.b_stride);
+    operand(f.y, f.y_stride);
+}
+
+void copy_bounds(const CopyArgs& f, const Bounds& bounds) {
+    need(is_element(f.element), "elements of other than 1, 2, 4 or 8 bytes");
+    bounds.strided(f.x, axes_of(f.dims, f.shape, f.x_stride), f.element);
+    bounds.strided(f.y, axes_of(f.dims, f.shape, f.y_stride), f.element);
+}
+
+void gather_bounds(const IndexedArgs& f, const Bounds& bounds) {
+    // Rows that one index serves are copied as bytes.
+    need(f.element >= 1 && (is_element(f.element) || !f.index_inner), "elements of other sizes");
+    indices(f, bounds);
+    bounds.first(f.x, Checked(f.outer) * f.axis * f.inner, f.element);
+    bounds.first(f.y, Checked(f.outer) * f.count * f.inner, f.element);
+}
+
+void scatter_bounds(const IndexedArgs& f, const Bounds& bounds) {
+    need(f.op == Binary::none || f.op == Binary::add || f.op == Binary::mul ||
+             f.op == Binary::min || f.op == Binary::max,
+         "another operation");
+    indices(f, bounds);
+    bounds.first(f.x, Checked(f.outer) * f.count * f.inner);
+    bounds.first(f.y, Checked(f.outer) * f.axis * f.inner);
+}
+
+void where_bounds(const WhereArgs& f, const Bounds& bounds) {
+    need(is_element(f.element), "elements of other than 1, 2, 4 or 8 bytes");
+    bounds.strided(f.condition, axes_of(f.dims, f.shape, f.condition_stride), 1);
+    bounds.strided(f.a, axes_of(f.dims, f.shape, f.a_stride), f.element);
+    bounds.strided(f.b, axes_of(f.dims, f.shape, f.b_stride), f.element);
+    bounds.first(f.y, product(f.dims, f.shape), f.element);
+}
+
+void convert_bounds(const ConvertArgs& f, const Bounds& bounds) {
+    need(f.from == DType::float32 || f.to == DType::float32, "neither side of float32");
+    need(static_cast<bool>(f.scale) == static_cast<bool>(f.zero), "a scale or a zero point alone");
+    need(f.scales >= (f.by_column ? f.columns : 1), "too few scales");
+    const Checked elements = Checked(f.rows) * f.columns;
+    bounds.first(f.x, elements, itemsize(f.from));
+    bounds.first(f.y, elements, itemsize(f.to));
+    bounds.first(f.scale, f.scales);
+    bounds.first(f.zero, f.scales);
+}
+
+void reorder_bounds(const ReorderArgs& f, const Bounds& bounds) {
+    need(is_element(f.element) && bounds.holds(f.blocked, f.element), "other elements");
+    need(f.c >= 1, "no channels");
+    const Checked pixels = Checked(f.d) * f.h * f.w;
+    bounds.strided(f.plain, {{f.n, f.image}, {f.c, f.channel}, {pixels, 1}}, f.element);
+    bounds.pixels(f.blocked, f.n, ceil_div(f.c, kBlock), f.d, f.h, f.w);
+}
+
+void border_bounds(const BorderArgs& f, const Bounds& bounds) {
+    need(is_element(f.element) && bounds.holds(f.y, f.element), "other elements");
+    const View& v = f.y;
+    const Checked before =
+        Checked(f.border_d) * v.plane + Checked(f.border_h) * v.row + Checked(f.border_w) * kBlock;
+    const auto [low, high] = span(
+        {{f.n, v.image}, {f.blocks, v.block}, {f.d, v.plane}, {f.h, v.row}, {f.w, kBlock}}, kBlock);
+    bounds.use(v.at, low - before, std::max(high, Checked(f.n) * v.image), f.element);
+}
+
+void softmax_bounds(const SoftmaxArgs& f, const Bounds& bounds) {
+    const Checked elements = Checked(f.outer) * f.axis * f.inner;
+    bounds.first(f.x, elements);
+    bounds.first(f.y, elements);
+}
+
+void resize_bounds(const ResizeArgs& f, const Bounds& bounds) {
+    Checked last = 0;
+    const auto axis = [&](const Ref& index, const Ref& weight, int64_t taps, int64_t out) {
+        const Checked count = Checked(taps) * out;
+        const Extremes found = extremes(bounds.table(index, count), count.value());
+        need(found.low >= 0, "an index before the image");
+        bounds.first(weight, count);
+        return found.high;
+    };
+    last = last + Checked(axis(f.index_d, f.weight_d, f.taps_d, f.out_d)) * f.x.plane;
+    last = last + Checked(axis(f.index_h, f.weight_h, f.taps_h, f.out_h)) * f.x.row;
+    need(axis(f.index_w, f.weight_w, f.taps_w, f.out_w) < f.in_w, "an index beyond a row");
+    last = last + (Checked(f.in_w) - 1) * kBlock;
+    window_pixels(f.x, f.n, f.blocks, 0, last, bounds);
+    outputs(f, f.y, bounds);
+}
+
+void layer_norm_bounds(const LayerNormArgs& f, const Bounds& bounds) {
+    need(f.axis >= 1 && f.span >= 0 && (!f.span || f.axis % f.span == 0), "rows of other spans");
+    const int64_t blocks = f.axis / kBlock, rest = f.axis % kBlock;
+    const auto side = [&](const Ref& field, int64_t step, const Dims& strides) {
+        const auto [low, high] = span(axes_of(f.dims, f.shape, strides));
+        const Checked row =
+            rest ? Checked(blocks) * step + rest : (Checked(blocks) - 1) * step + kBlock;
+        need(!f.span || step == kBlock, "rows in pieces");
+        bounds.use(field, low, high - 1 + row);
+    };
+    side(f.x, f.x_block, f.x_stride);
+    side(f.y, f.y_block, f.y_stride);
+    const Checked count = f.span ? Checked(f.groups) * (f.axis / f.span) : Checked(f.axis);
+    bounds.first(f.scale, count);
+    bounds.first(f.bias, count);
+}
+
+void reduce_bounds(const ReduceArgs& f, const Bounds& bounds) {
+    bounds.first(f.x, Checked(f.outer) * f.axis * f.inner);
+    bounds.first(f.y, Checked(f.outer) * f.inner);
+}
+
+void topk_bounds(const TopkArgs& f, const Bounds& bounds) {
+    need(f.k >= 1 && f.k <= f.axis && f.axis < int64_t{1} << 32, "more than there are");
+    const Checked found = Checked(f.outer) * f.k * f.inner;
+    bounds.first(f.x, Checked(f.outer) * f.axis * f.inner);
+    bounds.first(f.values, found);
+    bounds.first(f.indices, found, sizeof(int64_t));
+}
+
+void arg_extremum_bounds(const ArgExtremumArgs& f, const Bounds& bounds) {
+    need(f.axis >= 1 && f.axis < 1 << 24 && f.inner >= 1, "an axis of too many elements");
+    bounds.first(f.x, Checked(f.outer) * f.axis * f.inner);
+    bounds.first(f.y, Checked(f.outer) * f.inner, sizeof(int64_t));
+}
+
+void matmul_bounds(const MatmulArgs& f, const Bounds& bounds) {
+    Axes a = axes_of(f.dims, f.shape, f.a_stride), b = axes_of(f.dims, f.shape, f.b_stride);
+    a.insert(a.end(), {{f.rows, f.a_row}, {f.depth, 1}});
+    b.insert(b.end(), {{f.depth, f.b_row}, {f.columns, f.b_column}});
+    bounds.strided(f.a, a);
+    bounds.strided(f.b, b);
+    bounds.first(f.y, product(f.dims, f.shape) * f.rows * f.columns);
+}
+
+void recurrent_bounds(const RecurrentArgs& f, const Bounds& bounds) {
+    need(f.directions == 1 || f.directions == 2, "other than 1 or 2 directions");
+    need(f.hidden >= 1, "no states");
+    const int gates = f.cell == Cell::lstm ? 4 : f.cell == Cell::gru ? 3 : 1;
+    const Checked width = Checked(ceil_div(f.hidden, kBlock)) * kBlock * f.directions;
+    const auto [low, high] = span({{f.length, f.x_time}, {f.batch, f.x_row}}, width * gates);
+    bounds.use(f.x, low, high);
+    bounds.first(f.weight, width * gates * f.hidden);
+    bounds.first(f.bias, width);
+    bounds.first(f.peephole, width * 3);
+    bounds.first(f.lengths, f.batch, sizeof(int32_t));
+    for (const Ref* state : {&f.h0, &f.c0, &f.h_last, &f.c_last})
+        bounds.strided(*state,
+                       {{f.directions, f.state_direction}, {f.batch, f.state_row}, {f.hidden, 1}});
+    bounds.strided(
+        f.y,
+        {{f.length, f.y_time}, {f.directions, f.y_direction}, {f.batch, f.y_row}, {f.hidden, 1}});
+}
+
+void attention_bounds(const AttentionArgs& f, const Bounds& bounds) {
+    need(f.group >= 1 && f.heads % f.group == 0, "heads that are no whole groups");
+    const auto operand = [&](const Ref& field, const Dims& strides, int64_t heads, int64_t rows,
+                             int64_t columns) {
+        bounds.strided(
+            field,
+            {{f.n, strides[0]}, {heads, strides[1]}, {rows, strides[2]}, {columns, strides[3]}});
+    };
+    const int64_t shared = f.heads / f.group;
+    operand(f.q, f.q_stride, f.heads, f.rows, f.depth);
+    operand(f.k, f.k_stride, shared, f.tokens, f.depth);
+    operand(f.v, f.v_stride, shared, f.tokens, f.columns);
+    operand(f.mask, f.mask_stride, f.heads, f.rows, f.tokens);
+    operand(f.y, f.y_stride, f.heads, f.rows, f.columns);
+}
+
+void grid_sample_bounds(const GridSampleArgs& f, const Bounds& bounds) {
+    need(f.rank >= 1 && f.rank <= 3, "other than 1 to 3 axes");
+    bounds.pixels(f.x, f.n, f.blocks, f.in_d, f.in_h, f.in_w);
+    bounds.first(f.grid, Checked(f.n) * f.out_d * f.out_h * f.out_w * f.rank);
+    outputs(f, f.y, bounds);
+}
+
+void roi_align_bounds(const RoiAlignArgs& f, const Bounds& bounds) {
+    need(f.ratio >= 0, "fewer than no points along a side");
+    bounds.pixels(f.x, f.n, f.blocks, 1, f.in_h, f.in_w);
+    bounds.pixels(f.y, f.count, f.blocks, 1, f.out_h, f.out_w);
+    bounds.first(f.regions, Checked(f.count) * 4);
+    bounds.first(f.images, f.count, sizeof(int64_t));
+}
+
+void peak_bounds(const PeakArgs& f, const Bounds& bounds) { peak_like(f, bounds); }
+void peak_u8_bounds(const PeakArgs& f, const Bounds& bounds) { peak_like(f, bounds); }
+
+}  // namespace cnnrt
