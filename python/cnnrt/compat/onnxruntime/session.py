@@ -1,0 +1,383 @@
+"""Sessions: a model that is run by the names of its inputs and outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ... import feeds
+from ...errors import CnnrtError
+from ...graph import TensorSpec
+from ...model import Model, load, with_graph
+from ...process.threads import get_num_threads
+from .binding import IOBinding
+from .errors import Fail, InvalidArgument, InvalidProtobuf, NoSuchFile, status, translated
+from .metadata import ModelMetadata, facts_of
+from .options import RunOptions, SessionOptions
+from .profiling import Profiler
+from .providers import CPU, chosen
+from .types import NodeArg, element_name
+from .values import OrtValue, OrtValueVector, unwrapped
+
+Feed = Mapping[str, Any]
+
+
+class InferenceSession:
+    """A model that is ready to run, with the interface of ONNX Runtime's class of this name.
+
+    Results are those of `cnnrt.load(...)`: float32, independent of threads and batch.
+    """
+
+    def __init__(
+        self,
+        path_or_bytes: str | bytes | os.PathLike[str],
+        sess_options: SessionOptions | None = None,
+        providers: Sequence[str | tuple[str, dict[Any, Any]]] | None = None,
+        provider_options: Sequence[dict[Any, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Loads a model.
+
+        Args:
+            path_or_bytes: an ONNX file or a model.bin, by path or as bytes.
+            sess_options: see `SessionOptions`.
+            providers: names, or pairs of name and options; others than the CPU's are skipped with
+                a warning.
+            provider_options: options by provider, if `providers` are names alone.
+            kwargs: `disabled_optimizers` and `enable_fallback` are taken and change nothing.
+
+        Raises:
+            NoSuchFile: there is no such file.
+            InvalidProtobuf: it is no model, or is damaged.
+            NotImplemented: the model needs operators that cnnrt does not run.
+            TypeError: the model is given as something else.
+        """
+        if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
+            source: Any = bytes(path_or_bytes)
+        elif isinstance(path_or_bytes, (str, os.PathLike)):
+            source = os.fspath(path_or_bytes)
+        else:
+            raise TypeError(f"Unable to load from type '{type(path_or_bytes)}'")
+        if unknown := kwargs.keys() - {"disabled_optimizers", "enable_fallback"}:
+            raise TypeError(f"InferenceSession takes no argument {sorted(unknown)[0]!r}")
+        self._source = source
+        self._options = sess_options if sess_options is not None else SessionOptions()
+        self._fallback = bool(kwargs.get("enable_fallback", True))
+        self._providers = chosen(providers, provider_options)
+        start = time.monotonic_ns()
+        self._load()
+        taken = time.monotonic_ns() - start
+        prefix = self._options.profile_file_prefix
+        self._profiler = Profiler(prefix, taken) if self._options.enable_profiling else None
+        self._start_ns = start
+
+    def _load(self) -> None:
+        options = self._options
+        if isinstance(self._source, str) and not Path(self._source).is_file():
+            raise status(
+                NoSuchFile,
+                f"Load model from {self._source} failed:Load model {self._source} failed. "
+                "File doesn't exist",
+            )
+        if not self._source:
+            raise status(InvalidProtobuf, "the model has no bytes")
+        count = int(options.intra_op_num_threads)
+        with translated(loading=True):
+            model = load(self._source, threads=count if count > 0 else get_num_threads())
+            self._facts = facts_of(self._source, model)
+            self._model = self._overridden(model)
+        if options.optimized_model_filepath:
+            self._write(os.fspath(options.optimized_model_filepath))
+        self._single = len(self._model.outputs) == 1 and not self._model.optional_inputs
+        self._specs = {s.name: s for s in (*self._model.inputs, *self._model.optional_inputs)}
+        self._required = [s for s in self._model.inputs if s.kind != "optional"]
+        self._output_names = [output.name for output in self._model.outputs]
+
+    def _overridden(self, model: Model) -> Model:
+        """The model with the sizes and constants that the options replace."""
+        options, graph = self._options, model.graph
+        by_name, by_kind = options._sizes_by_name, options._sizes_by_denotation
+        constants = options._initializers
+        if not (by_name or by_kind or constants):
+            return model
+        graph = graph.copy()
+        inputs = []
+        for spec, arg in zip(graph.inputs, self._facts.inputs, strict=True):
+            kinds = self._facts.denotations.get(spec.name, [])
+            sizes = [
+                by_name.get(size, by_kind.get(kind, size)) if isinstance(size, str) else size
+                for size, kind in zip(
+                    spec.shape, [*kinds, *[""] * len(spec.shape)][: len(spec.shape)], strict=True
+                )
+            ]
+            inputs.append(dataclasses.replace(spec, shape=tuple(sizes)))
+            arg.shape[:] = [
+                new if isinstance(new, int) and not isinstance(old, int) else old
+                for old, new in zip(arg.shape, sizes, strict=False)
+            ]
+        graph.inputs = inputs
+        for name, value in constants.items():
+            array = np.asarray(unwrapped(value))
+            old = graph.constants.get(name)
+            if old is None or old.shape != array.shape or old.dtype != array.dtype:
+                raise status(
+                    InvalidArgument,
+                    f"initializer {name!r}: the model has "
+                    f"{'none' if old is None else f'{old.dtype}{list(old.shape)}'}, not "
+                    f"{array.dtype}{list(array.shape)}",
+                )
+            graph.constants[name] = array
+        return with_graph(model, graph)
+
+    def _write(self, path: str) -> None:
+        """Writes the model as ONNX, with the sizes and constants of the options."""
+        from ...formats.onnx.writer import write_onnx  # noqa: PLC0415  (an optional dependency)
+
+        with translated(loading=True):
+            write_onnx(path, self._model.graph)
+
+    # What the model is.
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs that must be given, in order."""
+        return self._facts.inputs
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The outputs in order."""
+        return self._facts.outputs
+
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """The inputs that have a value in the model and may be given another."""
+        return self._facts.overridable
+
+    def get_modelmeta(self) -> ModelMetadata:
+        """Producer, names, version and the texts stored with the model."""
+        return self._facts.metadata
+
+    def get_session_options(self) -> SessionOptions:
+        return self._options
+
+    def get_providers(self) -> list[str]:
+        return list(self._providers)
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        return {name: dict(options) for name, options in self._providers.items()}
+
+    def set_providers(
+        self,
+        providers: Sequence[str | tuple[str, dict[Any, Any]]] | None = None,
+        provider_options: Sequence[dict[Any, Any]] | None = None,
+    ) -> None:
+        """Chooses providers again: the CPU's is all that there is."""
+        self._providers = chosen(providers, provider_options)
+
+    def enable_fallback(self) -> None:
+        """Kept for clients: there is no provider to fall back from."""
+        self._fallback = True
+
+    def disable_fallback(self) -> None:
+        """Kept for clients: there is no provider to fall back from."""
+        self._fallback = False
+
+    # Running.
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Feed,
+        run_options: RunOptions | None = None,
+    ) -> list[Any]:
+        """Runs the model.
+
+        Args:
+            output_names: the outputs wanted, in this order; None or empty: all.
+            input_feed: arrays (or `OrtValue`s) by input name, of the inputs' own types.
+            run_options: see `RunOptions`.
+
+        Returns:
+            An array for each output, a list of arrays for a sequence.
+
+        Raises:
+            ValueError: an input is missing.
+            InvalidArgument: a name is unknown, or a shape or type does not fit.
+        """
+        feed = self._checked(input_feed)
+        names = self._wanted(output_names)
+        if run_options is not None:
+            _check_running(run_options)
+        begin = time.monotonic_ns()
+        with translated(loading=False):
+            if self._single and len(feed) == 1 and len(names) == 1:
+                results = [self._model(next(iter(feed.values())))]
+            elif len(names) == 1:
+                results = [self._model.run(feed, names)]
+            else:
+                found = self._model.run(feed, list(dict.fromkeys(names)))
+                results = [found[name] for name in names]
+        if self._profiler is not None:
+            taken = time.monotonic_ns() - begin
+            arrays = feeds.arrays(self._model.graph.inputs, feed)
+            self._profiler.record(self._model, arrays, begin - self._profiler.start_ns, taken)
+        if run_options is not None:
+            _check_running(run_options)
+        return results
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:
+        """As `run`, with `OrtValue`s for arrays."""
+        return [OrtValue(y) for y in self.run(output_names, input_dict_ort_values, run_options)]
+
+    def run_with_ortvaluevector(
+        self,
+        run_options: RunOptions | None,
+        feed_names: Sequence[str],
+        feeds: OrtValueVector,
+        fetch_names: Sequence[str],
+        fetches: OrtValueVector,
+        fetch_devices: Any = None,
+    ) -> None:
+        """As `run`; the results are appended to `fetches`."""
+        del fetch_devices
+        feed = dict(zip(feed_names, feeds, strict=True))
+        for value in self.run_with_ort_values(fetch_names, feed, run_options):
+            fetches.push_back(value)
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Feed,
+        callback: Callable[[Any, Any, str], None],
+        user_data: Any,
+        run_options: RunOptions | None = None,
+    ) -> None:
+        """Runs in a thread of its own, which then calls `callback(results, user_data, error)`.
+
+        `error` is an empty text after a run that succeeded.
+        """
+
+        def work() -> None:
+            try:
+                results, error = self.run(output_names, input_feed, run_options), ""
+            except (CnnrtError, ValueError) as problem:
+                results, error = [], str(problem)
+            callback(results, user_data, error)
+
+        threading.Thread(target=work, name="cnnrt run_async").start()
+
+    def io_binding(self) -> IOBinding:
+        """An object that holds inputs and outputs from one run to the next."""
+        return IOBinding(self)
+
+    def run_with_iobinding(
+        self, iobinding: IOBinding, run_options: RunOptions | None = None
+    ) -> None:
+        """Runs with the inputs of a binding and leaves the results in it."""
+        iobinding._run(run_options)
+
+    def create_ortvalue_from_shape_and_type(
+        self, shape: Sequence[int], element_type: Any, device_type: str = "cpu", *_: Any
+    ) -> OrtValue:
+        """A value of zeros; see `OrtValue.ortvalue_from_shape_and_type`."""
+        return OrtValue.ortvalue_from_shape_and_type(shape, element_type, device_type)
+
+    # Profiling and tuning.
+
+    def end_profiling(self) -> str:
+        """Writes the profile; returns its file name, or "" if profiling was not enabled."""
+        if self._profiler is None:
+            return ""
+        path = self._profiler.write()
+        self._profiler = None
+        return path
+
+    def get_profiling_start_time_ns(self) -> int:
+        """When profiling began, as `time.monotonic_ns` counts."""
+        return self._profiler.start_ns if self._profiler else self._start_ns
+
+    def get_tuning_results(self) -> list[Any]:
+        """Results of tuning kernels of providers: the CPU's has none."""
+        return []
+
+    def set_tuning_results(self, results: Any, *, error_on_invalid: bool = False) -> None:
+        """Takes no results: see `get_tuning_results`."""
+        if results and error_on_invalid:
+            raise status(Fail, f"{CPU} has no tuning results")
+
+    def set_ep_dynamic_options(self, options: dict[str, str]) -> None:
+        raise NotImplementedError(f"{CPU} has no dynamic options, such as {options}")
+
+    # Checks.
+
+    def _wanted(self, names: Sequence[str] | None) -> list[str]:
+        if not names:
+            return self._output_names
+        for name in names:
+            if name not in self._output_names:
+                raise status(
+                    InvalidArgument,
+                    f"Invalid output name:{name}; the model has {', '.join(self._output_names)}",
+                )
+        return list(names)
+
+    def _checked(self, feed: Feed) -> dict[str, Any]:
+        """The inputs by name, of the types and ranks that the model takes.
+
+        Unlike `Model`, nothing is converted: a wrong type is a mistake in the calling program.
+        """
+        missing = [s.name for s in self._required if s.name not in feed]
+        if missing:
+            raise ValueError(
+                f"Required inputs ({missing}) are missing from input feed ({list(feed)})."
+            )
+        checked = {}
+        for name, value in feed.items():
+            spec = self._specs.get(name)
+            if spec is None:
+                raise status(
+                    InvalidArgument,
+                    f"Invalid input name: {name}; the model takes {', '.join(self._specs)}",
+                )
+            checked[name] = _checked(spec, unwrapped(value))
+        for spec in self._model.inputs:
+            checked.setdefault(spec.name, None)
+        return checked
+
+
+def _check_running(options: RunOptions) -> None:
+    if options.terminate:
+        raise status(Fail, "Exiting due to terminate flag being set to true.")
+
+
+def _checked(spec: TensorSpec, value: Any) -> Any:
+    """One input, if it is an array of the right type or something that NumPy makes one of."""
+    if spec.kind != "tensor":
+        return value
+    if not isinstance(value, np.ndarray):
+        value = np.asarray(value, spec.dtype.numpy if isinstance(value, (list, tuple)) else None)
+    if value.dtype != spec.dtype.numpy:
+        actual = {"f": "float", "U": "string", "S": "string"}.get(value.dtype.kind)
+        known = {"float32": "float", "float64": "double"}.get(value.dtype.name, value.dtype.name)
+        raise status(
+            InvalidArgument,
+            f"Unexpected input data type for {spec.name!r}. Actual: "
+            f"(tensor({'string' if actual == 'string' else known})) , expected: "
+            f"(tensor({element_name(spec.dtype)}))",
+        )
+    if not spec.accepts(value.shape):
+        raise status(
+            InvalidArgument,
+            f"Got invalid dimensions for input: {spec.name}: got {list(value.shape)}, expected "
+            f"{list(spec.shape)}. Please fix either the inputs/outputs or the model.",
+        )
+    return value

@@ -1,0 +1,249 @@
+"""Values that sessions take and give: tensors and sequences of tensors in this process's memory."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...dtypes import DType, as_dtype
+from ...graph import Array
+from .errors import Fail, InvalidArgument, status
+from .types import element_name, element_type
+
+
+class OrtDeviceVendorId(enum.IntEnum):
+    """PCI numbers of the makers of devices."""
+
+    NONE = 0
+    AMD = 0x1002
+    NVIDIA = 0x10DE
+    ARM = 0x13B5
+    MICROSOFT = 0x1414
+    HUAWEI = 0x19E5
+    QUALCOMM = 0x5143
+    INTEL = 0x8086
+
+
+class OrtDevice:
+    """A device that memory is on: always the CPU."""
+
+    def __init__(self, device_type: str = "cpu", device_id: int = 0) -> None:
+        self._type, self._id = device_type, device_id
+
+    @staticmethod
+    def make(ort_device_name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
+        """The device of this name.
+
+        Raises:
+            InvalidArgument: it is another than "cpu".
+        """
+        del vendor_id
+        check_device(ort_device_name)
+        return OrtDevice(ort_device_name, device_id)
+
+    def device_type(self) -> str:
+        return self._type
+
+    def device_id(self) -> int:
+        return self._id
+
+    def device_mem_type(self) -> int:
+        return 0
+
+    def device_vendor_id(self) -> int:
+        return 0
+
+
+def check_device(name: str) -> None:
+    """Raises InvalidArgument unless the device is the CPU."""
+    if str(name).lower() not in ("cpu", "default"):
+        raise status(
+            InvalidArgument, f"cnnrt has memory on the device 'cpu' alone, not on {name!r}"
+        )
+
+
+class OrtValue:
+    """A tensor, or a sequence of tensors, that a session takes or gives.
+
+    The memory of a NumPy array is shared, not copied.
+    """
+
+    def __init__(self, value: Any, dtype: DType | None = None) -> None:
+        """Wraps a NumPy array, a list of arrays or None; clients call the static methods."""
+        self._value = value
+        self._dtype = dtype
+
+    @staticmethod
+    def ortvalue_from_numpy(
+        numpy_obj: Any, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
+    ) -> OrtValue:
+        """A value over the memory of an array; a copy if that is not contiguous."""
+        del device_id, vendor_id
+        check_device(device_type)
+        array = np.asarray(numpy_obj)
+        return OrtValue(np.ascontiguousarray(array).reshape(array.shape))
+
+    @staticmethod
+    def ortvalue_from_numpy_with_onnx_type(data: Any, onnx_element_type: int) -> OrtValue:
+        """A value whose elements an array holds the bits of, as uint16 does those of bfloat16.
+
+        Raises:
+            InvalidArgument: the elements of the array have another size.
+        """
+        dtype = element_type(onnx_element_type)
+        array = np.ascontiguousarray(data)
+        if array.dtype.itemsize != dtype.itemsize:
+            raise status(
+                InvalidArgument, f"elements of {array.dtype} cannot hold the bits of {dtype}"
+            )
+        return OrtValue(array.view(dtype.numpy), dtype)
+
+    @staticmethod
+    def ortvalue_from_shape_and_type(
+        shape: Sequence[int],
+        element_type: Any = np.float32,
+        device_type: str = "cpu",
+        device_id: int = 0,
+        vendor_id: int = -1,
+    ) -> OrtValue:
+        """A value of zeros, for a result to be written to."""
+        del device_id, vendor_id
+        check_device(device_type)
+        dtype = _element_type(element_type)
+        return OrtValue(np.zeros([int(n) for n in shape], dtype.numpy), dtype)
+
+    @staticmethod
+    def from_dlpack(data: Any, is_bool_tensor: bool = False) -> OrtValue:
+        """A value over the memory of any tensor that has the DLPack protocol."""
+        array = np.from_dlpack(data)
+        return OrtValue(array.view(np.bool_) if is_bool_tensor else array)
+
+    def __dlpack__(self, *, stream: Any = None) -> Any:
+        return self.numpy().__dlpack__(stream=stream)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def data_ptr(self) -> int:
+        """The address of the first element."""
+        return int(self.numpy().ctypes.data)
+
+    def device_name(self) -> str:
+        return "cpu"
+
+    def shape(self) -> list[int]:
+        """The shape of a tensor.
+
+        Raises:
+            Fail: it is a sequence.
+        """
+        return list(self._tensor().shape)
+
+    def data_type(self) -> str:
+        """The type, such as "tensor(float)"."""
+        if self.is_tensor_sequence():
+            inner = self._value[0].dtype if self._value else np.dtype(np.float32)
+            return f"seq(tensor({element_name(as_dtype(inner))}))"
+        return f"tensor({element_name(self._elements())})"
+
+    def element_type(self) -> int:
+        """ONNX's number of the element type."""
+        return self._elements().code
+
+    def tensor_size_in_bytes(self) -> int:
+        return int(self._tensor().nbytes)
+
+    def has_value(self) -> bool:
+        """False for an optional that is empty."""
+        return self._value is not None
+
+    def is_tensor(self) -> bool:
+        return isinstance(self._value, np.ndarray)
+
+    def is_sparse_tensor(self) -> bool:
+        return False
+
+    def is_tensor_sequence(self) -> bool:
+        return isinstance(self._value, list)
+
+    def as_sparse_tensor(self) -> Any:
+        raise NotImplementedError("cnnrt has no sparse tensors")
+
+    @staticmethod
+    def ort_value_from_sparse_tensor(sparse_tensor: Any) -> OrtValue:
+        raise NotImplementedError(f"cnnrt has no sparse tensors, such as {type(sparse_tensor)}")
+
+    def numpy(self) -> Any:
+        """The array, or the list of a sequence. A tensor's memory is shared."""
+        return self._value
+
+    def update_inplace(self, np_arr: Any) -> None:
+        """Copies an array of the same shape and type into the memory of this value.
+
+        Raises:
+            InvalidArgument: shape or type differ.
+        """
+        array, mine = np.asarray(np_arr), self._tensor()
+        if array.shape != mine.shape or array.dtype != mine.dtype:
+            raise status(
+                InvalidArgument,
+                f"expected {mine.dtype}{list(mine.shape)}, got {array.dtype}{list(array.shape)}",
+            )
+        mine[...] = array
+
+    def _tensor(self) -> Array:
+        if not isinstance(self._value, np.ndarray):
+            raise status(Fail, "the value is a sequence or empty, not a tensor")
+        return self._value
+
+    def _elements(self) -> DType:
+        return self._dtype or as_dtype(self._tensor().dtype)
+
+
+_element_type = element_type
+
+
+class OrtValueVector:
+    """Several values in order."""
+
+    def __init__(self, values: Iterable[OrtValue] = ()) -> None:
+        self._values = list(values)
+
+    def push_back(self, value: OrtValue) -> None:
+        self._values.append(value)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[OrtValue]:
+        return iter(self._values)
+
+    def __getitem__(self, index: int) -> OrtValue:
+        return self._values[index]
+
+
+def array_at(address: int, shape: Sequence[int], elements: Any) -> Array:
+    """The array over memory of the caller's, which must outlive it.
+
+    Args:
+        address: of the first element.
+        shape: of a dense, row-major array.
+        elements: a dtype, or ONNX's number of the type.
+    """
+    dtype = _element_type(elements)
+    size = int(np.prod([int(n) for n in shape])) * dtype.itemsize
+    memory = (ctypes.c_char * size).from_address(int(address))
+    array: Array = np.frombuffer(memoryview(memory).cast("B"), dtype.numpy)
+    return array.reshape([int(n) for n in shape])
+
+
+def unwrapped(value: Any) -> Any:
+    """What a session's input holds: the array or list of an `OrtValue`, else the value itself."""
+    return value.numpy() if isinstance(value, OrtValue) else value
