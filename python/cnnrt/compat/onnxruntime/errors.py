@@ -68,7 +68,7 @@ class ModelRequiresCompilation(CnnrtError):
 
 
 class NotFound(CnnrtError):
-    """What was asked for by name is not there."""
+    """Nothing has the name that was asked for."""
 
 
 class DeviceReset(CnnrtError):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ModelMetadata:
-    """Who made a model, and texts that were stored with it."""
+    """The maker of a model, and texts that were stored with it."""
 
     producer_name: str = ""
     graph_name: str = ""
@@ -29,7 +29,7 @@ class ModelMetadata:
 
 @dataclass
 class Facts:
-    """What a session says of its model."""
+    """Everything that a session says of its model."""
 
     inputs: list[NodeArg]
     outputs: list[NodeArg]
@@ -41,7 +41,7 @@ class Facts:
 
 
 def facts_of(source: Any, model: Model) -> Facts:
-    """What the file of a loaded model says, or for a model.bin what cnnrt knows of it."""
+    """The facts that the file of a loaded model states; those that cnnrt knows, for a model.bin."""
     try:
         proto = _proto(source)
     except (FormatError, ImportError):

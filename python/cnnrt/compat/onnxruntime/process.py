@@ -21,7 +21,7 @@ def get_version_string() -> str:
 
 
 def get_build_info() -> str:
-    """What answers the calls."""
+    """The library and the API that answer the calls."""
     from ... import __version__  # noqa: PLC0415  (found on first use)
 
     return f"cnnrt {__version__} speaking the API of ONNX Runtime {get_version_string()}"

@@ -245,5 +245,5 @@ def array_at(address: int, shape: Sequence[int], elements: Any) -> Array:
 
 
 def unwrapped(value: Any) -> Any:
-    """What a session's input holds: the array or list of an `OrtValue`, else the value itself."""
+    """The array or list that an `OrtValue` holds; any other value as it is."""
     return value.numpy() if isinstance(value, OrtValue) else value
