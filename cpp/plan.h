@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cpu.h"
+#include "poll.h"
 #include "workspace.h"
 
 namespace cnnrt {
@@ -29,8 +30,6 @@ struct Step {
 struct Span {
     int64_t begin = -1, end = -1;
 };
-// Called from time to time during a long run, on the caller's thread. True stops the run.
-using Poll = bool (*)();
 
 // Thrown by a run that met an index beyond its axis.
 struct IndexFault {

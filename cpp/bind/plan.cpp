@@ -8,58 +8,15 @@
 #include <memory>
 #include <string>
 #include <vector>
-#if defined(__unix__)
-#include <cxxabi.h>
-#include <unistd.h>
-#endif
 
 #include "../output_pool.h"
 #include "bind.h"
+#include "gil.h"
 
 namespace cnnrt {
 namespace {
 
 using namespace py::literals;
-
-// Takes the GIL by calling `take`. While the interpreter shuts down, Python before 3.14 ends a
-// daemon thread that asks for the GIL by unwinding its stack, through destructors that need it.
-// Here such a thread sleeps until the process is gone, as in later Pythons.
-template <class F>
-void take_gil(F take) {
-#if defined(__GLIBCXX__) && defined(__unix__)
-    try {
-        take();
-    } catch (abi::__forced_unwind&) {
-        for (;;) pause();
-    }
-#else
-    take();
-#endif
-}
-
-// Releases the GIL for its lifetime.
-class GilRelease {
-public:
-    GilRelease() : state_(PyEval_SaveThread()) {}
-    ~GilRelease() {
-        take_gil([this] { PyEval_RestoreThread(state_); });
-    }
-    GilRelease(const GilRelease&) = delete;
-    GilRelease& operator=(const GilRelease&) = delete;
-
-private:
-    PyThreadState* const state_;
-};
-
-// True if a Python signal handler has raised an exception, which is then set for the caller. Python
-// runs the handlers on the main thread only.
-bool poll_signals() {
-    PyGILState_STATE state;
-    take_gil([&] { state = PyGILState_Ensure(); });
-    const bool raised = PyErr_CheckSignals() != 0;
-    PyGILState_Release(state);
-    return raised;
-}
 
 // A plan with the shapes and dtypes of the caller's arrays.
 struct BoundPlan {
@@ -205,19 +162,6 @@ struct BoundPlan {
     // Runs steps [first, last) without the GIL.
     void execute(const Workspace& w, size_t first, size_t last, Span* spans = nullptr) const {
         without_gil([&] { return plan.run(w, first, last, poll_signals, spans); });
-    }
-
-    // Throws if the run was stopped, that is if `run` returns false.
-    template <class F>
-    static void without_gil(F run) {
-        bool completed;
-        {
-            const GilRelease released;
-            completed = run();
-        }
-        if (completed) return;
-        if (PyErr_Occurred()) throw py::error_already_set();
-        throw std::runtime_error("the process was forked by a signal handler during this run");
     }
 };
 

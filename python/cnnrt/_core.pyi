@@ -66,6 +66,27 @@ def pack_linear(
 
 def pack_depthwise(weight: Array) -> Memory: ...
 def pack_winograd(weight: Array, g_h: Array, g_w: Array, threads: int = 1) -> Memory: ...
+def non_max_suppression(
+    boxes: Array, scores: Array, most: int, overlap: float, least: float | None, centred: bool
+) -> Array:
+    """(image, class, box) of each chosen box, int64 (chosen, 3): see ONNX's NonMaxSuppression.
+
+    Args:
+        boxes: float32 or float64 (images, boxes, 4), row-major.
+        scores: of the same type (images, classes, boxes), row-major.
+        most: boxes chosen of one class of one image.
+        overlap: the intersection over union above which a box is suppressed.
+        least: scores that are not above it do not count; None: all do.
+        centred: boxes are centre and size, not two opposite corners.
+    """
+
+def non_zero(x: Array, mask: int) -> Array:
+    """The places of elements of which a bit in the mask is set, int64 (rank, count).
+
+    Args:
+        x: unsigned integers, row-major, of at least one axis.
+        mask: as many bits as an element has.
+    """
 
 class Workspace:
     """Memory of one run, kept over several calls of `Plan.run_steps`."""

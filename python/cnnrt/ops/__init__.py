@@ -23,17 +23,20 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from ..errors import GraphError, ShapeError, UnsupportedOperator
-from ..graph import Array, Graph, Node, TensorType
+from ..graph import Array, Graph, Node, TensorType, Value
 from .attributes import is_kind, kind_of
 from .axes import AxesMapping, mixes_all_axes
 
 REQUIRED: Any = object()
 """The default of an attribute that must be given."""
+
+RunSubgraph = Callable[[Graph, Sequence[Value]], list[Value]]
+"""Runs a subgraph on the values of its inputs, in order."""
 
 
 class Operand(NamedTuple):
@@ -151,6 +154,19 @@ class Op:
         an operator without a kernel runs by it. Absent optional inputs are None.
         """
         raise NotImplementedError
+
+    def evaluate(self, node: Node, inputs: Sequence[Value], run: RunSubgraph) -> list[Value]:
+        """The outputs, computed between two stages of a plan; by default by the reference.
+
+        Args:
+            node: the operator.
+            inputs: their values, None for an absent one.
+            run: runs a subgraph of the node.
+
+        Raises:
+            ShapeError: the values do not fit the operator.
+        """
+        return list(self.reference(node, *inputs))
 
 
 OPS: dict[str, Op] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -48,10 +48,6 @@ class SameType(Op):
         return [x.type]
 
 
-RunSubgraph = Callable[[Graph, Sequence[Value]], list[Value]]
-"""Runs a subgraph on the values of its inputs, in order."""
-
-
 class RuntimeTyped(Op):
     """An operator whose result types are known only when it has run on the values of its inputs.
 
@@ -66,19 +62,6 @@ class RuntimeTyped(Op):
         problem = "the types of its results are known only when it has run"
         name = first.name if first else ""
         raise ValueNeeded(str(shape_error(node, inputs, problem)), name, runs_on_values=True)
-
-    def evaluate(self, node: Node, inputs: Sequence[Value], run: RunSubgraph) -> list[Value]:
-        """The outputs.
-
-        Args:
-            node: the operator.
-            inputs: their values, None for an absent one.
-            run: runs a subgraph of the node.
-
-        Raises:
-            ShapeError: the values do not fit the operator.
-        """
-        raise NotImplementedError
 
     def reference(self, node: Node, *inputs: Any, **_: Any) -> tuple[Any, ...]:
         return tuple(self.evaluate(node, inputs, interpret))

@@ -16,8 +16,8 @@ import numpy as np
 from ..errors import ShapeError
 from ..graph import Array, Graph, Node, Value
 from ..process.limits import check_memory, memory_limit
-from . import REQUIRED, register
-from .common import RunSubgraph, RuntimeTyped
+from . import REQUIRED, RunSubgraph, register
+from .common import RuntimeTyped
 
 
 def fail(node: Node, problem: str) -> ShapeError:

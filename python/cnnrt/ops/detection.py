@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..graph import Array, Node, TensorType
-from . import REQUIRED, NodeTypes, Op, register, shape_error
+from .. import _core
+from ..graph import Array, Node, TensorType, Value
+from . import REQUIRED, NodeTypes, Op, RunSubgraph, register, shape_error
 from .axes import ALL, AxesMapping, follow, mixed
 from .common import ByValue, Inputs, at_least, check_indices, choice, operands
 
@@ -165,12 +167,31 @@ class NonMaxSuppression(ByValue):
             return boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
         return np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
 
-    def reference(self, node: Node, boxes: Any, scores: Any, *limits: Any) -> tuple[Array, ...]:
+    def limits(
+        self, node: Node, boxes: Array, scores: Array, given: Sequence[Any]
+    ) -> tuple[int, float, float | None]:
+        """How many boxes per class at most, the threshold of overlap and that of the score.
+
+        Raises:
+            ShapeError: boxes and scores do not fit each other.
+        """
         fit = boxes.ndim == scores.ndim == 3 and boxes.shape[2] == 4
         if not fit or (boxes.shape[0], boxes.shape[1]) != (scores.shape[0], scores.shape[2]):
             raise shape_error(node, (), "takes boxes (N, B, 4) and scores (N, classes, B)")
-        numbers = [None if v is None else v.reshape(()).item() for v in limits]
+        numbers = [None if v is None else v.reshape(()).item() for v in given]
         most, overlap, least = (numbers + [None] * 3)[:3]
+        return int(most or 0), overlap or 0.0, least
+
+    def evaluate(self, node: Node, inputs: Sequence[Any], run: RunSubgraph) -> list[Value]:
+        boxes, scores, *given = inputs
+        most, overlap, least = self.limits(node, boxes, scores, given)
+        dtype = np.float64 if np.float64 in (boxes.dtype, scores.dtype) else np.float32
+        boxes, scores = (np.ascontiguousarray(x, dtype) for x in (boxes, scores))
+        centred = bool(node["center_point_box"])
+        return [_core.non_max_suppression(boxes, scores, most, overlap, least, centred)]
+
+    def reference(self, node: Node, boxes: Any, scores: Any, *given: Any) -> tuple[Array, ...]:
+        most, overlap, least = self.limits(node, boxes, scores, given)
         chosen = []
         for image, label in np.ndindex(*scores.shape[:2]):
             low, high = self.corners(node, boxes[image])
@@ -178,7 +199,7 @@ class NonMaxSuppression(ByValue):
             score = scores[image, label]
             order = np.argsort(-score, kind="stable")
             waiting = order if least is None else order[score[order] > least]
-            for _ in range(int(most or 0)):
+            for _ in range(most):
                 if not len(waiting):
                     break
                 best, waiting = waiting[0], waiting[1:]
@@ -186,5 +207,5 @@ class NonMaxSuppression(ByValue):
                 sides = np.minimum(high[best], high[waiting]) - np.maximum(low[best], low[waiting])
                 shared = np.prod(np.maximum(sides, 0), axis=1)
                 union = area[best] + area[waiting] - shared
-                waiting = waiting[~(shared > (overlap or 0.0) * union)]
+                waiting = waiting[~(shared > overlap * union)]
         return (np.array(chosen, np.int64).reshape(-1, 3),)

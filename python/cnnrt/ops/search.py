@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..graph import Array, Node, TensorType
-from . import NodeTypes, Op, register, shape_error
+from .. import _core
+from ..dtypes import as_dtype
+from ..graph import Array, Node, TensorType, Value
+from . import NodeTypes, Op, RunSubgraph, register, shape_error
 from .axes import AxesMapping, along, mixes_all_axes
 from .common import ByValue, Inputs, axis_of, check_kind, family, integers, operands
 
@@ -52,6 +55,14 @@ class NonZero(ByValue):
 
     name = "non_zero"
     arity = (1, 1)
+
+    def evaluate(self, node: Node, inputs: Sequence[Any], run: RunSubgraph) -> list[Value]:
+        (x,) = inputs
+        if x.ndim == 0:
+            return list(self.reference(node, x))
+        bits = np.ascontiguousarray(x).view(f"u{x.itemsize}")
+        sign = 1 if as_dtype(x.dtype).kind == "f" else 0  # -0 is zero
+        return [_core.non_zero(bits, (1 << 8 * x.itemsize - sign) - 1)]
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         return (np.argwhere(x).T.astype(INT64),)

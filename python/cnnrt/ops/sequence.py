@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, Value
-from . import REQUIRED, register
-from .common import RunSubgraph, RuntimeTyped
+from . import REQUIRED, RunSubgraph, register
+from .common import RuntimeTyped
 from .control_flow import fail
 
 
