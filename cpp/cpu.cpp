@@ -29,7 +29,7 @@ namespace cnnrt {
 namespace {
 
 #if defined(CNNRT_HAVE_avx2)
-// Older compilers do not know the name for __builtin_cpu_supports. Its registers are AVX2's.
+// Older compilers do not know this name in __builtin_cpu_supports. Its registers are AVX2's.
 bool has_avx_vnni() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
@@ -38,7 +38,7 @@ bool has_avx_vnni() {
 
 #if defined(CNNRT_HAVE_neon)
 #if defined(__linux__)
-// Of Linux's hwcap.h, which older systems lack: HWCAP_ASIMDDP, HWCAP2_I8MM.
+// HWCAP_ASIMDDP and HWCAP2_I8MM of Linux's hwcap.h, as numbers: older systems lack the names.
 bool arm_has_dotprod() { return getauxval(AT_HWCAP) >> 20 & 1; }
 bool arm_has_i8mm() { return getauxval(AT_HWCAP2) >> 13 & 1; }
 #elif defined(__APPLE__)

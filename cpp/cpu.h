@@ -26,7 +26,7 @@ struct KernelList {
 struct Tier {
     std::string name;
     std::vector<Kernel> kernels;        // kKernels of them, in the order of kernels.def
-    std::vector<std::string> overlays;  // whose kernels are among them; see tiers.def
+    std::vector<std::string> overlays;  // the overlays that replaced kernels; see tiers.def
 };
 
 constexpr int kKernels = 0
@@ -38,8 +38,8 @@ constexpr int kKernels = 0
 // "portable".
 const std::vector<Tier>& tiers();
 
-// The tier of this name. "avx512+novnni" is the tier without the overlay vnni and those that stand
-// on it. Throws std::invalid_argument naming those there are.
+// The tier with this name. "avx512+novnni" leaves out the overlay vnni and those built on it.
+// Throws std::invalid_argument, which lists the tiers that run here.
 Tier tier(const std::string& name);
 
 }  // namespace cnnrt

@@ -27,7 +27,7 @@ public:
         return nullptr;
     }
 
-    // False if the list is full; the object then stays the caller's.
+    // False if the list is full; the caller then keeps the object.
     bool give_back(std::unique_ptr<T>& object) {
         for (auto& slot : slots_) {
             T* empty = nullptr;

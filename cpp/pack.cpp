@@ -9,7 +9,7 @@
 namespace cnnrt {
 namespace {
 
-// f(i) for i in [0, n), on the thread pool.
+// Calls f(i) for i in [0, n), on the thread pool.
 template <class F>
 void for_all(int64_t n, int threads, F f) {
     struct Body final : Region {
@@ -28,7 +28,7 @@ void for_all(int64_t n, int threads, F f) {
 
 namespace {
 
-// An element of any type of so many bytes, at any address. Packing moves elements, and never reads
+// An element of BYTES bytes, of any type and at any address. Packing moves elements and never reads
 // their values.
 template <int BYTES>
 struct Element {
@@ -43,8 +43,8 @@ public:
 
     explicit Panel(void* to) : to_(static_cast<E*>(to)) {}
 
-    // The next `count` of depth: value(o, i) points at element i of output o, or is null for zero.
-    // Steps begin anew: what is left of the last one is zero.
+    // Appends `count` elements of depth: value(o, i) points at element i of output o, or is null
+    // for zero. The next call begins a new step; the rest of the last step is zero.
     template <class F>
     void add(int64_t count, F value) {
         for (int64_t i = 0; i < count; i += DEPTH)
@@ -123,7 +123,7 @@ void pack_linear(PackedFormat format, const void* weight, int64_t m, int64_t k, 
         E* const panels = static_cast<E*>(to);
         const int64_t panel = format.steps(depth) * DEPTH * 16;
         if (m_stride == 1 && DEPTH == 1) {
-            // Transposed: by 32 rows, whose pages are few enough to be found at once.
+            // Transposed weights, by 32 rows: the TLB holds so few pages.
             for_all((k + 31) / 32, threads, [=](int64_t part) {
                 for (int64_t block = 0; block < (m + 15) / 16; ++block) {
                     const int64_t outputs = std::min<int64_t>(16, m - block * 16);

@@ -24,9 +24,9 @@ constexpr double kMinNanoseconds = 5e3;
 struct Run final : Region {
     const Step* steps;
     size_t count;
-    const Workspace* workspace = nullptr;  // shared by all threads
+    const Workspace* workspace = nullptr;  // of one run by all threads
     int64_t scratch_bytes;
-    // Or, if there are any: images that are run by one thread each, in its own workspace.
+    // If not 0, images that are run by one thread each, in its own workspace.
     int64_t images = 0;
     const std::unique_ptr<Workspace>* workspaces = nullptr;
     const std::vector<int64_t>* strides = nullptr;
@@ -37,7 +37,7 @@ struct Run final : Region {
     // Once set, all threads go on from barrier to barrier to the end, but run no kernel.
     std::atomic<bool> stopped{false};
     std::mutex lock;
-    Fault fault;  // the one of the first step and, in that step, of the first thread
+    Fault fault;  // that of the first step and, within it, of the first thread
     size_t fault_step = 0;
     int fault_thread = 0;
 
@@ -129,8 +129,8 @@ void Plan::add(int kernel, const void* args, bool serial, bool independent, doub
     std::memcpy(s.args.get(), args, k.args_bytes);
     scratch_bytes_ = std::max(scratch_bytes_, (k.scratch(args) + 127) / 64 * 64);
     if (s.tasks <= 1) s.serial = true;
-    // Thread 0 needs no barrier between steps that it runs alone. A step that is independent of the
-    // one before it still needs all steps before that one.
+    // Thread 0 needs no barrier between steps that it runs by itself. A step that is independent of
+    // the one before it still needs all steps before that one.
     const Unsynced pending = independent ? before_last_ : unsynced_;
     s.wait = pending.shared || (pending.any && !s.serial);
     before_last_ = s.wait ? Unsynced{} : unsynced_;

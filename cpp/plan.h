@@ -26,7 +26,7 @@ struct Step {
     bool poll;         // thread 0 reads the clock after it (derived)
 };
 
-// When a thread worked on a step, in nanoseconds since the run began; negative: it did not.
+// When a thread worked on a step, in nanoseconds since the run began; negative if it did not.
 struct Span {
     int64_t begin = -1, end = -1;
 };

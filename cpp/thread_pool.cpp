@@ -28,9 +28,9 @@ using Clock = std::chrono::steady_clock;
 // How long a thread spins before it sleeps: a worker between regions, and any thread inside one.
 // Inside a region the wait is nearly always shorter. On a busy machine, a thread that sleeps too
 // soon waits for its next time slice at each barrier. One that spins too long keeps the CPU from
-// the thread it waits for. EfficientNet-Lite0 on two threads takes 9 ms alone. Beside one and two
-// busy programs on two CPUs, it took 18 and 60 to 80 ms with 30 us, 23 and 27 with 120, and 60 and
-// 35 with 900. Yielding every time instead, it took 18 to 20 and 18 to 192.
+// the thread it waits for. EfficientNet-Lite0 on two threads of two CPUs takes 9 ms alone. Beside
+// one (two) busy programs it took 18 (60 to 80) ms with 30 us, 23 (27) with 120, and 60 (35) with
+// 900. Yielding every time instead, it took 18 to 20 (18 to 192).
 constexpr auto kSpinBetweenRegions = std::chrono::microseconds(25);
 constexpr auto kSpinInRegion = std::chrono::microseconds(100);
 

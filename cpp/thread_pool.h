@@ -9,7 +9,7 @@
 // threads came, and no caller waits for another. A forked child starts with an empty pool and a
 // whole budget, whatever its parent was doing.
 //
-// OpenMP's runtime cannot promise this: libgomp keeps a pool per calling thread, spins for
+// OpenMP's runtimes do not promise this. libgomp keeps a pool per calling thread, spins for
 // milliseconds after every region, and hangs in a child forked after one.
 #pragma once
 
@@ -28,7 +28,8 @@ class alignas(64) Counter {
 public:
     uint32_t value() const { return value_.load(std::memory_order_relaxed); }
     void set(uint32_t value) {
-        // In one order with sleepers_: either this thread sees the sleeper, or that one the value.
+        // Sequentially consistent with sleepers_: this thread sees the sleeper, or it sees the
+        // value.
         value_.store(value, std::memory_order_seq_cst);
         if (sleepers_.load(std::memory_order_seq_cst) != 0) value_.notify_all();
     }

@@ -39,7 +39,7 @@ public:
     // Destroys the idle ones.
     void trim();
 
-    // Those that exist, idle or in use, and the bytes that they have.
+    // The number of workspaces, idle or in use, and their bytes.
     int64_t size() const { return size_.load(std::memory_order_relaxed); }
     int64_t arena_bytes() const { return arena_bytes_.load(std::memory_order_relaxed); }
     int64_t scratch_bytes() const { return scratch_bytes_.load(std::memory_order_relaxed); }

@@ -81,17 +81,22 @@ def sentences_of_python(path: Path) -> Iterator[Sentence]:
 
 
 def sentences_of_cpp(path: Path) -> Iterator[Sentence]:
-    """The sentences of comments; lines of comment that follow each other are one paragraph."""
-    block, begin = "", 0
+    """The sentences of comments; lines of comment that follow each other are one paragraph.
+
+    Lines indented like code are tables, and have no sentences.
+    """
+    block, begin, column = "", 0, -1
     for number, line in enumerate([*path.read_text(encoding="utf-8").splitlines(), ""], 1):
-        alone = re.match(r"\s*//+ ?(.*)", line)
-        beside = re.search(r"\S.*?// (.*)", line)
-        if alone and alone[1].strip():
-            begin = begin if block else number
-            block += " " + alone[1]
-            continue
-        yield from _split(block, f"{path.relative_to(ROOT)}:{begin}")
-        block, begin = (beside[1], number) if beside and not alone else ("", number)
+        comment = re.search(r"//+ ?(.*)", line)
+        alone = line.lstrip().startswith("//")
+        table = alone and comment and re.match(r" {2}", comment[1])
+        text = comment[1].strip() if comment and not table else ""
+        at = line.find("//")
+        if block and not (text and alone and at == column):
+            yield from _split(block, f"{path.relative_to(ROOT)}:{begin}")
+            block = ""
+        begin = begin if block else number
+        block, column = f"{block} {text}".strip(), at
 
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:

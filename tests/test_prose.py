@@ -12,7 +12,7 @@ GENERATED = {"onnx-coverage.md"}
 """Has one sentence that lists every operator that is missing."""
 
 # These may only fall: lower them when a file is mended.
-LONG_SENTENCES = {"python": 5, "cpp": 22}
+LONG_SENTENCES = {"python": 5, "cpp": 0}
 RIDDLES = 21
 
 
@@ -58,5 +58,8 @@ def test_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [s.words for s in prose.sentences_of_python(source)] == [2, 30, 3, 32]
     assert list(prose.riddles(source)) == ["source.py:1: Of two.", "source.py:6: What is x."]
     kernel = tmp_path / "kernel.h"
-    kernel.write_text(f"// {words}\n// and {words}.\nint x;  // beside\n// another\n")
-    assert [s.words for s in prose.sentences_of_cpp(kernel)] == [61, 2]
+    kernel.write_text(
+        f"// {words}\n// and {words}.\n//   a table of {words} and {words}\n"
+        "int x;  // beside\n        // it\n// another\n"
+    )
+    assert [s.words for s in prose.sentences_of_cpp(kernel)] == [61, 2, 1]

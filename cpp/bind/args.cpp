@@ -34,7 +34,7 @@ py::tuple names_of(std::string_view list) {
     return py::tuple(names);
 }
 
-// The enumerations by type: their names, and those of their values in order.
+// For each enumeration type: its name, and the names of its values in order.
 template <class E>
 constexpr std::string_view kEnum{};
 template <class E>

@@ -77,7 +77,8 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     m.def("overlays", [](const std::string& isa) { return tier(isa).overlays; }, "isa"_a);
     m.def("set_thread_budget", set_thread_budget, "threads"_a);
     m.def("fork_generation", fork_generation);
-    // Once, here: pybind11 looks NumPy up under a lock, which a fork meanwhile would leave taken.
+    // Now, because pybind11 looks NumPy up under a lock: a fork in the meantime would leave it
+    // taken.
     py::dtype::of<float>();
     bind_lists(m);
     bind_memory(m);

@@ -9,12 +9,12 @@ namespace cnnrt::CNNRT_ISA {
 namespace {
 
 constexpr int64_t kStrip = 64;     // inner positions searched together
-constexpr int64_t kChunk = 16384;  // elements read by one task, about
+constexpr int64_t kChunk = 16384;  // approximate elements read by one task
 
 struct Best {
     f32x16 value, place;
 
-    // Takes v where it is strictly better, in the lanes' own terms.
+    // Takes v in the lanes in which it is better, and keeps the earlier value if they are equal.
     CNNRT_INLINE void meet(f32x16 v, f32x16 at, bool largest) {
         const mask16 better = largest ? less(value, v) : less(v, value);
         const f32x16 if_nan = select(is_nan(value), place, at);

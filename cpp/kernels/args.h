@@ -38,7 +38,7 @@ struct View {
     explicit operator bool() const { return static_cast<bool>(at); }
 };
 
-// An index in the run's data that is beyond its axis; size < 0: none was found.
+// An index in the data that is out of range for its axis; size < 0 if there was none.
 struct Fault {
     int64_t index = 0, size = -1;
 };
@@ -66,7 +66,8 @@ struct Epilogue {
     Activation activation = Activation::none;
     float alpha = 0, beta = 0;
 };
-// Of a recurrent layer, by direction: of the gates, of the candidate and of lstm's output.
+// The epilogues of a recurrent layer. Each direction has those of the gates, the candidate and the
+// output of lstm.
 using GateEpilogues = Epilogue[6];
 
 #define ENUM(Name, ...) enum class Name : int32_t { __VA_ARGS__ };

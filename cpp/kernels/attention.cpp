@@ -10,7 +10,7 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kScores = 65536;  // floats of one chunk's scores, about: 256 KB, a part of L2
+constexpr int64_t kScores = 65536;  // approximate floats of scores in a chunk: 256 KB, a part of L2
 
 // How the scratch memory of a thread is laid out, in floats.
 struct Layout {

@@ -1,8 +1,8 @@
 // Fills the border of a blocked tensor.
 //
-// A task is one row of all planes and blocks, as in the convolutions around it: the threads' shares
-// are the same rows, and no line moves from one core's cache to another's. The gap between two
-// planes is written with the first row or with the last, in turns.
+// A task is one row of all planes and blocks, as in the convolutions around it. Each thread then
+// works on the same rows, and no cache line moves between cores. The gap between two planes is
+// written with the first row or with the last, in turns.
 
 #include "element.h"
 

@@ -52,7 +52,7 @@ struct ConvWalk {
         remainder = s.width * piece % s.pieces;
     }
     bool both_rows() const { return s.paired && h + 2 <= s.height; }
-    // Pixels of the unit in its row: pieces end at width * (piece + 1) / pieces.
+    // Pixels of the current unit: pieces end at width * (piece + 1) / pieces.
     int64_t pixels() const {
         return s.width / s.pieces + (remainder + s.width % s.pieces >= s.pieces);
     }
@@ -80,7 +80,7 @@ struct ConvTiles {
     static constexpr int kAnyRows = kRows < 6 ? kRows : 6;
     static constexpr int kGroupRows = kRows < 8 ? kRows : 8;
 
-    // For so many blocks: of the tile, or of a last group of one.
+    // The functions for this many blocks: those of a full tile, or a last group of one.
     template <int BLOCKS>
     static const TileFunction<T>* of(int step_w) {
         static constexpr TileTable<T, kRows, BLOCKS, 16, false> kStride1;
@@ -91,7 +91,8 @@ struct ConvTiles {
                               : kStrideAny.of_rows;
     }
 
-    // Groups of 2, 4 and 8 channels: a block has several, each lane sees the channels of its own.
+    // Groups of 2, 4 and 8 channels: a block holds several, and each lane sees the channels of its
+    // own group.
     template <int GROUP>
     static const TileFunction<T>* of_group(int step_w) {
         static constexpr TileTable<T, kGroupRows, 1, 16, false, GROUP> kStride1;
@@ -102,7 +103,7 @@ struct ConvTiles {
                               : kStrideAny.of_rows;
     }
 
-    // Two rows of 7 pixels as one tile of 14, from row to row a stride apart.
+    // Two rows of 7 output pixels as one tile of 14. The second seven lie one row away.
     static TileFunction<T> paired(int step_w, int blocks) {
         if constexpr (kRows == 14) {
             static constexpr TileFunction<T> kPaired[2][2] = {
@@ -115,9 +116,9 @@ struct ConvTiles {
     }
 };
 
-// Larger weights do not stay in L2 beside the image (400 of 1024 KB): each panel is applied to all
-// pixels, and the next one is prefetched. Smaller weights are applied to bands of the image that
-// fit.
+// Larger weights do not stay in L2 beside the image (400 of 1024 KB). Each of their panels is
+// applied to all pixels, and the next one is prefetched. Smaller weights are applied to bands of
+// the image that fit.
 constexpr int64_t kSmallWeights = 400 * 1024;
 
 template <class Output>
@@ -146,7 +147,7 @@ struct Conv {
         return ConvShape(g, T::kShape, Tiles::kGroupRows, Tiles::kAnyRows);
     }
 
-    // `output` has what the policy adds to the fields that are set here.
+    // `output` brings the policy's own fields; all others are set here.
     Conv(const ConvArgs& args, const Context& context, const Output& output)
         : g(args),
           s(shape_of(args)),
@@ -194,7 +195,7 @@ struct Conv {
         const int64_t in_image = s.units / g.n;
         for (int64_t b0 = u0, b1; b0 < u1; b0 = b1) {
             b1 = smaller(u1, b0 + band);
-            // Scaled panels are those of one image.
+            // Scaled panels belong to one image.
             if (scale) b1 = smaller(b1, (b0 / in_image + 1) * in_image);
             for (int64_t o = o0, next; o < o1; o = next) {
                 next = smaller(o1, o + together);
@@ -204,7 +205,8 @@ struct Conv {
     }
 
 private:
-    // A copy of panels, every channel's weights times its factor in an image: x (s w) for (x s) w.
+    // A copy of the panels in which each channel's weights are multiplied by its factor in this
+    // image: x (s w) replaces (x s) w.
     const float* scaled(const float* panels, int blocks, int64_t image) const {
         const float* factors = scale + image * g.scale_image;
         for (int k = 0; k < blocks; ++k)
@@ -252,7 +254,7 @@ private:
                at.first * g.step_w;
     }
 
-    // Groups [o0, o1) unit by unit; `prefetch`: those after them come next.
+    // Runs groups [o0, o1) unit by unit. With `prefetch`, the groups after them come next.
     void run_groups(int64_t o0, int64_t o1, int64_t u0, int64_t u1, bool prefetch) {
         const int64_t block0 = o0 * s.group_blocks,
                       block1 = smaller<int64_t>(o1 * s.group_blocks, g.blocks);
@@ -265,7 +267,7 @@ private:
         const Weight* panels = weight + block0 * g.panel;
         if constexpr (!Products::kExact)
             if (scale) panels = scaled(panels, static_cast<int>(block1 - block0), at.image);
-        // The next panels, spread over the taps of all the tiles that use these.
+        // The next panels, spread over the taps of all the tiles that use the current ones.
         constexpr int64_t kLineWeights = T::kLineWeights;
         const int64_t taps = g.taps + g.last_taps, groups = o1 - o0;
         t.next_lines = 0;
@@ -310,7 +312,7 @@ private:
         }
     }
 
-    // By rows, for so many blocks.
+    // The tile functions for this many blocks, by rows.
     const TileFunction<T>* tiles(int blocks) const {
         if constexpr (!Products::kExact) {
             if (g.group == 2) return Tiles::template of_group<2>(g.step_w);

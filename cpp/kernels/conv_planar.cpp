@@ -54,14 +54,14 @@ struct Row {
     int64_t tiles;
     int64_t inside, outside;  // tiles [inside, outside) read nothing but the image
 
-    Row(const ConvPlanarArgs& args, int most)
-        : g(args), tiles(ceil_div(args.out_w, most)), inside(0), outside(tiles) {
+    Row(const ConvPlanarArgs& args, int max_columns)
+        : g(args), tiles(ceil_div(args.out_w, max_columns)), inside(0), outside(tiles) {
         while (inside < tiles && begin(inside) < g.pad_w) ++inside;
         while (outside > inside && end(outside) > g.pad_w + g.in_w) --outside;
         if (inside >= outside) inside = outside = tiles;  // one copy of the row for all
     }
     int64_t first(int64_t tile) const { return g.out_w * tile / tiles; }
-    // The first column that a tile reads, and the end of those that the tiles before it read.
+    // The first column that a tile reads, and the end of the columns that earlier tiles read.
     int64_t begin(int64_t tile) const { return first(tile) * g.stride_w; }
     int64_t end(int64_t tile) const {
         if (tile == 0) return 0;
@@ -92,7 +92,7 @@ void conv_planar(const ConvPlanarArgs& g, const Context& context, int64_t begin,
                 }
 
     const TileFunction<FloatTile>*whole, *single;
-    int most = kTileRows;
+    int max_columns = kTileRows;
     switch (g.stride_w) {
         case 1:
             whole = kStride1.of_rows, single = kStride1Single.of_rows;
@@ -104,7 +104,7 @@ void conv_planar(const ConvPlanarArgs& g, const Context& context, int64_t begin,
             whole = kStride4.of_rows, single = kStride4Single.of_rows;
             break;
         default:
-            whole = kStrideAny.of_rows, single = kStrideAnySingle.of_rows, most = kAnyRows;
+            whole = kStrideAny.of_rows, single = kStrideAnySingle.of_rows, max_columns = kAnyRows;
     }
     FloatTile t{};
     t.a_step = g.stride_w;
@@ -117,7 +117,7 @@ void conv_planar(const ConvPlanarArgs& g, const Context& context, int64_t begin,
     t.lanes = 16;
     t.epilogue = g.epilogue;
 
-    const Row cut(g, most);
+    const Row cut(g, max_columns);
     for (int64_t task = begin; task < end; ++task) {
         const int64_t h = task % g.out_h, d = task / g.out_h % g.out_d;
         const int64_t n = task / g.out_h / g.out_d;

@@ -1,5 +1,5 @@
-// y[i] = x[i] over up to 8 axes with any strides, elements of 1, 2, 4 or 8 bytes: transpose, slice,
-// concatenation, padding and expansion of plain tensors.
+// y[i] = x[i] over up to 8 axes with any strides, elements of 1, 2, 4 or 8 bytes. Serves transpose,
+// slice, concatenation, padding and expansion of plain tensors.
 //
 // Two axes are hot: `run`, along which y is contiguous, and `cross`, along which x is, if that is
 // another axis. If it is the same, runs are copied whole. If not, squares of 16 x 16 elements are
@@ -9,8 +9,8 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kChunk = 32768;  // bytes in one task, about
-constexpr int64_t kSide = 16;      // of a transposed square
+constexpr int64_t kChunk = 32768;  // approximate bytes in one task
+constexpr int64_t kSide = 16;      // side of a transposed square
 
 struct Axis {
     int64_t size = 1, x = 0, y = 0;  // extent and strides, in elements

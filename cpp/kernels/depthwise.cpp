@@ -3,9 +3,9 @@
 // So the producer of x, mostly a 1x1 convolution, may treat the image as one long row.
 //
 // A tile is one or two output rows x a few columns, accumulated in registers. For square kernels
-// each vector of an input row is loaded once, and multiplied by every tap that reads it for both
-// output rows: 3x3 on 2 x 7 pixels takes 54 loads for 126 multiply-adds. Every output is the bias,
-// then its taps in the order kd, kh, kw: results do not depend on how rows are cut.
+// each vector of an input row is loaded once and multiplied by every tap that reads it, for both
+// output rows. A 3x3 kernel on 2 x 7 pixels takes 54 loads for 126 multiply-adds. Every output is
+// the bias, then its taps in the order kd, kh, kw: results do not depend on how rows are cut.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -24,7 +24,7 @@ struct Layer {
     Limits limits;  // of the epilogue
 };
 
-// The part of a tile's windows that lies inside the image. Tiles without EDGE have all of it.
+// The part of a tile's windows that lies inside the image. Without EDGE that is all of them.
 struct Inside {
     int d0, d1, h0, h1;   // taps
     int64_t first, last;  // pixels of a row, from the first that column 0 would read
@@ -73,7 +73,7 @@ CNNRT_INLINE void add_row(f32x16 (&acc)[ROWS][COLUMNS], const Inside& in, const 
                 if (SECOND) acc[ROWS - 1][c] = fma(v[c + k], u1, acc[ROWS - 1][c]);
         }
     } else {
-        // One input at a time: together with the accumulators 15 to 19 would not fit.
+        // One input at a time: 15 to 19 of them would not fit beside the accumulators.
 #pragma GCC unroll 32
         for (int i = 0; i < kInputs; ++i) {
             if (EDGE && (i < in.first || i >= in.last)) continue;
@@ -209,13 +209,13 @@ struct Depthwise {
     const DepthwiseArgs& g;
     const Tiles& tiles;
     const Layer l;
-    const int most, pieces, narrow, wider;  // rows of a tile; tiles of a row, and their columns
+    const int max_rows, pieces, narrow, wider;  // rows of a tile; tiles of a row, and their columns
 
     Depthwise(const DepthwiseArgs& args, const Layer& layer)
         : g(args),
           tiles(tiles_for(args)),
           l(layer),
-          most(tiles.of[false][kRows][1] ? kRows : 1),
+          max_rows(tiles.of[false][kRows][1] ? kRows : 1),
           pieces(static_cast<int>(ceil_div(args.out_w, kColumns))),
           narrow(args.out_w / pieces),
           wider(args.out_w % pieces) {}
@@ -228,7 +228,7 @@ struct Depthwise {
             const Taps taps = taps_of_row(h);
             const bool high = whole(taps);
             next = h + 1;
-            if (most == 2 && high && next < h1 && whole(taps_of_row(next))) ++next;
+            if (max_rows == 2 && high && next < h1 && whole(taps_of_row(next))) ++next;
             Inside in{depth.t0, depth.t1, taps.t0, taps.t1, 0, 0};
             row(x + (h * g.stride_h - g.pad_h) * g.x.row, w, bias, y + h * g.y.row,
                 static_cast<int>(next - h), in, high && depth.t1 - depth.t0 == g.kernel_d);
@@ -281,7 +281,7 @@ void depthwise(const DepthwiseArgs& args, const Context& context, int64_t begin,
     const int64_t in_plane = bands(args);
     for_each_rectangle(begin, end, args.blocks, [&](int64_t i, int64_t i1, int64_t o0, int64_t o1) {
         while (i < i1) {
-            // The bands of one plane that are ours in one go: their rows follow one another.
+            // This task's bands of one plane, in one go: their rows follow one another.
             const int64_t band = i % in_plane, plane = i / in_plane;
             const int64_t stop = smaller(in_plane, band + (i1 - i));
             const int64_t h0 = args.out_h * band / in_plane, h1 = args.out_h * stop / in_plane;

@@ -5,7 +5,7 @@
 
 namespace cnnrt {
 
-// Elements that C++20 has no type of this size and meaning for, as they are stored.
+// Storage types for elements of which C++20 has no type of this size and meaning.
 struct Bool {
     uint8_t value;  // 0 or 1
 };

@@ -1,14 +1,14 @@
 // y = activation(a op b), element by element over up to 8 strided axes, with broadcasting.
 //
 // The two innermost axes are the rows and columns of a rectangle. If columns are long, they are the
-// hot loop. If they are short, such as the 16 channels of a block, rows are, one strip of 16
-// columns at a time: an operand that is the same in every row stays in its register.
+// hot loop. If they are short, such as the 16 channels of a block, the rows are, one strip of 16
+// columns at a time. An operand that is the same in every row then stays in its register.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kChunk = 4096;  // elements in one task, about
+constexpr int64_t kChunk = 4096;  // approximate elements in one task
 constexpr int64_t kRun = 1024;    // elements stored before an activation that needs its own pass
 constexpr int64_t kShort = 64;    // columns up to which the rows are the hot loop
 
@@ -109,7 +109,7 @@ CNNRT_INLINE f32x16 power(f32x16 a, f32x16 b) {
 #define OP(value) \
     [](f32x16 a, [[maybe_unused]] f32x16 b) __attribute__((always_inline)) { return value; }
 
-// min and max pass on a NaN of either operand: the vocabulary's return b, select keeps one in a.
+// min and max propagate a NaN of either operand: the vocabulary's return b, and select keeps a's.
 __attribute__((noinline)) void apply(Binary op, const Rectangle& r) {
     switch (op) {
         case Binary::none:
@@ -135,7 +135,7 @@ __attribute__((noinline)) void apply(Binary op, const Rectangle& r) {
 
 #undef OP
 
-// The rectangle, and its activation while it is in L1.
+// Computes the rectangle, and applies the activation while it is in L1.
 void apply(const ElementwiseArgs& args, Rectangle r) {
     const Epilogue& e = args.epilogue;
     if (is_clamp(e)) return apply(args.op, r);

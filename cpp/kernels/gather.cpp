@@ -6,7 +6,7 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kChunk = 16384;  // bytes in one task, about
+constexpr int64_t kChunk = 16384;  // approximate bytes in one task
 
 CNNRT_INLINE int64_t rows_per_task(const IndexedArgs& a) {
     return larger<int64_t>(1, kChunk / larger<int64_t>(1, a.inner * a.element));

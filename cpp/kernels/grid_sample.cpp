@@ -6,12 +6,12 @@ namespace cnnrt::CNNRT_ISA {
 namespace {
 
 constexpr int64_t kPoints = 64;  // in one task
-constexpr int kMostTaps = 4;     // along one axis
+constexpr int kMaxTaps = 4;      // along one axis
 
-// What one axis contributes: pixels and their weights, those inside the image alone.
+// The taps along one axis: pixels inside the image, and their weights.
 struct AxisTaps {
-    int64_t index[kMostTaps] = {};
-    double weight[kMostTaps] = {1.0};
+    int64_t index[kMaxTaps] = {};
+    double weight[kMaxTaps] = {1.0};
     int count = 1;
 };
 
@@ -41,7 +41,7 @@ AxisTaps taps_of(const GridSampleArgs& a, double place, int64_t size) {
     double x = a.align_corners ? (place + 1) / 2 * last
                                : ((place + 1) * static_cast<double>(size) - 1) / 2;
     if (a.mode == Sampling::nearest) x = __builtin_rint(x);
-    if (a.mode != Sampling::cubic) {  // whose taps are moved inside one by one, not their point
+    if (a.mode != Sampling::cubic) {  // cubic moves its taps inside one by one, not the point
         if (a.padding == Padding::border && (x < low || x > high)) x = clamped(x, 0, last);
         if (a.padding == Padding::reflection) x = reflected(x, low, high);
     }
@@ -67,10 +67,10 @@ AxisTaps taps_of(const GridSampleArgs& a, double place, int64_t size) {
     return taps;
 }
 
-// All taps of a point: floats from the first pixel of a block, and weights.
+// All taps of a point: offsets in floats from the first pixel of a block, and weights.
 struct Taps {
-    int64_t offset[kMostTaps * kMostTaps * kMostTaps];
-    float weight[kMostTaps * kMostTaps * kMostTaps];
+    int64_t offset[kMaxTaps * kMaxTaps * kMaxTaps];
+    float weight[kMaxTaps * kMaxTaps * kMaxTaps];
     int count = 0;
 
     Taps(const GridSampleArgs& a, const float* place) {

@@ -21,7 +21,8 @@ struct Indices {
           wide(a.index_bytes == 8),
           fault(context.fault) {}
 
-    // The place on the axis that an index means; -1 if there is none, which is noted.
+    // The position on the axis that an index names. If it is out of range, records it and returns
+    // -1.
     CNNRT_INLINE int64_t at(int64_t o, int64_t j, int64_t i) const {
         const int64_t k = o * outer + j * row + i * inner;
         int64_t index;

@@ -27,8 +27,8 @@ CNNRT_INLINE T larger(T a, T b) {
     return a > b ? a : b;
 }
 
-// Calls f(outer0, outer1, inner0, inner1) for each rectangle, three at most, of the range [begin,
-// end) of a grid that is numbered row by row and has `inner` columns.
+// Cuts the range [begin, end) of a grid with `inner` columns, numbered row by row, into at most
+// three rectangles. Calls f(outer0, outer1, inner0, inner1) for each of them.
 template <class F>
 CNNRT_INLINE void for_each_rectangle(int64_t begin, int64_t end, int64_t inner, F f) {
     while (begin < end) {

@@ -1,16 +1,17 @@
 // Layer normalisation: rows standardised, y = (x - mean) / sqrt(variance + epsilon) * scale + bias,
 // or, not centred, divided by their root mean square.
 //
-// A row is a line of floats of a plain tensor, or the channels of a pixel of a blocked one: 16 at a
-// time, `block` floats apart. It is read three times, the last two from L1: mean, sum of squared
-// distances from it, result. (The mean of squares less the square of the mean would cancel.) Group
-// normalisation has longer rows, the channels of a group, with scale and bias per channel.
+// A row is a line of floats of a plain tensor, or the channels of a pixel of a blocked one. The
+// latter are groups of 16, `block` floats apart. A row is read three times, the last two from L1:
+// for the mean, the sum of squared distances from it, and the result. (The mean of squares less the
+// square of the mean would cancel.) Group normalisation has longer rows, the channels of a group,
+// with scale and bias per channel.
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kChunk = 8192;  // floats in one task, about
+constexpr int64_t kChunk = 8192;  // approximate floats in one task
 constexpr int kSums = 4;          // running sums side by side: additions wait for each other
 
 CNNRT_INLINE int64_t rows_of(const LayerNormArgs& a) {
@@ -22,7 +23,7 @@ CNNRT_INLINE int64_t rows_per_task(const LayerNormArgs& a) {
     return larger<int64_t>(1, kChunk / a.axis);
 }
 
-// The sum of f(x) over a row; lanes past its end count nothing.
+// The sum of f(x) over a row; lanes past its end add nothing.
 template <class F>
 CNNRT_INLINE float sum_of(const float* x, int64_t block, int64_t whole, int rest, F f) {
     f32x16 s[kSums];

@@ -17,11 +17,11 @@ constexpr TileTable<FloatTile, kDenseRows, 1, 0, true> kFewSingle;
 // Tiles of a chunk, and the maximum depth of one pass. All weights are read again for each chunk of
 // rows, so chunks are tall, but they must stay in L2. AVX-512: 28 rows of 1536 inputs are 172 KB of
 // 1 MB, beside two panels of 197 KB each. Narrower tiles need 64 bytes of weights for six vector
-// multiply-adds: panels of 256 inputs, 16 KB, stay in L1 for 102 rows, which are 104 KB of 512 KB.
+// multiply-adds. Panels of 256 inputs, 16 KB, stay in L1 for 102 rows, which take 104 of 512 KB.
 // (With 66 rows of 768 inputs ViT's layers take a tenth longer.)
 constexpr int64_t kChunkTiles = kTileBlocks > 1 ? 2 : 102 / kTileRows;
 constexpr int64_t kChunk = kChunkTiles * kTileRows;
-constexpr int64_t kMostDepth = kTileBlocks > 1 ? 1536 : 256;
+constexpr int64_t kMaxDepth = kTileBlocks > 1 ? 1536 : 256;
 
 alignas(64) constexpr float kNoBias[kDenseBlocks * 16] = {};
 
@@ -34,13 +34,13 @@ CNNRT_INLINE int last_lanes(const LinearArgs& g) {
     return static_cast<int>(g.columns - (blocks_of(g) - 1) * 16);
 }
 
-// The depth cut into parts: each but the first adds to what the one before it left in y.
+// The depth cut into parts. Each but the first adds to the sums that the previous one left in y.
 struct Parts {
     int64_t depth, blocks, count, longest;
     explicit Parts(const LinearArgs& g)
         : depth(g.depth),
           blocks(ceil_div(g.depth, 16)),
-          count(ceil_div(g.depth, kMostDepth)),
+          count(ceil_div(g.depth, kMaxDepth)),
           longest(ceil_div(blocks, count) * 16) {}
     int64_t first(int64_t part) const { return smaller(depth, blocks * part / count * 16); }
 };

@@ -34,7 +34,7 @@ struct Operands {
     }
 };
 
-// ROWS rows of y, BLOCKS vectors of columns; of the last one `lanes`.
+// Computes ROWS rows of y in BLOCKS vectors of columns, of which the last has `lanes` columns.
 template <int ROWS, int BLOCKS>
 CNNRT_INLINE void multiply_few(const MatmulArgs& g, const float* a, const float* b, float* y,
                                int lanes) {

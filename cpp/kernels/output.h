@@ -1,4 +1,4 @@
-// What becomes of the sums of a register tile: an output policy finishes and stores them.
+// Output policies: how the sums of a register tile are finished and stored.
 //
 // A policy is a struct whose fields the kernel sets, with
 //
@@ -83,7 +83,7 @@ struct FloatOutput {
         } else {
             store_all([](f32x16 x) { return x; });
             if (epilogue.activation == Activation::none) return;
-            // The others are too long to unroll over the tile: they run over what was just stored.
+            // The others are too long to unroll over the tile: they run over the stored results.
             if (PARTIAL || y_row != 16) {
                 for (int m = 0; m < ROWS; ++m)
                     for (int o = 0; o < BLOCKS; ++o)

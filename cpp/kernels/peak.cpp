@@ -1,4 +1,4 @@
-// Multiply-adds in registers and nothing else: what a core can do at most, for profiles.
+// Multiply-adds in registers and nothing else: the peak rate of a core, for profiles.
 
 #include "kernel.h"
 
@@ -9,7 +9,7 @@ void peak(const PeakArgs& g, const Context& context, int64_t begin, int64_t end)
     constexpr int kSums = kTileRows * kTileBlocks;
     float* y = context.at(g.y);
     for (int64_t task = begin; task < end; ++task) {
-        // Loaded, so that no two registers are known to hold the same and are computed once.
+        // Loaded from memory: the compiler would merge registers that it knows to be equal.
         const f32x16 factor = load(y);
         f32x16 sums[kSums];
         for (int i = 0; i < kSums; ++i) sums[i] = mul(factor, broadcast(static_cast<float>(i)));

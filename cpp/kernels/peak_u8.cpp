@@ -1,4 +1,4 @@
-// Products of bytes, u8 by i8, in registers and nothing else: what a core can do at most.
+// Products of bytes, u8 by i8, in registers and nothing else: the peak rate of a core.
 
 #include "dot.h"
 #include "kernel.h"
@@ -17,7 +17,7 @@ void peak_u8(const PeakArgs& g, const Context& context, int64_t begin, int64_t e
 #pragma GCC unroll 32
         for (int i = 0; i < kSums; ++i) sums[i] = broadcast_i32(0);
         for (int64_t step = 0; step < g.steps; ++step) {
-            // Other quads in each step and sum: equal products would be computed once.
+            // Other quads in each step and sum: equal products would be merged.
             const uint8_t* x = factors + step % 8 * 4;
 #pragma GCC unroll 32
             for (int i = 0; i < kSums; ++i)

@@ -1,11 +1,11 @@
 // Max and average pooling of blocked tensors, 1 to 3 dimensions, over windows given per output
 // position and axis. Windows are clipped to the image: no border is needed.
 //
-// If the windows along the width are regular (2, 3 or 5 taps, stride 1 or 2), a few outputs that
-// share columns are computed at once: neighbours, or those a dilation apart. Inputs are reduced
-// down the columns first, each loaded once, then across them. Other outputs go pixel by pixel with
-// four partial results, so pooling a whole image is not a chain of dependent operations. The
-// choice, and so the order of a sum, depends on the layer's shape alone.
+// Regular windows along the width have 2, 3 or 5 taps and stride 1 or 2. There a few outputs that
+// share columns are computed at once. They are neighbours, or one dilation apart. Inputs are
+// reduced down the columns first, each loaded once, then across them. Other outputs go pixel by
+// pixel with four partial results, so pooling a whole image is not a chain of dependent operations.
+// The choice, and so the order of a sum, depends on the layer's shape alone.
 #include "windows.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -59,8 +59,8 @@ void pool_pixel(const Rows& r, const Window& w, int dilation, float* y) {
     finish<MODE>(r, y, join<MODE>(join<MODE>(a, b), join<MODE>(c, d)), w.count);
 }
 
-// `COUNT` outputs of KERNEL taps each, STRIDE taps apart, from column `x` on; `step` floats are
-// between two taps and, STRIDE being 1 where the pool is dilated, between two outputs.
+// Computes COUNT outputs of KERNEL taps each, STRIDE taps apart, from column `x` on. Two taps are
+// `step` floats apart. A dilated pool has STRIDE 1: its outputs are also `step` floats apart.
 template <Pool MODE, int KERNEL, int STRIDE, int COUNT>
 CNNRT_INLINE void pool_strip(const Rows& r, int64_t x, int64_t step, int count, float* y) {
     constexpr int kInputs = (COUNT - 1) * STRIDE + KERNEL;
@@ -134,7 +134,7 @@ void pool_bands(const PoolArgs& args, const Context& context, int64_t begin, int
     const int64_t in_plane = bands(args);
     for_each_rectangle(begin, end, args.blocks, [&](int64_t i, int64_t i1, int64_t o0, int64_t o1) {
         while (i < i1) {
-            // The bands of one plane that are ours in one go.
+            // This task's bands of one plane, in one go.
             const int64_t band = i % in_plane, plane = i / in_plane;
             const int64_t stop = smaller(in_plane, band + (i1 - i));
             const int64_t h0 = args.out_h * band / in_plane, h1 = args.out_h * stop / in_plane;

@@ -22,8 +22,8 @@ void join_row(const float* x, float* row, int64_t n) {
     for (int64_t i = 0; i < n; ++i) row[i] = join<MODE>(row[i], x[i]);
 }
 
-// Outputs [first, last), whose windows are `taps` elements `step` apart, and begin `stride` after
-// each other.
+// Outputs [first, last). Their windows have `taps` elements, `step` apart, and begin `stride`
+// elements after each other.
 template <Pool MODE>
 void join_taps(const float* row, const Window* w, int64_t first, int64_t last, int64_t taps,
                int64_t stride, int64_t step, float* y) {

@@ -30,7 +30,7 @@ namespace {
 // Blocks of columns that one register tile covers.
 constexpr int64_t kProductBlocks = kTileBlocks;
 
-// Many rows cut into chunks of at most `tiles` full register tiles, of nearly equal height: a last
+// Many rows cut into chunks of at most `tiles` full register tiles, of nearly equal height. A last
 // tile of a row or two would read all panels for itself alone.
 struct Chunks {
     int64_t rows, tiles, per_chunk, count;

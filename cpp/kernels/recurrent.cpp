@@ -1,7 +1,7 @@
 // Recurrent layers: the steps of RNN, GRU and LSTM. `linear` has multiplied the inputs of all steps
 // by their weights beforehand.
 //
-// A task is a few rows of the batch in one direction, from the first step to the last: their states
+// A task is a few rows of the batch in one direction, from the first step to the last. Their states
 // stay in L1, and only the recurrent weights are read at every step. A gate has whole blocks of 16
 // columns; lanes past `hidden` never reach a sum over the states.
 #include "kernel.h"
@@ -58,8 +58,8 @@ struct Rows {
         if (e.activation != Activation::none) activate(e, p, n);
     }
 
-    // Columns [block, block + blocks) * 16 of y = a R + residual, or + `start` where that is given;
-    // y and residual point at their own column 0.
+    // Computes columns [block, block + blocks) * 16 of y = start + a R + residual; `start` and
+    // `residual` may be null. y and residual point at their own column 0.
     void multiply(const float* a, int64_t block, int64_t blocks, const float* start,
                   const float* residual, float* y, int64_t y_row) const {
         alignas(64) static constexpr float kNone[kDenseBlocks * 16] = {};

@@ -10,7 +10,7 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kChunk = 16384;  // elements read by one task, about
+constexpr int64_t kChunk = 16384;  // approximate elements read by one task
 constexpr int kSide = 4;           // results side by side: each waits for its last operation
 constexpr int64_t kStrip = 512;    // inner positions reduced together
 constexpr int64_t kShort = 256;    // axes that are reduced 16 at a time, if the rows are that many
@@ -38,7 +38,7 @@ struct Smallest {
     static f32x16 join(f32x16 a, f32x16 b) { return step(a, b); }
 };
 
-// Calls f with the rule of the reduction.
+// Calls f with the rule of this reduction.
 template <class F>
 CNNRT_INLINE void with_rule(Reduction op, F f) {
     switch (op) {
@@ -62,7 +62,7 @@ CNNRT_INLINE f32x16 finish(const ReduceArgs& a, f32x16 r) {
     return a.op == Reduction::l2 ? sqrt(r) : r;
 }
 
-// The 16 lanes of r, joined pairwise.
+// The 16 lanes of r, reduced pairwise.
 template <class Rule>
 CNNRT_INLINE f32x16 across(f32x16 r) {
     float lanes[32];
@@ -74,7 +74,7 @@ CNNRT_INLINE f32x16 across(f32x16 r) {
     return r;
 }
 
-// The first n lanes.
+// A mask of the first n lanes.
 CNNRT_INLINE mask16 first_of(int n) {
     static constexpr float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return less(load(kLane), broadcast(static_cast<float>(n)));
@@ -148,10 +148,10 @@ void reduce_columns(const ReduceArgs& a, const float* x, float* y, int64_t colum
     if (rest) store_partial(y + whole, rest, finish(a, load(strip + whole)));
 }
 
-// Whether rows are reduced 16 at a time. The shape of a row decides, not how many there are.
+// True if rows are reduced 16 at a time. The shape of a row decides, not how many there are.
 CNNRT_INLINE bool by_sixteens(const ReduceArgs& a) { return a.inner == 1 && a.axis <= kShort; }
 
-// Units of work: results, 16 of them, or where inner > 1 strips of them.
+// Units of work: single results, 16 results, or strips of results if inner > 1.
 CNNRT_INLINE int64_t per_outer(const ReduceArgs& a) { return ceil_div(a.inner, kStrip); }
 CNNRT_INLINE int64_t units(const ReduceArgs& a) {
     return by_sixteens(a) ? ceil_div(a.outer, 16) : a.outer * per_outer(a);

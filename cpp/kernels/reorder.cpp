@@ -9,10 +9,10 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kChunk = 512;  // pixels in one task, about
+constexpr int64_t kChunk = 512;  // approximate pixels in one task
 
-// How the pixels of one block are cut: `runs` of `length` pixels, each into `pieces` of at most
-// `piece`, or, where they are short, `group` runs to a task.
+// How the pixels of one block are cut into tasks. `runs` of `length` pixels are each cut into
+// `pieces` of at most `piece`. If they are short, `group` runs are one task.
 struct Cut {
     int64_t runs, length, group, pieces, piece, per_block;
 
@@ -34,7 +34,7 @@ struct Cut {
 
 CNNRT_INLINE int lanes_of(int64_t n) { return static_cast<int>(smaller<int64_t>(n, 16)); }
 
-// `channels` channels, `stride` elements apart, of `pixels` neighbouring pixels each.
+// Reorders `channels` channels, `stride` elements apart, of `pixels` neighbouring pixels each.
 template <class T>
 void to_blocked(const T* plain, int64_t stride, T* blocked, int channels, int64_t pixels) {
     for (int64_t p = 0; p < pixels; ++p)

@@ -1,8 +1,8 @@
 // Resizing of blocked tensors: every output is a weighted sum of a few inputs along each axis,
 // given as tables. Nearest has one tap, linear two, cubic four, antialiased ones more.
 //
-// The input rows of an output row are summed into scratch memory first, then the pixels along it:
-// taps_d * taps_h + taps_w products per pixel instead of taps_d * taps_h * taps_w.
+// The input rows of an output row are summed into scratch memory first, then the pixels along it.
+// That takes taps_d * taps_h + taps_w products per pixel instead of taps_d * taps_h * taps_w.
 
 #include "kernel.h"
 

@@ -5,9 +5,9 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-// Points along a side of a bin beyond which it is left zero: of a region that large hardly a point
+// A bin with more points than this along a side stays zero: hardly a point of so large a region
 // meets the image.
-constexpr double kMostPoints = 1 << 24;
+constexpr double kMaxPoints = 1 << 24;
 
 // One side of a region: `bins` bins of `each` points.
 struct Side {
@@ -25,7 +25,7 @@ struct Side {
         int64_t first, last;
     };
     Span span(int64_t bin) const {
-        if (points > kMostPoints) return {0, 0};
+        if (points > kMaxPoints) return {0, 0};
         const double start = low + step * static_cast<double>(bin);
         const double gap = step / larger(points, 1.0);
         double first = 0, last = points;
@@ -37,7 +37,7 @@ struct Side {
         }
         return {static_cast<int64_t>(first), static_cast<int64_t>(last)};
     }
-    // The two pixels about a point and their weights; false: it lies outside.
+    // The two pixels around a point, and their weights.
     struct Point {
         int64_t first, second;
         double weight_first, weight_second;
@@ -56,10 +56,10 @@ struct Side {
     }
 };
 
-// Joins the point (row, column) to the result of every block.
+// Reduces the point (row, column) into the result of every block.
 template <Pool MODE>
-CNNRT_INLINE void join_point(const RoiAlignArgs& a, const float* image, const Side::Point& row,
-                             const Side::Point& column, float* result) {
+CNNRT_INLINE void reduce_point(const RoiAlignArgs& a, const float* image, const Side::Point& row,
+                               const Side::Point& column, float* result) {
     const float w[4] = {static_cast<float>(row.weight_first * column.weight_first),
                         static_cast<float>(row.weight_first * column.weight_second),
                         static_cast<float>(row.weight_second * column.weight_first),
@@ -96,7 +96,7 @@ void bin(const RoiAlignArgs& a, const float* image, const Side& rows, const Side
         for (int64_t j = over_columns.first; j < over_columns.last; ++j) {
             if (!columns.at(w, j, column)) continue;
             ++met;
-            join_point<MODE>(a, image, row, column, result);
+            reduce_point<MODE>(a, image, row, column, result);
         }
     }
     // A point outside the image is zero.

@@ -1,5 +1,5 @@
 // Softmax and log-softmax over the middle axis of plain [outer, axis, inner]. With m the largest x,
-// e^(x - m) / sum e^(x - m), or x - m - log(sum e^(x - m)).
+// they are e^(x - m) / sum e^(x - m) and x - m - log(sum e^(x - m)).
 //
 // inner == 1: vectors along the axis. inner > 1: vectors of 16 neighbouring inner positions, each
 // lane a softmax of its own. A NaN makes its sum, and so the whole row, NaN. So does a row of

@@ -3,10 +3,10 @@
 //
 //   sum[m][o] = bias[o] + sum over taps i, depth k  a[offsets[i] + m * step + k] * b[o][i][k]
 //
-// The types are the output policy's (output.h), the products those of Dot (dot.h). Each step of
-// depth loads BLOCKS vectors of weights and broadcasts ROWS inputs for ROWS * BLOCKS multiply-adds.
-// On AVX-512, 14 x 2 needs 16 loads for 28, in 14 cycles. An output's sum runs over taps and depth
-// in the same order in every tile: results do not depend on how rows are cut into tiles, threads or
+// The output policy gives the types (output.h), and Dot the products (dot.h). Each step of depth
+// loads BLOCKS vectors of weights and broadcasts ROWS inputs for ROWS * BLOCKS multiply-adds. On
+// AVX-512, 14 x 2 needs 16 loads for 28, in 14 cycles. An output's sum runs over taps and depth in
+// the same order in every tile. So results do not depend on how rows are cut into tiles, threads or
 // batches.
 #pragma once
 
@@ -30,7 +30,7 @@ struct Tile : Output {
     static constexpr int64_t kLineWeights = kLine / int64_t{sizeof(Weight)};
 
     const In* a;             // row 0, tap offset 0
-    int64_t a_step;          // elements between rows, where STEP is 0
+    int64_t a_step;          // elements between rows, if STEP is 0
     int64_t a_split;         // SPLIT: from row 0 to row SPLIT
     const int32_t* offsets;  // per tap
     int taps, last_taps;     // `taps` of 16 channels, then `last_taps` ...
@@ -38,12 +38,12 @@ struct Tile : Output {
     const Weight* b;
     int64_t b_block;  // elements between the weights of two blocks
     const typename Products::Bias* bias;
-    // Row 0, tap offset 0 of the next tile, or null. If not, the lines of each tap are prefetched
-    // during the tap before, and those of the output at the start. Threads that share a step have
-    // some of its lines in other cores' caches, and no hardware prefetcher follows the order of a
-    // tile, some lines here and some there.
+    // Row 0, tap offset 0 of the next tile; null to prefetch nothing. The lines of each tap are
+    // prefetched during the tap before, and those of the output at the start. Threads that share a
+    // step have some of its lines in other cores' caches. No hardware prefetcher follows the order
+    // in which a tile reads.
     const In* next_a;
-    // Weights of the next tiles, prefetched to L2 meanwhile: lines per block and tap.
+    // Weights of the next tiles, prefetched to L2 meanwhile: `next_lines` lines per block and tap.
     const Weight* next;
     int next_lines;
 };
@@ -168,24 +168,24 @@ private:
 
 using FloatTile = Tile<FloatOutput>;
 
-// How many panels of weights, of so many bytes each, are applied to a tile's rows one after
-// another. If a tile is one block wide, rows would come from memory again for every 16 outputs. Up
-// to four panels, in half of an L2 of 512 KB, are therefore applied while the rows are in L1; but
-// not panels small enough to stay in L1 themselves. On Zen 3 with AVX2, a 1x1 convolution of 512 >
-// 256 channels at 28 x 28 becomes 1.6 times as fast, 1024 > 256 at 14 x 14 1.25 times. With 64
-// channels it would cost 5 %; without the limit of four, 30 %.
+// The number of panels, each of this many bytes, that are applied to a tile's rows in turn. If a
+// tile is one block wide, rows would come from memory again for every 16 outputs. Up to four
+// panels, in half of an L2 of 512 KB, are therefore applied while the rows are in L1. Panels small
+// enough to stay in L1 themselves are not. On Zen 3 with AVX2, a 1x1 convolution of 512 > 256
+// channels at 28 x 28 becomes 1.6 times as fast. One of 1024 > 256 at 14 x 14 becomes 1.25 times as
+// fast. With 64 channels it would cost 5 %; without the limit of four, 30 %.
 template <class T>
 CNNRT_INLINE int64_t panels_together(int64_t bytes) {
-    constexpr int64_t kMost = 4, kLeast = 16 * 1024, kFitting = 256 * 1024;
-    if (T::kShape.blocks > 1 || bytes < kLeast) return 1;
-    return bytes * kMost <= kFitting ? kMost : bytes < kFitting ? kFitting / bytes : 1;
+    constexpr int64_t kMaxPanels = 4, kMinBytes = 16 * 1024, kFitting = 256 * 1024;
+    if (T::kShape.blocks > 1 || bytes < kMinBytes) return 1;
+    return bytes * kMaxPanels <= kFitting ? kMaxPanels : bytes < kFitting ? kFitting / bytes : 1;
 }
 
-// Cuts `count` rows into the fewest tiles of at most `most` rows, of nearly equal height, and calls
-// f(first, rows). Tall tiles load the fewest weights per multiply-add; two of 8 beat 14 + 2.
+// Cuts `count` rows into the fewest tiles of at most `max_rows` rows, of nearly equal height, and
+// calls f(first, rows). Tall tiles load the fewest weights per multiply-add; two of 8 beat 14 + 2.
 template <class F>
-CNNRT_INLINE void for_each_tile(int64_t count, int most, F f) {
-    const int64_t tiles = (count + most - 1) / most;
+CNNRT_INLINE void for_each_tile(int64_t count, int max_rows, F f) {
+    const int64_t tiles = (count + max_rows - 1) / max_rows;
     int64_t first = 0;
     for (int64_t i = 0; i < tiles; ++i) {
         const int64_t stop = count * (i + 1) / tiles;

@@ -8,8 +8,8 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-// An element and its index as one integer that is greater if the element is better: an ordered form
-// of the float's bits above, the inverted index below.
+// An element and its index as one integer, greater if the element is better. The upper bits are an
+// ordered form of the float, the lower ones the inverted index.
 CNNRT_INLINE uint64_t key_of(float x, int64_t i, bool most) {
     uint32_t bits;
     __builtin_memcpy(&bits, &x, 4);
@@ -21,7 +21,7 @@ CNNRT_INLINE uint64_t key_of(float x, int64_t i, bool most) {
 }
 CNNRT_INLINE int64_t place_of(uint64_t key) { return 0xffffffffu - static_cast<uint32_t>(key); }
 
-// Lets heap[i] sink to where both below it are greater.
+// Moves heap[i] down until both of its children are greater.
 CNNRT_INLINE void sink(uint64_t* heap, int64_t i, int64_t n) {
     const uint64_t key = heap[i];
     for (int64_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
@@ -33,7 +33,7 @@ CNNRT_INLINE void sink(uint64_t* heap, int64_t i, int64_t n) {
     heap[i] = key;
 }
 
-// 1 in the lanes that may be better than the worst of the best; also where either is NaN.
+// 1 in the lanes that may be better than the worst element kept, and in those with a NaN.
 CNNRT_INLINE f32x16 candidates(f32x16 v, f32x16 worst, bool most) {
     return select(most ? less(v, worst) : less(worst, v), zero(), broadcast(1.0f));
 }
@@ -61,7 +61,7 @@ void best_of(const float* x, int64_t n, int64_t k, bool most, uint64_t* heap) {
                 consider(i + j, i + j + 16);
     }
     consider(i, n);
-    // The worst to the end, one after the other.
+    // Moves the worst to the end, one after the other.
     for (int64_t last = k - 1; last > 0; --last) {
         const uint64_t worst = heap[0];
         heap[0] = heap[last];

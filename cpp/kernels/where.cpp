@@ -5,7 +5,7 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kChunk = 8192;  // elements in one task, about
+constexpr int64_t kChunk = 8192;  // approximate elements in one task
 
 // Elements `0 .. n` of a row; steps in elements. The usual steps are constants, so that the
 // compiler makes vectors of them.

@@ -1,12 +1,12 @@
 // Convolution at stride 1 by Winograd's minimal filtering (Lavin & Gray, "Fast Algorithms for
-// Convolutional Neural Networks", 2015), in the variants of winograd.def: F(m x m, 3 x 3) with m =
-// 2 or 4, F(m, 3) along one axis for kernels of 1x3 and 3x1, and F(2 x 2, 5 x 5).
+// Convolutional Neural Networks", 2015). winograd.def lists the variants. 3x3 kernels have F(m x m,
+// 3 x 3) with m = 2 or 4. 1x3 and 3x1 have F(m, 3) along one axis, and 5x5 has F(2 x 2, 5 x 5).
 //
 // V = B^T d B transforms tiles of (m+r-1)^2 input pixels, a vector of 16 channels at a time. At
 // each of these positions a matrix product over the channels follows: the register tile of tile.h,
-// over `batch` tiles at once. y = A^T M A gives m x m outputs. The weights come transformed, U = G
-// g G^T, computed in double precision by pack.cpp. If the kernel has one tap on an axis, the tile
-// is 1 and the transform the identity.
+// over `batch` tiles at once. y = A^T M A gives m x m outputs. pack.cpp has transformed the
+// weights, U = G g G^T, in double precision. If the kernel has one tap on an axis, the tile is 1
+// and the transform the identity.
 //
 // An infinite or NaN input would reach all outputs of its tile, and infinities would meet as
 // infinity - infinity. Tiles whose outputs are not finite are therefore computed again, directly,
@@ -37,9 +37,9 @@ CNNRT_INLINE void prefetch_tile(const float* p, int64_t row) {
 constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays below
 
 // Blocks of outputs for which each V is multiplied at once: M is at most half of an L2 of 512 KB.
-// If a register tile is one block wide, V would come from L3 again for every 16 outputs: from 256
-// channels on it does not fit that L2.
-constexpr int64_t kMostTogether = kTileBlocks > 1 ? kTileBlocks : 8;
+// If a register tile is one block wide, V would come from L3 again for every 16 outputs. From 256
+// channels on, it does not fit that L2.
+constexpr int64_t kMaxTogether = kTileBlocks > 1 ? kTileBlocks : 8;
 constexpr int64_t kProductBytes = 256 * 1024;
 
 struct Geometry {
@@ -56,12 +56,12 @@ CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
     s.c_blocks = ceil_div(g.c, 16);
     s.groups = ceil_div(g.blocks, kTileBlocks);
     const int64_t fitting = kProductBytes / (s.positions * g.out_d * g.batch * 64);
-    s.together = larger<int64_t>(kTileBlocks, smaller(fitting, kMostTogether));
+    s.together = larger<int64_t>(kTileBlocks, smaller(fitting, kMaxTogether));
     return s;
 }
 
-// Planes of V and M are padded by one line. At strides of a multiple of 2 KB the (m+2)^2 stores of
-// a transform would fall into the same L1 sets, and it would take twice as long.
+// Planes of V and M are padded by one line. At strides of a multiple of 2 KB, the (m+2)^2 stores of
+// a transform fall into the same L1 sets. The transform then takes twice as long.
 CNNRT_INLINE int64_t v_plane(const WinogradArgs& g, const Geometry& s) {
     return s.c_blocks * g.in_d * g.batch * 16 + 16;
 }
@@ -74,7 +74,7 @@ struct Place {
     int64_t n, h, w;
 };
 
-// What does not depend on the size of a tile.
+// The parts of a convolution that do not depend on the size of a tile.
 struct Convolution {
     const WinogradArgs& g;
     const Geometry s;
@@ -112,7 +112,7 @@ struct Convolution {
                 offsets[k * s.c_blocks + c] = static_cast<int32_t>((c * g.in_d + k) * count * 16);
     }
 
-    // M of `count` tiles for `blocks` blocks from `block` on, from their V.
+    // Computes M of `count` tiles from their V, for `blocks` blocks from `block` on.
     void multiply(int64_t count, int64_t block, int blocks, const float* v, float* m,
                   const int32_t* offsets) const {
         const int64_t panel = static_cast<int64_t>(g.kernel_d) * g.c * 16;
@@ -131,7 +131,7 @@ struct Convolution {
             for (int k = 0, wide; k < blocks; k += wide) {
                 wide = blocks - k >= kTileBlocks ? kTileBlocks : 1;
                 const float* b = weight + (e * g.blocks + block + k) * panel;
-                // The panels that follow, spread over the tiles that use these.
+                // The panels that follow, prefetched by all the tiles that use the current ones.
                 const bool last = k + wide == blocks;
                 t.next = b + (last ? g.blocks - k : wide) * panel;
                 t.next_lines = prefetch && !(last && e + 1 == s.positions)
@@ -146,7 +146,8 @@ struct Convolution {
                   const int32_t* offsets, FloatTile& t) const {
         const TileFunction<FloatTile>* table =
             wide == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
-        // Depths whose windows lie inside go together, those cut off at the ends alone.
+        // Depths whose windows lie inside the image go together, those cut off at its ends one by
+        // one.
         for (int64_t d0 = 0, d1; d0 < g.out_d; d0 = d1) {
             const int64_t k0 = first_tap(d0), k1 = last_tap(d0);
             d1 = d0 + 1;
@@ -173,7 +174,7 @@ struct Convolution {
                                  ? residual + p.n * g.residual.image + block * g.residual.block +
                                        d * g.residual.plane + p.h * g.residual.row + p.w * 16
                                  : nullptr;
-        // Tiles begin at even pixels. (A shift: two divisions for every tile would be seen.)
+        // Tiles begin at even pixels. (A shift: two divisions for every tile would show.)
         const int half = g.pooled ? 1 : 0;
         float* const out = y + p.n * g.y.image + block * g.y.block + d * g.y.plane +
                            (p.h >> half) * g.y.row + (p.w >> half) * 16;
@@ -202,7 +203,7 @@ struct Winograd : Convolution {
                          KW = taps_of(MW, R);
     using Convolution::Convolution;
 
-    // V of tiles [t0, t0 + count), at all depths, for channel blocks [c0, c1).
+    // Computes V of tiles [t0, t0 + count), at all depths, for channel blocks [c0, c1).
     void input(int64_t t0, int64_t count, int64_t c0, int64_t c1, float* v) const {
         const int64_t plane = v_plane(g, s);
         alignas(64) static constexpr float zeros[AW * 16] = {};
@@ -211,7 +212,7 @@ struct Winograd : Convolution {
         for (int64_t c = c0; c < c1; ++c)
             for (int64_t d = 0; d < g.in_d; ++d)
                 for (int64_t i = 0; i < count; ++i) {
-                    // The first columns of a tile were the last ones of the one before.
+                    // The first columns of a tile were the last ones of the previous tile.
                     const bool same = i + kAhead < count;
                     const int64_t over = smaller(i + kAhead - count, count - 1);
                     const Place& later = places[same ? i + kAhead : over];
@@ -234,7 +235,7 @@ struct Winograd : Convolution {
                 }
     }
 
-    // Products and output of tiles [t0, t0 + count) for groups [o0, o1), from their V. `offsets`
+    // Computes the outputs of tiles [t0, t0 + count) for groups [o0, o1), from their V. `offsets`
     // has room for kernel_d * c_blocks.
     void output(int64_t t0, int64_t count, int64_t o0, int64_t o1, const float* v, float* m,
                 int32_t* offsets) const {
@@ -265,7 +266,7 @@ struct Winograd : Convolution {
         }
     }
 
-    // The outputs of a tile so many rows and columns further on than that of `to`.
+    // Prefetches the outputs of the tile this many rows and columns beyond that of `to`.
     CNNRT_INLINE void prefetch_outputs(const Target& to, int64_t h, int64_t w) const {
         if (g.pooled)
             prefetch_tile<(MW + 1) / 2, (MH + 1) / 2>(to.pooled + h / 2 * g.y.row + w / 2 * 16,
@@ -274,7 +275,7 @@ struct Winograd : Convolution {
             prefetch_tile<MW, MH>(to.y + h * g.y.row + w * 16, g.y.row);
     }
 
-    // Does again, directly, those of `count` tiles whose outputs are not all finite.
+    // Computes again, directly, the outputs of those of `count` tiles in which not all are finite.
     __attribute__((noinline, cold)) void repair(const float* products, int64_t block,
                                                 const Place* places, int64_t count) const {
         for (int64_t d = 0; d < g.out_d; ++d)

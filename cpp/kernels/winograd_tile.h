@@ -37,7 +37,7 @@ void transform_input(const float* const* rows, int first, int last, float* v, in
     }
 }
 
-// The same where only one of the axes is transformed: short enough to be a part of the loop.
+// The same if only one axis is transformed: short enough to be inlined into the loop.
 template <int MH, int MW, int R>
     requires(MH == 1 || MW == 1)
 CNNRT_INLINE void transform_input(const float* const* rows, int first, int last, float* v,
@@ -57,8 +57,8 @@ CNNRT_INLINE void transform_input(const float* const* rows, int first, int last,
     for (int i = 0; i < A; ++i) store(v + i * plane, r[i]);
 }
 
-// The destination of the outputs of one tile and block, and what is added to them. height x width
-// of them exist.
+// The destination of the outputs of one tile and block, and the terms added to them. height x width
+// of the outputs exist.
 struct Target {
     f32x16 bias;
     const float* residual;
@@ -66,11 +66,11 @@ struct Target {
     float* y;
     int64_t y_row;
     int height, width;
-    float* pooled;  // or null: where the maxima of the 2 x 2 outputs go; y is a place for the tile
+    float* pooled;  // or null: where the maxima of the 2 x 2 outputs go; y then holds the tile
     int64_t pooled_row;
     const Epilogue& e;
 
-    // Row i: y = activation(r + bias + residual).
+    // Stores row i: y = activation(r + bias + residual).
     template <int MW>
     CNNRT_INLINE void store_row(int i, const f32x16* r) const {
         const bool relu = e.activation == Activation::relu;
@@ -87,7 +87,7 @@ struct Target {
         if (!relu && e.activation != Activation::none) activate(e, out, width * 16);
     }
 
-    // After the last row.
+    // Stores the maxima of 2 x 2 outputs, after the last row.
     CNNRT_INLINE void pool() const {
         if (!pooled) return;
         for (int i = 0; i + 1 < height; i += 2)

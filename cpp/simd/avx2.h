@@ -31,8 +31,8 @@ CNNRT_INLINE reg reg_sub(reg a, reg b) { return _mm256_sub_ps(a, b); }
 CNNRT_INLINE reg reg_mul(reg a, reg b) { return _mm256_mul_ps(a, b); }
 CNNRT_INLINE reg reg_div(reg a, reg b) { return _mm256_div_ps(a, b); }
 CNNRT_INLINE reg reg_fma(reg a, reg b, reg c) { return _mm256_fmadd_ps(a, b, c); }
-// Spelt out: in several steps of the register tile GCC 12 turns the weights into memory operands,
-// reading each six times, and copies and spills the sums.
+// Written as assembly: in several steps of the register tile, GCC 12 turns the weights into memory
+// operands. It then reads each six times, and copies and spills the sums.
 CNNRT_INLINE void reg_add_product(reg& sum, reg a, reg b) {
     asm("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
 }
@@ -122,8 +122,8 @@ CNNRT_INLINE ireg ireg_min_u8(ireg a, ireg b) { return _mm256_min_epu8(a, b); }
 CNNRT_INLINE ireg ireg_max_u8(ireg a, ireg b) { return _mm256_max_epu8(a, b); }
 CNNRT_INLINE void ireg_dot4(ireg& sum, ireg x, ireg w) {
 #if defined(__AVXVNNI__)
-    // Spelt out: GCC 12 spills the sums of a register tile that uses the intrinsic. Without {vex}
-    // the assembler takes AVX-512's encoding.
+    // Written as assembly: GCC 12 spills the sums of a register tile that uses the intrinsic.
+    // Without {vex} the assembler takes AVX-512's encoding.
     asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "x"(w));
 #else
     // The even and the odd bytes as 16-bit numbers: vpmaddwd adds their products in pairs.

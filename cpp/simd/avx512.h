@@ -148,7 +148,7 @@ CNNRT_INLINE u8x64 max(u8x64 a, u8x64 b) { return {_mm512_max_epu8(a.v, b.v)}; }
 
 CNNRT_INLINE void dot4(i32x16& sum, u8x64 x, i8x64 w) {
 #if defined(__AVX512VNNI__)
-    // Spelt out: GCC 12 spills the sums of a register tile that uses the intrinsic.
+    // Written as assembly: GCC 12 spills the sums of a register tile that uses the intrinsic.
     asm("vpdpbusd %2, %1, %0" : "+v"(sum.v) : "v"(x.v), "v"(w.v));
 #else
     // The even and the odd bytes as 16-bit numbers: vpmaddwd adds their products in pairs.

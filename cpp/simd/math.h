@@ -1,6 +1,6 @@
 // Elementary functions on f32x16. The polynomials were fitted at Chebyshev nodes in double
-// precision over the reduced range; the error bounds given were measured against double precision,
-// on every tier. NaN passes through all of them.
+// precision over the reduced range. The error bounds were measured against double precision, on
+// every tier. NaN passes through all of them.
 #pragma once
 
 #include "vec.h"
@@ -32,8 +32,8 @@ CNNRT_INLINE f32x16 exp(f32x16 x) {
     return exp_between(-104.0f, 89.0f, x, [](f32x16 p, f32x16 n) { return scale2(p, n); });
 }
 
-// The same for x between -86.6 and 88, so that all results are normal; e^-86.6 = 2e-38 below, e^88
-// above. Without AVX-512's scaling that takes a fifth less.
+// The same for x between -86.6 and 88, whose results are all normal; e^-86.6 = 2e-38 below, e^88
+// above. It takes a fifth less time on tiers without AVX-512's scaling.
 CNNRT_INLINE f32x16 exp_normal(f32x16 x) {
     return exp_between(-86.6f, 88.0f, x, [](f32x16 p, f32x16 n) { return scale2_normal(p, n); });
 }
@@ -68,7 +68,7 @@ CNNRT_INLINE f32x16 log(f32x16 x) {
 
 // 1 / (1 + e^-x), within 2.5 ulp; 0 below -88, where it is not normal, and 1 at infinity. The
 // division costs nothing: the polynomial of exp keeps the multipliers busy while the divider is
-// idle (2.0 ns a vector on Zen 5; 2.7 with an approximate reciprocal and a Newton step).
+// idle. On Zen 5 a vector takes 2.0 ns, and 2.7 with an approximate reciprocal and a Newton step.
 CNNRT_INLINE f32x16 sigmoid(f32x16 x) {
     const f32x16 y = div(broadcast(1.0f), add(broadcast(1.0f), exp_normal(sub(zero(), x))));
     return select(less(x, broadcast(-88.0f)), zero(), y);
@@ -80,9 +80,9 @@ CNNRT_INLINE f32x16 silu(f32x16 x) {
     return select(less(x, broadcast(-88.0f)), mul(zero(), x), y);
 }
 
-// x times the normal distribution's integral up to x, as x / (1 + e^(-x P(x^2))): P was fitted to
-// the logarithm of the odds, up to 5.5. Within 9 ulp above 0 and 1.7e-5 of the value down to -5.5,
-// where 1 + erf would have lost all digits; within 2e-8 below, and NaN at -infinity as in PyTorch.
+// x times the normal distribution's integral up to x, as x / (1 + e^(-x P(x^2))). P was fitted to
+// the logarithm of the odds, up to 5.5. Within 9 ulp above 0. Within 1.7e-5 of the value down to
+// -5.5, where 1 + erf has lost all digits. Below, within 2e-8, and NaN at -infinity as in PyTorch.
 CNNRT_INLINE f32x16 gelu(f32x16 x) {
     const f32x16 z = min(broadcast(30.25f), mul(x, x));
     f32x16 p = broadcast(1.06564844e-12f);
@@ -159,8 +159,8 @@ CNNRT_INLINE f32x16 atan(f32x16 x) {
     return copysign(select(less(one, a), half_pi_less(small), small), x);
 }
 
-// Arcsine of a up to 0.5; where it is `far`, above that, half of what arcsine lacks to pi / 2,
-// which is the arcsine of sqrt((1 - a) / 2). NaN above 1.
+// Arcsine of a up to 0.5. In the lanes of `far`, above 0.5, half of pi / 2 - arcsine(a), which is
+// the arcsine of sqrt((1 - a) / 2). NaN above 1.
 CNNRT_INLINE f32x16 asin_reduced(f32x16 a, mask16 far) {
     const f32x16 half = broadcast(0.5f);
     const f32x16 z = select(far, fnma(half, a, half), mul(a, a)), s = select(far, sqrt(z), a);

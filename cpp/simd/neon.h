@@ -104,7 +104,8 @@ CNNRT_INLINE void ireg_dot4(ireg& sum, ireg x, ireg w) {
 #if defined(__ARM_FEATURE_MATMUL_INT8)
     sum = vusdotq_s32(sum, as_u8(x), as_i8(w));
 #elif defined(__ARM_FEATURE_DOTPROD)
-    // SDOT is signed: x - 128 times w, and 128 times w, which depends on the weights alone.
+    // SDOT is signed: it multiplies x - 128 by w. What is lacking, 128 times w, depends on the
+    // weights alone.
     const int8x16_t less = vreinterpretq_s8_u8(veorq_u8(as_u8(x), vdupq_n_u8(0x80)));
     const ireg lacking = vdotq_s32(vdupq_n_s32(0), vdupq_n_s8(-128), as_i8(w));
     sum = vsubq_s32(vdotq_s32(sum, less, as_i8(w)), lacking);

@@ -1,15 +1,19 @@
-// f32x16 as an array of narrower registers. The including header defines, for its register type
-// `reg` of kLanes floats: reg_load, reg_load_first (the first n lanes, zero in the others; any n),
-// reg_store, reg_load_half, reg_store_half, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div,
-// reg_fma, reg_add_product, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign, reg_round,
-// reg_floor, reg_sqrt, reg_scale2 (as two factors, so that results below 2^-126 and factors above
-// 2^127 come out right), reg_scale2_normal, reg_exponent, reg_mantissa, reg_less, reg_equal,
-// reg_unordered, reg_select, reg_spread<GROUP, K> for groups of fewer lanes than a register has,
-// reg_sum, reg_largest and reg_transpose (kLanes x kLanes); masks are registers too.
+// f32x16 as an array of narrower registers. The including header defines these for its register
+// type `reg` of kLanes floats; masks are registers too:
 //
-// For integers, `ireg` has as many bytes: ireg_load, ireg_store, ireg_broadcast, ireg_add,
-// ireg_widen, ireg_to_float, reg_to_int, ireg_min_u8, ireg_max_u8, ireg_dot4, ireg_pack (four
-// registers to one, in order), ireg_quads (64 bytes to all parts) and ireg_lookup.
+//   reg_load, reg_load_first (the first n lanes, zero in the others; any n), reg_store,
+//   reg_load_half, reg_store_half, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div, reg_fma,
+//   reg_add_product, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign, reg_round, reg_floor,
+//   reg_sqrt, reg_scale2 (as two factors, so that results below 2^-126 and factors above 2^127 come
+//   out right), reg_scale2_normal, reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered,
+//   reg_select, reg_spread<GROUP, K> for groups of fewer lanes than a register has, reg_sum,
+//   reg_largest, reg_transpose (kLanes x kLanes)
+//
+// For integers, `ireg` has as many bytes:
+//
+//   ireg_load, ireg_store, ireg_broadcast, ireg_add, ireg_widen, ireg_to_float, reg_to_int,
+//   ireg_min_u8, ireg_max_u8, ireg_dot4, ireg_pack (four registers to one, in order), ireg_quads
+//   (64 bytes to all parts), ireg_lookup
 #pragma once
 
 namespace cnnrt::CNNRT_ISA {

@@ -80,7 +80,7 @@ constexpr int kRegisters = 16, kRegistersPerVector = 4;
 static_assert(kTileShape<float, float>.fits(kRegisters, kRegistersPerVector));
 static_assert(kTileShape<uint8_t, int8_t>.fits(kRegisters, kRegistersPerVector));
 
-// Of float32, for the kernels that have no other type.
+// The shape for float32, for kernels that have no other type.
 constexpr int kTileRows = kTileShape<float, float>.rows;
 constexpr int kTileBlocks = kTileShape<float, float>.blocks;
 constexpr int kDenseRows = kTileShape<float, float>.dense_rows;
