@@ -27,8 +27,8 @@ POOLED_SCORES = {"relu", "clip"}
 """Further operators that may lie between a convolution as classifier and the pooling after it."""
 
 NOMINAL_SIDE = 224
-"""Pixels of a side that an input leaves free: to learn how many axes a tensor has, any will do
-that a network takes."""
+"""Pixels assumed for a free side of an input. Any size that the network takes shows how many axes a
+tensor has."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Classifier:
     """A tensor (N, K, h, w) whose mean over space is the features: the input of the global average
     pooling. None: the features are made in another way."""
     weight: Array
-    """(classes, K)."""
+    """Shape (classes, K)."""
     bias: Array
-    """(classes,)."""
+    """Shape (classes,)."""
 
 
 def find_classifier(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Classifier:
@@ -54,7 +54,7 @@ def find_classifier(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Clas
 
     Args:
         graph: as it was read, before any pass.
-        shapes: of the inputs.
+        shapes: shapes of the inputs.
 
     Raises:
         GraphError: the output does not come straight from such a layer.

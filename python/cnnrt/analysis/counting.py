@@ -26,7 +26,7 @@ def parameters(graph: Graph, nodes: Iterable[Node]) -> dict[str, int]:
 
 
 def multiply_accumulates(graph: Graph, node: Node) -> int:
-    """How many a node does; 0 for what is no convolution or product of matrices.
+    """Multiply-accumulates of a node; 0 unless it is a convolution or a product of matrices.
 
     The types of the graph must be known. A convolution counts C_in / group k k for each output, as
     by the definition, whatever algorithm computes it.

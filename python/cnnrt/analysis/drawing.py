@@ -16,13 +16,13 @@ from .layout import NODE_WIDTH, place
 from .summary import node_settings, shape_text
 
 ROW, NODE_HEIGHT, MARGIN = 92, 40, 24
-"""Pixels from one rank to the next, of a node, and around the drawing."""
+"""Pixels: from one rank to the next, the height of a node, and around the drawing."""
 MAX_TEXT = 28
 """Characters that fit into a node."""
 BINS = 32
 """Bars of a histogram."""
 MAX_ELEMENTS = 1 << 22
-"""Elements of a constant that its histogram is made from, at most."""
+"""Maximum number of a constant's elements that go into its histogram."""
 
 
 def write_page(
@@ -36,7 +36,7 @@ def write_page(
     """Writes the graph for inputs of these shapes as one HTML file that needs no other.
 
     Args:
-        title: the page's.
+        title: title of the page.
         fused: draw what runs, after fusion, instead of what was read.
 
     Raises:
@@ -191,7 +191,7 @@ def _tensor(graph: Graph, name: str) -> dict[str, str]:
 
 
 def statistics(value: Array) -> dict[str, Any]:
-    """Shape, dtype, range and histogram of a constant; of a small one its elements instead."""
+    """Shape, dtype, range and histogram of a constant; the elements instead if it is small."""
     document: dict[str, Any] = {"type": f"{value.dtype} {shape_text(value.shape)}"}
     if value.size <= 8:
         return {**document, "values": np.array2string(value.reshape(-1), precision=6)}

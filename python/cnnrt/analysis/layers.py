@@ -13,12 +13,12 @@ from ..passes.eliminate import NO_OPS
 
 @dataclass(frozen=True)
 class Layer:
-    """A node that runs, and what it stands for."""
+    """A node that runs, and the nodes of the original that it replaces."""
 
     node: Node
-    """As it runs."""
+    """The node as it runs."""
     sources: tuple[Node, ...]
-    """The nodes of the original graph that it does, in order; the first is what it is called by."""
+    """The nodes of the original that it computes, in order. Its name is that of the first."""
 
     @property
     def fused(self) -> tuple[Node, ...]:
@@ -31,9 +31,9 @@ class Layers:
     """A network at one set of input shapes, before and after fusion."""
 
     original: Graph
-    """As it was read, its types known and its constants folded."""
+    """The graph as it was read, with its types known and its constants folded."""
     fused: Graph
-    """As it runs."""
+    """The graph as it runs."""
     rows: list[Layer]
     """Layers of the graph `fused`, in order. Every node of `original` is in exactly one."""
 
@@ -41,8 +41,8 @@ class Layers:
 def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Layers:
     """The layers of a graph for inputs of these shapes.
 
-    If sizes depend on computed values, they are the layers of the first stage
-    (`passes.partition`): the shapes of all others are known only in a run.
+    If sizes depend on computed values, they are the layers of the first stage (`passes.partition`).
+    The shapes of the others are known only in a run.
 
     Raises:
         ShapeError: an operator does not take what these shapes lead to.
@@ -62,10 +62,11 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Layers:
 
 
 def match(original: Graph, fused: Graph) -> list[Layer]:
-    """For each node of a fused graph the nodes of the original that it does.
+    """The nodes of the original that each node of a fused graph computes.
 
-    A node that the passes keep has its name still. What else an output needs, up to the tensors
-    that other nodes make, was fused into the node that makes it. This asks nothing of the passes.
+    A node that the passes keep still has its name. Everything else that an output needs, up to the
+    tensors that other nodes make, was fused into the node that makes it. The passes need not record
+    anything.
     """
     producers = original.producers()
     position = {id(node): i for i, node in enumerate(original.nodes)}
@@ -103,7 +104,7 @@ def match(original: Graph, fused: Graph) -> list[Layer]:
 
 
 def _with_rest(original: Graph, rows: list[Layer], owned: set[int]) -> list[Layer]:
-    """Gives what no walk has reached to the layer of the nearest node before it."""
+    """Adds nodes that no walk has reached to the layer of the nearest node before them."""
     rest = [node for node in original.nodes if id(node) not in owned]
     if not rest or not rows:
         return rows

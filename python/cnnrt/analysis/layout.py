@@ -1,8 +1,8 @@
 """Places for the nodes of a graph on a page: in layers from top to bottom.
 
-Sugiyama's method (Sugiyama, Tagawa and Toda, 1981): a rank for each node, an order in each rank
-with few crossings by barycentres, and positions that keep edges straight. Edges over several ranks
-run through places that are kept free; those of one source share them.
+Sugiyama's method (Sugiyama, Tagawa and Toda, 1981) in three parts. Each node has a rank,
+barycentres give an order in each rank with few crossings, and positions keep edges straight. Edges
+over several ranks run through places that are kept free; those of one source share them.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NODE_WIDTH, LANE_WIDTH, GAP = 190.0, 10.0, 26.0
-"""In pixels; a lane is where an edge passes a rank."""
+"""Widths in pixels; a lane is the place where an edge passes a rank."""
 SWEEPS = 12
 LANE_WEIGHT = 4.0
-"""How much more a lane stays where it is than a node: long edges look best straight."""
+"""Weight of a lane's position against a node's: long edges look best straight."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where things are; x in pixels, y in ranks."""
+    """Positions of nodes and edges; x in pixels, y in ranks."""
 
     nodes: list[tuple[float, int]]
     """The middle of each node."""
     routes: dict[tuple[int, int], list[tuple[float, int]]]
-    """For each edge the points that it passes, both nodes' middles among them."""
+    """The points that each edge passes, with the middles of both its nodes."""
     width: float
     ranks: int
 
@@ -72,7 +72,8 @@ def place(count: int, edges: Sequence[tuple[int, int]]) -> Places:
 
 
 def _ranks(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
-    """Each node below all that it reads; what reads nothing just above its first reader."""
+    """The rank of each node: below all that it reads, or just above its first reader if it reads
+    nothing."""
     rank = [0] * count
     first: dict[int, int] = {}
     read = {b for _, b in edges}
@@ -107,7 +108,7 @@ def _positions(
     size: int,
     count: int,
 ) -> list[float]:
-    """Positions in the order of the rows, as near as can be to what each is linked to."""
+    """Positions in the order of the rows, each as near as possible to its neighbours."""
     x = [0.0] * size
     half = [NODE_WIDTH / 2 if v < count else LANE_WIDTH / 2 for v in range(size)]
     weight = [1.0 if v < count else LANE_WEIGHT for v in range(size)]
@@ -138,8 +139,7 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 
 def _increasing(values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """The sequence without a descent that is nearest by weighted squares (pool adjacent
-    violators)."""
+    """The nearest non-decreasing sequence by weighted least squares (pool adjacent violators)."""
     groups: list[tuple[float, float, int]] = []
     for value, weight in zip(values, weights, strict=True):
         mean, total, size = value, weight, 1

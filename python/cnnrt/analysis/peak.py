@@ -16,7 +16,7 @@ RUNS = 40
 
 @functools.cache
 def peak_gflops(isa: str, threads: int) -> float:
-    """As `measure_peak`, which is done once per process."""
+    """The peak by `measure_peak`, measured once per process."""
     return measure_peak(isa, threads)
 
 
@@ -28,7 +28,7 @@ def measure_peak(isa: str, threads: int, dtype: str = "float32") -> float:
 
     Args:
         isa: an instruction-set tier, or one without an overlay (`avx512+novnni`).
-        threads: how many.
+        threads: number of threads.
         dtype: "float32", or "uint8" for products of unsigned by signed bytes.
     """
     kernel, factor = ("peak", 1e-3) if dtype == "float32" else ("peak_u8", 1)

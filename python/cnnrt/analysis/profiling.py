@@ -1,4 +1,4 @@
-"""Where the time of a run goes: each layer's part, by which algorithm, how near to the peak."""
+"""Where the time of a run goes: each layer's share, its algorithm, how near it is to the peak."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .peak import peak_gflops
 from .summary import operator, settings, shape_text, table
 
 MIN_RUNS, MAX_RUNS = 5, 2000
-"""Runs timed, whatever the time allowed."""
+"""Limits to the number of runs timed, whatever the time allowed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,27 +34,27 @@ class LayerProfile:
     settings: str
     """Kernel, stride, padding, dilation and groups."""
     fused: tuple[str, ...]
-    """The operators that it does besides."""
+    """The operators fused into the layer."""
     output: tuple[int, ...]
     kernels: tuple[str, ...]
     """The kernels that it runs, in order."""
     algorithm: str
-    """Which way it is done and why."""
+    """The algorithm, and why it was chosen."""
     nanoseconds: float
-    """Mean over the fastest quarter of the runs; of several threads until the last is done."""
+    """Mean time until the last thread is done, over the fastest quarter of the runs."""
     share: float
-    """The part of the sum over all layers."""
+    """The layer's share of the sum over all layers."""
     macs: int
     """Multiply-accumulates by the direct method; Winograd's algorithm does fewer."""
     gflops: float
-    """Two operations for each of them."""
+    """Billions of operations per second, two for each multiply-accumulate."""
     of_peak: float
     """Fraction of the machine's measured peak; Winograd's algorithm can exceed 1."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """A thread at work on a step."""
+    """The work of one thread on one step."""
 
     step: int
     thread: int
@@ -75,17 +75,17 @@ class Profile:
     run_nanoseconds: float
     """The time of a run without tracing, as a caller sees it: mean of the fastest quarter."""
     runs: int
-    """How many were timed, of each kind."""
+    """Number of runs timed with tracing, and of as many without."""
     peak_gflops: float
     """The measured peak of the machine on these threads."""
     steps: list[tuple[str, str, str]]
     """Layer, kernel and algorithm of each step of the plan."""
     events: list[Event]
-    """From the slowest run of the fastest quarter."""
+    """The events of the slowest run of the fastest quarter."""
 
     @property
     def sum_nanoseconds(self) -> float:
-        """The sum over all layers."""
+        """The time of all layers together."""
         return sum(layer.nanoseconds for layer in self.layers)
 
     def by_time(self) -> list[LayerProfile]:
@@ -93,7 +93,7 @@ class Profile:
         return sorted(self.layers, key=lambda layer: -layer.nanoseconds)
 
     def facts(self) -> list[tuple[str, str]]:
-        """Name and value of each figure of the whole."""
+        """Name and value of each figure of the whole run."""
         macs = sum(layer.macs for layer in self.layers)
         gflops = 2 * macs / self.run_nanoseconds
         return [
@@ -189,7 +189,7 @@ class Profile:
 def profile(
     graph: Graph, isa: str, plan: AnyPlan, inputs: Sequence[Array], seconds: float
 ) -> Profile:
-    """Runs a plan for some time, every other run noting when each thread did each step.
+    """Runs a plan for some time. Every other run records when each thread did each step.
 
     Args:
         graph: the network as it was loaded, whose layers are the rows.
@@ -199,7 +199,7 @@ def profile(
         seconds: how long to measure.
     """
     plain, noted = _measure(plan, inputs, seconds)
-    # Not medians by step: where each run is disturbed in another step, they sum to less than any.
+    # Not medians by step: if each run is disturbed in another step, they sum to less than any run.
     noted.sort(key=lambda spans: int(spans[:, :, 1].max(initial=0)))
     noted = noted[: -(-len(noted) // 4)]
     times = np.mean([step_times(spans) for spans in noted], axis=0)
@@ -209,7 +209,7 @@ def profile(
     peak = peak_gflops(isa, plan.threads)
     found = layers(graph, shapes)
     rows = []
-    # Of nodes that share a name, as a selection moved before its layer does, the last has all.
+    # Nodes can share a name, as a selection moved before its layer does: the last has all the time.
     home = {layer.node.name: i for i, layer in enumerate(found.rows)}
     whole = float(times.sum()) or 1.0
     for row, layer in enumerate(found.rows):
@@ -274,7 +274,7 @@ def profile(
 def _measure(
     plan: AnyPlan, inputs: Sequence[Array], seconds: float
 ) -> tuple[list[int], list[Array]]:
-    """Nanoseconds of some runs, and the spans of as many others between them."""
+    """Nanoseconds of some runs, and the spans of as many traced runs between them."""
     clock = time.perf_counter_ns
     plan.run(inputs)
     plan.trace(inputs)
@@ -296,7 +296,7 @@ def _algorithm(info: Any) -> str:
 
 
 def time_text(nanoseconds: float) -> str:
-    """In the unit that suits it: "1.23 ms"."""
+    """A time in the unit that suits it, such as "1.23 ms"."""
     if nanoseconds < 1e6:
         return f"{nanoseconds / 1e3:.1f} us"
     return f"{nanoseconds / 1e6:.2f} ms" if nanoseconds < 1e9 else f"{nanoseconds / 1e9:.2f} s"

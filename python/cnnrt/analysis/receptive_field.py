@@ -1,14 +1,15 @@
 """Receptive fields: how much of the input an element of each tensor sees, along each axis.
 
-For a window of k taps with stride s, dilation d and padding p the field of the output follows from
-that of the input by
+A window of k taps with stride s, dilation d and padding p turns the field of its input into that of
+its output:
 
     size' = size + d (k - 1) jump,   jump' = jump s,   start' = start + (d (k - 1) / 2 - p) jump
 
 (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016; Araujo, Norris and
 Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill, 2019). Where branches
-meet, their fields are united. What mixes all positions, such as global pooling, attention or a
-linear layer over a flattened map, sees everything, as does what is multiplied by such a tensor.
+meet, their fields are united. An operator that mixes all positions, such as global pooling,
+attention or a linear layer over a flattened map, sees everything. So does a product with such a
+tensor.
 """
 
 from __future__ import annotations
@@ -41,15 +42,16 @@ class Field:
         return Field(self.size + (link.reach or 0) * self.jump, self.jump * link.step, start)
 
     def spread(self, link: Link) -> Field | None:
-        """The same for one of several axes that move along the input."""
+        """Like `through`, if several axes of the tensor move along the input, of which this is
+        one."""
         return self.scattered() if link.reach == 0 else None
 
     def scattered(self) -> Field:
-        """The same field for elements in no order that a jump would describe."""
+        """The same field, for elements whose order no jump describes."""
         return Field(self.size, None, None)
 
     def united(self, other: Field) -> Field:
-        """The field of an element that depends on one of each."""
+        """The field of an element that depends on one element of each field."""
         if self == other:
             return self
         if self.start is None or other.start is None or not self.jump or not other.jump:
@@ -64,13 +66,13 @@ class Seen:
     """Field of a tensor's elements along one spatial axis of the input."""
 
     field: Field | None
-    """None: all of it."""
+    """The field; None: all of the input."""
     axes: tuple[int, ...] = ()
-    """The tensor's axes that move along it."""
+    """The tensor's axes that move along this spatial axis."""
 
 
 View = tuple[Seen, ...]
-"""For each spatial axis of the input; empty where a tensor does not depend on the input at all."""
+"""Fields by spatial axis of the input; empty if a tensor does not depend on the input at all."""
 
 ALL = Seen(None)
 
@@ -108,14 +110,14 @@ def receptive_fields(graph: Graph) -> dict[str, tuple[Field | None, ...]]:
 
 
 def _through(view: View, links: Sequence[Link], shape: Sequence[int]) -> View:
-    """Field of an output by way of an input, whose axes have these sizes."""
+    """Field of an output by way of one input, given the sizes of that input's axes."""
     return tuple(_seen(seen, links, shape) for seen in view)
 
 
 def _seen(seen: Seen, links: Sequence[Link], shape: Sequence[int]) -> Seen:
     field = seen.field
     for axis in seen.axes:
-        if axis >= len(links):  # of an input that has more axes than its operator tells of
+        if axis >= len(links):  # an input with more axes than its operator describes
             return ALL
         link = links[axis]
         if link.reach is None and shape[axis] == 1:
@@ -147,7 +149,7 @@ def _united(a: View, b: View) -> View:
 
 
 def text(fields: Sequence[Field | None] | None) -> str:
-    """ "7x7 /4 @0.5": size, jump and start, per axis where they differ; "all" for everything."""
+    """ "7x7 /4 @0.5": size, jump and start, per axis if they differ; "all" for everything."""
     if not fields:
         return "-"
     if all(field is None for field in fields):

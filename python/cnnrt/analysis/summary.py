@@ -22,7 +22,7 @@ class LayerSummary:
     settings: str
     """Kernel, stride, padding, dilation and groups, as far as they are not the usual ones."""
     fused: tuple[str, ...]
-    """The operators that it does besides."""
+    """The operators fused into the layer."""
     output: tuple[int, ...]
     """The shape of its output."""
     parameters: int
@@ -30,9 +30,10 @@ class LayerSummary:
     macs: int
     """Multiply-accumulates by the direct method."""
     share: float
-    """The part of all multiply-accumulates of the network."""
+    """The layer's share of all multiply-accumulates of the network."""
     receptive_field: tuple[Field | None, ...] | None
-    """For each spatial axis of the input; None there: all of it. None: it depends on no image."""
+    """The field along each spatial axis of the input, None for all of it. None if no image is
+    seen."""
     activation_bytes: int
     """Bytes of its outputs."""
 
@@ -170,7 +171,7 @@ def settings(found: Layers, layer: Layer) -> str:
 
 
 def node_settings(graph: Graph, node: Node) -> str:
-    """As `settings`, of a node of a graph whose types are known."""
+    """Like `settings`, for a node of a graph whose types are known."""
     kernel: Sequence[int]
     if node.op in ("conv", "conv_transpose"):
         kernel = graph.types[node.inputs[1]].shape[2:]
@@ -211,7 +212,7 @@ def _sizes(values: Sequence[int], *, short: bool = False) -> str:
 def _field(
     layer: Layer, fields: Mapping[str, tuple[Field | None, ...]]
 ) -> tuple[Field | None, ...] | None:
-    """That of the layer's output; if no tensor of the original is the same, of what it was."""
+    """The field of the layer's output, or of the output of the original node that it replaces."""
     names = [*layer.node.outputs, *(name for node in layer.sources[:1] for name in node.outputs)]
     return next((fields[name] for name in names if name in fields), None)
 
@@ -230,7 +231,7 @@ def size_text(count: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, right: set[int]) -> list[str]:
-    """Lines of aligned columns, those numbered in `right` to the right."""
+    """Lines of aligned columns; those numbered in `right` are flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

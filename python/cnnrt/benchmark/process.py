@@ -1,4 +1,4 @@
-"""The side of a benchmark that starts engines in processes of their own and asks them."""
+"""Controls a benchmark: starts engines in processes of their own and sends them commands."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PACKAGE = Path(__file__).parent.parent.parent
 
 
 class WorkerError(Exception):
-    """An engine cannot do what it was asked."""
+    """An engine cannot do what was requested."""
 
 
 class Worker:
-    """A process with one engine. To be closed."""
+    """A process with one engine. Close it after use."""
 
     def __init__(self, name: str, threads: int, program: Sequence[str] = PROGRAM) -> None:
         self.log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (closed below)

@@ -1,8 +1,8 @@
 """An inference engine in a process of its own, obeying commands.
 
-As a program (`python worker.py ENGINE THREADS`) it takes JSON commands from its standard input, one
-a line, and answers each with a line of JSON. Between commands it is asleep, blocked on the pipe. It
-imports nothing but NumPy and the engine: what is measured of one is not another's.
+As a program (`python worker.py ENGINE THREADS`) it reads JSON commands from its standard input, one
+a line. It answers each with a line of JSON. Between commands it is asleep, blocked on the pipe. It
+imports nothing but NumPy and the engine, so no engine is charged with another's memory.
 
 An engine is loaded once for one input shape and number of threads. It is then a function from an
 array to an array: the whole call as a Python program makes it. Options are the ones that make each
@@ -44,7 +44,7 @@ class Source:
     torchscript: Path | None
     shape: tuple[int, ...]
     own: Path | None = None
-    """As cnnrt reads it, where that is another file."""
+    """The file that cnnrt reads, if it is another one."""
 
 
 class Engine(ABC):
@@ -69,7 +69,8 @@ class Engine(ABC):
         """The network as a function. Raises whatever the engine raises if it cannot."""
 
     def steps(self, x: Array, seconds: float) -> list[tuple[str, int]]:
-        """Kernel and shortest time in ns of each step in some seconds, for engines that tell."""
+        """Kernel and shortest time in ns of each step in some seconds, if the engine reports
+        them."""
         raise NotImplementedError
 
 
@@ -145,11 +146,11 @@ ENGINES: dict[str, type[Engine]] = {
     "onnxruntime": OnnxRuntime,
     "openvino": OpenVino,
 }
-"""By name; `bench/engines.py` adds more."""
+"""Engines by name; `bench/engines.py` adds more."""
 
 
 def engine(name: str) -> Engine:
-    """The engine of a name, which may have an option: "cnnrt:winograd4".
+    """The engine with this name, which may have an option: "cnnrt:winograd4".
 
     Raises:
         KeyError: there is no such engine.
@@ -211,8 +212,8 @@ def turn(run: Run, x: Array, seconds: float) -> list[int]:
 
 
 def peak_bytes() -> int | None:
-    """The most memory that this process has had, in bytes; None where the system does not say."""
-    try:  # Linux counts that of the process it was forked from in getrusage
+    """The most memory that this process has had, in bytes; None if the system does not say."""
+    try:  # On Linux getrusage includes the process that this one was forked from
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])

@@ -18,7 +18,8 @@ class Strided(NamedTuple):
 
     @staticmethod
     def of_blocked(x: Blocked, like: Blocked | None = None) -> Strided:
-        """Over the axes n, block, d, h, w, lane; axes of size 1 broadcast to those of `like`."""
+        """Strides over the axes n, block, d, h, w, lane; axes of size 1 broadcast to those of
+        `like`."""
         v = x.view()
         strides = [v.image, v.block, v.plane, v.row, BLOCK, 1]
         if like is not None:
@@ -31,11 +32,11 @@ class Strided(NamedTuple):
 
     @staticmethod
     def of_plain(x: Plain, shape: Sequence[int]) -> Strided:
-        """Over the axes of `shape`, to which x is broadcast."""
+        """Strides over the axes of `shape`, to which x is broadcast."""
         return Strided(x.at, x.strides()).broadcast(x.type.shape, shape)
 
     def broadcast(self, own: Sequence[int], shape: Sequence[int]) -> Strided:
-        """Over the axes of `shape`, to which this one, of the shape `own`, is broadcast."""
+        """Strides over the axes of `shape`, to which a tensor of the shape `own` is broadcast."""
         strides = [0 if n == 1 else s for n, s in zip(own, self.strides, strict=True)]
         return Strided(self.at, [0] * (len(shape) - len(own)) + strides)
 
@@ -46,7 +47,7 @@ def blocked_shape(x: Blocked) -> tuple[int, ...]:
 
 
 def merge_axes(shape: Sequence[int], *strides: Sequence[int]) -> tuple[list[int], list[list[int]]]:
-    """Drops axes of size 1, and makes one of neighbours that are contiguous in every operand."""
+    """Drops axes of size 1, and merges neighbours that are contiguous in every operand."""
     sizes: list[int] = []
     steps: list[tuple[int, ...]] = []
     for n, *inner in zip(shape, *strides, strict=True):
@@ -80,8 +81,8 @@ def reshaped(
 ) -> tuple[int, ...] | None:
     """The strides of the same elements in the shape `new`; None if no strides reach them so.
 
-    Axes are matched from the front: as many old as make the same product as some new ones. Each
-    such group of old axes must be one run, or it cannot be cut otherwise.
+    Axes are matched from the front: groups of old axes with the same product as groups of new ones.
+    Each group of old axes must be one run, so that it can be cut in another way.
     """
     if 0 in shape or 0 in new:
         return row_major(new)

@@ -32,13 +32,14 @@ class Buffer:
 
     nbytes: int
     external: int | None = None
-    """The number of the caller's array that it is; None: a piece of the arena, or a constant."""
+    """Number of the caller's array that this buffer is; None for a piece of the arena or a
+    constant."""
     memory: Any = None
     """The memory of a constant."""
     first: int = -1
     last: int = -1
     offset: int = 0
-    """In the arena, once that is laid out."""
+    """Position in the arena in bytes, once that is laid out."""
 
     @property
     def in_arena(self) -> bool:

@@ -4,11 +4,12 @@
   built-in one taken by a `with` statement alone. No instruction lies between taking it and the
   block, and none between the block's end and the release. A lock wrapped in a Python class has
   instructions there, and so has a context manager made from a generator.
-* **Forks.** A child has one thread; what its parent's other threads held stays taken for ever. So
-  a lock belongs to a generation of forks, which the core counts in C (`pthread_atfork`, which no
-  handler interrupts): a child finds locks of its own. What a lock guards must be whole between any
-  two instructions. Nothing of the standard library that locks while it calls Python code may lie
-  on these paths: `functools.cached_property` does before Python 3.12, and so do imports.
+* **Forks.** A child has one thread; what its parent's other threads held stays taken for ever. So a
+  lock belongs to a generation of forks, and a child finds locks of its own. The core counts
+  generations in C (`pthread_atfork`), where no handler interrupts. What a lock guards must be whole
+  between any two instructions. Nothing of the standard library that locks while it calls Python
+  code may lie on these paths. `functools.cached_property` does before Python 3.12, and so do
+  imports.
 * **Calls from within.** A signal handler or a finaliser runs inside whatever its thread does at the
   moment. A thread that is inside `Lock.run` waits for no lock, neither its own nor another's.
 """
@@ -41,7 +42,8 @@ _here = _Here()
 
 
 def nested() -> bool:
-    """If the present thread is inside `Lock.run`: the caller is a signal handler or a finaliser."""
+    """True if the present thread is inside `Lock.run`: the caller is a signal handler or a
+    finaliser."""
     return _here.inside == _core.fork_generation()
 
 

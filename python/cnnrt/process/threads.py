@@ -11,7 +11,7 @@ from .. import _core
 
 NO_QUOTA = 1 << 16
 MOST = 1 << 16
-"""Threads that can be asked for; more are taken for so many."""
+"""Maximum number of threads; larger requests are reduced to it."""
 
 _chosen: int | None = None
 
@@ -25,7 +25,7 @@ def set_num_threads(threads: int | None) -> None:
     Raises:
         ValueError: `threads` is less than 1.
     """
-    global _chosen  # noqa: PLW0603  (a process-wide setting is what is asked for)
+    global _chosen  # noqa: PLW0603  (a process-wide setting is what is wanted)
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     _chosen = threads
@@ -35,14 +35,14 @@ def set_num_threads(threads: int | None) -> None:
 def get_num_threads() -> int:
     """The default number of threads: as set, or `OMP_NUM_THREADS`, or what this process may use.
 
-    That is the number of physical cores in the CPU affinity mask, or the container's quota (cgroup
-    v1 or v2, rounded up) if that is smaller.
+    The process may use the physical cores in its CPU affinity mask. A smaller quota of the
+    container (cgroup v1 or v2, rounded up) comes first.
     """
     if _chosen is not None:
         return _chosen
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if asked.isascii() and asked.isdigit() and asked.strip("0"):
-        return int(asked) if len(asked) < 6 else MOST
+    requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if requested.isascii() and requested.isdigit() and requested.strip("0"):
+        return int(requested) if len(requested) < 6 else MOST
     return max(1, min(_cores(_affinity()), _quota()))
 
 
@@ -60,7 +60,7 @@ def _affinity() -> set[int]:
 
 
 def _cores(cpus: set[int], root: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Cores that these CPUs are, counting siblings of simultaneous multithreading once."""
+    """Number of cores of these CPUs; siblings of simultaneous multithreading count once."""
     cores = set()
     for cpu in cpus:
         try:
@@ -74,14 +74,14 @@ def _cores(cpus: set[int], root: Path = Path("/sys/devices/system/cpu")) -> int:
 def _quota(
     root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int:
-    """CPUs that the quota of the process's control group, or of one around it, amounts to."""
+    """CPUs that the quotas of the process's control group and of those around it allow."""
     return min(_quotas(root, membership), default=NO_QUOTA)
 
 
 def _quotas(root: Path, membership: Path) -> Iterator[int]:
     """The quotas along the paths of the control groups, from that of the process to the root.
 
-    In a container the path may be that of the host, which is not to be seen; then the root is the
+    In a container the path may be that of the host, which is not visible; then the root is the
     container's own group.
     """
     try:

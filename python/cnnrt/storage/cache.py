@@ -1,9 +1,9 @@
 """Cache on disk for results that cost time to compute again.
 
-Files are named after the contents that their results depend on, so that none is ever out of date,
-and are written whole, so that several processes can share them. One that is damaged, strange or of
-another user counts as absent; a folder that cannot be written is done without, and so is a home
-that does not exist. Any of them may be deleted at any time.
+Files are named after the contents that their results depend on, so none is ever out of date. They
+are written whole, so several processes can share them. A file that is damaged, strange or of
+another user counts as absent. Nothing is kept if there is no home, or if the folder cannot be
+written. Any file may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def cache_folder() -> Path | None:
 
 
 def digest(*parts: bytes | memoryview) -> bytes:
-    """`DIGEST_BYTES` bytes that no other contents have."""
+    """A digest of these contents, of `DIGEST_BYTES` bytes."""
     total = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         total.update(len(part).to_bytes(8, "little"))
@@ -49,21 +49,21 @@ def digest(*parts: bytes | memoryview) -> bytes:
     return total.digest()
 
 
-def read_bytes(file: Path, most: int = MAX_BYTES) -> bytes | None:
-    """The content of a file; None if it is absent, longer than `most`, or no plain file that this
-    user (or the administrator) has and nobody else may write."""
+def read_bytes(file: Path, max_bytes: int = MAX_BYTES) -> bytes | None:
+    """The content of a file; None if it is absent or longer than `max_bytes`. None also if it is no
+    plain file, or if anybody but this user and the administrator owns it or may write to it."""
     # A link is not followed, and a pipe is not waited for.
     flags = os.O_RDONLY | sum(getattr(os, f"O_{name}", 0) for name in _FLAGS)
     try:
         with os.fdopen(os.open(file, flags), "rb") as opened:
             status = os.fstat(opened.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:
                 return None
             if hasattr(os, "geteuid") and (
                 status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH
             ):
                 return None
-            return opened.read(most)
+            return opened.read(max_bytes)
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
 
@@ -93,7 +93,7 @@ def read_arrays(file: Path) -> dict[str, Array] | None:
 
 
 def write_arrays(file: Path, arrays: Mapping[str, Array]) -> None:
-    """Keeps arrays, if that is possible."""
+    """Stores arrays, if that is possible."""
     with importing:
         from safetensors.numpy import save  # noqa: PLC0415
 
@@ -102,7 +102,7 @@ def write_arrays(file: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Keeps a file, if that is possible."""
+    """Stores a file, if that is possible."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.parent.is_dir() and (file.is_file() or not file.exists()):

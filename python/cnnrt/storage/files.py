@@ -13,11 +13,12 @@ from typing import Any, BinaryIO
 from ..errors import FormatError
 
 Stamp = tuple[int, int, int, int]
-"""Device, inode, size and time of change of a file: what has the same one is not read again."""
+"""Device, inode, size and time of change of a file; one with the same stamp is not read again."""
 
 
 def stamp_of(file: str | os.PathLike[str] | int) -> Stamp:
-    """
+    """The stamp of a file, given by its path or descriptor.
+
     Raises:
         OSError: there is no such file.
     """
@@ -50,18 +51,17 @@ class MappedFile(mmap.mmap):
     """A file mapped into memory for reading. Its pages are those of the system's file cache, which
     all processes share; they count as used only while they have been looked at.
 
-    Who overwrites a mapped file changes it here too: replace it by renaming, as `atomic_write`
-    does.
+    Overwriting a mapped file changes it here too. Replace it by renaming, as `atomic_write` does.
     """
 
     path: str
     stamp: Stamp
     """Stamp of the file when it was mapped."""
     first_released = 0
-    """Where the bytes begin that `release` is about."""
+    """Offset of the first byte that `release` has not given back."""
 
     def release(self) -> None:
-        """Gives the pages back to the system; they come again when they are looked at."""
+        """Gives the pages back to the system; they are read again when they are used."""
         if not hasattr(self, "madvise"):
             return
         start = -(-self.first_released // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -87,7 +87,7 @@ class MappedFile(mmap.mmap):
 
 
 def map_file(path: str | os.PathLike[str]) -> memoryview:
-    """The bytes of a file: a view of a `MappedFile`, or a copy where it cannot be mapped.
+    """The bytes of a file: a view of a `MappedFile`, or a copy if it cannot be mapped.
 
     Raises:
         FormatError: it does not exist or may not be read.
@@ -102,7 +102,7 @@ def map_file(path: str | os.PathLike[str]) -> memoryview:
 
 
 def file_of(array: Any) -> MappedFile | None:
-    """The mapped file that the elements of an array lie in; None if in memory of their own."""
+    """The mapped file that holds an array's elements; None if they lie in memory of their own."""
     while not isinstance(array, memoryview):
         array = getattr(array, "base", None)
         if array is None:
@@ -141,7 +141,7 @@ def atomic_write(path: str | os.PathLike[str], chunks: Iterable[bytes | memoryvi
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power cut, where the system has a way to."""
+    """Makes a rename in `folder` survive a power cut, if the system has a way to."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     with suppress(OSError):  # some network file systems refuse; the file itself is complete

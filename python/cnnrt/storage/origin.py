@@ -26,8 +26,8 @@ class Origin:
 
     @staticmethod
     def of(source: object) -> Origin | None:
-        """Of a model.bin given by path; None for ONNX files, whose data may lie in others, and for
-        bytes."""
+        """The origin of a model.bin given by path. None for bytes, and for ONNX files, whose data
+        may lie in other files."""
         if not isinstance(source, str | os.PathLike):
             return None
         try:
@@ -41,7 +41,7 @@ class Origin:
             return None
 
     def digest(self) -> str | None:
-        """SHA-256 of the file; None if there is another one in its place now, or none."""
+        """SHA-256 of the file; None if it has been replaced or removed."""
         try:
             same = stamp_of(self.path) == self.stamp
             return _sha256(self.path, self.stamp) if same else None

@@ -17,11 +17,11 @@ _NOT_ASCII = re.compile("[^\x00-\x7f]")
 
 
 def escaped(text: str, keep: str = "") -> str:
-    r"""The text with what a terminal would obey, or could not show, as `\u001b`.
+    r"""Escapes what a terminal would obey or could not show, as in `\u001b`.
 
     That is JSON's notation, so that a JSON document stays the same document. The bytes of a file
-    name that are not UTF-8 come out as `\udc80` to `\udcff`, from which Python has them back
-    (`os.fsencode` of the decoded string).
+    name that are not UTF-8 come out as `\udc80` to `\udcff`. `os.fsencode` of the decoded string
+    gives them back.
 
     Args:
         text: any string.
@@ -43,11 +43,13 @@ def escaped_lines(text: str) -> str:
 
 
 class SafeStream(io.TextIOBase):
-    """A stream that escapes all text on its way to another one, and what that cannot encode."""
+    """A stream that escapes text on its way to another one, with all that the other cannot
+    encode."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        """Where it goes, for a program that moves the cursor itself: a progress bar."""
+        """The stream beneath, for a program that moves the cursor itself, such as a progress
+        bar."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -76,5 +78,5 @@ class SafeStream(io.TextIOBase):
 
 
 def beneath(stream: Any) -> Any:
-    """The stream that a `SafeStream` writes to; any other is one itself."""
+    """The stream that a `SafeStream` writes to; any other stream as it is."""
     return stream.stream if isinstance(stream, SafeStream) else stream

@@ -27,16 +27,16 @@ MAX_NAME = 1000
 T = TypeVar("T")
 
 
-_short = reprlib.Repr()  # goes three levels down, where repr() goes as deep as a file may nest
+_short = reprlib.Repr()  # three levels deep; repr() goes as deep as a file nests
 _short.maxlevel = 3
 _short.maxstring = _short.maxother = _short.maxlong = 80
 
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
-"""Half of a character, as JSON may spell it, alone or beside the other half."""
+"""A surrogate, half of a character as JSON spells it, alone or beside the other half."""
 
 
 def fail(at: str, expected: str, got: Any) -> NoReturn:
-    """Raises the FormatError that `expected` should stand at `at` but `got` does."""
+    """Raises a FormatError: at the place `at`, `expected` was expected, but `got` came."""
     text = _short.repr(got)
     raise FormatError(
         f"{at}: expected {expected}, got {text if len(text) <= 60 else text[:57] + '...'}"
@@ -44,8 +44,8 @@ def fail(at: str, expected: str, got: Any) -> NoReturn:
 
 
 def parse_json(text: str | bytes, at: str) -> Any:
-    """A JSON document, without the NaN, the repeated keys and the halves of characters that Python
-    would let pass.
+    """Parses a JSON document. NaN, repeated keys and lone surrogates are errors, though Python lets
+    them pass.
 
     Raises:
         FormatError: it is none.
@@ -72,7 +72,7 @@ def parse_json(text: str | bytes, at: str) -> Any:
 
 
 def record(value: Any, at: str, required: str, optional: str = "") -> dict[str, Any]:
-    """An object that has all the keys `required`, and none besides but the keys `optional`."""
+    """An object with all the keys `required`, and no others except the keys `optional`."""
     if not isinstance(value, dict):
         fail(at, "an object", value)
     for key in required.split():
@@ -122,7 +122,7 @@ def label(value: Any, at: str) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Whether a terminal shows a string as it is: no control codes, no halves of characters."""
+    """True if a terminal shows a string as it is: no control codes, no halves of characters."""
     return value.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs") for c in value)
 
 

@@ -1,8 +1,8 @@
 """Arrays computed at each use: weights with a norm folded in.
 
-A pass that changes weights need not touch them: what it makes is read once, while it is packed. So
-a network's weights are never in memory in two forms, and not even read where they are packed
-already.
+A pass that changes weights need not touch them: the result is read once, while it is packed. So a
+network's weights are never in memory in two forms. If they are packed already, they are not even
+read.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..graph import Array
 from ..storage.files import MappedFile, file_of
 
 MAX_DEPTH = 32
-"""Lazy arrays inside each other. A norm behind a convolution makes one or two."""
+"""Maximum depth of lazy arrays inside each other. A norm behind a convolution makes one or two."""
 
 
 class LazyArray:
-    """Stands for an array: its shape and dtype are known, its elements computed at each use."""
+    """A stand-in for an array: its shape and dtype are known, its elements computed at each use."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class LazyArray:
         self.nbytes = self.size * self.dtype.itemsize
         self.function, self.arguments = function, arguments
         self.depth: int = 1 + max((a.depth for a in _lazy(arguments)), default=0)
-        """Lazy arrays inside each other, this one included."""
+        """Depth of lazy arrays inside each other, this one included."""
 
     @property
     def ndim(self) -> int:
@@ -49,7 +49,7 @@ class LazyArray:
         return value if dtype is None else value.astype(dtype, copy=False)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # protocols of Python and NumPy that this class does not have
+        if name.startswith("__"):  # protocols of Python and NumPy that this class does not support
             raise AttributeError(name)
         return getattr(self.__array__(), name)
 
@@ -66,11 +66,12 @@ class LazyArray:
 def lazy(
     shape: Sequence[int], dtype: DTypeLike, function: Callable[..., Array], *arguments: Any
 ) -> Array:
-    """function(*arguments), an array of this shape and dtype, computed at each use.
+    """An array of this shape and dtype whose elements are `function(*arguments)`, computed at each
+    use.
 
-    The function is one of a module, and its arguments are arrays (perhaps lazy) and plain values,
-    so that `same` can tell that two lazy arrays are equal. It is computed now if it would be the
-    last of more than `MAX_DEPTH`: a file can have any number of norms in a row.
+    The function belongs to a module, and its arguments are arrays (perhaps lazy) and plain values,
+    so that `same` can compare lazy arrays. It is computed now if it would go deeper than
+    `MAX_DEPTH`: a file can have any number of norms in a row.
     """
     result = LazyArray(shape, dtype, function, arguments)
     return cast(Array, result if result.depth <= MAX_DEPTH else result.__array__())
@@ -81,7 +82,7 @@ def _lazy(arguments: tuple[Any, ...]) -> Iterator[LazyArray]:
 
 
 def stored(array: Array | None) -> Iterator[Array]:
-    """The arrays that a lazy one is computed from; any other is one itself."""
+    """The arrays that a lazy array is computed from; any other array itself."""
     if isinstance(array, LazyArray):
         for argument in array.arguments:
             yield from stored(argument)
@@ -95,7 +96,7 @@ def files_of(array: Array | None) -> set[MappedFile]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """True if two arrays are one, or computed by the same function from the same arrays."""
+    """True if two arrays are one object, or computed by the same function from the same arrays."""
     if a is b:
         return True
     if isinstance(a, LazyArray) and isinstance(b, LazyArray):

@@ -12,8 +12,9 @@ from ..storage.files import MappedFile, file_of
 from .lazy import files_of, same
 
 PACKING = 1
-"""Goes up when a packed weight of the same kind would hold other values or another order: compiled
-files of another number are used without their packed weights (tests/test_compile.py notices)."""
+"""Version of the order and the values of packed weights. Raise it if either changes for a kind:
+compiled files with another number are used without their packed weights. tests/test_compile.py
+notices."""
 
 RELEASE_AFTER = 2 << 20
 """Bytes of mapped weights that are packed before their pages are given back."""
@@ -30,14 +31,14 @@ class _Entry(NamedTuple):
 
 
 class Packed:
-    """Packed weights by what they were made from, shared by all plans of a model."""
+    """Packed weights, found by their sources, and shared by all plans of a model."""
 
     def __init__(
         self, constants: Iterable[Array] = (), ready: Mapping[str, Array] | None = None
     ) -> None:
         """
         Args:
-            constants: those of the model.
+            constants: constants of the model.
             ready: weights that a compiled file holds packed, by `stored_name`.
         """
         self._files: set[MappedFile] = set().union(*map(files_of, constants))
@@ -48,13 +49,13 @@ class Packed:
     def get(
         self, source: Array | None, key: Key, make: Callable[[], Any], nbytes: int | None = None
     ) -> Any:
-        """The memory made from `source` in the form that `key` names; made if it is new.
+        """The memory with `source` in the form that `key` names; made if it is new.
 
         A constant that was folded for one input size may have another value at the next: the
         array itself must be the same, not only its name.
 
         Args:
-            nbytes: what it takes, if it depends on nothing but the file, which then may hold it.
+            nbytes: its size, if it depends on the file alone, which may then hold it.
 
         Raises:
             FormatError: the file holds it, but not of that size.
@@ -72,7 +73,7 @@ class Packed:
         return known.memory
 
     def _from_file(self, key: Key, nbytes: int | None) -> tuple[Any, bool]:
-        """Part that a compiled file holds of this, and if it stays mapped."""
+        """The part of a compiled file that holds this weight, and True if it stays mapped."""
         name = stored_name(key)
         array = self._ready.get(name)
         if array is None:
@@ -108,11 +109,11 @@ class Packed:
             file.check()
 
     def keep(self, keys: Collection[Key]) -> None:
-        """Forgets all others."""
+        """Forgets all other weights."""
         self._table = {key: entry for key, entry in list(self._table.items()) if key in keys}
 
     def lasting(self, keys: Collection[Key]) -> dict[str, Any]:
-        """Weights that a compiled file holds of these, by their names there."""
+        """Those of these weights that a compiled file may hold, by their names there."""
         return {
             stored_name(key): entry.memory
             for key, entry in list(self._table.items())
@@ -130,7 +131,7 @@ class Packed:
 
 
 PREFIX = "cnnrt.packed."
-"""Begins the name of every packed weight in a compiled file."""
+"""Prefix of the name of every packed weight in a compiled file."""
 
 
 def stored_name(key: Key) -> str:

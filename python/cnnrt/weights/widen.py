@@ -1,4 +1,4 @@
-"""Weights that are stored in two bytes and computed with in four."""
+"""Weights that are stored in two bytes and widened to four for computing."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ def from_bfloat16(bits: Array) -> Array:
 
 
 WIDENED = {FLOAT16: from_float16, BFLOAT16: from_bfloat16}
-"""The types that float32 constants may be stored in, and what reads them."""
+"""Types that float32 constants may be stored in, and the functions that widen them."""
