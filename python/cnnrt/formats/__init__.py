@@ -17,12 +17,12 @@ __all__ = ["Compiled", "Document", "Source", "read", "read_model", "write_model"
 
 
 def read(source: Source, *, verify: bool = False) -> Document:
-    """Reads a network; what kind of file it is, its content says.
+    """Reads a network; the content of the file tells its kind.
 
     Args:
         source: a path, bytes (bytearray, memoryview), a file open for reading in binary mode, or an
             onnx.ModelProto.
-        verify: as of `read_model`; ONNX files have no digests.
+        verify: as in `read_model`; ONNX files have no digests.
 
     Raises:
         FormatError: there is no such file, it is of no kind that cnnrt reads, or is damaged.
@@ -65,7 +65,7 @@ def _read_onnx(source: Any, at: str, verify: bool) -> Document:
 
 
 def _is_message(source: str | os.PathLike[str] | bytes) -> bool:
-    """Whether the bytes are an ONNX model that does not begin with its ir_version."""
+    """True if the bytes are an ONNX model that does not begin with its ir_version."""
     from .onnx.wire import is_model  # noqa: PLC0415  (only needed here)
 
     return is_model(memoryview(source) if isinstance(source, bytes) else map_file(source))

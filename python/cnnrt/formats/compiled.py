@@ -11,22 +11,22 @@ from ..storage import validate
 
 
 class Compiled(NamedTuple):
-    """Packed weights by their names in the file, and what they depend on."""
+    """Packed weights by their names in the file, and the settings that they depend on."""
 
     isa: str
     """The instruction-set tier of the machine that wrote it. Its packed weights serve every tier;
     another one may choose other algorithms, and packs what they need."""
     algorithms: dict[str, str]
-    """Those that were asked for or found by tuning, by node."""
+    """Algorithms that were requested, or found by tuning, by node."""
     weights: Mapping[str, Array]
     packing: int
-    """`packed.PACKING` of the version that wrote it."""
+    """The value of `packed.PACKING` in the version that wrote the file."""
 
-    def algorithms_with(self, asked: str | Mapping[str, str]) -> str | Mapping[str, str]:
-        """The algorithms of a model of this file, if its caller asked for some."""
-        if isinstance(asked, str):
-            return self.algorithms if asked == "auto" else asked
-        return {**self.algorithms, **asked}
+    def algorithms_with(self, requested: str | Mapping[str, str]) -> str | Mapping[str, str]:
+        """The algorithms of a model of this file, with those that its caller requests."""
+        if isinstance(requested, str):
+            return self.algorithms if requested == "auto" else requested
+        return {**self.algorithms, **requested}
 
     def to_json(self) -> dict[str, Any]:
         return {"packing": self.packing, "isa": self.isa, "algorithms": self.algorithms}

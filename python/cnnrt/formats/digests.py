@@ -1,7 +1,8 @@
 """Digests of a model file: what `cnnrt.load(..., verify=True)` compares.
 
 SHA-256 of the bytes of each tensor, and of the header as JSON with sorted keys, without spaces and
-without these digests. They are no signature: who can change a file can change its digests too.
+without these digests. They are no signature: anybody who can change a file can change its digests
+too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def document_of(
     """The digests of a file.
 
     Args:
-        header: all that its header holds but them.
+        header: its header without the digests.
         tensors: the bytes of each tensor, in pieces.
     """
     return {"header": _header(header), "tensors": {n: _bytes(p) for n, p in tensors.items()}}
@@ -34,7 +35,7 @@ def check(data: memoryview, at: str) -> None:
     """Compares a file, whose header has been checked, with its digests.
 
     Raises:
-        FormatError: it has none, or is not what was written.
+        FormatError: it has none, or has changed since it was written.
     """
     begin = 8 + int.from_bytes(data[:8], "little")
     header = validate.parse_json(bytes(data[8:begin]), f"{at}: header")

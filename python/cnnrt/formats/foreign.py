@@ -1,4 +1,4 @@
-"""Files that are no models but are often taken for one: what they are, and what to do with them."""
+"""Files that are no models but are often taken for one: their kind, and the remedy."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ BEGINNINGS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\xff\xd8\xff", "is a picture", "expected a model"),
     (0, b"\x93NUMPY", "is a NumPy array", "expected a model"),
 )
-"""Offset, bytes there, what the file is, what to do."""
+"""Offset, bytes there, kind of file, remedy."""
 
 LFS = b"version https://git-lfs"
 LENGTH = 512
-"""Bytes of a file's beginning that `explain` wants to see."""
+"""Bytes of a file's beginning that `explain` looks at."""
 
 
 def explain(source: str | os.PathLike[str] | bytes, start: bytes) -> str | None:
-    """What a file is that is no model, and what to do; None if it is of no kind known here.
+    """The kind of a file that is no model, and the remedy; None if the kind is not known here.
 
     Args:
         source: its path or its bytes.

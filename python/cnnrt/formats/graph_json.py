@@ -15,13 +15,13 @@ from ..graph import Graph, Node, TensorSpec
 from ..storage import validate
 
 MAX_DEPTH = 50
-"""Subgraphs inside each other."""
+"""Maximum depth of subgraphs inside each other."""
 
 NON_FINITE = ("inf", "-inf", "nan")
 
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
-    """The document; attributes that have their operator's default are left out.
+    """The JSON document of a graph; attributes that have their operator's default are left out.
 
     Raises:
         GraphError: an attribute is not made of numbers, strings and lists of them.
@@ -32,7 +32,7 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
 
 
 def _parts_to_json(graph: Graph) -> dict[str, Any]:
-    """A graph but for its constants, of which a subgraph has none."""
+    """The document of a graph without its constants; a subgraph has none."""
     optional = [_spec_to_json(spec) for spec in graph.optional_inputs]
     return {
         "name": graph.name,
@@ -44,7 +44,7 @@ def _parts_to_json(graph: Graph) -> dict[str, Any]:
 
 
 def graph_from_json(document: Any, at: str) -> tuple[Graph, dict[str, DType]]:
-    """The graph, its constants still missing, and the dtype that each constant is to have.
+    """The graph of a document, its constants still missing, and the dtype of each constant.
 
     Raises:
         FormatError: the document is not one that `graph_to_json` writes.
@@ -69,7 +69,7 @@ def graph_from_json(document: Any, at: str) -> tuple[Graph, dict[str, DType]]:
 
 
 def _parts_from_json(table: Mapping[str, Any], at: str, depth: int) -> Graph:
-    """A graph but for its constants."""
+    """The graph of a document without constants."""
     if depth > MAX_DEPTH:
         raise FormatError(f"{at}: more than {MAX_DEPTH} subgraphs inside each other")
 
@@ -175,12 +175,12 @@ def _attribute_from_json(value: Any, at: str, depth: int = 0) -> Any:
 def _check_order(graph: Graph, constants: set[str], at: str, others: set[str]) -> None:
     """Checks that names are made once, and before they are read.
 
-    Files hold nodes in topological order, which takes one pass to check however large they are.
+    Files hold nodes in topological order: one pass checks it, however large they are.
 
     Args:
         graph: what to check, with its subgraphs.
         constants: the names of its constants.
-        at: where it stands.
+        at: its place, for errors.
         others: names that subgraphs have made; those of this graph's subgraphs are added.
     """
     made = set(constants)
@@ -210,7 +210,7 @@ def _check_order(graph: Graph, constants: set[str], at: str, others: set[str]) -
 
 
 def _check_subgraphs(node: Node, at: str, others: set[str]) -> None:
-    """Checks what the subgraphs of a node take and make.
+    """Checks the inputs and outputs of a node's subgraphs.
 
     Inputs that a subgraph captures may have the names of outer tensors, and mostly do.
     """

@@ -1,7 +1,7 @@
 """model.bin: a safetensors file whose metadata hold the graph and what belongs to it as JSON.
 
-docs/format.md specifies it. Nothing in a file is code, and nothing in it is believed: whatever the
-bytes, reading gives a model that is consistent or raises an error.
+docs/format.md specifies it. Nothing in a file is code, and everything in it is checked: reading
+gives a consistent model or raises an error.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ from .compiled import Compiled
 from .graph_json import graph_from_json, graph_to_json
 
 FORMAT_VERSION, COMPILED_VERSION = 1, 2
-"""Versions of a model file and of a compiled one. They go up when a file may say something that
-earlier readers would get wrong."""
+"""Versions of a model file and of a compiled one. They go up if earlier readers would misread a
+file."""
 
 MAX_HEADER = 64 * 2**20
-"""Bytes of a header; that of a network with 1000 nodes is about 0.3 million."""
+"""Maximum bytes of a header; that of a network with 1000 nodes has about 0.3 million."""
 ALIGNMENT = 64
-"""Bytes; where the data of the tensors begin, so that a mapped file can be used in place."""
+"""Alignment in bytes of the data of the tensors, so that a mapped file can be used in place."""
 
 IRREGULAR = {"bool": "BOOL", "bfloat16": "BF16"}
 CODES = {
     dtype: IRREGULAR.get(name, f"{dtype.kind.upper()}{8 * dtype.itemsize}")
     for name, dtype in DTYPES.items()
 }
-"""The names that safetensors has for element types: F32, I8, BF16."""
+"""Names of element types in safetensors: F32, I8, BF16."""
 OF_CODE = {code: dtype for dtype, code in CODES.items()}
 PART = 16 << 20
 """Bytes of a tensor that are written at a time."""
 SLACK = 64
-"""Bytes after a packed weight that may be read: the vector kernels read whole vectors."""
+"""Readable bytes after a packed weight: the kernels read whole vectors."""
 
 
 class Document(NamedTuple):
-    """All that a model file holds."""
+    """The content of a model file."""
 
     graph: Graph
     preprocessing: Preprocessing | None
     labels: list[str] | None
     metadata: dict[str, Any]
-    """`notice` and `producer`, where the file has them; and what other tools have added."""
+    """`notice` and `producer`, if the file has them, and the entries of other tools."""
     compiled: Compiled | None = None
 
 
@@ -76,7 +76,7 @@ def write_model(
     The same model gives the same bytes. A file appears under its name only when it is complete.
 
     Args:
-        path: where to.
+        path: path of the file, or None.
         graph: the network, its nodes in topological order.
         preprocessing: what is done to pictures before the network sees them.
         labels: names of the classes, in the order of the network's output.
@@ -104,8 +104,8 @@ def read_model(source: str | os.PathLike[str] | bytes, *, verify: bool = False) 
         verify: reads all bytes of the file and compares them with its digests.
 
     Raises:
-        FormatError: there is no such file, it is none of cnnrt's, or is damaged; or it is to be
-            verified and has no digests.
+        FormatError: there is no such file, it is none of cnnrt's, or is damaged; or `verify` is set
+            and it has no digests.
         UnsupportedOperator: the model needs what this version does not run.
     """
     at = "model" if isinstance(source, bytes) else str(source)
@@ -134,7 +134,7 @@ def read_model(source: str | os.PathLike[str] | bytes, *, verify: bool = False) 
 
 
 def described(graph: Graph, metadata: Mapping[str, str], at: str) -> Document:
-    """A graph with what the metadata of its file say; `metadata_of` made them.
+    """A graph with the metadata of its file, which `metadata_of` made.
 
     Raises:
         FormatError: they are damaged.
@@ -177,7 +177,7 @@ def _chunks(
     # As safetensors' own writer does: large elements first, so that each tensor is aligned.
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     if compiled:
-        # First, as they are multiples of 64 bytes: so each begins on a line of its own.
+        # First, as they are multiples of 64 bytes: each then begins on a line of its own.
         names = [*sorted(compiled.weights), *names]
         tensors |= {name: _Stored(FLOAT32, array) for name, array in compiled.weights.items()}
     metadata = {
@@ -222,7 +222,7 @@ def _dumps(document: Any) -> str:
 
 
 def _check_written(metadata: Mapping[str, str]) -> None:
-    """Reads the metadata back: a file that is written can be read."""
+    """Reads the metadata back: a file that was written must be readable."""
     try:
         graph_from_json(_json(metadata, "graph", "model"), "graph")
         _labels(metadata, "model")
@@ -231,7 +231,7 @@ def _check_written(metadata: Mapping[str, str]) -> None:
 
 
 class _Stored(NamedTuple):
-    """A tensor to be written: its elements, and what they are."""
+    """A tensor to be written: its elements, and their type and shape."""
 
     dtype: DType
     array: Array
@@ -260,7 +260,7 @@ def _stored(array: Array, name: str, float16: bool) -> _Stored:
 
 
 def _widened(array: Array, stored: DType, dtype: DType, at: str) -> Array:
-    """A tensor in the dtype that the graph wants: as stored, or float32 for a narrower float."""
+    """A tensor in the dtype that the graph requires: as stored, or float32 for a narrower float."""
     if stored == dtype:
         return array
     if stored in WIDENED and dtype == FLOAT32:
@@ -334,7 +334,7 @@ def _entry(value: Any, data: int, at: str) -> _Entry:
 
 
 def _array(data: memoryview, entry: _Entry, at: str) -> Array:
-    """A tensor in place; a copy only where the file has it in another form than NumPy wants."""
+    """A tensor in place; a copy only if NumPy needs it in another form."""
     dtype = entry.dtype.numpy
     flat = np.frombuffer(data[entry.begin : entry.begin + entry.nbytes], dtype.newbyteorder("<"))
     if not flat.flags.aligned:

@@ -17,13 +17,13 @@ EXPECTED = "a path, bytes, a file open for reading in binary mode, or an onnx.Mo
 
 
 def is_message(source: Any) -> bool:
-    """Whether this is an onnx.ModelProto, without importing onnx."""
+    """True if this is an onnx.ModelProto; does not import onnx."""
     kind = type(source)
     return kind.__name__ == "ModelProto" and kind.__module__.startswith("onnx")
 
 
 def path_or_bytes(source: Any) -> str | os.PathLike[str] | bytes:
-    """A path, or the bytes of what is none.
+    """The path of a source, or its bytes if it has none.
 
     Raises:
         FormatError: it is nothing that a model can be read from.

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     ArrayOf = Callable[[TensorProto, str], Array]
 
 DTYPE_ATTRIBUTES = ("to", "dtype", "output_datatype", "output_dtype", "softmax_precision")
-"""Attributes that are a dtype by its number; 0 stands for none."""
+"""Attributes whose value is a dtype's number; 0 stands for none."""
 
 
 def schema_of(proto: NodeProto, opset: int, at: str) -> OpSchema | None:
-    """What ONNX says of an operator, after checking the numbers of inputs and outputs by it."""
+    """ONNX's schema of an operator, by which the numbers of inputs and outputs were checked."""
     from onnx import defs  # noqa: PLC0415  (an optional dependency)
 
     try:
@@ -49,7 +49,7 @@ def attributes_of(
     Without a schema they are checked where the node is adapted.
 
     Args:
-        array_of: the array of a tensor, by the name that errors give it.
+        array_of: makes a tensor's array; its second argument names it in errors.
     """
     attributes: dict[str, Any] = {}
     for attribute in proto.attribute:
@@ -82,7 +82,7 @@ def attribute_value(attribute: AttributeProto) -> Any:
     """The value of an attribute that is no tensor and no graph.
 
     Raises:
-        UnsupportedOperator: it is.
+        UnsupportedOperator: it is a tensor or a graph.
     """
     kinds = attribute.AttributeType
     if attribute.type == kinds.FLOAT:

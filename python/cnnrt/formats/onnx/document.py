@@ -1,4 +1,4 @@
-"""The bytes of an ONNX file become a ModelProto that the importer can take."""
+"""Parses the bytes of an ONNX file into a ModelProto that the importer can take."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 WITHOUT_NODE = ("Constant",)
-"""Operators that the importer takes and that leave no node of theirs in the graph."""
+"""Operators that the importer reads without making a node for them."""
 
 
 def parse(
     source: str | os.PathLike[str] | bytes | ModelProto,
 ) -> tuple[ModelProto, str, Storage]:
-    """The model, what errors call it, and where its large tensors lie."""
+    """The model, its name in errors, and the storage of its large tensors."""
     try:
         with importing:  # all that this package uses of onnx
             import onnx.inliner  # noqa: PLC0415  (an optional dependency)
@@ -46,7 +46,7 @@ def parse(
     storage = Storage(data, path)
     message = without_tensors(data, storage.location)
     if (file := file_of(data)) is not None:
-        file.release()  # its pages come in groups of 16: looking at frames brings in a third of all
+        file.release()  # pages come in groups of 16: reading the frames brought in a third of them
     try:
         return onnx.ModelProto.FromString(message or bytes(data)), at, storage
     except Exception as error:  # protobuf's DecodeError, a class of a package of its own
@@ -54,7 +54,7 @@ def parse(
 
 
 def checked(proto: ModelProto, at: str) -> ModelProto:
-    """The model, if it is one at all and has nothing that cnnrt reads of no model.
+    """The model, after checking that it is one, and has nothing that cnnrt never reads.
 
     Raises:
         FormatError, UnsupportedOperator: see `importer.read_onnx`.
@@ -73,7 +73,7 @@ def checked(proto: ModelProto, at: str) -> ModelProto:
 
 
 def _is_supported(key: Key) -> bool:
-    """Whether the importer takes nodes of this operator, if their attributes allow it."""
+    """True if the importer takes nodes of this operator, if their attributes allow it."""
     domain, op_type = key
     domain, _ = split_domain(domain)
     op = f"{domain}.{op_type}" if domain else snake_case(op_type)

@@ -1,4 +1,4 @@
-"""Writing nodes of ONNX's latest opset in place of a node that it does not have."""
+"""Replaces a node that ONNX's latest opset does not have by nodes that it has."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ MOST_INPUTS = 32
 
 
 class Surroundings(Protocol):
-    """The graph around an adapted node: values that may be asked for, nodes that may be added."""
+    """The graph around an adapted node: its values and types, and a way to add tensors."""
 
     def value(self, name: str) -> Array | None:
         """The value of a constant."""
 
     def shape(self, name: str) -> tuple[int | str, ...] | None:
-        """The shape of a tensor where it is known."""
+        """The shape of a tensor, if it is known."""
 
     def rank(self, name: str) -> int | None:
-        """The number of axes of a tensor where it is known."""
+        """The number of axes of a tensor, if it is known."""
 
     def dtype(self, name: str) -> np.dtype[Any] | None:
-        """The dtype of a tensor where it is known."""
+        """The dtype of a tensor, if it is known."""
 
     def narrow(self, name: str) -> str | None:
         """The dtype of a constant or an input, if it is one of `ops.narrow`."""
@@ -42,21 +42,21 @@ Adapter = Callable[[Node, Surroundings], list[Node]]
 
 
 class Expansion:
-    """Collects the nodes that do what one node does."""
+    """Collects the nodes that together replace one node."""
 
     def __init__(self, node: Node, around: Surroundings) -> None:
         self.node, self.around = node, around
         self.inputs = [*node.inputs, *[""] * (MOST_INPUTS - len(node.inputs))]
-        """Those of the node; absent ones at the end too are empty names."""
+        """Inputs of the node, padded with empty names for absent ones."""
         self.outputs = [*node.outputs, *[""] * (MOST_INPUTS - len(node.outputs))]
         self.nodes: list[Node] = []
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """The value of an attribute, which counts as understood then."""
+        """The value of an attribute, which then counts as understood."""
         return self.node.attributes.pop(name, default)
 
     def add(self, op: str, *inputs: str, out: str = "", **attributes: Any) -> str:
-        """Adds a node of one output; returns that.
+        """Adds a node with one output; returns that output's name.
 
         Args:
             op: the operator.
@@ -69,7 +69,7 @@ class Expansion:
     def add_many(
         self, op: str, inputs: tuple[str, ...], outputs: list[str], **attributes: Any
     ) -> list[str]:
-        """As `add`, of a node of several outputs."""
+        """Like `add`, for a node with several outputs."""
         given = list(inputs)
         while given and not given[-1]:
             given.pop()

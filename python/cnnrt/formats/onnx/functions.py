@@ -1,4 +1,4 @@
-"""Nodes that are defined by other nodes, replaced by them.
+"""Replaces nodes that are defined by other nodes.
 
 These are the functions that a model brings with it, and operators that ONNX itself defines by
 others. SoftmaxCrossEntropyLoss, for one, becomes LogSoftmax and so on.
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from onnx import FunctionProto, ModelProto, NodeProto
 
 MIN_NODES, BYTES_PER_NODE = 1000, 4
-"""Nodes that the functions of any model may make, and bytes of the file, without large tensors,
-for each one more. A node takes 0.2 ms to load, so a file of 10 kB is read within a second.
-Functions that call functions twice each would make 2^n nodes of n of them."""
+"""Nodes that the functions of any model may make, and bytes of the file for each further one.
+(Large tensors do not count.) A node takes 0.2 ms to load, so a file of 10 kB is read within a
+second. Without a limit, n functions that each call the next twice make 2^n nodes."""
 MIN_BYTES, BYTES_PER_BYTE = 16 << 20, 16
-"""Bytes that they may make, and those for each byte of the file."""
+"""Bytes that functions may make in any case, and for each byte of the file."""
 MIN_DEFINED, BYTES_PER_DEFINED = 128, 2000
-"""Nodes that are replaced by ONNX's definitions of them, and bytes of the file for each one more.
-The package onnx takes 12 s for 300 losses, and four times as long for twice as many."""
+"""Nodes that ONNX's definitions may replace in any case, and bytes of the file for each further
+one. The package onnx takes 12 s for 300 losses, and four times as long for twice as many."""
 MAX_CALLS = 100
-"""Functions inside each other."""
+"""Maximum depth of functions that call each other."""
 
 Identity = tuple[str, str, str]
 """Domain, name and overload of a function."""
@@ -32,7 +32,8 @@ Key = tuple[str, str]
 """Domain and name of an operator."""
 
 OF_OPSET = "@opset "
-"""In the domain of a node: what follows is its opset, and the model's is another one."""
+"""Marks a node's domain: the number behind it is the node's opset, which differs from the
+model's."""
 
 
 def key_of(node: NodeProto) -> Key:
@@ -40,7 +41,7 @@ def key_of(node: NodeProto) -> Key:
 
 
 def split_domain(domain: str) -> tuple[str, int | None]:
-    """The domain of a node, and the opset that it is of if that is not its model's."""
+    """The domain of a node, and its opset if that is not the model's."""
     name, mark, opset = domain.partition(OF_OPSET)
     if mark and opset.isdecimal() and len(opset) < 4:
         return name, int(opset)
@@ -48,7 +49,8 @@ def split_domain(domain: str) -> tuple[str, int | None]:
 
 
 def expand(proto: ModelProto, at: str, supported: Callable[[Key], bool]) -> ModelProto:
-    """The model without its functions, and without operators whose definition cnnrt runs instead.
+    """The model without its functions, and with definitions in place of the operators that cnnrt
+    lacks.
 
     Raises:
         FormatError: a function calls itself, or the functions make too many nodes.
@@ -101,7 +103,7 @@ def _of_one_opset(proto: ModelProto) -> ModelProto:
 
 
 def _since(op_type: str, opset: int) -> int:
-    """The version of an operator in an opset; 0 if it has none."""
+    """The version of an operator in an opset; 0 if the opset does not have it."""
     from onnx import defs  # noqa: PLC0415
 
     if not isinstance(op_type, str):  # protobuf gives bytes where it is not UTF-8
@@ -114,7 +116,7 @@ def _since(op_type: str, opset: int) -> int:
 
 
 def _definable(keys: set[Key], supported: Callable[[Key], bool]) -> set[Key]:
-    """Those of the operators that cnnrt lacks and that onnx has a definition of."""
+    """The operators among `keys` that cnnrt lacks and onnx can define."""
     from onnx import defs  # noqa: PLC0415
 
     found = set()
@@ -148,8 +150,8 @@ def _with_defaults(proto: ModelProto, keys: set[Key]) -> ModelProto:
 
 
 def _expanded(proto: ModelProto, key: Key, supported: Callable[[Key], bool]) -> ModelProto | None:
-    """The model with the nodes by which ONNX defines an operator in its place; None if cnnrt
-    neither has nor can replace in turn every operator among them."""
+    """The model with ONNX's definition of an operator in place of its nodes. None if the definition
+    needs an operator that cnnrt neither has nor can replace in turn."""
     import onnx.inliner  # noqa: PLC0415  (an optional dependency)
 
     try:
@@ -165,7 +167,7 @@ def _expanded(proto: ModelProto, key: Key, supported: Callable[[Key], bool]) -> 
 
 
 def _check_count(proto: ModelProto, keys: set[Key], at: str) -> None:
-    """Checks how many nodes are to be replaced by ONNX's definitions.
+    """Checks the number of nodes that ONNX's definitions will replace.
 
     Raises:
         UnsupportedOperator: more than a file of this size may have.
@@ -189,7 +191,8 @@ def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 
 
 def _check_size(proto: ModelProto, at: str) -> None:
-    """Checks that the functions of a model end, and how much they make.
+    """Checks that the functions of a model end, and that they make a limited number of nodes and
+    bytes.
 
     Raises:
         FormatError: they do not, or make more nodes or bytes than a file of this size may.
@@ -233,5 +236,5 @@ def _check_size(proto: ModelProto, at: str) -> None:
 
 
 def _identity(domain: str, name: str, overload: str) -> Identity:
-    """What onnx tells functions apart by."""
+    """The names by which onnx tells functions apart."""
     return ("" if domain == "ai.onnx" else domain, name, overload)

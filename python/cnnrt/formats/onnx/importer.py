@@ -1,7 +1,7 @@
 """ONNX -> Graph.
 
 Operators keep their meaning and get names in snake_case; older opsets are brought up to date
-(`onnx_opsets`), nodes of PyTorch's exporter are named after its modules (`onnx_names`). Needs the
+(`opsets`). Nodes of PyTorch's exporter are named after its modules (`names`). This needs the
 package `onnx`, which is imported only when a file is read.
 """
 
@@ -43,7 +43,7 @@ CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 """Operators whose attributes are graphs."""
 
 MAX_DEPTH = 50
-"""Subgraphs inside each other."""
+"""Maximum depth of subgraphs inside each other."""
 
 
 def read_onnx(
@@ -54,14 +54,14 @@ def read_onnx(
 ) -> Graph:
     """Reads a network from an ONNX file, its bytes, or a ModelProto.
 
-    Inputs and outputs keep their names. So do initialisers and, unless PyTorch's exporter noted
-    the modules they come from, nodes and what they make. Where a node that is named after a module
+    Inputs and outputs keep their names. So do initialisers, and nodes and the tensors that they
+    make, unless PyTorch's exporter noted their modules. If a node that is named after a module
     makes an output of another name, an `identity` makes that output.
 
     Args:
         source: the model. Data outside of the file must lie in its folder.
-        name: of the graph; None: that of the file, or that in the model.
-        module_names: whether nodes are named after the modules that PyTorch's exporter noted.
+        name: name of the graph; None: that of the file, or that in the model.
+        module_names: names nodes after the modules that PyTorch's exporter noted.
 
     Raises:
         FormatError: there is no such file, it is not an ONNX model, or is damaged.
@@ -78,7 +78,7 @@ def read_onnx_model(
     name: str | None = None,
     module_names: bool = True,
 ) -> tuple[Graph, dict[str, str]]:
-    """As `read_onnx`; also the texts of the model's metadata."""
+    """Like `read_onnx`; returns also the texts of the model's metadata."""
     proto, at, storage = parse(source)
     try:
         return _read(proto, at, storage, name, module_names)
@@ -199,7 +199,7 @@ class _Importer:
     # Nodes and their attributes.
 
     def _read_constants(self, graph: GraphProto) -> None:
-        """Takes over the initialisers; those that cnnrt does not read are problems."""
+        """Reads the initialisers; those that cnnrt cannot read are problems."""
         for tensor in graph.initializer:
             try:
                 at = f"initialiser {tensor.name!r}"
@@ -208,7 +208,7 @@ class _Importer:
                 self.problems.append(str(error).removeprefix(f"{self.at}: "))
 
     def _read_nodes(self, protos: Iterable[NodeProto], depth: int = 0) -> None:
-        """Appends what the nodes become in the latest opset."""
+        """Appends the nodes, as the latest opset has them."""
         for i, proto in enumerate(protos):
             at = f"{self.at}: node {i} ({proto.op_type} {proto.name!r})"
             scope = read_scopes(proto)
@@ -267,7 +267,7 @@ class _Importer:
         at: str,
         subgraphs: Subgraphs = NO_SUBGRAPHS,
     ) -> list[Node]:
-        """A node as the latest opset has it; none for a constant or if there is a problem."""
+        """A node as the latest opset has it; no node for a constant or after a problem."""
         for name in (*proto.input, *proto.output):
             validate.name_or_absent(name, at)
         if not any(proto.output):
@@ -310,7 +310,7 @@ class _Importer:
             raise FormatError(f"{at}: is malformed: {error}") from None
 
     def _constant(self, proto: NodeProto, at: str) -> Array:
-        """The value of a Constant node, in any of the forms that it can have."""
+        """The value of a Constant node, given in any of ONNX's forms."""
         if len(proto.attribute) != 1:
             raise FormatError(f"{at}: has {len(proto.attribute)} values; expected one")
         attribute = proto.attribute[0]
@@ -354,7 +354,7 @@ class _Importer:
     # Shapes and types.
 
     def _specs(self, values: Iterable[ValueInfoProto], *, output: bool = False) -> list[TensorSpec]:
-        """Those of the inputs or outputs that cnnrt reads; the others are problems."""
+        """The inputs or outputs that cnnrt reads; the others are problems."""
         specs = []
         for value in values:
             try:
@@ -384,12 +384,12 @@ class _Importer:
 
     @cached_property
     def _shapes(self) -> dict[str, Shape | None]:
-        """Shapes that the file notes."""
+        """The shapes that the file notes."""
         return shapes_noted(self.proto)
 
     @cached_property
     def _inferred_shapes(self) -> dict[str, Shape | None]:
-        """Shapes that onnx can infer; none if it fails."""
+        """The shapes that onnx can infer; none if it fails."""
         import onnx.shape_inference  # noqa: PLC0415
 
         try:

@@ -1,4 +1,4 @@
-"""Operators that early versions of ONNX had on trial, as ONNX Runtime still takes them.
+"""Experimental operators of early versions of ONNX, as ONNX Runtime still takes them.
 
 ONNX's tables do not have them any more, or have later versions alone. Exporters of 2017 and 2018
 (Core ML's, Caffe2's, CNTK's) wrote them, most often for what a network does first to an image.
@@ -27,7 +27,7 @@ UNLISTED = {
     "SimplifiedLayerNormalization",
     "ThresholdedRelu",
 }
-"""Operators of ONNX's own domain that are taken in opsets whose tables do not have them."""
+"""Operators of ONNX's own domain that are read in opsets whose tables lack them."""
 
 
 def _linear(e: Expansion, x: str, factor: float | None, addend: float | None, out: str) -> str:
@@ -65,7 +65,8 @@ def _image_scaler(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _crop(node: Node, around: Surroundings) -> list[Node]:
-    """Without the border (left, top, right, bottom); or from its corner on, of the size `scale`."""
+    """Cuts off a border (left, top, right, bottom), or cuts out the size `scale` from its corner
+    on."""
     e = Expansion(node, around)
     border, scale = e.attribute("border"), e.attribute("scale")
     if border is None or len(border) != 4:
@@ -81,7 +82,7 @@ def _crop(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _scaled(op: str) -> Adapter:
-    """alpha * op(beta * x), of which both must be given."""
+    """alpha * op(beta * x); both alpha and beta must be given."""
 
     def adapter(node: Node, around: Surroundings) -> list[Node]:
         e = Expansion(node, around)
@@ -96,8 +97,8 @@ def _scaled(op: str) -> Adapter:
 
 
 def _mean_variance_normalization(node: Node, around: Surroundings) -> list[Node]:
-    """Over images, height and width, and channels too if `across_channels`; x less its mean alone
-    if not `normalize_variance`."""
+    """Normalises over images, height and width, and channels too if `across_channels`. If not
+    `normalize_variance`, only the mean is subtracted."""
     e = Expansion(node, around)
     axes = [0, 1, 2, 3] if e.attribute("across_channels", 0) else [0, 2, 3]
     x = node.inputs[0]
@@ -115,7 +116,7 @@ def _dynamic_slice(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG
 
 
 def simplified_layer_normalization(node: Node, around: Surroundings) -> list[Node]:
-    """x / root mean square * scale; a second output has the inverse of that root."""
+    """x / root mean square * scale. A second output would be the inverse of that root."""
     e = Expansion(node, around)
     if e.outputs[1]:
         raise UnsupportedOperator("the inverse root mean square as an output")
@@ -139,4 +140,4 @@ LEGACY: dict[str, Sequence[tuple[int, Adapter]]] = {
     "scaled_tanh": [(ALWAYS, _scaled("tanh"))],
     "simplified_layer_normalization": [(ALWAYS, simplified_layer_normalization)],
 }
-"""As `opsets.ADAPTERS`."""
+"""Adapters by operator, as in `opsets.ADAPTERS`."""

@@ -26,15 +26,14 @@ ACTIVATIONS = {
     "Softsign": ("softsign", ()),
     "ThresholdedRelu": ("thresholded_relu", ("alpha",)),
 }
-"""Activations of the fused operators: cnnrt's name, and the attributes that the numbers beside it
-are."""
+"""Activations of the fused operators: cnnrt's name, and the attributes that their numbers set."""
 
 
 def activate(e: Expansion, x: str, name: str, numbers: list[float], out: str) -> str:
     """An activation by its name in ONNX.
 
     Raises:
-        UnsupportedOperator: there is none of this name.
+        UnsupportedOperator: there is no activation of this name.
     """
     if name == "Clip":
         low, high = (e.constant(v, np.float32) for v in (*numbers, -np.inf, np.inf)[:2])
@@ -46,7 +45,7 @@ def activate(e: Expansion, x: str, name: str, numbers: list[float], out: str) ->
 
 
 def _rest(e: Expansion) -> dict[str, object]:
-    """The attributes that are left, for the operator that takes them as they are."""
+    """The remaining attributes, for the operator that takes them as they are."""
     rest, e.node.attributes = e.node.attributes, {}
     return rest
 
@@ -116,12 +115,12 @@ def _gelu(node: Node, around: Surroundings, approximate: str) -> list[Node]:
 
 
 def _exact_gelu(node: Node, around: Surroundings) -> list[Node]:
-    """By erf, of x or of x and a bias."""
+    """Gelu by erf, of x or of x and a bias."""
     return _gelu(node, around, "none")
 
 
 def _fast_gelu(node: Node, around: Surroundings) -> list[Node]:
-    """By tanh, of x or of x and a bias."""
+    """Gelu by tanh, of x or of x and a bias."""
     return _gelu(node, around, "tanh")
 
 
@@ -154,8 +153,8 @@ def _skip_layer_normalization(simplified: bool) -> Adapter:
 
 
 def _embed_layer_normalization(node: Node, around: Surroundings) -> list[Node]:
-    """The embeddings of words, positions and segments added and normalised; further outputs: how
-    many elements of the mask are set, and the sum before the norm."""
+    """The embeddings of words, positions and segments added and normalised. Further outputs are the
+    number of mask elements that are set, and the sum before the norm."""
     e = Expansion(node, around)
     ids, segments, words, places, kinds, gamma, beta, mask, positions = e.inputs[:9]
     total = e.add("gather", words, ids)
@@ -182,8 +181,8 @@ def _embed_layer_normalization(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _crop_and_resize(node: Node, around: Surroundings) -> list[Node]:
-    """Regions (R, 4) y1, x1, y2, x2 in parts of the image, each resized to `crop_size`, as in
-    TensorFlow: their corners are pixels, points outside have the extrapolation value."""
+    """Regions (R, 4) y1, x1, y2, x2 in fractions of the image, each resized to `crop_size`. As in
+    TensorFlow, their corners are pixels, and points outside have the extrapolation value."""
     e = Expansion(node, around)
     x, regions, images = e.inputs[:3]
     modes = {"bilinear": "linear", "nearest": "nearest"}
@@ -201,7 +200,7 @@ def _crop_and_resize(node: Node, around: Surroundings) -> list[Node]:
         at = e.add("mul", e.add("sub", high, low), e.constant(steps[None], np.float32))
         at = e.add("add", at, low)  # (R, count)
         within = e.add("and", e.add("greater_or_equal", at, zero), e.add("less_or_equal", at, one))
-        if mode == "nearest":  # halves go up, as grid_sample's do not
+        if mode == "nearest":  # halves go up, unlike those of grid_sample
             pixels = e.add("cast", e.add("shape", x, start=2 + axis, end=3 + axis), to="float32")
             last_pixel = e.add("sub", pixels, one)
             at = e.add("mul", at, last_pixel)
@@ -223,7 +222,7 @@ def _crop_and_resize(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _conv_transpose_with_dynamic_pads(node: Node, around: Surroundings) -> list[Node]:
-    """ConvTranspose whose pads are its third input."""
+    """ConvTranspose whose padding is its third input."""
     e = Expansion(node, around)
     x, weight, pads, bias = e.inputs[:4]
     rest = _rest(e)
@@ -234,7 +233,8 @@ def _conv_transpose_with_dynamic_pads(node: Node, around: Surroundings) -> list[
 
 
 def _unique(node: Node, around: Surroundings) -> list[Node]:
-    """Distinct elements in the order of their first occurrence, which each is, and how often."""
+    """Distinct elements in the order of their first occurrence, their inverse indices and
+    counts."""
     e = Expansion(node, around)
     y, inverse, counts = e.outputs[:3]
     e.add_many("unique", (node.inputs[0],), [y, "", inverse, counts], sorted=0)
@@ -264,10 +264,10 @@ def _irfft(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _signal_axes(e: Expansion) -> int:
-    """How many axes are transformed.
+    """The number of axes that are transformed.
 
     Raises:
-        UnsupportedOperator: otherwise than plainly.
+        UnsupportedOperator: the transform is normalised or two-sided.
     """
     if e.attribute("normalized", 0) or not e.attribute("onesided", 1):
         raise UnsupportedOperator("normalised or two-sided transforms")
@@ -275,7 +275,7 @@ def _signal_axes(e: Expansion) -> int:
 
 
 def renamed(op: str) -> Adapter:
-    """The same operator in ONNX's own domain."""
+    """An adapter to the same operator in ONNX's own domain."""
 
     def adapter(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
         node.op = op

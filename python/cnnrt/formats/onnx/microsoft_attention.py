@@ -1,4 +1,4 @@
-"""Attention of the domain com.microsoft, as `attention` of ONNX's own."""
+"""Attention operators of the domain com.microsoft, as ONNX's own `attention`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def _attend(e: Expansion, q: str, k: str, v: str, heads: int, mask: str, past: l
 
 
 def _padding_mask(e: Expansion, mask: str, keys: str, index: int) -> str:
-    """What is added to the scores (N, heads, L, S) for a mask of the keys.
+    """The tensor that a mask of the keys adds to the scores (N, heads, L, S).
 
     Args:
-        mask: ones for what to attend, (N, S) or (N, L, S), or how many keys count, (N).
+        mask: 1 for each key to attend to, (N, S) or (N, L, S), or the number of valid keys, (N).
         keys: (N, S, ...), of which S is needed.
-        index: the number of the input that the mask is.
+        index: number of the mask among the inputs.
     """
     missing = float(e.attribute("mask_filter_value", -10000.0))
     if not mask:
@@ -57,8 +57,9 @@ def _summed(e: Expansion, *masks: str) -> str:
 
 
 def _attention(node: Node, around: Surroundings) -> list[Node]:
-    """Inputs x, one weight for queries, keys and values, bias, mask, past (2, N, heads, P, D) and
-    what is added to the scores; a second output has past and present together."""
+    """Attention with one weight for queries, keys and values. Inputs are x, the weight, bias, mask,
+    past (2, N, heads, P, D) and a tensor added to the scores. A second output has past and present
+    together."""
     e = Expansion(node, around)
     x, weight, bias, mask, past, added = e.inputs[:6]
     y = e.add("matmul", x, weight)
@@ -96,8 +97,8 @@ def packed(e: Expansion, y: str, mask: str, mask_index: int, past: str, added: s
 
 
 def _multi_head_attention(node: Node, around: Surroundings) -> list[Node]:
-    """Inputs query, key, value (N, L, heads * D), their bias, a mask of the keys, what is added to
-    the scores, past keys and values."""
+    """Attention of query, key and value (N, L, heads * D). Further inputs are their bias, a mask of
+    the keys, a tensor added to the scores, past keys and past values."""
     e = Expansion(node, around)
     query, key, value, bias, mask, added, past_key, past_value = e.inputs[:8]
     if not key or not value or e.rank(0) != 3 or e.rank(1) != 3:

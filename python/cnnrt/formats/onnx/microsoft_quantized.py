@@ -1,7 +1,7 @@
 """Operators of the domain com.microsoft on integers, as ONNX Runtime's quantiser writes them.
 
-They are made of ONNX's own operators where the bits allow; where ONNX Runtime rounds otherwise, of
-operators of cnnrt's (`ops.qlinear`).
+They become ONNX's own operators if these give the same bits. If ONNX Runtime rounds in another way,
+they become operators of cnnrt (`ops.qlinear`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from .microsoft_attention import ATTENTION, packed
 
 
 def _by_floats(op: str, *attributes: str) -> Adapter:
-    """x, scale, zero point, y's scale, y's zero point: through the operator on floats."""
+    """An adapter that runs the operator on floats. Its inputs are x, scale and zero point, then y's
+    scale and zero point."""
 
     def adapter(node: Node, around: Surroundings) -> list[Node]:
         e = Expansion(node, around)
@@ -33,7 +34,7 @@ def _by_floats(op: str, *attributes: str) -> Adapter:
 
 
 def _zero(e: Expansion, zero: str, like: int) -> str:
-    """A zero point, or if it is absent zero in the dtype of input number `like`."""
+    """A zero point; if absent, a zero in the dtype of input number `like`."""
     return zero or e.constant(0, e.around.dtype(e.inputs[like]) or np.uint8)
 
 
@@ -47,7 +48,7 @@ def channels_last(e: Expansion, y: str, rank: int, out: str) -> None:
 
 
 def _pool(op: str, quantized: bool) -> Adapter:
-    """A pool whose channels are the last axis, of a quantised one if `channels_last` says so."""
+    """A pool whose channels are the last axis if `channels_last` says so, perhaps quantised."""
 
     def adapter(node: Node, around: Surroundings) -> list[Node]:
         e = Expansion(node, around)
@@ -65,7 +66,7 @@ def _pool(op: str, quantized: bool) -> Adapter:
 
 
 def _qlinear_conv(node: Node, around: Surroundings) -> list[Node]:
-    """As ONNX's own, but the channels may be the last axis."""
+    """ONNX's QLinearConv, except that the channels may be the last axis."""
     e = Expansion(node, around)
     last = bool(e.attribute("channels_last", 0))
     node.op = "qlinear_conv"
@@ -80,7 +81,8 @@ def _qlinear_conv(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _concat(node: Node, around: Surroundings) -> list[Node]:
-    """y's scale and zero point, then for each input itself, scale and zero point."""
+    """Concatenation. Inputs are y's scale and zero point, then for each part its data, scale and
+    zero point."""
     e = Expansion(node, around)
     scale, zero, *rest = node.inputs
     axis = e.attribute("axis")
@@ -93,7 +95,8 @@ def _concat(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _where(node: Node, around: Surroundings) -> list[Node]:
-    """condition, then x, y and the result with scale and zero point each."""
+    """Selection. Inputs are the condition, then data, scale and zero point of x and y, then y's
+    scale and zero point."""
     e = Expansion(node, around)
     condition, *rest, scale, zero = node.inputs
     x, y = (e.add("dequantize_linear", *rest[i : i + 3]) for i in (0, 3))
@@ -113,13 +116,13 @@ def _rescaled(e: Expansion, total: str, factors: tuple[str, ...], constant: floa
 
 
 def _rounded(e: Expansion, y: str, zero: str, out: str) -> str:
-    """Rounded to even, then the zero point added, saturated."""
+    """Rounds to even, adds the zero point, and saturates."""
     return e.add("quantize_linear", y, e.constant(1, np.float32), zero, out=out)
 
 
 def _gemm(node: Node, around: Surroundings) -> list[Node]:
-    """a and b with scale and zero point each, an int32 bias, y's scale and zero point; without
-    these y is of floats."""
+    """Gemm. Inputs are data, scale and zero point of a and of b, an int32 bias, and y's scale and
+    zero point. Without the last two y is float."""
     e = Expansion(node, around)
     a, a_scale, a_zero, b, b_scale, b_zero, bias, y_scale, y_zero = e.inputs[:9]
     alpha = e.attribute("alpha", 1.0)
@@ -146,7 +149,7 @@ def _product(e: Expansion, a: str, b: str, scales: tuple[str, str], zeros: tuple
 
 
 def _matmul_integer_to_float(node: Node, around: Surroundings) -> list[Node]:
-    """a, b, their scales, their zero points, a bias of floats."""
+    """A product in floats. Inputs are a, b, their scales, their zero points and a float bias."""
     e = Expansion(node, around)
     a, b, a_scale, b_scale, a_zero, b_zero, bias = e.inputs[:7]
     y = _product(e, a, b, (a_scale, b_scale), (a_zero, b_zero))
@@ -154,7 +157,8 @@ def _matmul_integer_to_float(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _dynamic_quantize_matmul(node: Node, around: Surroundings) -> list[Node]:
-    """a of floats, quantised by its range; b, its scale and zero point; a bias."""
+    """A product with a, of floats, quantised by its range. Then come b, its scale and zero point,
+    and a bias."""
     e = Expansion(node, around)
     a, b, scale, zero, bias = e.inputs[:5]
     a, a_scale, a_zero = e.add_many("dynamic_quantize_linear", (a,), [""] * 3)
@@ -162,7 +166,7 @@ def _dynamic_quantize_matmul(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _finished(e: Expansion, y: str, bias: str) -> list[Node]:
-    """A bias added, and the output made of the last node's."""
+    """Adds a bias, and makes the last node's output that of the expansion."""
     if bias:
         e.add("add", y, bias, out=e.node.outputs[0])
     else:
@@ -171,9 +175,9 @@ def _finished(e: Expansion, y: str, bias: str) -> list[Node]:
 
 
 def _dynamic_quantize_lstm(node: Node, around: Surroundings) -> list[Node]:
-    """An LSTM of quantised weights (directions, inputs, gates), here widened once.
+    """An LSTM with quantised weights (directions, inputs, gates), which are widened once.
 
-    ONNX Runtime also quantises what goes into each step, by its range, and so is less exact.
+    ONNX Runtime also quantises the input of each step, by its range, and so is less exact.
     """
     e = Expansion(node, around)
     x, w, r, bias, lengths, h, c, p, w_scale, w_zero, r_scale, r_zero = e.inputs[:12]
@@ -196,7 +200,7 @@ def _dynamic_quantize_lstm(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _qattention(node: Node, around: Surroundings) -> list[Node]:
-    """Attention whose product with the weight is one of integers."""
+    """Attention whose product with the weight is in integers."""
     e = Expansion(node, around)
     x, weight, bias, x_scale, w_scale, mask, x_zero, w_zero, past = e.inputs[:9]
     y = _product(e, x, weight, (x_scale, w_scale), (x_zero, w_zero))
@@ -205,7 +209,7 @@ def _qattention(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _qlinear_softmax(node: Node, around: Surroundings) -> list[Node]:
-    """Softmax as of an opset, which the attribute `opset` tells."""
+    """Softmax as defined by the opset in the attribute `opset`."""
     e = Expansion(node, around)
     old = e.attribute("opset", 1) < 13
     axis = e.attribute("axis", 1 if old else -1)
@@ -244,4 +248,4 @@ MICROSOFT = {
     f"com.microsoft.{name}": [(ALWAYS, adapter)]
     for name, adapter in {**FLOATS, **ATTENTION, **QUANTIZED}.items()
 }
-"""As `opsets.ADAPTERS`."""
+"""Adapters by operator, as in `opsets.ADAPTERS`."""

@@ -1,4 +1,5 @@
-"""Names in a network that is read: checked, and for PyTorch's exports those of the modules.
+"""Names in a network that is read: they are checked, and PyTorch's exports get those of the
+modules.
 
 The exporter notes for each node the modules around it and the call it comes from, such as
 `["", "layer3", "layer3.1", "layer3.1.relu", "relu_31"]`. The node becomes "layer3.1.relu".
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 MAX_SCOPES = 4000
-"""Characters of the note; longer ones are not believed."""
+"""Maximum length of an exporter's note; longer ones are ignored."""
 
 PLAIN = re.compile(r"\['[^'\\\0\r\n]*'(?:, '[^'\\\0\r\n]*')*\]")
-"""A list of strings without quotes, as the exporter writes it: read here, as Python's parser takes
-four times as long."""
+"""A list of strings without quotes, as the exporter writes it. A match is read here: Python's
+parser takes four times as long."""
 
 CALLS = {"native_batch_norm_legit_no_training": "batch_norm", "unsafe_view": "view"}
-"""PyTorch's inner names of calls, and those that its users know."""
+"""PyTorch's internal names of calls, and the names that its users know."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class Scopes:
 
     @property
     def function(self) -> str:
-        """What was called: "add" for the call "add_3"."""
+        """The function that was called: "add" for the call "add_3"."""
         function = re.sub(r"_\d+$", "", self.call).lstrip("_") or self.call
         return CALLS.get(function, function)
 
 
 def read_scopes(node: NodeProto) -> Scopes | None:
-    """What PyTorch's exporter noted of a node; None where another program wrote the file."""
+    """The note of PyTorch's exporter on a node; None if another program wrote the file."""
     for entry in node.metadata_props:
         if entry.key != SCOPES_KEY or len(entry.value) > MAX_SCOPES:
             continue
@@ -80,7 +81,7 @@ class Names:
         self._next: dict[str, int] = {}
 
     def unique(self, name: str) -> str:
-        """`name`, or if that is taken `name_1`, `name_2` and so on."""
+        """Returns `name`, or if that is taken `name_1`, `name_2` and so on."""
         free, i = name, self._next.get(name, 1)
         while free in self._taken:
             free, i = f"{name}_{i}", i + 1
@@ -97,20 +98,20 @@ def name_by_modules(
 ) -> dict[str, str]:
     """Names nodes after the modules that they come from.
 
-    A module's last node carries the module's name, the nodes before it that and their operator:
-    "layer1.act.sigmoid", "layer1.act". What a module does itself, beside its submodules, is named
-    by the call: "layer3.1.add". A repetition gets a number: "layer3.1.relu_1".
+    A module's last node carries the module's name. The nodes before it carry that name and their
+    operator: "layer1.act.sigmoid", "layer1.act". Calls in a module itself, beside its submodules,
+    are named by the call: "layer3.1.add". A repetition gets a number: "layer3.1.relu_1".
 
     Args:
-        nodes: get their new names, but go on reading and making the tensors that they did. Those
-            without scopes are left alone.
-        scopes: of each node.
-        taken: names that nodes cannot have: of inputs and constants.
+        nodes: the nodes to rename. They go on reading and making the same tensors. Those without
+            scopes are left alone.
+        scopes: scopes of each node.
+        taken: names of inputs and constants, which nodes cannot have.
         outputs: names of the graph's outputs; only the nodes that make them can have them.
 
     Returns:
-        New names of what the nodes make: of the first output that of the node, of others that
-        and their number.
+        New names of the tensors that the nodes make. A first output has its node's name, the others
+        that name and their number.
     """
     outputs = set(outputs)
     kept = [name for n, s in zip(nodes, scopes, strict=True) if s is None for name in n.outputs]
@@ -130,7 +131,8 @@ def name_by_modules(
 def _calls(
     nodes: Sequence[Node], scopes: Sequence[Scopes | None]
 ) -> Iterator[tuple[str, list[Node]]]:
-    """The nodes of each call of a module or a function, and the name of what was called."""
+    """The nodes of each call of a module or a function, with the name of that module or
+    function."""
     leaves = _leaves(scopes)
     found = [(node, scope) for node, scope in zip(nodes, scopes, strict=True) if scope]
 
@@ -155,7 +157,8 @@ def _leaves(scopes: Sequence[Scopes | None]) -> set[str]:
 
 
 def _repetitions(pairs: list[tuple[Node, Scopes]]) -> Iterator[list[Node]]:
-    """Splits nodes of one module into its calls: where the sequence of functions repeats."""
+    """Splits nodes of one module into its calls: each begins as the sequence of functions
+    repeats."""
     calls = [list(group) for _, group in groupby(pairs, lambda pair: pair[1].call)]
     functions = [call[0][1].function for call in calls]
     length = next(

@@ -1,7 +1,7 @@
 """Operators of com.microsoft.nchwc: images whose channels lie in blocks, and are padded to them.
 
-ONNX Runtime writes them into models that it saves with all of its optimisations, for the machine
-that it runs on. Here images lie as ever, with the channels that were added.
+ONNX Runtime writes them into models that it saves with all optimisations, for its own machine. Here
+images keep their usual layout, with the channels that were added.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def block_size(channels: int) -> int:
 
 
 def plain_weight(blocked: Array, group: int) -> Array:
-    """(M, C / group, ...) as it lies in blocks of output channels, and of input channels unless
-    these are fewer than a block, in the plain order.
+    """A weight (M, C / group, ...) in the plain order. It comes in blocks of output channels, and
+    of input channels unless these are fewer than a block.
 
     Raises:
         UnsupportedOperator: the channels are no whole blocks.
@@ -68,7 +68,7 @@ def _pool(op: str) -> Adapter:
 
 
 def _reorder_input(node: Node, around: Surroundings) -> list[Node]:
-    """Channels are added up to a whole block."""
+    """Adds channels up to a whole block."""
     e = Expansion(node, around)
     last = bool(e.attribute("channels_last", 0))
     x, out = node.inputs[0], node.outputs[0]
@@ -88,7 +88,7 @@ def _reorder_input(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _reorder_output(node: Node, around: Surroundings) -> list[Node]:
-    """The channels that were added are cut off."""
+    """Cuts off the channels that were added."""
     e = Expansion(node, around)
     channels, last = e.attribute("channels"), bool(e.attribute("channels_last", 0))
     limits = [e.constant([n], np.int64) for n in (0, channels, 1)]
@@ -123,4 +123,4 @@ NCHWC = {
         "Upsample": _upsample,
     }.items()
 }
-"""As `opsets.ADAPTERS`."""
+"""Adapters by operator, as in `opsets.ADAPTERS`."""

@@ -1,4 +1,4 @@
-"""cnnrt's names of ONNX's operators."""
+"""Names that ONNX's operators have in cnnrt."""
 
 from __future__ import annotations
 

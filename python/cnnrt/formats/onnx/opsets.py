@@ -1,8 +1,8 @@
-"""Nodes of older ONNX opsets, said as the latest opset says them.
+"""Translates nodes of older ONNX opsets to the latest one.
 
 An attribute that is not adapted here and that the latest opset does not have is unknown to cnnrt's
-operator, so that the node is refused. onnx's own version converter is not used: of an Add of opset
-6 that broadcasts along axis 1 it makes one that does so along axis 0.
+operator, so the node is refused. onnx's own version converter is not used. It turns an Add of opset
+6 that broadcasts along axis 1 into one along axis 0.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def adapt(node: Node, opset: int, around: Surroundings) -> list[Node]:
     """The nodes of the latest opset that do what `node` does in `opset`; `node` may be changed.
 
     Raises:
-        UnsupportedOperator: there are none.
+        UnsupportedOperator: the latest opset has no such nodes.
     """
     nodes = [node]
     if opset < 6:
@@ -58,7 +58,7 @@ def to_input(attribute: str, index: int, dtype: Any = np.int64) -> Adapter:
 
 
 def without(*attributes: str) -> Adapter:
-    """An adapter that removes attributes which change nothing in inference."""
+    """An adapter that removes attributes without effect on inference."""
 
     def adapter(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
         for attribute in attributes:
@@ -69,7 +69,7 @@ def without(*attributes: str) -> Adapter:
 
 
 def _batch_normalization(node: Node, around: Surroundings) -> list[Node]:
-    """`spatial` 0 is refused, and so are the outputs of training before it had an attribute."""
+    """Refuses `spatial` 0, and the outputs of training before it had an attribute."""
     if node.attributes.get("training_mode", 0):
         return [node]
     if len(node.outputs) > 1:
@@ -86,7 +86,7 @@ def _batch_normalization_6(node: Node, around: Surroundings) -> list[Node]:  # n
 
 
 def _broadcast(node: Node, around: Surroundings) -> list[Node]:
-    """The second input's axes are those of the first from `axis` on, or the last."""
+    """The axes of the second input are those of the first from `axis` on, or else the last ones."""
     axis = node.attributes.pop("axis", None)
     if not node.attributes.pop("broadcast", 0) or axis is None:
         return [node]
@@ -97,14 +97,14 @@ def _broadcast(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _cast_1(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
-    """The dtype by ONNX's name of it, such as "FLOAT"."""
+    """The dtype is given by its name in ONNX, such as "FLOAT"."""
     name = str(node.attributes.get("to", "")).lower()
     node.attributes["to"] = {"float": "float32", "double": "float64"}.get(name, name)
     return [node]
 
 
 def _whole_p(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
-    """p was a float."""
+    """Makes p an integer; it was a float."""
     p = node.attributes.get("p", 2.0)
     if p != int(p):
         raise UnsupportedOperator(f"p {p}, which is no integer")
@@ -127,7 +127,7 @@ def _split_1(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _tile_1(node: Node, around: Surroundings) -> list[Node]:
-    """How often along one axis, both floats -> how often along each axis."""
+    """The number of copies along one axis, both floats, becomes the numbers along all axes."""
     e = Expansion(node, around)
     repeats = np.ones(e.rank(), np.int64)
     repeats[int(e.value(2, "an axis").reshape(()))] = int(e.value(1, "a count").reshape(()))
@@ -156,7 +156,7 @@ def _trailing_axes(node: Node, around: Surroundings, count: int, rank: int) -> l
 
 
 def _dft(node: Node, around: Surroundings) -> list[Node]:
-    """The axis becomes an input, and is no longer 1 where it is not given."""
+    """The axis becomes an input. If absent, it is no longer 1."""
     node.attributes.setdefault("axis", 1)
     return to_input("axis", 2)(node, around)
 
@@ -169,7 +169,7 @@ def _split(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
 
 
 def _resize(node: Node, around: Surroundings) -> list[Node]:
-    """Upsample and Resize-10: x, scales -> x, roi, scales, with the only rule there was.
+    """Upsample and Resize-10: x, scales become x, roi, scales, with the only rule of that time.
 
     Nearest elements lie below when an axis grows and above when it shrinks.
     """
@@ -201,8 +201,8 @@ def _upsample_1(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _align_corners(node: Node, around: Surroundings) -> list[Node]:
-    """Resize before 19: corners of the sizes as rounded are aligned, as other runtimes do; since 19
-    those of the sizes before that. Scales become sizes."""
+    """Resize before 19 aligns the corners of the rounded sizes, as other runtimes do; since 19,
+    those of the sizes before rounding. Scales become sizes."""
     mode = node.attributes.get("coordinate_transformation_mode")
     if mode != "align_corners" or len(node.inputs) != 3 or node.attributes.get("antialias"):
         return [node]
@@ -217,7 +217,7 @@ def _align_corners(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _grid_sample(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
-    """The modes' names before opset 20, which other runtimes take in later files too."""
+    """Modes have the names from before opset 20, which other runtimes accept in later files too."""
     old = {"bilinear": "linear", "bicubic": "cubic"}
     mode = node.attributes.get("mode", "linear")
     node.attributes["mode"] = old.get(mode, mode)
@@ -225,7 +225,7 @@ def _grid_sample(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG00
 
 
 def _cast_like(node: Node, around: Surroundings) -> list[Node]:
-    """To a dtype that NumPy does not have, which no tensor shows."""
+    """Casts to a dtype that NumPy does not have; no tensor's own dtype shows it."""
     if narrow := around.narrow(node.inputs[1]):
         node.op, node.inputs = "cast", node.inputs[:1]
         node.attributes["to"] = narrow
@@ -233,7 +233,7 @@ def _cast_like(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _quantize_linear(node: Node, around: Surroundings) -> list[Node]:
-    """The dtype of the zero point, if NumPy does not have it."""
+    """Keeps the dtype of the zero point, if NumPy does not have it."""
     narrow = around.narrow(node.inputs[2]) if len(node.inputs) > 2 else None
     if narrow:
         node.attributes["output_dtype"] = narrow
@@ -241,7 +241,7 @@ def _quantize_linear(node: Node, around: Surroundings) -> list[Node]:
 
 
 def default(attribute: str, value: Any) -> Adapter:
-    """An adapter that states what was the default of an attribute."""
+    """An adapter that states an attribute's former default."""
 
     def adapter(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
         node.attributes.setdefault(attribute, value)
@@ -251,7 +251,7 @@ def default(attribute: str, value: Any) -> Adapter:
 
 
 def _absent_if_empty(node: Node, around: Surroundings) -> list[Node]:
-    """Resize: inputs without elements, as opset 11 wanted them, are left out."""
+    """Resize: leaves out inputs without elements, which opset 11 requires."""
     for i, name in enumerate(node.inputs[1:], 1):
         value = around.value(name)
         if value is not None and not value.size:
@@ -260,7 +260,7 @@ def _absent_if_empty(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _softmax(node: Node, around: Surroundings) -> list[Node]:
-    """Over all axes from `axis` on, as if x were a matrix."""
+    """Softmax over all axes from `axis` on, as if x were a matrix."""
     shape = around.shape(node.inputs[0])
     axis = node.attributes.pop("axis", 1)
     if shape is not None and axis % max(len(shape), 1) == len(shape) - 1:
@@ -279,7 +279,7 @@ def _softmax(node: Node, around: Surroundings) -> list[Node]:
 
 
 def _group_normalization(node: Node, around: Surroundings) -> list[Node]:
-    """Scale and bias per group: each group is an instance of one channel."""
+    """Scale and bias were per group: each group is an instance of one channel."""
     e = Expansion(node, around)
     shape = around.shape(node.inputs[0]) or ()
     channels = shape[1] if len(shape) > 1 else None
@@ -320,7 +320,7 @@ REDUCTIONS = ("l1", "l2", "log_sum", "log_sum_exp", "max", "mean", "min", "prod"
 
 
 def _scan(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG001
-    """Opset 8: lengths come first, and all else has an axis of images."""
+    """Opset 8: lengths come first, and every other tensor has an axis of images."""
     directions = node.attributes.pop("directions", ())
     node.attributes |= {"batched": 1, "scan_input_directions": directions}
     return [node]
@@ -368,4 +368,4 @@ ADAPTERS: dict[str, Sequence[tuple[int, Adapter]]] = {
     **MICROSOFT,
     **NCHWC,
 }
-"""For each operator (opset, adapter): nodes of opsets before that are adapted, in this order."""
+"""Pairs (opset, adapter) for each operator: nodes of earlier opsets are adapted, in this order."""

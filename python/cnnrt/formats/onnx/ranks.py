@@ -1,4 +1,4 @@
-"""Ranks and dtypes of tensors, where ONNX's own inference does not know an operator before them."""
+"""Ranks and dtypes of tensors, if an operator before them is unknown to ONNX's own inference."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ...ops import Operand
 from ...ops.common import ByValue
 
 FREE = 64
-"""What a free size is taken for: sizes that come of it are not to be believed."""
+"""Stand-in for a free size: sizes that follow from it are not to be believed."""
 
 
 class Ranks:
-    """Types of what the nodes of a graph make, by the operators' own inference."""
+    """Types of the tensors that nodes make, by the operators' own inference."""
 
     def __init__(self, constants: Mapping[str, Array], inputs: Iterable[TensorSpec]) -> None:
         """
         Args:
             constants: what has been read; may grow.
-            inputs: of the graph.
+            inputs: inputs of the graph.
         """
         self._constants = constants
         self.pending: list[Node] = []
-        """Nodes that were read since; they are looked at when a type is asked for."""
+        """Nodes that have not been looked at yet; that happens when a type is requested."""
         self._types = {
             spec.name: TensorType(
                 tuple(size if isinstance(size, int) else FREE for size in spec.shape), spec.dtype
@@ -35,7 +35,7 @@ class Ranks:
         }
 
     def type(self, name: str) -> TensorType | None:
-        """The type of a tensor, of which rank and dtype are right; None if it is not known."""
+        """The type of a tensor, with the right rank and dtype; None if it is not known."""
         for node in self.pending:
             self._infer(node)
         self.pending.clear()

@@ -1,4 +1,4 @@
-"""Subgraphs of control flow: their names, what they capture, and branches that are always taken."""
+"""Subgraphs of control flow: their names, their captures, and branches that are always taken."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Surroundings(Protocol):
-    """The graph that an If is in, as far as it is known."""
+    """The graph that contains an If, as far as it is known."""
 
     nodes: list[Node]
 
@@ -26,18 +26,18 @@ class Surroundings(Protocol):
         """The value of a tensor that is a constant."""
 
     def shape(self, name: str) -> tuple[int | str, ...] | None:
-        """The shape of a tensor where it is known."""
+        """The shape of a tensor, if it is known."""
 
     def add_tensor(self, name: str) -> str:
         """A name for a tensor between two nodes: `name` or one derived from it."""
 
 
 class Branch(NamedTuple):
-    """A branch whose names are those of no other tensor."""
+    """A branch whose tensors share their names with no other tensor."""
 
     graph: GraphProto
     outputs: list[tuple[str, str]]
-    """For each output the tensor in the branch, and that of the If."""
+    """For each output, the tensor in the branch and the output of the If."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Subgraphs:
     captured: list[str] = field(default_factory=list)
 
     def attach(self, node: Node) -> None:
-        """Gives them to the node, which passes what they capture as its last inputs."""
+        """Gives the subgraphs to the node, which passes their captures as its last inputs."""
         if self.graphs:
             node.attributes |= {**self.graphs, "captured": len(self.captured)}
             node.inputs = [*node.inputs, *self.captured]
@@ -58,7 +58,7 @@ NO_SUBGRAPHS = Subgraphs()
 
 
 def bind_captures(graphs: dict[str, Graph]) -> Subgraphs:
-    """Makes what the graphs read from outside their last inputs, the same for all of them."""
+    """Makes outer tensors that the graphs read their last inputs, the same for all graphs."""
     captured: dict[str, None] = {}
     for graph in graphs.values():
         made = {spec.name for spec in graph.inputs} | {""}
@@ -125,7 +125,8 @@ def with_unique_names(proto: GraphProto, around: Surroundings, at: str) -> Graph
 
 
 def _rename(graph: GraphProto, renamed: Mapping[str, str]) -> None:
-    """Renames what the nodes of a graph read and make, subgraphs' too where they do not make it."""
+    """Renames the tensors that the nodes of a graph read and make, also in subgraphs that do not
+    make a tensor of that name."""
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]

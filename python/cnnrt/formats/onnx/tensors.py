@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BFLOAT16 = dtypes.BFLOAT16.code
 DTYPES = {code: str(dtype) for code, dtype in dtypes.BY_CODE.items() if code != BFLOAT16}
-"""TensorProto.DataType -> the name of the dtype, of those that tensors of a graph have."""
+"""TensorProto.DataType to the name of the dtype, for dtypes that tensors of a graph have."""
 
 NARROW_NAMES = {
     16: "bfloat16",
@@ -38,16 +38,16 @@ NARROW_NAMES = {
     25: "uint2",
     26: "int2",
 }
-"""Those that NumPy does not have: `ops.narrow` says what they are read as."""
+"""Dtypes that NumPy does not have: `ops.narrow` says how they are read."""
 BITS = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2, 16: 16}
-"""Of an element in a file, where it is not 8."""
+"""Bits of an element in a file, if it is not 8."""
 STORED = {BFLOAT16: "uint16", dtypes.BOOL.code: "uint8"}
-"""How dtypes lie in a file that have no dtype of NumPy's, or values that it does not expect: any
+"""Storage dtypes of those that NumPy lacks, or whose values NumPy does not expect: as a bool any
 byte but 0 is true."""
 
 MAX_MAPPED = 64
-"""Files beside the model. Each takes a file handle; those beyond are read. (Exporters write one
-file, or one for each tensor.)"""
+"""Maximum number of mapped files beside the model. Each takes a file handle; further ones are read.
+(Exporters write one file, or one for each tensor.)"""
 
 
 def dtype_name(code: int, at: str) -> str:
@@ -70,21 +70,21 @@ def dtype_name(code: int, at: str) -> str:
 
 
 class Storage:
-    """The bytes outside of the message that tensors may lie in, mapped where they are files."""
+    """The bytes outside of the message that hold tensors, mapped if they are files."""
 
     def __init__(self, own: memoryview | None = None, path: Path | None = None) -> None:
         """
         Args:
             own: the bytes that the message was read from.
-            path: of the model's file. External data must not leave its folder, or that of the file
-                that it is a link to: Hugging Face's cache links models and data into one store.
-                None: there is no file, and no external data.
+            path: path of the model's file. External data must not leave its folder, or that of the
+                file that it is a link to: Hugging Face's cache links models and data into one
+                store. None: there is no file, and no external data.
         """
         self.own = own
         self.folder = None if path is None else path.parent
         self.more = [] if path is None else [path.resolve().parent]
         self.location = os.urandom(16).hex()
-        """The location that tensors in `own` are given; no file can know it."""
+        """The location given to tensors in `own`; no file can know it."""
         self._files: dict[str, memoryview] = {}
 
     def find(self, tensor: TensorProto, size: int, at: str) -> memoryview:
@@ -116,7 +116,7 @@ class Storage:
         return part
 
     def _part(self, location: str, offset: int, size: int, at: str) -> memoryview:
-        """Bytes of a file beside the model, no more than it has."""
+        """Bytes of a file beside the model, cut off at its end."""
         if location not in self._files:
             path = self._path(location, at)
             if len(self._files) == MAX_MAPPED:
@@ -152,11 +152,11 @@ def to_array(tensor: TensorProto, at: str, storage: Storage) -> Array:
 
     Args:
         tensor: the tensor, with raw, typed or external data.
-        at: where it is, for errors.
-        storage: where external data lie.
+        at: its place, for errors.
+        storage: the external data.
 
     Returns:
-        An array that is read-only and at any address where it is mapped from a file.
+        An array; if it is mapped from a file, it is read-only and may begin at any address.
 
     Raises:
         FormatError: its data are missing, too short or too long, or lie elsewhere.

@@ -2,8 +2,8 @@
 
 protobuf's parser copies every tensor, and asking the message for it copies it again. So large raw
 data are cut out first, and become external data that lie in the file itself. Only the frames of the
-messages on the way are looked at (https://protobuf.dev/programming-guides/encoding/). What is
-unusual in them is left to the parser, the whole file as it is.
+messages on the way are read (https://protobuf.dev/programming-guides/encoding/). If anything in
+them is unusual, the whole file is left to the parser.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 LARGE = 4096
-"""Bytes of raw data that are cut out. Smaller ones are few bytes in all, and no weights."""
+"""Minimum bytes of raw data that are cut out. Smaller tensors are few bytes in all, and no
+weights."""
 MAX_FIELDS = 1 << 18
-"""Fields that are looked at, in about 0.2 s. ResNet-152 has 1600."""
+"""Maximum number of fields that are read, in about 0.2 s. ResNet-152 has 1600."""
 MAX_DEPTH = 50
-"""Messages inside each other; protobuf's own limit is 100."""
+"""Maximum depth of messages inside each other; protobuf's own limit is 100."""
 
 INNER = {
     "model": {7: "graph", 25: "function"},
@@ -25,9 +26,9 @@ INNER = {
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
 }
-"""By message the fields that hold messages in which tensors lie, by their numbers in onnx.proto."""
+"""Fields that hold messages with tensors in them, by message and by their numbers in onnx.proto."""
 ONCE = {"model": (7,), "attribute": (5, 6)}
-"""Of these the ones that are not lists: the parser would merge two of them."""
+"""Those fields of `INNER` that are not lists: the parser would merge two of them."""
 
 RAW_DATA, DATA_LOCATION = 9, 14
 PLAIN = (1, 2, 8, 12, 16)
@@ -37,7 +38,7 @@ Pieces = list[bytes | memoryview]
 
 
 class _Unusual(Exception):
-    """Something that is left to the parser."""
+    """Raised for anything that is left to the parser."""
 
 
 class _Field(NamedTuple):
@@ -45,7 +46,7 @@ class _Field(NamedTuple):
     wire_type: int
     start: int
     key_end: int
-    """Where the number and the wire type end, and the length of the value begins."""
+    """End of the number and the wire type, where the length of the value begins."""
     begin: int
     end: int
 
@@ -59,7 +60,7 @@ def without_tensors(data: memoryview, location: str) -> bytes | None:
 
     Args:
         data: the model; any bytes.
-        location: what the tensors give as the place of their data, with their offset in `data`.
+        location: the location that the tensors get, beside their offset in `data`.
     """
     try:
         pieces = _Cutter(data, location).message("model", 0, len(data), 0)
@@ -73,7 +74,7 @@ MODEL = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26
 
 
 def is_model(data: memoryview) -> bool:
-    """Whether these bytes are the fields of an ONNX model, among them a graph."""
+    """True if these bytes are the fields of an ONNX model, among them a graph."""
     try:
         fields = {f.number: f.wire_type for f in _Cutter(data, "").fields(0, len(data))}
     except _Unusual:
@@ -154,12 +155,12 @@ class _Cutter:
                 raise _Unusual
             yield _Field(number, wire_type, start, key_end, begin, at)
 
-    def varint(self, at: int, end: int, most: int) -> tuple[int, int]:
-        """A number of at most `most` bytes, and where it ends."""
+    def varint(self, at: int, end: int, max_bytes: int) -> tuple[int, int]:
+        """A number of at most `max_bytes` bytes, and its end."""
         if at < end and self.data[at] < 128:  # most are
             return self.data[at], at + 1
         value = 0
-        for i, byte in enumerate(self.data[at : min(end, at + most)]):
+        for i, byte in enumerate(self.data[at : min(end, at + max_bytes)]):
             value |= (byte & 127) << 7 * i
             if byte < 128:
                 return value, at + i + 1

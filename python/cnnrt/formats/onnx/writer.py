@@ -1,6 +1,6 @@
-"""Graph -> ONNX, so that whatever reads ONNX opens a model.bin. Needs the package `onnx`.
+"""Graph -> ONNX, so that programs that read ONNX can use a model.bin. Needs the package `onnx`.
 
-The operators are ONNX's already; the few that cnnrt has besides are written as the ones they stand
+The operators are ONNX's already; cnnrt's few others are written as the operators that they stand
 for. Labels and preprocessing go into the metadata of the model, where `formats.read` finds them
 again: from model.bin to ONNX and back nothing is lost.
 """
@@ -47,7 +47,7 @@ def write_onnx(
     """Writes a network as ONNX; with `path` None returns the bytes instead.
 
     Args:
-        path: where to. The file appears under its name only when it is complete.
+        path: path of the file, or None. The file appears under its name only when it is complete.
         graph: the network, as it was read: not after passes.
         preprocessing, labels, notice: as in `write_model`; kept in the model's metadata.
 
@@ -138,7 +138,7 @@ class _Writer:
         return helper.make_tensor_value_info(spec.name, CODES[dtype.name], shape)
 
     def _plain_all(self, node: Node) -> list[Node]:
-        """The nodes of ONNX for one of cnnrt's, the nodes of its subgraphs among them."""
+        """ONNX's nodes for one of cnnrt's, and for the nodes of its subgraphs."""
         ops.complete(node)
         if not node.subgraphs():
             return self._plain(node)
@@ -198,7 +198,7 @@ class _Writer:
     # Nodes that ONNX does not have.
 
     def _plain(self, node: Node) -> list[Node]:
-        """The nodes of ONNX that do what one of cnnrt's does."""
+        """ONNX's nodes with the meaning of one of cnnrt's."""
         node = Node(
             node.op, node.name, list(node.inputs), list(node.outputs), dict(node.attributes)
         )
@@ -280,7 +280,7 @@ class _Writer:
         ]
 
     def _adaptive(self, node: Node, _: Any) -> list[Node]:
-        """Windows that are all of one size are an ordinary pool's."""
+        """Writes windows of one size as an ordinary pool."""
         size = node["output_size"]
         known = self.types[node.inputs[0]].shape[2:] if self.types else ()
         if len(known) != len(size) or any(n % m for n, m in zip(known, size, strict=True)):
@@ -340,7 +340,7 @@ def _with_shapes(proto: ModelProto) -> ModelProto:
 
 
 def _types(graph: Graph) -> Mapping[str, Any] | None:
-    """The types of all tensors, where the sizes of the inputs are known."""
+    """The types of all tensors, if the sizes of the inputs are known."""
     if any(isinstance(size, str) for spec in graph.inputs for size in spec.shape):
         return None
     copy = graph.copy()
@@ -352,7 +352,7 @@ def _types(graph: Graph) -> Mapping[str, Any] | None:
 
 
 def _attribute(name: str, value: Any, kind: Any) -> Any:
-    """An attribute of the type that ONNX wants: an int may stand for a float."""
+    """An attribute of the type that ONNX requires: an int may stand for a float."""
     from onnx import AttributeProto, helper  # noqa: PLC0415
 
     types = AttributeProto.AttributeType
