@@ -1,4 +1,5 @@
-"""The cost model: how long a step is expected to take on one thread, and so which way is chosen.
+"""The cost model: the time that a step is expected to take on one thread, by which algorithms are
+chosen.
 
 The estimates never depend on batch or thread count, so that a result does not either. The constants
 were measured on Zen 5 (avx512) and Zen 3 (avx2), docs/tuning-log.md. Other machines of the same
@@ -28,46 +29,47 @@ WINOGRAD: dict[tuple[tuple[int, int], int], tuple[float, float]] = {
 """Variants of Winograd's algorithm, by the kernel's taps and the outputs of a tile along an axis.
 
 Each has the nanoseconds per tile and block of 16 channels that the transforms of input and output
-take on AVX-512. They are limited by additions, loads and stores; on one axis, by what is done anew
-for each tile.
+take on AVX-512. They are limited by additions, loads and stores. On one axis, the work that each
+tile repeats is the limit.
 """
 
 ALGORITHMS = ("auto", "im2col", *(f"winograd{n}" for n in sorted({tile for _, tile in WINOGRAD})))
-"""Ways of doing a convolution with 3 taps on an axis that can be asked for."""
+"""Algorithms of a convolution with 3 taps on an axis that can be requested."""
 
 
 def tiles_of_kernel(kernel: tuple[int, int]) -> tuple[int, ...]:
-    """Outputs along an axis of the tiles by which a kernel's convolution can be done."""
+    """Outputs along an axis of the tiles with which a kernel's convolution can be done."""
     return tuple(tile for taps, tile in WINOGRAD if taps == kernel)
 
 
 class Algorithms:
-    """The way that is asked for of each convolution, by its node's name."""
+    """The algorithm that is requested for each convolution, by its node's name."""
 
-    def __init__(self, asked: str | Mapping[str, str]) -> None:
+    def __init__(self, requested: str | Mapping[str, str]) -> None:
         """
         Args:
-            asked: one way for all, or a dict of ways by name; what it does not name is "auto".
+            requested: one algorithm for all, or a dict of algorithms by name; nodes that it does
+                not name have "auto".
 
         Raises:
-            ValueError: a way is unknown.
+            ValueError: an algorithm is unknown.
         """
-        self._default = asked if isinstance(asked, str) else "auto"
-        self._named = {} if isinstance(asked, str) else dict(asked)
+        self._default = requested if isinstance(requested, str) else "auto"
+        self._named = {} if isinstance(requested, str) else dict(requested)
         for name in (self._default, *self._named.values()):
             if name not in ALGORITHMS:
                 raise ValueError(f"algorithm {name!r}; expected one of {', '.join(ALGORITHMS)}")
 
     def of(self, name: str) -> str:
-        """The way asked for of a convolution."""
+        """The algorithm requested for a convolution."""
         return self._named.get(name, self._default)
 
     def update(self, named: Mapping[str, str]) -> None:
-        """Asks for others by name."""
+        """Requests other algorithms by name."""
         self._named.update(named)
 
     @property
-    def asked(self) -> str | dict[str, str]:
+    def requested(self) -> str | dict[str, str]:
         """The argument that reproduces this object."""
         return dict(self._named) or self._default
 
@@ -85,22 +87,23 @@ class Machine:
     tile_rows: int
     """Rows (pixels) of that tile."""
     cold: float = 40.0
-    """Bytes of weights read from DRAM: in a network they have been evicted since the last run."""
+    """Bytes of weights read from DRAM: in a network, later layers have evicted them."""
     warm: float = 100.0
-    """Bytes from L3, where a network's weights are few enough to stay."""
+    """Bytes read from L3, if a network's weights are few enough to stay there."""
     activations: float = 60.0
     """Bytes of activations moved by a memory-bound kernel."""
     functions: float = 8.0
-    """Values of which an exponential function, or one that takes as long, is computed."""
+    """Values of an exponential function, or of one that takes as long."""
 
     def time_of(self, activation: Sequence[Any] | None, elements: int) -> float:
-        """Nanoseconds of computing an `Activation`; none for one of few instructions."""
+        """Nanoseconds of computing an `Activation`; 0 for one of few instructions."""
         costly = activation is not None and ACTIVATIONS[activation[0]].costly
         return elements / self.functions if costly else 0.0
 
     def time_overlapped(self, compute: float, traffic: float) -> float:
-        """Compute and weight traffic together: the longer, and a third of the shorter, as measured
-        for layers from 64 to 512 channels with the next panel prefetched."""
+        """Nanoseconds of compute and weight traffic together: the longer, and a third of the
+        shorter. This was measured for layers from 64 to 512 channels with the next panel
+        prefetched."""
         return max(compute, traffic) + 0.3 * min(compute, traffic)
 
 
@@ -134,17 +137,17 @@ class ConvShape(NamedTuple):
     dtype: DType = FLOAT32
 
     def tile(self, outputs: int) -> tuple[int, int]:
-        """Winograd's tile, down and across: of 1 on an axis on which the kernel has one tap."""
+        """Winograd's tile, down and across: 1 on an axis on which the kernel has one tap."""
         _, h, w = self.kernel
         return (1 if h == 1 else outputs), (1 if w == 1 else outputs)
 
     def tiles(self, outputs: int) -> int:
-        """How many of them the image has."""
+        """The number of tiles in the image."""
         down, across = self.tile(outputs)
         return -(-self.out_h // down) * -(-self.out_w // across)
 
     def positions(self, outputs: int) -> int:
-        """The pixels that a tile reads, each a matrix product of its own."""
+        """The number of pixels that a tile reads, each a matrix product of its own."""
         down, across = self.tile(outputs)
         _, h, w = self.kernel
         return (down + h - 1) * (across + w - 1)
@@ -191,8 +194,9 @@ def winograd_batch(machine: Machine, s: ConvShape, tile: int) -> int:
     """Tiles (each at all depths) that are multiplied together.
 
     14 rows, or whole register tiles of about as many, keep the transformed input in L2. If the
-    transformed weights do not stay in cache either, it is as many as make one pass over them. With
-    depth, about 32 rows. Never more than 64 (kMaxBatch in cpp/kernels/winograd.cpp).
+    transformed weights do not stay in cache either, one pass over them serves all tiles. With
+    depth, there are about 32 rows. There are never more than 64 (kMaxBatch in
+    cpp/kernels/winograd.cpp).
     """
     tiles = s.tiles(tile)
     weights = s.positions(tile) * s.c * s.kernel[0] * s.m * s.dtype.itemsize

@@ -136,7 +136,7 @@ class Model:
             "preprocessing": self.preprocessing,
             "labels": self.labels,
             "threads": threads,
-            "algorithm": self._algorithms.asked,
+            "algorithm": self._algorithms.requested,
             "isa": isa,
             "notice": self.notice,
         }
@@ -379,7 +379,7 @@ def with_graph(model: Model, graph: Graph) -> Model:
         graph,
         preprocessing=model.preprocessing,
         threads=model.threads,
-        algorithm=model._algorithms.asked,
+        algorithm=model._algorithms.requested,
         isa=model.isa,
     )
 

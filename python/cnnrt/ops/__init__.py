@@ -122,8 +122,8 @@ class Op:
     pure: ClassVar[bool] = True
     """True if the same inputs always give the same outputs."""
     runs_on_values: ClassVar[bool] = False
-    """True if the reference may run between two stages of a plan, when the types of the results
-    depend on values that are known only by then."""
+    """True if the reference may run between two stages of a plan. It does if the types of the
+    results depend on values that are known only by then."""
 
     def infer(self, node: Node, inputs: Sequence[Operand | None]) -> list[TensorType]:
         """The types of the outputs.

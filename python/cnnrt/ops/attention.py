@@ -1,7 +1,7 @@
 """Attention and rotary position embedding.
 
-Shapes: query (N, heads, L, D), key (N, kv_heads, S, D), value (N, kv_heads, S, E), or each with its
-heads packed: (N, L, heads * D).
+Shapes: query (N, heads, L, D), key (N, kv_heads, S, D), value (N, kv_heads, S, E). Each may have
+its heads packed: (N, L, heads * D).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def join_heads(x: Array) -> Array:
 class Attention(Op):
     """softmax(scale query key^T + bias) value, as ONNX's of opset 25.
 
-    Inputs after the three: a mask (bool: what to attend; float: added), the past keys and values,
-    or the number of valid keys of each image. The past comes before the new. Outputs after the
-    result: the present keys and values, and the scores at a stage (`qk_matmul_output_mode`).
+    The fourth input is a mask (bool: keys to attend to; float: added). Then come the past keys and
+    values, or the number of valid keys of each image. The past comes before the new. Outputs after
+    the result: the present keys and values, and the scores at a stage (`qk_matmul_output_mode`).
     """
 
     name = "attention"
@@ -59,7 +59,7 @@ class Attention(Op):
     def split(
         self, node: Node, inputs: Inputs, shape: tuple[int, ...], heads: str
     ) -> tuple[int, ...]:
-        """The shape of an operand with its heads apart."""
+        """The shape of an operand with an axis for its heads."""
         if len(shape) == 4:
             return shape
         if len(shape) != 3 or node[heads] is None:
@@ -146,9 +146,9 @@ class Attention(Op):
     def bias(
         self, node: Node, scores: tuple[int, ...], mask: Any, past: int, valid: Any, dtype: Any
     ) -> Array:
-        """What is added to scores (N, heads, L, S): the mask, and -inf where they do not count.
+        """The term added to scores (N, heads, L, S): the mask, and -inf for keys that do not count.
 
-        Query i is at position i + offset, and the causal and sliding windows are about that.
+        Query i is at position i + offset, and the causal and sliding windows are relative to that.
         """
         length, total = scores[-2:]
         allowed = np.ones((scores[0], 1, length, total), bool)
@@ -211,9 +211,10 @@ class Attention(Op):
 class RotaryEmbedding(Op):
     """Pairs of elements of each head rotated by an angle that depends on the position.
 
-    Inputs x (N, heads, L, D) or (N, L, heads * D), the cosines and sines, (positions, R / 2) with
-    `position_ids` (N, L), else (N, L, R / 2). The first R = `rotary_embedding_dim` elements of each
-    head (0: all) are rotated; pairs are neighbours if `interleaved`, else from the two halves.
+    Inputs are x (N, heads, L, D) or (N, L, heads * D), the cosines, and the sines. These are
+    (positions, R / 2) with `position_ids` (N, L), else (N, L, R / 2). The first R =
+    `rotary_embedding_dim` elements of each head (0: all) are rotated; pairs are neighbours if
+    `interleaved`, else from the two halves.
     """
 
     name = "rotary_embedding"

@@ -27,7 +27,7 @@ KINDS: Mapping[str, str] = {
     }.items()
     for name in names
 }
-"""The kind of each attribute whose default does not show it, being absent."""
+"""Kinds of the attributes whose default is absent and so does not show the kind."""
 
 
 def kind_of(name: str, default: Any) -> str | None:

@@ -26,13 +26,13 @@ class Link:
     outputs: tuple[int, ...] = ()
     """The output axes along which the position moves; none: the axis ends here."""
     reach: float | None = 0.0
-    """From the first to the last input position that one output position depends on; None: all."""
+    """Distance from the first to the last input position behind one output position; None: all."""
     step: float | None = 1.0
     """Input positions from one output position to the next; None: in an order of their own."""
     start: float = 0.0
-    """The centre of what output position 0 depends on."""
+    """Centre of the input positions on which output position 0 depends."""
     uniform: bool = True
-    """False: what is done to a position depends on the number of the position too."""
+    """False if the treatment of a position also depends on its index."""
 
     @property
     def follows(self) -> int | None:
@@ -68,9 +68,9 @@ class AxesMapping:
     """The links of all inputs to the outputs of a node."""
 
     first: Sequence[Links]
-    """To the first output, and to all others that are not in `others`."""
+    """Links to the first output, and to all others that are not in `others`."""
     others: Sequence[Sequence[Links]] = ()
-    """To the second output and those after it."""
+    """Links to the second output and those after it."""
 
     def links(self, output: int = 0) -> Sequence[Links]:
         """The links of all inputs to an output."""
@@ -104,9 +104,9 @@ def along(types: NodeTypes, *axes: int, link: Link | None = None) -> AxesMapping
     Other inputs, if there are any, act on all positions alike.
 
     Args:
-        types: of the inputs.
+        types: types of the inputs.
         axes: counted from the front or the end.
-        link: what is done there; by default each position depends on all.
+        link: the link along these axes; by default each position depends on all.
     """
     rank = types.rank(0)
     inside = {axis % rank for axis in axes}

@@ -52,7 +52,7 @@ class Binary(Elementwise):
     """f(a, b) for every pair of elements, in the dtype of a."""
 
     result: np.dtype[Any] | None = None
-    """The dtype of the output where it is not that of the inputs."""
+    """The dtype of the output, if it is not that of the inputs."""
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         a, b = operands(node, inputs, 2, 2)

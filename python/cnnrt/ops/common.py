@@ -51,8 +51,8 @@ class SameType(Op):
 class RuntimeTyped(Op):
     """An operator whose result types are known only when it has run on the values of its inputs.
 
-    A plan runs it between two stages: what comes before is planned and run, then this operator
-    computes its outputs, and the rest is planned for their shapes.
+    A plan runs it between two stages. The nodes before it are planned and run, then it computes its
+    outputs, and the rest is planned for their shapes.
     """
 
     runs_on_values = True
@@ -86,7 +86,7 @@ class ByValue(Op):
 
     runs_on_values = True
     arity: ClassVar[tuple[int, int]]
-    """How many inputs it takes, at least and at most."""
+    """Minimum and maximum number of inputs."""
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         given = operands(node, inputs, *self.arity)
@@ -173,7 +173,7 @@ def check_kind(node: Node, inputs: Inputs, x: Operand | None, kinds: str, what: 
 
 
 def check_indices(node: Node, inputs: Inputs, indices: Operand, size: int) -> None:
-    """Checks that indices are integers and, where they are constant, within `size` elements.
+    """Checks that indices are integers and, if they are constant, within `size` elements.
 
     Raises:
         ShapeError: they are not.
@@ -185,7 +185,7 @@ def check_indices(node: Node, inputs: Inputs, indices: Operand, size: int) -> No
 
 
 def dry_run(op: Op, node: Node, inputs: Inputs) -> None:
-    """Evaluates an elementwise operator on nothing, to see that it takes its inputs' dtypes.
+    """Evaluates an elementwise operator on empty arrays, to see that it takes its inputs' dtypes.
 
     Raises:
         ShapeError: it does not.
@@ -238,7 +238,7 @@ def fits(node: Node, inputs: Inputs, x: Operand | None, shape: Sequence[int], wh
 
 
 def dtype_of(node: Node, attribute: str, default: DType | np.dtype[Any] | None = None) -> DType:
-    """The dtype that an attribute names, or `default` where it is None.
+    """The dtype that an attribute names, or `default` if it is None.
 
     Raises:
         UnsupportedOperator: it is not one of `DTYPES`.

@@ -1,8 +1,8 @@
 """Control flow: if, loop, scan and sequence_map, which run subgraphs.
 
-Definitions: https://onnx.ai/onnx/operators/ (If, Loop, Scan, SequenceMap). A subgraph takes the
-tensors of the surrounding graph that it reads as its last inputs, and the node passes them as its
-own last inputs, `captured` of them. So a pass may rename a tensor without looking into subgraphs.
+Definitions: https://onnx.ai/onnx/operators/ (If, Loop, Scan, SequenceMap). A subgraph may read
+tensors of the surrounding graph. They are its last inputs, and the node passes them as its own last
+inputs, `captured` of them. So a pass may rename a tensor without looking into subgraphs.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ class Scan(RuntimeTyped):
     Inputs: the first values of the state, the scanned tensors, the captured tensors. The body takes
     the state, a slice of each scanned tensor and the captured tensors; it gives the state, and
     outputs that are stacked. Direction 1 goes, or stacks, from the end to the beginning. In the
-    form of opset 8 (`batched`) the first input has the lengths, and all others have a first axis
-    of images, each of which is scanned by itself.
+    form of opset 8 (`batched`) the first input has the lengths. All others have a first axis of
+    images, each of which is scanned by itself.
     """
 
     name = "scan"

@@ -36,8 +36,8 @@ def direct_macs(types: NodeTypes, weight: int) -> int:
 
 @register
 class Conv(Op):
-    """ONNX Conv. Two inputs more that the passes make: `residual`, added before the activation, and
-    `scale` (N, C, 1, ...), by which x is multiplied first."""
+    """ONNX Conv with two more inputs, which the passes make. `residual` is added before the
+    activation, and x is first multiplied by `scale` (N, C, 1, ...)."""
 
     name = "conv"
     all_pairs = True

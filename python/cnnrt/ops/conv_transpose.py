@@ -22,7 +22,7 @@ from .windows import Windows, resolve_windows
 
 
 def per_axis(node: Node, name: str, rank: int, default: int, least: int) -> list[int]:
-    """An attribute of one size per axis, `default` where it is not given.
+    """An attribute of one size per axis, `default` if it is not given.
 
     Raises:
         ShapeError: it has another number of sizes, or one below `least`.
@@ -34,9 +34,9 @@ def per_axis(node: Node, name: str, rank: int, default: int, least: int) -> list
 
 
 def scatter_windows(taps: Array, w: Windows) -> Array:
-    """The sums of what falls on each output, (..., *kernel, *in) -> (..., *out).
+    """Sums the taps that fall on each output, (..., *kernel, *in) -> (..., *out).
 
-    Tap t of the window at i falls on i * stride + t * dilation - begin; what falls outside is
+    Tap t of the window at i falls on i * stride + t * dilation - begin; taps that fall outside are
     left out.
     """
     rank = len(w.kernel)
@@ -202,8 +202,8 @@ class Interleave(Op):
     """Pixels of one channel from several: (N, group * phases * M, *q) -> (N, group * M, *out).
 
     The phases r of a pixel, one per combination of 0 <= r < stride on every axis, in row-major
-    order, become the pixels q * stride + r; those within `pads` are cropped. What a
-    transposed convolution is once its taps have been sorted by phase.
+    order, become the pixels q * stride + r; those within `pads` are cropped. A transposed
+    convolution whose taps have been sorted by phase ends with it.
     """
 
     name = "interleave"

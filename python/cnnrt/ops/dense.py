@@ -21,7 +21,7 @@ def product_macs(types: NodeTypes, first: int = 0) -> int:
 
 @register
 class Linear(Op):
-    """activation(x weight^T + bias + residual), of cnnrt's own.
+    """activation(x weight^T + bias + residual), an operator of cnnrt alone.
 
     Shapes: x (..., K), weight (N, K), bias (N), residual (..., N) -> (..., N).
     """
@@ -166,7 +166,7 @@ class Einsum(Op):
         if len(terms) != len(given):
             raise shape_error(node, inputs, f"{node['equation']!r} has {len(terms)} terms")
         sizes: dict[str, int] = {}
-        rest: tuple[int, ...] = ()  # what the ellipses stand for
+        rest: tuple[int, ...] = ()  # axes of the ellipses
         for term, x in zip(terms, given, strict=True):
             before, dots, after = term.partition("...")
             spare = x.rank - len(before) - len(after)

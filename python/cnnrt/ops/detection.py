@@ -16,8 +16,8 @@ from .axes import ALL, AxesMapping, follow, mixed
 from .common import ByValue, Inputs, at_least, check_indices, choice, operands
 
 MOST_SAMPLES = 1 << 24
-"""Samples of one region, in all channels: 256 channels of 256 x 256. Regions are numbers that the
-network made: one as large as they can be must not take all memory."""
+"""Maximum samples of one region in all channels: 256 channels of 256 x 256. The network computes
+its regions, and the largest possible one must not take all memory."""
 
 
 @register
@@ -152,8 +152,8 @@ class NonMaxSuppression(ByValue):
     """(image, class, box) of boxes, best first, that overlap no better one of their class by more
     than a threshold.
 
-    Inputs boxes (N, B, 4), scores (N, classes, B), and three scalars: how many per class at most,
-    the threshold of intersection over union, and that of the score.
+    Inputs are boxes (N, B, 4), scores (N, classes, B), and three scalars. These are the maximum
+    number per class, the threshold of intersection over union, and that of the score.
     """
 
     name = "non_max_suppression"

@@ -262,8 +262,8 @@ def clip_bounds(node: Node, constants: Mapping[str, Array]) -> Activation | None
 class Cast(Elementwise):
     """Conversion to the dtype named by `to` ("float32", "int64", ...).
 
-    Floats lose their fraction on the way to integers. Of dtypes that NumPy does not have
-    (`narrow.NARROW`) the result holds the values; `saturate` and `round_mode` concern these alone.
+    Floats lose their fraction on the way to integers. For dtypes that NumPy does not have
+    (`narrow.NARROW`) the result holds the values. `saturate` and `round_mode` concern these alone.
     """
 
     name = "cast"
@@ -313,7 +313,7 @@ class CastLike(Elementwise):
         return [TensorType(x.shape, like.type.dtype)]
 
     def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
-        return AxesMapping([elementwise(types).first[0], None])  # of the second only the dtype
+        return AxesMapping([elementwise(types).first[0], None])  # only its dtype matters
 
     def reference(self, node: Node, x: Any, like: Any) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
@@ -322,7 +322,7 @@ class CastLike(Elementwise):
 
 @register
 class Dropout(Elementwise):
-    """Inference: the input, and if asked for a mask of ones. `training_mode` must be false."""
+    """Inference: the input, and on demand a mask of ones. `training_mode` must be false."""
 
     name = "dropout"
     settings = (1, 2)
@@ -340,7 +340,7 @@ class Dropout(Elementwise):
 
 @register
 class Activate(Elementwise, SameType):
-    """y = the fused activation of x, by itself; what `cnnrt.kernels.activate` runs."""
+    """y = the fused activation of x, by itself, for `cnnrt.kernels.activate`."""
 
     name = "activate"
     attributes = {"activation": REQUIRED}

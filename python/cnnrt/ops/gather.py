@@ -50,7 +50,8 @@ class Gather(Op):
 
 
 def chosen(types: NodeTypes, *outputs: int) -> Link:
-    """The link of an axis whose elements the second input chooses: any, if it is not constant."""
+    """The link of an axis whose elements the second input chooses, in an unknown order if it is not
+    constant."""
     return ALL if types.operand(1).value is None else picked(*outputs)
 
 
@@ -75,7 +76,7 @@ def element_links(node: Node, types: NodeTypes) -> tuple[Links, Links]:
 
 
 def grid(indices: Array, axis: int) -> tuple[Array, ...]:
-    """The places of the elements of `indices`, with `indices` itself as those on `axis`."""
+    """Index arrays of the positions in `indices`, with `indices` itself as that along `axis`."""
     places: list[Array] = list(np.indices(indices.shape, sparse=True))
     places[axis] = indices
     return tuple(places)
@@ -153,7 +154,7 @@ def places_of(indices: Array) -> tuple[Array, ...]:
 
 
 def from_start(indices: Array, size: int) -> Array:
-    """Indices of which negative ones count from the end of an axis, all from its start.
+    """The same indices, all counted from the start of an axis; negative ones count from its end.
 
     Narrow integers are widened first: NumPy does not add a size to them that they cannot hold.
     """

@@ -47,7 +47,7 @@ class Det(OfSquares):
 
 @register
 class Inverse(OfSquares):
-    """The inverse of each matrix; of a singular one infinities."""
+    """The inverse of each matrix; infinities if the matrix is singular."""
 
     name = "inverse"
     python_loop = True

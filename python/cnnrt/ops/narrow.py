@@ -144,4 +144,4 @@ NARROW: dict[str, Narrow] = {
     "int2": NarrowInteger(2, signed=True),
     "uint2": NarrowInteger(2, signed=False),
 }
-"""By name, as of the package ml_dtypes."""
+"""The dtypes by name, spelt as in the package ml_dtypes."""

@@ -23,7 +23,7 @@ def check_channels(node: Node, inputs: Inputs, least_rank: int) -> None:
     """Checks that every input after the first has shape (C), C being axis 1 of the first.
 
     Raises:
-        ShapeError: one has not.
+        ShapeError: one has another shape.
     """
     x, *vectors = operands(node, inputs, len(inputs))
     if x.rank < least_rank:
@@ -39,10 +39,10 @@ def per_channel_axes(types: NodeTypes, *axes: int) -> AxesMapping:
 
 
 def check_filled(node: Node, inputs: Inputs, sizes: Sequence[int]) -> None:
-    """Checks that the axes over which statistics, as outputs, are taken are not empty.
+    """Checks that the axes of statistics that are outputs are not empty.
 
     Raises:
-        ShapeError: one is.
+        ShapeError: one is empty.
     """
     if 0 in sizes:
         raise shape_error(node, inputs, "there are no statistics of nothing")
@@ -63,7 +63,7 @@ def standardise(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array,
 class BatchNormalization(Op):
     """scale (x - mean) / sqrt(variance + epsilon) + bias per channel, with the statistics given.
 
-    With `training_mode` the statistics are those of the batch, and two outputs follow: the
+    With `training_mode` the statistics are those of the batch, and two outputs follow. They are the
     statistics given, times `momentum`, plus those of the batch, times 1 - `momentum`.
     """
 
@@ -197,8 +197,8 @@ class LayerNormalization(Op):
 class ChannelNormalization(Op):
     """Each pixel standardised over its channels, then scaled and shifted per channel.
 
-    Of cnnrt's own: what the passes make of a layer_normalization between two transposes.
-    Shapes: x (N, C, ...), scale (C), bias (C).
+    An operator of cnnrt alone: the passes make it from a layer_normalization between two
+    transposes. Shapes: x (N, C, ...), scale (C), bias (C).
     """
 
     name = "channel_normalization"

@@ -60,7 +60,7 @@ class Pool(Op):
 
 @register
 class MaxPool(Pool):
-    """The maximum of each window, and if asked for its index in x, flattened.
+    """The maximum of each window, and on demand its flat index in x.
 
     With `storage_order` = 1 the index counts the spatial axes in the reverse order.
     """
@@ -100,9 +100,9 @@ class AveragePool(Pool):
     attributes = {**Pool.attributes, "count_include_pad": 0}
 
     def counts(self, node: Node, w: Windows) -> Array:
-        """By how much each window's sum is divided, (1, 1, *out).
+        """The divisors of the windows' sums, (1, 1, *out).
 
-        What `ceil_mode` lets a window reach beyond the padding never counts.
+        Elements beyond the padding, which a window can reach with `ceil_mode`, never count.
         """
         if node["count_include_pad"]:
             size = tuple(b + n + e for b, n, e in zip(w.begin, w.size, w.end, strict=True))

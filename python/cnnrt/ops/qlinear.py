@@ -30,7 +30,7 @@ def check_scalars(node: Node, inputs: Inputs) -> None:
     """Checks that scales and zero points have one element each.
 
     Raises:
-        ShapeError: one has not.
+        ShapeError: one has several elements or none.
     """
     tensors = {0, 3} if len(inputs) > 5 else {0}
     for i, x in enumerate(inputs):

@@ -234,7 +234,7 @@ def integer_conv(node: Node, x: Array, weight: Array) -> Array:
 
 
 def conv_type(node: Node, inputs: Inputs, x: Any, weight: Any, bias: Any = None) -> TensorType:
-    """The type of a convolution's result but for its dtype."""
+    """The type of a convolution's result, apart from its dtype."""
     try:
         return OPS["conv"].infer(node, (x, weight, bias))[0]
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Results of chance: normal, uniform, Bernoulli and multinomial numbers.
+"""Random numbers: normal, uniform, Bernoulli and multinomial.
 
-With a `seed` a node gives the same numbers at every run, without one others each time. They are
-NumPy's (PCG64), so another runtime's are others of the same distribution.
+With a `seed` a node gives the same numbers at every run, without one it gives new ones each time.
+They are NumPy's (PCG64); another runtime has other numbers of the same distribution.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Recurrent layers: rnn, gru and lstm, in one direction or two.
 
-Shapes (`layout` 0): x (L, N, K), weight (directions, gates * H, K), recurrence (directions, gates *
-H, H), bias (directions, 2 * gates * H), lengths (N), initial states (directions, N, H) -> y (L,
-directions, N, H) and the last states. With `layout` 1 the N of x, y and the states comes first.
+Shapes (`layout` 0): x (L, N, K), weight (directions, gates * H, K). Then recurrence (directions,
+gates * H, H), bias (directions, 2 * gates * H), lengths (N), initial states (directions, N, H).
+Results are y (L, directions, N, H) and the last states. With `layout` 1 the N of x, y and the
+states comes first.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ class Direction(NamedTuple):
 
     functions: list[Function]
     recurrence: Array
-    """(gates * H, H)."""
+    """Shape (gates * H, H)."""
     bias: Array
-    """(2 * gates * H): of the input, of the states."""
+    """Shape (2 * gates * H): the biases of the input, then those of the states."""
     peephole: Array | None
-    """(3 * H) of an lstm."""
+    """Shape (3 * H); only an lstm has them."""
 
 
 class Recurrent(Op):
@@ -155,7 +156,7 @@ class Recurrent(Op):
         return [found[i : i + count] for i in range(0, len(found), count)]
 
     def functions(self, node: Node) -> list[list[Function]]:
-        """The same as functions."""
+        """The activations of each direction as functions."""
         return [
             [self.bounded(node, FUNCTIONS[name][0], a, b) for name, a, b in direction]
             for direction in self.activations(node)

@@ -25,7 +25,7 @@ def greatest(dtype: np.dtype[Any]) -> Any:
 
 
 def mean(x: Array, axes: Axes) -> Array:
-    """The mean, in float32 or better on the way; of nothing NaN, and no warning."""
+    """The mean, computed in float32 or better; NaN without a warning if there are no elements."""
     count = math.prod(x.shape[a] for a in axes)
     total = x.sum(axis=axes, keepdims=True, dtype=np.promote_types(x.dtype, np.float32))
     return np.asarray(total / count if count else total * np.nan)

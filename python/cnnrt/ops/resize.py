@@ -37,8 +37,9 @@ NEAREST: dict[str, Callable[[Any], Any]] = {
 
 
 Scale = Fraction | np.float32 | float
-"""Of an axis: the ratio of two sizes, or as the model states it. Nearest elements are found in
-float32 then, as PyTorch and ONNX Runtime do: element 3 of a scale of 0.6 lies at 5, not below."""
+"""Scale of an axis: the ratio of two sizes, or as the model states it. In the latter case nearest
+elements are found in float32, as in PyTorch and ONNX Runtime. Element 3 of a scale of 0.6 then lies
+at 5, not below."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class Taps:
 
     axis: int
     index: Array
-    """(out, taps): which inputs each output takes."""
+    """Shape (out, taps): the inputs that each output takes."""
     weight: Array
-    """(out, taps), in float64: with what weights."""
+    """Shape (out, taps), in float64: the weights of these inputs."""
     outside: Array
-    """(out): whether the output is the extrapolation value instead."""
+    """Shape (out): True if the output is the extrapolation value instead."""
 
 
 def linear(t: Array) -> Array:

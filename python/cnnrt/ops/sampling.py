@@ -1,6 +1,6 @@
 """Operators that read images between their pixels: grid_sample, affine_grid, deform_conv.
 
-What an axis contributes is an index and a weight per tap; pixels outside have weight zero.
+Each axis contributes an index and a weight per tap; pixels outside have weight zero.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class GridSample(Op):
         bounds = (0.0, size - 1.0) if align else (-0.5, size - 0.5)
         if mode == "nearest":
             x = np.rint(x)
-        if mode != "cubic":  # there each tap is moved inside, below, not the point between them
+        if mode != "cubic":  # cubic moves each tap inside, below, not the point between them
             if padding == "border":
                 x = np.where((x < bounds[0]) | (x > bounds[1]), np.clip(x, 0, size - 1), x)
             elif padding == "reflection":
@@ -115,7 +115,8 @@ class GridSample(Op):
 
 @register
 class AffineGrid(Op):
-    """The grid for grid_sample that theta (N, rank, rank + 1) makes of that of an output `size`."""
+    """The grid for grid_sample that theta (N, rank, rank + 1) makes from the points of an
+    output."""
 
     name = "affine_grid"
     attributes = {"align_corners": 0}

@@ -70,9 +70,10 @@ class NonZero(ByValue):
 
 @register
 class Unique(ByValue):
-    """The distinct elements (slices along `axis`), where each is first, which is where, how often.
+    """The distinct elements (slices along `axis`), their first positions, inverse indices and
+    counts.
 
-    In ascending order, or with `sorted` = 0 in that of their first occurrence.
+    They are in ascending order, or with `sorted` = 0 in that of their first occurrence.
     """
 
     name = "unique"
@@ -100,8 +101,7 @@ class Unique(ByValue):
 
 
 def distinct_slices(x: Array, axis: int) -> tuple[Array, Array, Array]:
-    """Of the distinct slices along an axis, in ascending order: where each is first, which is
-    where, how often.
+    """First positions, inverse indices and counts of the distinct slices along an axis, ascending.
 
     `numpy.unique` sorts records of as many fields as a slice has elements, which takes minutes for
     a million.

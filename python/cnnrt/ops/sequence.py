@@ -25,7 +25,7 @@ class SequenceOperator(RuntimeTyped):
         return list(self.values(node, *inputs))
 
     def values(self, node: Node, *inputs: Any) -> Sequence[Value]:
-        """The outputs, of inputs of which None is an absent one.
+        """The outputs for these inputs; an absent input is None.
 
         Raises:
             ShapeError: they do not fit the operator.
@@ -37,7 +37,7 @@ def sequence_of(node: Node, value: Value) -> list[Any]:
     """The elements of a sequence.
 
     Raises:
-        ShapeError: the value is none.
+        ShapeError: the value is no sequence.
     """
     if not isinstance(value, list):
         raise fail(node, "expected a sequence, got a tensor or nothing")

@@ -36,9 +36,10 @@ def numbers(array: Any) -> list[int]:
 def equal_products(
     before: Sequence[int], after: Sequence[int]
 ) -> list[tuple[list[int], list[int]]]:
-    """The axes of two shapes of as many elements, in the shortest groups of equal products.
+    """The axes of two shapes with the same number of elements, in the shortest groups of equal
+    products.
 
-    Axes of one element belong to no group but, alone, to one without axes on the other side.
+    An axis of one element is a group by itself, without axes on the other side.
     """
     groups: list[tuple[list[int], list[int]]] = [([i], []) for i, n in enumerate(before) if n == 1]
     left = [i for i, n in enumerate(before) if n != 1]
@@ -90,7 +91,7 @@ class Rename(Op):
 
 @register
 class Reshape(Rename):
-    """To the shape given: 0 keeps an axis (unless `allowzero`), -1 is what the others leave."""
+    """x in the given shape: 0 keeps an axis (unless `allowzero`), and -1 takes all that is left."""
 
     name = "reshape"
     attributes = {"allowzero": 0}
@@ -120,7 +121,7 @@ class Reshape(Rename):
 
 @register
 class Flatten(Rename):
-    """To two axes: those before `axis`, and the others."""
+    """x with two axes: those before `axis` merged, and the others merged."""
 
     name = "flatten"
     attributes = {"axis": 1}
@@ -137,7 +138,7 @@ class Flatten(Rename):
 
 @register
 class Squeeze(Rename):
-    """Without the axes given, which have size 1; without all such axes if none are given."""
+    """x without the given axes, which have size 1; without all such axes if none are given."""
 
     name = "squeeze"
 
@@ -154,7 +155,7 @@ class Squeeze(Rename):
 
 @register
 class Unsqueeze(Rename):
-    """With axes of size 1 inserted, so that they are where the second input says."""
+    """x with axes of size 1 inserted, at the positions in the second input."""
 
     name = "unsqueeze"
 
@@ -169,7 +170,7 @@ class Unsqueeze(Rename):
 
 @register
 class Transpose(Op):
-    """The axes in the order of `perm`, or reversed."""
+    """x with its axes in the order of `perm`, or reversed."""
 
     name = "transpose"
     attributes = {"perm": None}
@@ -218,7 +219,7 @@ class Expand(Op):
 
 @register
 class Tile(Op):
-    """x repeated as a whole, so many times along each axis."""
+    """x repeated as a whole, the given number of times along each axis."""
 
     name = "tile"
 

@@ -1,6 +1,7 @@
 """Fourier transforms of signals: dft and stft.
 
-Complex numbers are a last axis of two, real and imaginary part; of one, they are real.
+Complex numbers are a last axis of two elements, real and imaginary part. With one element they are
+real.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .axes import AxesMapping, along, follow, mixed, mixes_all_axes, others
 from .common import ByValue, Inputs, axis_of, check_kind, dtype_of, integers, operands
 
 MOST_BANDS = 1 << 14
-"""Mel bands, and twice the frequencies that they are made of."""
+"""Maximum number of mel bands, and of twice the frequencies that make them."""
 
 
 def to_complex(x: Array) -> Array:

@@ -16,7 +16,8 @@ from .shape import numbers
 
 @register
 class Split(Op):
-    """Parts along `axis`: of the sizes given, or `num_outputs` alike but for a smaller last."""
+    """Parts along `axis`: of the given sizes, or `num_outputs` equal ones with a smaller last
+    one."""
 
     name = "split"
     attributes = {"axis": 0, "num_outputs": None}

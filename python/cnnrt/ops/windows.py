@@ -15,8 +15,8 @@ from ..process.limits import MAX_SIZE
 from .axes import Link
 
 PATCHES_FLOOR, PATCHES_FACTOR = 1 << 27, 1024
-"""Elements that all windows together may have, and that for each element of the image; an ordinary
-window reads each pixel up to 50 times."""
+"""Elements that all windows together may have: in any case, and for each element of the image. An
+ordinary window reads each pixel up to 50 times."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _windows(
     auto: str,
     ceil_mode: bool,
 ) -> Windows:
-    """As `resolve_windows`, from the attributes; an empty one stands for its default."""
+    """Like `resolve_windows`, but given the attributes; an empty one stands for its default."""
     rank = len(size)
     kernel = tuple(int(k) for k in kernel)
     if len(kernel) != rank or min(kernel, default=1) < 1:
