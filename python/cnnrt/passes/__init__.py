@@ -49,7 +49,7 @@ PER_SHAPE: list[tuple[Callable[[Graph], None], Sequence[Collection[str]]]] = [
     (fuse_scale, [{"mul"}, {"conv"}]),  # squeeze-and-excite's product into the 1x1 after it
     (eliminate, []),
 ]
-"""Each with the operators it works on: of every group, the graph must have one."""
+"""Passes with the operators that they work on. The graph must have one of every group."""
 
 
 def prepare(
@@ -64,9 +64,10 @@ def prepare(
     Args:
         graph: the network, which may come from anybody.
         outputs: names of tensors.
-        shapes: of the inputs, to check the graph by, as passes believe what they see: that a batch
-            normalisation has as many channels as the convolution before it. None: it is right.
-        values: of the inputs that shapes depend on.
+        shapes: shapes of the inputs, to check the graph by. Passes trust it: that a batch
+            normalisation has as many channels as the convolution before it, say. None: the graph
+            was checked.
+        values: values of the inputs that shapes depend on.
         limit: see `infer`.
 
     Raises:
@@ -98,8 +99,8 @@ def with_types(
 
     Args:
         graph: stays as it is.
-        shapes: of all inputs, by name.
-        values: of the inputs that are taken as constants.
+        shapes: shapes of all inputs, by name.
+        values: values of the inputs that are taken as constants.
 
     Raises:
         ShapeError: an operator does not take what these shapes lead to, or a tensor is larger than

@@ -1,4 +1,4 @@
-"""The proof that each result of a batch is what its image would give alone.
+"""The proof that each image of a batch gives the same result as it would alone.
 
 It compares the graph for a batch with the graph for one image, both after all passes. They must
 have the same nodes. Each tensor that depends on the batch then has an axis of images, found by the
@@ -18,8 +18,8 @@ from ..ops.axes import Links
 
 
 def dependence(batch: Graph, one: Graph) -> str | None:
-    """Why an output of `batch` may not be, slice by slice along axis 0, what `one` makes of each
-    slice of its inputs; None: it is that.
+    """A reason why an image may get another result in `batch` than alone in `one`; None if it
+    cannot.
 
     Args:
         batch: a network specialised for inputs of several images.
@@ -64,7 +64,7 @@ def dependence(batch: Graph, one: Graph) -> str | None:
 def _images_axis(
     inputs: Sequence[tuple[str, Links]], batch: Graph, axes: Mapping[str, int]
 ) -> int | None:
-    """The axis of an output whose position i depends on image i alone; None: there is none."""
+    """The axis of an output whose position i depends on image i alone; None if there is none."""
     found = {links[axes[name]].follows for name, links in inputs if name in axes and links}
     if len(found) != 1 or None in found:
         return None
@@ -86,7 +86,7 @@ def _same_attributes(node: Node, twin: Node) -> bool:
 
 
 def _compare(name: str, batch: Graph, one: Graph, images: int, axes: dict[str, int]) -> bool:
-    """True if a constant is the same in both graphs, or for each image what it is for one.
+    """True if a constant is the same in both graphs, or repeats for each image that of one.
 
     In the second case its axis of images is entered into `axes`.
     """

@@ -1,8 +1,8 @@
-"""Stretches of a network that work channels last, between two transposes, are done channels first.
+"""Turns stretches of a network that work channels last, between two transposes, to channels first.
 
 ConvNeXt transposes to (N, H, W, C) for a layer normalisation and two layers over the channels, and
-back. The same are a normalisation over channels and two 1x1 convolutions, which read blocked
-tensors as they lie; the transposes, and all copies for them, are gone.
+back. A normalisation over channels and two 1x1 convolutions do the same on blocked tensors as they
+lie. The transposes, and all copies for them, are gone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BINARY = {"add", "sub", "mul", "div"}
 
 
 def channels_first(graph: Graph) -> None:
-    """Rewrites every stretch all of whose ends are transposes to channels last, or back."""
+    """Rewrites every stretch whose ends are all transposes to channels last, or back."""
     consumers = graph.consumers()
     outputs = {spec.name for spec in graph.outputs}
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""One operator into others that have kernels, or that do less."""
+"""Rules that split one operator into others that have kernels, or that do less."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ ROOTS = {1.0: "identity", 0.5: "sqrt", -1.0: "reciprocal"}
 
 
 def _normalise(node: Node, c: Context) -> bool:
-    """Batch normalisation that no convolution could take: one of its own, 1x1 and depthwise."""
+    """Batch normalisation that no convolution could take becomes a convolution, 1x1 and
+    depthwise."""
     statistics = [c.graph.constants.get(name) for name in node.inputs[1:5]]
     if any(s is None for s in statistics) or node["training_mode"]:
         return False
@@ -96,7 +97,8 @@ def _cropped(weight: Array, ranges: tuple[tuple[int, int], ...]) -> Array:
 
 
 def _all_live(kernel: int, dilation: int, begin: int, stride: int, size: int, out: int) -> bool:
-    """True for ordinary windows, each tap of which meets the image; False if that is not plain."""
+    """True for ordinary windows, each tap of which meets the image; False if that is not
+    obvious."""
     return (
         0 <= (kernel - 1) * dilation - begin < size
         and begin <= (out - 1) * stride
@@ -118,10 +120,10 @@ def _live_taps(
 
 
 def _einsum(node: Node, c: Context) -> bool:
-    """A product of two tensors, every letter of which is kept or in both, is a matmul.
+    """A product of two tensors is a matmul if every letter is kept or in both.
 
-    Letters are sorted into those of both tensors and the result (the batch), those summed over,
-    and those of one tensor; each sort becomes one axis.
+    Letters are sorted into those of both tensors and the result (the batch), those summed over, and
+    those of one tensor. Each sort becomes one axis.
     """
     terms, arrow, result = node["equation"].replace(" ", "").partition("->")
     names = terms.split(",")

@@ -1,4 +1,4 @@
-"""Removes what does nothing at inference, and what nobody reads."""
+"""Removes nodes that do nothing at inference, and tensors that nobody reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NO_OPS = {"identity", "dropout"}
 def eliminate(graph: Graph) -> None:
     """Drops identities, dead nodes and unread constants.
 
-    Of the two names of an identity the one that was asked for stays.
+    If one of the two names of an identity was requested, that one stays.
     """
     outputs = {spec.name for spec in graph.outputs}
     producers = graph.producers()

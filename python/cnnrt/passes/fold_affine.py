@@ -1,7 +1,8 @@
-"""A product or a sum with constants, one per channel, after a convolution or layer becomes its own.
+"""Folds a product or a sum with constants, one per channel, into the convolution or layer before
+it.
 
-Bias additions as exporters write them after a matmul, and layer scales. The weights are multiplied
-in double precision and rounded once.
+Such are bias additions as exporters write them after a matmul, and layer scales. The weights are
+multiplied in double precision and rounded once.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def fold_affine(graph: Graph) -> None:
 
 
 def _per_channel(value: Array, layer: Node, weight: Array) -> Array | None:
-    """The constant as one value per output channel, in double precision; None if it is not that."""
+    """The constant as one value per output channel, in double precision; None if it has another
+    shape."""
     trailing = weight.ndim - 2 if layer.op == "conv" else 0
     channels = weight.shape[0]
     shape = value.shape

@@ -1,4 +1,4 @@
-"""Batch normalisation after a convolution becomes part of its weights and bias.
+"""Folds batch normalisation after a convolution into its weights and bias.
 
 With y = scale (x - mean) / sqrt(var + epsilon) + bias, every weight of an output channel is
 multiplied by scale / sqrt(var + epsilon). Computed in double precision, rounded once.
@@ -37,7 +37,7 @@ def fold_norm(graph: Graph) -> None:
             or any(s is None for s in statistics)
         ):
             continue
-        # Sizes are checked when shapes are inferred, which is later: what does not fit stays.
+        # Sizes are checked later, when shapes are inferred: a norm that does not fit stays.
         biases = [graph.constants[name] for name in conv.inputs[2:] if name]
         channels = graph.constants[conv.inputs[1]].shape[:1]
         if any(s is not None and s.shape != channels for s in (*statistics, *biases)):
@@ -50,7 +50,7 @@ def fold_norm(graph: Graph) -> None:
 
 
 def scale_and_shift(statistics: list[Array], epsilon: float) -> tuple[Array, Array]:
-    """y = factor x + shift of a batch normalisation, in double precision."""
+    """Factor and shift of a batch normalisation y = factor x + shift, in double precision."""
     scale, bias, mean, var = (s.astype(np.float64) for s in statistics)
     factor = scale / np.sqrt(var + epsilon)
     return factor, bias - mean * factor
@@ -81,7 +81,7 @@ def _fold(graph: Graph, conv: Node, norm: Node, statistics: list[Array]) -> None
 
 
 def _scaled(weight: Array, group: int, epsilon: float, *statistics: Array) -> Array:
-    """The weight of a convolution or layer, or, where `group` is not 0, of a transposed one."""
+    """The weight of a convolution or layer, or of a transposed one if `group` is not 0."""
     factor, _ = scale_and_shift(list(statistics), epsilon)
     if not group:
         return scaled_channels(weight, factor)

@@ -1,4 +1,4 @@
-"""softmax(scale q k^T + mask) v, as exporters write it, becomes one operator."""
+"""Fuses softmax(scale q k^T + mask) v, as exporters write it, into one operator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .. import ops
 from ..graph import Graph, Node, TensorType
 
 RANKS = (4, 5)
-"""Of (N, heads, L, D), and of (N, windows, heads, L, D), whose first two axes become one."""
+"""Axes of (N, heads, L, D), and of (N, windows, heads, L, D), whose first two become one."""
 
 
 def fuse_attention(graph: Graph) -> None:
@@ -29,7 +29,8 @@ class _Fusion:
         self.readers = graph.reader_counts()
 
     def replace(self, node: Node) -> list[Node]:
-        """The nodes that stand for a matmul: attention before whose keys a transpose, or itself."""
+        """The nodes that replace a matmul: attention, with a transpose of the keys before it, or
+        itself."""
         softmax = self._only_read(node.inputs[0], "softmax")
         if softmax is None or softmax["axis"] not in (-1, self._rank(softmax) - 1):
             return [node]
@@ -71,7 +72,7 @@ class _Fusion:
         return [transpose, attention]
 
     def _of_windows(self, node: Node, query: str, keys: str, mask: str, scale: float) -> list[Node]:
-        """The same with the windows of every image taken as images."""
+        """Like `replace`, with the windows of every image taken as images."""
         joined, before = [], []
         for role, name in (("q", query), ("k", keys), ("v", node.inputs[1])):
             n, windows, *rest = self.graph.types[name].shape

@@ -1,4 +1,5 @@
-"""Residual additions and activations are done by what makes their input, in registers."""
+"""Fuses residual additions and activations into the node before them, which does them in
+registers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns of several operators, as exporters write them, into the one operator they mean."""
+"""Rules that fuse patterns of several operators, as exporters write them, into one operator."""
 
 from __future__ import annotations
 
@@ -126,7 +126,8 @@ def _pad_into_window(node: Node, c: Context) -> bool:
 
 
 def _add_before_reshape(node: Node, c: Context) -> bool:
-    """reshape(reshape(x) + constant) is x + constant, if x's first axis was cut in two meanwhile.
+    """reshape(reshape(x) + constant) is x + constant, if the first axis of x was only cut in two in
+    between.
 
     So Swin adds the mask of its shifted windows to the scores of a batch of windows.
     """
@@ -152,7 +153,7 @@ def _add_before_reshape(node: Node, c: Context) -> bool:
 
 
 MAX_MASK = 1 << 24
-"""Elements of a mask with the batch's copies; a larger one is added as the file says."""
+"""Maximum elements of a mask with the batch's copies; a larger one is added as the file says."""
 
 
 def _join_constants(node: Node, c: Context) -> bool:

@@ -1,7 +1,8 @@
-"""A product of a map with a factor per image and channel is done by the 1x1 convolution after it.
+"""Fuses a product of a map with a factor per image and channel into the 1x1 convolution after it.
 
-So squeeze-and-excite ends (Hu et al., "Squeeze-and-Excitation Networks", 2018): the convolution
-multiplies its weights by the factors, image by image, and the map is neither read nor written.
+Squeeze-and-excite ends in such a product (Hu et al., "Squeeze-and-Excitation Networks", 2018). The
+convolution multiplies its weights by the factors, image by image, and the map is neither read nor
+written.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import numpy as np
 from ..graph import Graph, Node
 
 BOUNDED = {"sigmoid", "hard_sigmoid", "tanh"}
-"""Activations between -1 and 1: a weight that is multiplied by such a factor stays finite, as the
-map's value would that it was for."""
+"""Activations between -1 and 1: a weight that is multiplied by such a factor stays finite, like the
+scaled map."""
 
 PIXELS = 2
-"""Pixels of the map, at least, for each output of the convolution. Every thread scales the weights
-for itself, but only its share of a map: two threads then do no more than before, one half as much.
-The results of any number must be the same, so that it cannot depend on that."""
+"""Minimum pixels of the map for each output of the convolution. Every thread scales the weights for
+itself, but only its share of a map. Two threads then do no more than before, one half as much. Any
+number of threads must give the same results, so this cannot depend on their number."""
 
 
 def fuse_scale(graph: Graph) -> None:

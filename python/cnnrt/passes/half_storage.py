@@ -1,7 +1,7 @@
 """float16 as a type of storage: tensors keep it at the network's border, products are float32.
 
-Half precision sums overflow at 65504 and no CPU that cnnrt runs on multiplies it faster, so each
-float16 tensor inside the network is float32. Weights stay float16 in the model and are widened
+Sums in half precision overflow at 65504, and no CPU that cnnrt runs on multiplies it faster. So
+each float16 tensor inside the network is float32. Weights stay float16 in the model and are widened
 while they are packed. A cast to float16 that the network states still rounds, and overflows to
 infinity.
 """
@@ -29,7 +29,7 @@ def half_storage(graph: Graph, types: Mapping[str, TensorType]) -> None:
 
     Args:
         graph: is changed.
-        types: of all its tensors.
+        types: types of all its tensors.
     """
     half = {name for name, type_ in types.items() if type_.dtype == HALF}
     if not half:

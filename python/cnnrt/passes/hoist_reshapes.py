@@ -1,4 +1,4 @@
-"""Reshapes between a layer and a residual addition go before the layer.
+"""Moves reshapes between a layer and a residual addition before the layer.
 
 PyTorch's multi-head attention flattens its result for the last projection and gives it its axes
 back afterwards. Then the addition is not of the layer's own result, and is not fused into it.
@@ -15,7 +15,7 @@ RENAMES = {"reshape", "flatten", "squeeze", "unsqueeze"}
 
 
 def hoist_reshapes(graph: Graph) -> None:
-    """Lets every layer whose result is only reshaped and added make it in its last shape."""
+    """Makes every layer whose result is only reshaped and added give it in its last shape."""
     producers = graph.producers()
     readers = graph.reader_counts()
     before: dict[int, Node] = {}

@@ -1,4 +1,4 @@
-"""Types of all tensors for given input shapes; whatever is constant is computed on the way.
+"""Infers the types of all tensors for given input shapes, and computes constants on the way.
 
 Here the numbers of a file meet what they lead to. Each type is checked before anything of its size
 is made. The constants that are computed have a budget in bytes and in work.
@@ -19,11 +19,11 @@ from ..ops.common import ByValue
 from ..process import limits
 
 LOOP = 10_000
-"""Elements whose work is that of one step of a loop in Python, about."""
+"""Approximate number of elements whose work equals one step of a loop in Python."""
 
 
 class Budget:
-    """The rest of what computing constants may cost, and the bytes that a tensor may have.
+    """The remaining budget for computing constants, and the bytes that a tensor may have.
 
     Raises:
         ShapeError: an input is larger than that.
@@ -43,7 +43,8 @@ class Budget:
         self.work = limits.FOLDED_WORK
 
     def take(self, nbytes: int, work: int) -> bool:
-        """True if there is as much left; then it is spent."""
+        """Spends a part of the budget; False, and nothing is spent, if there is not as much
+        left."""
         if nbytes > self.nbytes or work > self.work:
             return False
         self.nbytes -= nbytes
@@ -56,7 +57,7 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]], limit: int | None
 
     Args:
         graph: is changed.
-        shapes: of the inputs.
+        shapes: shapes of the inputs.
         limit: bytes that no tensor may exceed; None: `limits.memory_limit` of what is given.
 
     Raises:
@@ -69,9 +70,9 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]], limit: int | None
 
 
 def problems(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, CnnrtError]:
-    """For each node that cannot be run on inputs of these shapes, by its name, why not.
+    """The errors of nodes that cannot run on inputs of these shapes, by the nodes' names.
 
-    Nodes that read what such a node makes are passed over.
+    Nodes that read the outputs of such a node are passed over.
     """
     graph = graph.copy()
     types = known_types(graph, shapes)
@@ -102,7 +103,8 @@ def constant_types(graph: Graph, names: Iterable[str]) -> dict[str, TensorType]:
 
 
 def infer_node(node: Node, graph: Graph, types: dict[str, TensorType], budget: Budget) -> bool:
-    """Enters the types of what a node makes; if that is constant also its values: then True."""
+    """Enters the types of a node's outputs. If these are constant, enters their values too and
+    returns True."""
     constants = graph.constants
     operands: list[Operand | None] = []
     for name in node.inputs:

@@ -1,4 +1,4 @@
-"""A graph cut where sizes depend on computed values: what can be planned now, and what later."""
+"""Cuts a graph where sizes depend on computed values, into a part to plan now and one for later."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .infer import Budget, constant_types, infer_node, known_types
 class Partition:
     """The first stage of a graph, the operators that run on its results, and the graph after them.
 
-    `head` and `rest` are None if they have no nodes. The inputs of `rest` are what it reads of
-    the graph's inputs, of `head` and of `on_values`.
+    `head` and `rest` are None if they have no nodes. The inputs of `rest` are the tensors that it
+    reads of the graph's inputs, of `head` and of `on_values`.
     """
 
     head: Graph | None
@@ -34,12 +34,12 @@ def partition(
 
     Args:
         graph: stays as it is. Inputs that are no tensors have no shape.
-        shapes: of the inputs that are tensors.
+        shapes: shapes of the inputs that are tensors.
         limit: bytes that no tensor may exceed; None: `limits.memory_limit` of what is given.
 
     Raises:
         ShapeError: an operator does not take what these shapes lead to, or a tensor is too large.
-        ValueNeeded: nothing at all can be run before a value is known that is not given.
+        ValueNeeded: nothing at all can be run without a value that is not given.
     """
     graph = graph.copy()
     types = known_types(graph, shapes)
@@ -101,7 +101,7 @@ def _part(
     known: Mapping[str, TensorSpec],
     types: Mapping[str, TensorType],
 ) -> Graph | None:
-    """The graph of some nodes that makes those of the outputs which they make."""
+    """The graph of some nodes, with those of the outputs that they make."""
     if not nodes:
         return None
     made = {name for node in nodes for name in node.outputs if name}

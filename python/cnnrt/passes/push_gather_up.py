@@ -1,7 +1,8 @@
-"""A selection of rows goes before what works row by row, so that no row is computed for nothing.
+"""Moves a selection of rows before operators that work row by row, so that no row is computed in
+vain.
 
 A vision transformer's head reads one token of the last block. The selection moves up through that
-block's normalisation, layers and additions to its attention, which is then asked for one query.
+block's normalisation, layers and additions to its attention, which then computes one query.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class _Pushing:
         self.producers = graph.producers()
         self.readers = graph.reader_counts()
         self.selections: dict[tuple[str, str, int], _Selection] = {}
-        """By the tensor, the indices and the axis: readers of the same rows share them."""
+        """Selections by tensor, indices and axis: readers of the same rows share them."""
 
     def begin(self, node: Node) -> None:
         """Moves one gather up, if its indices are constant and few."""
@@ -76,7 +77,7 @@ class _Pushing:
         return select
 
     def _sources(self, name: str, axis: int) -> list[tuple[int, int]] | None:
-        """From which inputs of the node that makes `name` to select instead, along which axes.
+        """The inputs of the node that makes `name` from which to select instead, with their axes.
 
         None: it does not work row by row, or another node needs all of its rows.
         """
@@ -101,7 +102,8 @@ class _Pushing:
         return sources if len({i for i, _ in sources}) == len(sources) > 0 else None
 
     def _move(self, selection: _Selection) -> list[_Selection]:
-        """Moves a selection before the node that makes its input; returns those it became."""
+        """Moves a selection before the node that makes its input; returns the selections that
+        replace it."""
         select = selection.node
         name, index = select.inputs
         sources = self._sources(name, selection.axis)
@@ -154,5 +156,5 @@ class _Pushing:
 
 
 def _replaced(names: list[str], index: int, name: str) -> list[str]:
-    """The names with another one at `index`, as a list of its own."""
+    """A copy of the names with another one at `index`."""
     return [*names[:index], name, *names[index + 1 :]]

@@ -1,4 +1,4 @@
-"""Rewriting by rules, each a function on one node."""
+"""Rewriting by rules: each is a function on one node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..graph import Array, Graph, Node, TensorType
 
 
 class Context:
-    """The graph that rules work on, with what they ask of it."""
+    """The graph that rules work on, and the questions that they ask about it."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -40,7 +40,7 @@ class Context:
 
 
 Rule = Callable[[Node, Context], bool]
-"""Rewrites a node if it fits; true if it did."""
+"""Rewrites a node if it fits; returns True if it did."""
 
 
 def apply(graph: Graph, rules: Mapping[str, Sequence[Rule]]) -> None:

@@ -1,10 +1,10 @@
-"""Transposed convolutions become ordinary ones, whose channels are then laid between each other.
+"""Turns transposed convolutions into ordinary ones, whose channels are then interleaved.
 
-With stride s, the outputs at o = q s + r for one phase r take only the taps k with
-k dilation = r (mod s): a convolution of its own over x, of which output q is the q-th. The phases
-are one convolution with as many times the channels; `interleave` puts its pixels into place (as
-the sub-pixel convolution of Shi et al. 2016 does). With stride 1 there is but one phase: the
-kernel is flipped.
+With stride s, the outputs at o = q s + r for one phase r take only the taps k with k dilation = r
+(mod s). That is a convolution of its own over x, whose q-th output it is. The phases are one
+convolution with as many times the channels; `interleave` puts its pixels into place (as the
+sub-pixel convolution of Shi et al. 2016 does). With stride 1 there is but one phase: the kernel is
+flipped.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from ..graph import Array, Graph, Node
 from ..ops.conv_transpose import per_axis
 
 MAX_GROWTH = 1024
-"""Weights by phase over those of the file: a kernel of 1 with stride 32 x 32. Beyond it they are
-all but zeros, and a file of a few bytes could ask for any amount of memory."""
+"""Maximum ratio of the weights by phase to those of the file: a kernel of 1 with stride 32 x 32.
+Beyond it they are nearly all zeros, and a file of a few bytes could ask for any
+amount of memory."""
 
 
 def split_transposed(graph: Graph) -> None:
@@ -65,7 +66,7 @@ def _replace(node: Node, graph: Graph) -> list[Node]:
         ops.complete(conv)
         return [conv]
     taps = made.shape[2:]
-    # Of q, as many as reach the last output: padding it may have beyond the last tap.
+    # As many q as reach the last output: padding may lie beyond the last tap.
     beyond = [
         max(0, -(-(span + 1 - s + e - s * (t - 1)) // s))
         for span, s, e, t in zip(spans, strides, extra, taps, strict=True)
@@ -103,7 +104,7 @@ def _replace(node: Node, graph: Graph) -> list[Node]:
 
 
 def _taps(kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[int]:
-    """Of each phase, by axis; a phase that no tap of the kernel falls on has zeros."""
+    """Taps of each phase, by axis; a phase that no tap of the kernel falls on has zeros."""
     return [(k - 1) * d // s + 1 for k, d, s in zip(kernel, dilations, strides, strict=True)]
 
 
@@ -112,8 +113,8 @@ def _by_phase(
 ) -> Array:
     """(C, M / group, *kernel) -> (group * phases * M / group, C / group, *taps).
 
-    Where q takes x[q - t], a convolution has t in descending order. Not `dense`: stride 1, and the
-    dilation is left to the convolution.
+    Output q reads x[q - t], so a convolution has t in descending order. If not `dense`, the stride
+    is 1 and the dilation is left to the convolution.
     """
     c, m, *kernel = weight.shape
     grouped = weight.reshape(group, c // group, m, *kernel).swapaxes(1, 2)

@@ -1,7 +1,7 @@
-"""Batches: a network's images one by one, as far as that is faster than all at once.
+"""Batches: runs a network's images one by one, as far as that is faster than all at once.
 
-A thread that computes one image finds its tensors in its own caches and waits for no other thread;
-the tensors of a whole batch are in memory. But weights are then read once for every image. That
+A thread that computes one image finds its tensors in its own caches and waits for no other thread.
+The tensors of a whole batch are in memory. But weights are then read once for every image. That
 costs nothing if each weight takes part in many products, as in convolutions. Behind the first fully
 connected layer each takes part in one, so from there on all images go together.
 """
@@ -24,7 +24,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class BatchPlan:
-    """Two plans as one: of single images up to a tensor, and of all images from it on."""
+    """Two plans in a row: one of single images up to a tensor, and one of all images from it on."""
 
     def __init__(self, head: Plan, tail: Plan) -> None:
         self.parts = (head, tail)
@@ -32,7 +32,7 @@ class BatchPlan:
 
     @property
     def threads(self) -> int:
-        """How many threads a run may use."""
+        """The number of threads that a run may use."""
         return max(part.threads for part in self.parts)
 
     @property
@@ -97,7 +97,7 @@ def make_plan(
     """The plan of a prepared graph (`passes.prepare`) for inputs of these shapes.
 
     Args:
-        values: of the inputs for which alone the plan holds.
+        values: values of those inputs for which alone the plan holds.
 
     Raises:
         ShapeError: an operator does not take what these shapes lead to, or the plan takes more
@@ -117,7 +117,7 @@ def _one_by_one(prepared: Graph, shapes: Shapes, options: PlanOptions) -> AnyPla
     """A plan that takes the images of a batch one by one; its result is that for all at once.
 
     Returns:
-        None if that is not faster; the reason if an image may depend on another one.
+        None if that is not faster; a reason if an image may depend on another one.
     """
     sizes = {shape[0] if shape else 1 for shape in shapes.values()}
     images = max(sizes, default=1)
@@ -132,8 +132,8 @@ def _one_by_one(prepared: Graph, shapes: Shapes, options: PlanOptions) -> AnyPla
     except CnnrtError:  # a network for batches of this size alone
         return None
     head = prepared if cut is None else prepared.ending_at([cut])
-    # Every step of a recurrent layer reads all its weights: for 8 images one by one, an LSTM of 256
-    # states takes 1.3 times as long as for all at once, and one of 512 states 1.7 times.
+    # Every step of a recurrent layer reads all its weights. For 8 images one by one, an LSTM of 256
+    # states takes 1.3 times as long as for all at once. One of 512 states takes 1.7 times as long.
     if any(op(node).family == "recurrent" for node in head.nodes):
         return None
     reason = dependence(specialise(head, shapes, None, options.limit), twin)
@@ -160,19 +160,19 @@ def _ending_at(typed: Graph, cut: str) -> Graph:
 def pays_one_by_one(lowered: Lowered, options: PlanOptions) -> bool:
     """True if the steps of one image can and should run image by image.
 
-    Kernels must do all of them, and there must be weights that take at most half of the time to
-    read in which the threads compute an image each. With more, one reading for all images pays.
+    Kernels must do all of them. Reading the weights may take at most half of the time in which the
+    threads compute an image each. With more weights, one reading for all images pays.
     """
     traffic = lowered.packed_bytes / options.machine.cold * options.threads
     return lowered.all_kernels and 0 < traffic < 0.5 * lowered.cost_ns
 
 
 def first_linear(graph: Graph, typed: Graph) -> str | None:
-    """The input of the first fully connected layer of an image's single row, if nothing behind it
-    reads anything else that was made before.
+    """The input of the first fully connected layer that has a single row for each image. None if a
+    node behind it reads another tensor from before it.
 
     Args:
-        graph: prepared.
+        graph: the prepared graph.
         typed: the same graph with its types for one image.
     """
     made = {spec.name for spec in graph.inputs}

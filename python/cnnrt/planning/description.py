@@ -1,4 +1,4 @@
-"""The text of a plan, for people."""
+"""The text of a plan that people read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .batch import AnyPlan
 
 
 def describe(plan: AnyPlan) -> str:
-    """One line for each step: node, kernel, predicted time, way chosen and why."""
+    """One line for each step: node, kernel, predicted time, chosen algorithm and the reason."""
     rows = [("node", "kernel", "us", "how")]
     rows += [(s.node, s.kernel, f"{s.cost_ns / 1e3:.1f}", s.note) for s in plan.describe()]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]

@@ -13,7 +13,7 @@ from ..weights.packed import Packed
 
 @dataclass(frozen=True)
 class PlanMemory:
-    """The plan of one set of input shapes; bytes."""
+    """Memory of the plan for one set of input shapes, in bytes."""
 
     shapes: tuple[tuple[int, ...], ...]
     live: int
@@ -21,9 +21,9 @@ class PlanMemory:
     arena: int
     """Bytes of the activations as they are laid out in a workspace."""
     scratch: int
-    """The kernels' own there."""
+    """Scratch memory of the kernels in a workspace."""
     outputs: int
-    """Memory of dropped outputs that the next run takes: at most one of each output."""
+    """Memory of dropped outputs that the next run reuses: at most one of each output."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class MemoryUse:
     stored: int
     """The weights as the model's file or graph has them."""
     stored_mapped: int
-    """Bytes of these that lie in a mapped file. They are read while weights are packed."""
+    """Those bytes of `stored` that lie in a mapped file. They are read while weights are packed."""
     packed: int
     """The weights as the kernels read them. Winograd's are larger than those stored: 16/9 for
-    winograd2, 4 for winograd4; 4/3 and 2 of kernels with three taps on one axis only; 36/25 of
-    kernels of 5x5."""
+    winograd2, 4 for winograd4. Kernels with three taps on one axis only have 4/3 and 2, those of
+    5x5 36/25."""
     packed_mapped: int
     """Bytes of the packed weights that lie in a mapped, compiled file."""
     plans: tuple[PlanMemory, ...]
-    """Those cached, the one used last at the end."""
+    """The cached plans, with the one used last at the end."""
     workspaces: int
     """As many as have run at the same time, but no more than processors are kept. The plans share
-    them, so that each is as large as the largest plan that has run in it."""
+    them: each is as large as the largest plan that has run in it."""
     arena: int
     """Bytes of activations in all workspaces."""
     scratch: int
@@ -61,12 +61,12 @@ class MemoryUse:
 
     @property
     def activations(self) -> int:
-        """The workspaces, and outputs that wait for the next run."""
+        """Bytes of the workspaces, and of outputs that wait for the next run."""
         return self.arena + self.scratch + self.outputs
 
     @property
     def private(self) -> int:
-        """Bytes that this process has for itself."""
+        """Bytes that belong to this process alone."""
         return (
             self.stored - self.stored_mapped + self.packed - self.packed_mapped + self.activations
         )
@@ -78,7 +78,7 @@ class MemoryUse:
 
     @property
     def lower_bound(self) -> int:
-        """The least that the plan used last can do with: packed weights and live activations."""
+        """The minimum for the plan used last: packed weights and live activations."""
         return self.packed + (self.plans[-1].live if self.plans else 0)
 
     def __str__(self) -> str:

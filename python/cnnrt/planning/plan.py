@@ -22,12 +22,12 @@ EXTERNAL = 2
 """The memory space of the first input (enum Space in cpp/kernels/args.h)."""
 
 SERIAL_BELOW = 500.0
-"""Nanoseconds: a shorter step is done by one thread; handing half of it to another core, whose
-caches do not hold the input, would take as long."""
+"""Nanoseconds below which one thread does a step. Handing half of it to another core, whose caches
+do not hold the input, would take as long."""
 
 
 SERIAL_NETWORK_BELOW = 30000.0
-"""The same for a whole network: waking another thread costs a part of this."""
+"""The same for a whole network: waking another thread takes part of this time."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,22 @@ class StepInfo:
 class Plan:
     """Runs one graph at one set of input shapes.
 
-    The steps are those of all inputs at once, or those of one image of a batch. A run then takes
-    the images one by one, each on one thread, as long as there are as many images as threads.
+    The steps compute all inputs at once, or one image of a batch. A run then takes the images one
+    by one, each on one thread, as long as there are as many images as threads.
     """
 
     cut: str | None = None
     """The tensor from which on another plan takes all images at once."""
     dependence: str | None = None
-    """Why the images of a batch cannot be run one by one, if that is so."""
+    """Reason why the images of a batch cannot be run one by one, or None."""
 
     def __init__(self, lowered: Lowered, options: PlanOptions, images: int = 1) -> None:
         """Lays out the memory of lowered steps and hands them to the core.
 
         Args:
             lowered: the steps, of which this plan keeps the buffers' offsets.
-            options: those that the graph was lowered with.
-            images: how many such inputs, one after the other along axis 0, a run takes.
+            options: the options that the graph was lowered with.
+            images: number of such inputs, one after the other along axis 0, in a run.
 
         Raises:
             ShapeError: a kernel would use memory that its tensors do not have.
@@ -88,12 +88,12 @@ class Plan:
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
-        """The graphs that it runs, one after the other."""
+        """The graphs that the plan runs, one after the other."""
         return (self.graph,)
 
     @property
     def threads(self) -> int:
-        """How many threads a run may use."""
+        """The number of threads that a run may use."""
         return self.core.threads
 
     def trim(self) -> None:
@@ -114,11 +114,11 @@ class Plan:
         return self._run_segments(inputs)[0]
 
     def trace(self, inputs: Sequence[Array]) -> Array:
-        """When each thread worked on each step in one run, int64 (threads, steps, 2).
+        """The times at which each thread worked on each step in one run, int64 (threads, steps, 2).
 
-        Beginning and end in nanoseconds since the run began; negative if a thread had no part.
-        The run is as always, but for two readings of the clock per step. Images that are run one
-        by one are run by all threads together, and a step's time is that in all of them.
+        Beginning and end in nanoseconds since the run began; negative if a thread had no part. The
+        run is as always, apart from two readings of the clock per step. Images that are run one by
+        one are run by all threads together, and a step's time is that in all of them.
         """
         tables = [self._run_segments(inputs, timed=True, image=i)[1] for i in range(self.images)]
         if self.images == 1:
@@ -165,7 +165,8 @@ class Plan:
         return (self.images, *shape[1:]) if self.images > 1 else shape
 
     def _located(self, error: IndexError) -> IndexOutOfRange:
-        """The core's error about an index, which names a step, with the name of the node."""
+        """Turns the core's error about an index, which names a step, into one that names the
+        node."""
         step, index, size = error.args
         node = [s for s in self.steps if isinstance(s, Step)][step].node
         return IndexOutOfRange(f"node {node!r}: index {index} is beyond an axis of {size} elements")
@@ -225,7 +226,8 @@ def _run_reference(step: ReferenceStep, arrays: list[Array]) -> None:
 def _add_steps(
     core: _core.Plan, steps: Sequence[Step | ReferenceStep], alone: bool
 ) -> list[ReferenceStep | tuple[int, int]]:
-    """Gives the kernel steps to the core; returns their stretches, and what lies between.
+    """Gives the kernel steps to the core; returns the stretches of these, and the reference steps
+    between them.
 
     Args:
         alone: true if one thread does all steps.

@@ -22,11 +22,11 @@ from .memory_use import PlanMemory
 from .stages import StagedPlan
 
 MAX_PLANS = 16
-"""Plans kept for input shapes seen last."""
+"""Maximum number of plans: those of the input shapes seen last."""
 
 MAX_VALUE_ELEMENTS = 1024
-"""Shapes can depend on the values of inputs, such as the second of a reshape. These are taken for
-constants of their plan if they have no more elements: a shape, some boxes, but not an image."""
+"""Maximum elements of an input that a plan takes for a constant. Shapes can depend on the values of
+inputs, such as the second of a reshape: a shape, some boxes, but not an image."""
 
 Shape = tuple[int, ...]
 Outputs = tuple[str, ...]
@@ -36,7 +36,7 @@ Key = tuple[Any, ...]
 
 
 class _Hot(NamedTuple):
-    """The plan of the last call, of a model that takes and gives one float32 array."""
+    """The plan of the last call, for a model with one float32 input and one output."""
 
     shape: Shape
     key: Key
@@ -61,13 +61,13 @@ class PlanCache:
     ) -> None:
         """
         Args:
-            graph: as it was read.
+            graph: the graph as it was read.
             packed: the weights, which the plans share.
-            threads: that a run may use.
+            threads: number of threads that a run may use.
             isa: the instruction-set tier.
-            algorithms: of the convolutions; after a change of them, `replace` is due.
-            workspaces: those of the network that this graph is a stage or a subgraph of; its packed
-                weights are shared too. None: this is the network.
+            algorithms: algorithms of the convolutions; after a change, call `replace`.
+            workspaces: those of the network, if this graph is a stage or a subgraph of it; its
+                packed weights are shared too. None: this is the network.
         """
         self._graph = graph
         self._packed = packed
@@ -77,10 +77,11 @@ class PlanCache:
         self._names = [spec.name for spec in graph.inputs]
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
         self._prepared: dict[Outputs, Graph] = {}
-        # By outputs, the inputs whose values shapes depend on.
+        # Inputs whose values the shapes depend on, by outputs.
         self._valued: dict[Outputs, set[str]] = {}
         self._plans: OrderedDict[Key, AnyPlan] = OrderedDict()
-        """By last use. A use of the hot plan is entered when the table is next looked at."""
+        """Plans in the order of their last use. A use of the hot plan is entered at the next look
+        at the table."""
         self._hot: _Hot | None = None
         self._hot_used = False
         self._lock = Lock()
@@ -132,8 +133,8 @@ class PlanCache:
         *,
         kept: bool,
     ) -> AnyPlan:
-        """As `get`. A call from within another one changes nothing that the other relies on: its
-        plan is not kept."""
+        """Like `get`. A call from within another one changes nothing that the other relies on, so
+        its plan is not kept."""
         self._enter_use()
         while True:
             values = {
@@ -144,7 +145,7 @@ class PlanCache:
             key = (shapes, outputs, *(array.tobytes() for array in values.values()))
             plan = self._plans.get(key)
             try:
-                # What is no tensor has no place in a plan, even if nothing reads it.
+                # An input that is no tensor has no place in a plan, even if nothing reads it.
                 tensors = all(spec.kind == "tensor" for spec in self._graph.inputs)
                 make = self._make if tensors else self._make_stages
                 plan = plan or make(shapes, outputs, values, limit)
@@ -185,14 +186,14 @@ class PlanCache:
                 return
             shape = (1 if isinstance(batch, str) else batch, *rest)
             shapes.append(shape[: len(spec.shape)])
-        # Nobody has given an input yet: a large one is planned for when it comes.
+        # A large input is planned for when it comes.
         given = limits.memory_limit(sum(v.nbytes for v in self._graph.constants.values()))
         expected = (ShapeError,) if guessed else (MemoryLimitError, ValueNeeded)
         with contextlib.suppress(*expected):
             self.get(tuple(shapes), self._default_outputs, limit=given)  # type: ignore[arg-type]
 
     def replace(self) -> None:
-        """Makes plans anew, as algorithms are others now."""
+        """Makes plans anew after a change of algorithms."""
         self._lock.run(self._clear)
         self.make_ahead()
         self._lock.run(self._forget)
@@ -227,7 +228,7 @@ class PlanCache:
         return tuple(plan.memory() for plan in plans)
 
     def lasting_weights(self) -> dict[str, Any]:
-        """The packed weights of the plans that a compiled file holds, by their name there."""
+        """The packed weights of the plans that a compiled file may hold, by their names there."""
         return self._lock.run(lambda: self._packed.lasting(self._weights()))
 
     # --------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class PlanCache:
     def _options_for(
         self, graph: Graph, sizes: Mapping[str, Shape], limit: int | None
     ) -> PlanOptions:
-        """How a prepared graph is planned for inputs of these sizes."""
+        """The options for planning a prepared graph for inputs of these sizes."""
         stored = sum(value.nbytes for value in graph.constants.values())
         if limit is None:
             given = (TensorType(sizes[spec.name], spec.dtype).nbytes for spec in graph.inputs)
@@ -315,13 +316,13 @@ class PlanCache:
         )
 
     def plans(self) -> list[AnyPlan]:
-        """Those that are kept."""
+        """The plans that are kept."""
         return list(self._plans.values())
 
     def _keyed_inputs(
         self, error: ValueNeeded, outputs: Outputs, shapes: tuple[Shape, ...], given: bool
     ) -> set[str]:
-        """The inputs whose values the plan is to be made for; none if it is to have stages.
+        """The inputs whose values the plan will be made for; none if it will have stages.
 
         These are inputs that a size is read from directly, and small inputs of integers that a
         size, or the condition of an If, is computed from.

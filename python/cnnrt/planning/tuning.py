@@ -1,9 +1,9 @@
 """Choosing convolution algorithms by timing them, instead of by the cost model.
 
 The whole network runs with each algorithm in turn, and every layer keeps the one it was fastest
-with. A layer alone would find its weights in cache, and inside a network they are not there. Timed
-on one thread, so that the choice, and with it the result, is the same for any number. What was
-found is kept on disk by CPU, instruction set and layer shape.
+with. A layer alone would find its weights in cache, and inside a network they are not there. Timing
+uses one thread, so the choice, and with it the result, is the same for any number. The choices are
+kept on disk by CPU, instruction set and layer shape.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_BYTES = 16 << 20
 
 
 def cache_file() -> Path | None:
-    """Where timings are kept, if anywhere."""
+    """The file of timings; None if nothing is kept."""
     folder = cache_folder()
     return folder / "tuning.json" if folder else None
 
@@ -102,7 +102,8 @@ def _measure(
 
 
 def _pooled(graphs: Sequence[Graph]) -> dict[str, str]:
-    """For each max pool of a node's output that node: Winograd's algorithms may do both at once."""
+    """The node before each max pool, by the pool's name: Winograd's algorithms may do both at
+    once."""
     found: dict[str, str] = {}
     for graph in graphs:
         producers = graph.producers()
@@ -123,7 +124,7 @@ def _read(file: Path) -> dict[str, str]:
 
 
 def _cpu() -> str:
-    """The processor's own name."""
+    """The processor's name for itself."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("model name", "CPU part")):
