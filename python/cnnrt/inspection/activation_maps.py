@@ -1,4 +1,4 @@
-"""Which part of an image a network's answer comes from."""
+"""The parts of an image from which a network's answer comes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ Method = Literal["auto", "cam", "occlusion"]
 METHODS = ("auto", "cam", "occlusion")
 
 PATCH, STEP = 0.2, 0.06
-"""Of the image's sides: the grey square, and how far apart its places are. A fifth hides a head or
-a wheel; at 224 pixels these make 15 x 15 runs."""
+"""Fractions of the image's sides: the grey square, and the step between its places. A fifth hides a
+head or a wheel; at 224 pixels these make 15 x 15 runs."""
 
 BATCH = 15
 
 
 @dataclass(frozen=True)
 class ActivationMap:
-    """How much each place of the network's view of an image speaks for a class."""
+    """The weight of each place of the network's view of an image for a class."""
 
     values: Array
     """float32 (h, w). By "cam" it is the share of the score: the mean of all, and the classifier's
-    bias, make the score. By "occlusion" it is how much the probability sinks when the place is
-    hidden."""
+    bias, make the score. By "occlusion" it is the loss of probability when the place is hidden."""
     method: str
     """"cam" or "occlusion"."""
     index: int
@@ -49,7 +48,8 @@ class ActivationMap:
 
     @property
     def peak(self) -> tuple[float, float]:
-        """Where it is highest, as shares of the view's width and height from the top left."""
+        """The position of the maximum, as fractions of the view's width and height from the top
+        left."""
         h, w = self.values.shape
         y, x = divmod(int(np.argmax(self.values)), w)
         return (x + 0.5) / w, (y + 0.5) / h
@@ -58,7 +58,7 @@ class ActivationMap:
 def activation_map(
     model: Model, image: Any, label: str | int | None = None, *, method: Method = "auto"
 ) -> ActivationMap:
-    """Which part of an image speaks for a class.
+    """The parts of an image that speak for a class.
 
     Networks that end in global average pooling and a linear layer get class activation mapping
     (Zhou et al., Learning Deep Features for Discriminative Localization, 2016). It is the sum of
@@ -70,11 +70,11 @@ def activation_map(
         model: a network of one input, with preprocessing.
         image: a file, a PIL image or an array of uint8; see `Preprocessing`.
         label: a class, by its name or index; None: the likeliest.
-        method: "auto": "cam" where that is possible, otherwise "occlusion".
+        method: "auto": "cam" if that is possible, otherwise "occlusion".
 
     Raises:
-        GraphError: there is no such class; `method` is "cam" and the network does not end so; the
-            model does not say how an image becomes its input.
+        GraphError: there is no such class, or the model has no preprocessing. Or `method` is "cam"
+            and the network does not end as it requires.
         ImageError: the image cannot be read.
         ValueError: there is no such method.
     """
@@ -110,7 +110,7 @@ def _class(model: Model, label: str | int | None, p: Array) -> int:
 
 
 def _classifier(model: Model, *, required: bool) -> Classifier | None:
-    """The classifier whose weights make the map; None: there is none that can."""
+    """The classifier whose weights make the map; None if there is none that can."""
     shapes = {spec.name: input_shape(spec, model.preprocessing) for spec in model.inputs}
     try:
         found = find_classifier(model.graph, shapes)
@@ -127,8 +127,8 @@ def _classifier(model: Model, *, required: bool) -> Classifier | None:
 
 
 def _occlusion(model: Model, x: Array, output: str, index: int, before: float) -> Array:
-    """How much the probability of a class sinks, for each pixel the mean over the squares that
-    cover it; float32 (h, w)."""
+    """The loss of a class's probability: for each pixel the mean over the squares that cover it;
+    float32 (h, w)."""
     height, width = x.shape[2:]
     h, w = max(1, round(PATCH * height)), max(1, round(PATCH * width))
     tops, lefts = _places(height, h), _places(width, w)
@@ -151,6 +151,6 @@ def _occlusion(model: Model, x: Array, output: str, index: int, before: float) -
 
 
 def _places(size: int, patch: int) -> list[int]:
-    """Where squares begin, so that they cover an axis from one end to the other."""
+    """The beginnings of squares that cover an axis from one end to the other."""
     n = max(2, math.ceil((size - patch) / (STEP * size)) + 1)
     return sorted({round(i * (size - patch) / (n - 1)) for i in range(n)})

@@ -1,8 +1,8 @@
-"""A network held against another runtime, node by node, to find where they part.
+"""Compares a network with another runtime, node by node, to find where they diverge.
 
-There are up to three kinds of runs. The first makes the outputs, as a user's. The second also
-returns every inner tensor, so little is fused. If only the first differs, there is one for each
-inner tensor, fused as in the first up to there.
+There are up to three kinds of runs. The first makes the outputs, as a user's run does. The second
+also returns every inner tensor, so little is fused. If only the first differs, a run for each inner
+tensor follows, fused as in the first up to there.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, Array]
 Reference = Callable[[Arrays], dict[str, Array]]
-"""Inputs by name -> all tensors that the reference has, by cnnrt's name."""
+"""Maps inputs by name to all tensors that the reference has, by cnnrt's name."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a tensor is from the reference's."""
+    """The distance of a tensor from the reference's."""
 
     tensor: str
     largest: float
     """max |cnnrt - reference|; infinite where one is not finite and the other differs."""
     allowed: float
     place: tuple[int, ...]
-    """Where the difference is largest."""
+    """Index of the largest difference."""
     got: Any
     expected: Any
 
@@ -63,7 +63,7 @@ class Comparison:
 
     outputs: list[Difference]
     nodes: list[tuple[Node, Difference]]
-    """In order, those whose tensors the reference has."""
+    """Nodes in order, as far as the reference has their tensors."""
     first: tuple[Node, Difference] | None
     """The first node that diverges."""
     fused: bool
@@ -103,7 +103,7 @@ def compare(
 ) -> Comparison:
     """Runs a model and a reference on the same inputs.
 
-    A tensor diverges where max |cnnrt - reference| > atol + rtol * max |reference|.
+    A tensor diverges if max |cnnrt - reference| > atol + rtol * max |reference|.
 
     Raises:
         ShapeError: an input does not fit the model.
@@ -144,7 +144,7 @@ def compare(
 
 
 def numpy_reference(graph: Graph) -> Reference:
-    """cnnrt's own NumPy references of the operators, of the graph as it is in the file."""
+    """cnnrt's own NumPy references of the operators, for the graph as it is in the file."""
 
     def run(inputs: Arrays) -> dict[str, Array]:
         known: dict[str, Array] = {**graph.constants, **inputs}
@@ -198,9 +198,9 @@ def onnxruntime_reference(path: str) -> Reference:
 
 
 def torch_reference(path: str, program: str) -> Reference:
-    """PyTorch, by the program of which the ONNX file was made.
+    """PyTorch, running the program from which the ONNX file was made.
 
-    The exporter notes for each node of ONNX the call of the program that it is part of; the last
+    The exporter notes at each node of ONNX the call of the program that it belongs to. The last
     node of a call makes its result.
 
     Args:
@@ -259,7 +259,7 @@ def torch_reference(path: str, program: str) -> Reference:
 
 
 def _tensors_of_calls(proto: ModelProto) -> dict[str, str]:
-    """For each call of the exported program the tensor of ONNX that is its result."""
+    """The tensor of ONNX that is the result of each call of the exported program."""
     table: dict[str, str] = {}
     for node in proto.graph.node:
         scope = read_scopes(node)
@@ -290,13 +290,13 @@ REFERENCES = ("onnxruntime", "torch", "numpy")
 def load_pair(
     path: str, reference: str, program: str | None = None, **options: Any
 ) -> tuple[Model, Reference]:
-    """A model, its tensors named as in its file, and what it is compared with.
+    """A model, with tensors named as in its file, and the reference for it.
 
     Args:
         path: an ONNX file; for the reference numpy also a model.bin.
         reference: one of `REFERENCES`.
         program: see `torch_reference`; None: the model's file with the suffix .pt2.
-        options: those of `Model`.
+        options: options of `Model`.
 
     Raises:
         FormatError: a file is missing, damaged or of another kind.
@@ -322,7 +322,7 @@ def _is_onnx(path: str) -> bool:
 
 
 def layers(path: str) -> dict[str, str]:
-    """For each tensor of an ONNX file the module of PyTorch that makes it, where that is noted."""
+    """The module of PyTorch that makes each tensor of an ONNX file, if that is noted."""
     try:
         proto = _load_onnx(path)
     except (CnnrtError, ImportError):

@@ -1,4 +1,4 @@
-"""Pictures of what a network has learnt and of what it answers, as PIL images."""
+"""Pictures of the filters and the answers of a network, as PIL images."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ MAX_FILTERS = 1024
 """Filters that are shown; networks for photographs have 16 to 96 first ones."""
 
 HEAT = [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)]
-"""From nothing to the most: five colours of matplotlib's map inferno (CC0), whose lightness rises
-evenly."""
+"""Colours from nothing to the maximum: five of matplotlib's map inferno (CC0), whose lightness
+rises evenly."""
 
 
 def first_filters(model: Model) -> Image.Image:
@@ -139,7 +139,7 @@ def network_view(photo: Image.Image, preprocessing: Preprocessing) -> Image.Imag
 def heat_over(
     photo: Image.Image, found: ActivationMap, preprocessing: Preprocessing
 ) -> Image.Image:
-    """An activation map laid over the photograph; what the network does not see is dark."""
+    """An activation map laid over the photograph; parts that the network does not see are dark."""
     left, top, right, bottom = (round(edge) for edge in preprocessing.view(*photo.size))
     share = _share(found.resized(bottom - top, right - left))
     x0, y0 = max(left, 0), max(top, 0)
@@ -183,7 +183,7 @@ def _cell(maps: Array) -> tuple[int, int]:
 
 
 def _share(values: Array) -> Array:
-    """Values as shares of the largest; what is negative counts as nothing."""
+    """Values as shares of the largest; negative ones become zero."""
     positive = np.maximum(values.astype(np.float64), 0)
     return np.asarray(positive / max(float(positive.max()), 1e-12))
 

@@ -46,8 +46,8 @@ class PlanBuilder(StepList):
     def __init__(self, graph: Graph, options: PlanOptions) -> None:
         """
         Args:
-            graph: specialised for the sizes of its inputs (`passes.specialise`).
-            options: those of the model's plans.
+            graph: a graph specialised for the sizes of its inputs (`passes.specialise`).
+            options: the options of the model's plans.
         """
         super().__init__(options.machine)
         self.graph = graph
@@ -104,8 +104,8 @@ class PlanBuilder(StepList):
         )
 
     def _has_kernel(self, node: Node) -> bool:
-        """True unless the tensors alone rule out a kernel: kernels need tensors that are not empty,
-        of the types that the operator is lowered for."""
+        """True unless the tensors alone rule out a kernel. Kernels need tensors that are not empty,
+        and of the types that the operator is lowered for."""
         types, constants = self.graph.types, self.graph.constants
         lowered, full = TYPES.get(node.op, FLOAT), False
         for name in node.outputs:

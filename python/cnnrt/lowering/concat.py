@@ -1,8 +1,8 @@
 """Tensors that are made in their place in a concatenation, so that nothing is copied.
 
-A tensor whose channels begin at a whole block of the result can be written there by whatever makes
-it. DenseNet concatenates the same tensors over and over, each time with one more: they all go into
-the last, longest concatenation, and the shorter ones are its beginnings.
+A tensor whose channels begin at a whole block of the result can be written there by the node that
+makes it. DenseNet concatenates the same tensors over and over, each time with one more. They all go
+into the last, longest concatenation, and the shorter ones are its beginnings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def in_whole_blocks(graph: Graph, node: Node) -> bool:
 
 
 def concat_places(graph: Graph) -> dict[str, tuple[str, int]]:
-    """For each tensor that has a place in a concatenation: the result and its first block there."""
+    """The result and the first block there of each tensor that has a place in a concatenation."""
     made = {output for node in graph.nodes for output in node.outputs}
     kept = {spec.name for spec in graph.outputs}
     places: dict[str, tuple[str, int]] = {}

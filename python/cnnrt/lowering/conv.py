@@ -25,7 +25,7 @@ from .registry import borders, lowers
 from .step_list import epilogue
 
 PLANAR_CHANNELS = 15
-"""Up to this many input channels a plain input is read in place: blocking it would not pay."""
+"""Maximum input channels of a plain input that is read in place: blocking it would not pay."""
 
 
 def windows_of(node: Node, builder: PlanBuilder) -> Windows:
@@ -104,7 +104,7 @@ def _cheapest(costs: tuple[Choice, ...], c: int, m: int) -> Choice:
 def algorithms(
     kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> tuple[str, ...]:
-    """The algorithms of a convolution that can be requested by name: one, if there is no choice."""
+    """The algorithms of a convolution that can be requested by name; one if there is no choice."""
     return "im2col", *(f"winograd{tile}" for tile in winograd_tiles(kernel, stride, dilation))
 
 
@@ -166,7 +166,7 @@ def _affine(node: Node, builder: PlanBuilder, weight: Array) -> None:
 
 
 def _planar(conv: ConvLowering) -> None:
-    """The input is read as it lies, row-major."""
+    """Reads the input as it lies, row-major."""
     builder, w, m, c = conv.builder, conv.windows, conv.m, conv.group_c
     x = builder.plain(conv.node.inputs[0])
     y = builder.new_blocked(conv.node.outputs[0])

@@ -19,7 +19,7 @@ GROUP_LANES = (2, 4, 8)
 of other sizes are blocks of 16 x 16 whose weights between the groups are zero."""
 
 MAX_BAND_STEPS = 1 << 20
-"""Rows times taps that are searched for bands that need fewer taps: 0.1 s."""
+"""Maximum rows times taps in the search for bands that need fewer taps: 0.1 s."""
 
 
 class Band(NamedTuple):
@@ -153,7 +153,7 @@ class _Im2col:
         return x.blocks, panel, fields
 
     def _grouped(self) -> tuple[int, int, dict[str, Any]]:
-        """The same for a convolution in groups."""
+        """Like `_dense`, for a convolution in groups."""
         conv, x, taps = self.conv, self.x, self.taps
         threads, group_c, group_m = conv.builder.threads, conv.group_c, conv.m // conv.group
         window, blocks_read = group_windows(x.c, conv.m, conv.group)
@@ -204,9 +204,10 @@ class _Im2col:
 
 
 def group_windows(c: int, m: int, group: int) -> tuple[list[int], int]:
-    """For each block of 16 outputs the first block of channels that it reads; how many all read.
+    """The first block of channels that each block of 16 outputs reads, and the number that all
+    read.
 
-    The windows have one length, so that panels do; the last ones start earlier if they would reach
+    The windows have one length, as panels must. The last ones start earlier if they would reach
     beyond the tensor.
     """
     group_c, group_m = c // group, m // group

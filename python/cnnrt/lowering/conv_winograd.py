@@ -17,14 +17,14 @@ from .builder import PlanBuilder
 from .conv_lowering import ConvLowering, conv_shape, three
 
 SHARED_WEIGHTS = 8 << 20
-"""Bytes of transformed weights above which threads share the transformed input: without that each
+"""Bytes of transformed weights above which threads share the transformed input. Otherwise each
 thread would read all the weights."""
 
 ROOT_2 = math.sqrt(2.0)
 WINOGRAD_G: dict[tuple[int, int], Array] = {
-    # Weight transforms G of F(m, r): of F(2, 3) for the points 0, +-1, of F(4, 3) and F(2, 5) for
-    # 0, +-sqrt(1/2), +-sqrt(2); of an axis with one tap none. The input and output transforms that
-    # belong to them: cpp/kernels/winograd.cpp.
+    # Weight transforms G of F(m, r). F(2, 3) has the points 0, +-1; F(4, 3) and F(2, 5) have 0,
+    # +-sqrt(1/2), +-sqrt(2). An axis with one tap has no transform. The matching transforms of
+    # inputs and outputs are in cpp/kernels/winograd_transforms.h.
     (1, 1): np.ones((1, 1)),
     (2, 3): np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
     (4, 3): np.array(
@@ -53,10 +53,10 @@ WINOGRAD_G: dict[tuple[int, int], Array] = {
 def winograd_tiles(
     kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> tuple[int, ...]:
-    """Outputs along an axis of the tiles by which Winograd's algorithm can do a convolution.
+    """Outputs along an axis of the tiles with which Winograd's algorithm can do a convolution.
 
-    With 3 taps on one of the last two axes and 1 or 3 on the other they are 2 and 4, with 5 on both
-    2. There are none at another stride or dilation than 1.
+    With 3 taps on one of the last two axes and 1 or 3 on the other, they are 2 and 4. With 5 on
+    both it is 2. There are none at another stride or dilation than 1.
     """
     if {*stride, *dilation} != {1}:
         return ()
@@ -66,7 +66,7 @@ def winograd_tiles(
 
 def pool_of_tile(node: Node, builder: PlanBuilder) -> Node | None:
     """The max pool that alone reads a convolution, if it takes whole windows of 2x2 pixels that do
-    not overlap: each lies inside an output tile of Winograd's algorithms."""
+    not overlap. Each then lies inside an output tile of Winograd's algorithms."""
     pool = builder.tensors.sole_reader(node.outputs[0])
     if pool is None or pool.op != "max_pool" or len(pool.outputs) > 1:
         return None

@@ -57,8 +57,8 @@ def linear_step(node: Node, builder: PlanBuilder, note: str) -> None:
 
 
 def _pack(weight: Array, builder: PlanBuilder) -> Any:
-    """[columns, depth] as the kernel reads it, part by part in the order in which it is stored: no
-    more than one part of a mapped weight is in memory. (VGG-16's first layer has 411 MB.)"""
+    """Packs [columns, depth] part by part, in the order in which it is stored. So no more than one
+    part of a mapped weight is in memory. (VGG-16's first layer has 411 MB.)"""
     columns, depth = weight.shape
     memory = _core.Memory.empty(ceil_div(columns, BLOCK) * BLOCK * depth * weight.itemsize)
     axis = int(weight.strides[0] < weight.strides[1])

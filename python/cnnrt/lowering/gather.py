@@ -19,7 +19,8 @@ from .shape import MAX_DIMS
 from .slices import is_constant
 
 MAX_RUNS = 64
-"""Runs of consecutive constant indices that gather copies one by one; more go to the kernel."""
+"""Maximum runs of consecutive constant indices that gather copies one by one; more go to the
+kernel."""
 
 INDEX_TYPES = (np.dtype(np.int32), np.dtype(np.int64))
 
@@ -33,8 +34,8 @@ def lower_gather(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("gather_nd", types=ALL_TYPES)
 def lower_gather_nd(node: Node, builder: PlanBuilder) -> bool:
-    """Tuples of one index: a gather along the axis after the batch axes. Constant tuples of more
-    become numbers of places on their axes taken as one."""
+    """Lowers tuples of one index as a gather along the axis after the batch axes. Longer constant
+    tuples become indices into their axes merged."""
     batch, indices = node["batch_dims"], builder.type(node.inputs[1])
     if indices.shape[-1] == 1:
         return _gather(node, builder, batch, (batch, indices.rank - 1))
@@ -66,7 +67,7 @@ def lower_gather_elements(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("scatter_nd", types=ALL_TYPES)
 def lower_scatter_nd(node: Node, builder: PlanBuilder) -> bool:
-    """Tuples of one index: whole rows are updated."""
+    """Lowers tuples of one index: whole rows are updated."""
     indices = builder.type(node.inputs[1])
     return indices.shape[-1] == 1 and _scatter(node, builder, 0, (0, indices.rank - 1))
 
@@ -90,8 +91,8 @@ def _indexed(
 ) -> dict[str, Any] | None:
     """The fields about x[outer, axis, inner] and the indices[outer, count, inner].
 
-    Of the axes of the indices those in the range `rows` count; those before lie outside, those
-    after inside. None: no kernel reads such indices.
+    The axes of the indices in the range `rows` are counted; those before are outer, those after are
+    inner. None: no kernel reads such indices.
     """
     shape, (name, type_) = (
         builder.type(node.inputs[0]).shape,
@@ -168,7 +169,7 @@ def _scatter(node: Node, builder: PlanBuilder, axis: int, rows: tuple[int, int])
 
 
 def _gather_runs(node: Node, builder: PlanBuilder) -> bool:
-    """Constant indices as views or copies of what they read one after the other."""
+    """Lowers constant indices as views or copies of runs of what they read."""
     x, y = node.inputs[0], node.outputs[0]
     type_, value = builder.type(x), builder.constant(node.inputs[1])
     if value is None or value.size == 0 or 0 in type_.shape or is_constant(x, builder):

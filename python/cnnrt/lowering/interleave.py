@@ -1,4 +1,4 @@
-"""The pixels of the phases of a transposed convolution, put between each other."""
+"""Interleaves the pixels of the phases of a transposed convolution."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def lower_interleave(node: Node, builder: PlanBuilder) -> bool:
 
 
 def _reach(q: int, out: int, stride: int, begin: int, phase: int) -> tuple[int, int, int]:
-    """Of one axis: the first q of a phase that is not cropped, its output, and how many follow."""
+    """The first q of a phase along an axis that is not cropped, its output, and the number that
+    follow."""
     first = max(0, -(-(begin - phase) // stride))
     last = min(q - 1, (out - 1 + begin - phase) // stride)
     return first, first * stride + phase - begin, last - first + 1

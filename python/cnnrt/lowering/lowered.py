@@ -29,12 +29,13 @@ class Lowered:
     """
 
     graph: Graph
-    """After all passes, with the types of its tensors."""
+    """The graph after all passes, with the types of its tensors."""
     steps: Sequence[Step | ReferenceStep]
     buffers: Sequence[Buffer]
     """The pieces of the arena, with the first and the last step that touch each."""
     externals: Sequence[TensorType]
-    """Arrays that Python sees: the inputs, the outputs, and what reference steps read and make."""
+    """Arrays that Python sees: inputs, outputs, and the arrays that reference steps read and
+    make."""
     weights: frozenset[Key]
     """The entries of the packed weights that the steps use."""
     packed_bytes: int

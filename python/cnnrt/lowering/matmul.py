@@ -30,7 +30,7 @@ def lower_matmul(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("gemm")
 def lower_gemm(node: Node, builder: PlanBuilder) -> bool:
-    """With computed factors; a constant b became `linear`."""
+    """Lowers gemm with computed factors; a constant b has become `linear`."""
     if node["alpha"] != 1 or (len(node.inputs) > 2 and node["beta"] != 1):
         return False
     y = builder.type(node.outputs[0])
@@ -55,7 +55,7 @@ def _matrices(
 ) -> tuple[tuple[int, ...], Strided]:
     """Shape and strides of an operand of at least two axes, one of the last two contiguous.
 
-    Of the left operand, `rows` must be.
+    The contiguous axis of the left operand, with `rows`, is the last.
     """
     shape, view = builder.type(name).shape, builder.strided(name)
     strides = list(view.strides)
@@ -64,7 +64,7 @@ def _matrices(
         strides = [0, *strides] if rows else [*strides, 0]
     if transposed:
         shape, strides = shape[::-1], strides[::-1]
-    # An axis of one element has any stride: the one that is wanted.
+    # An axis of one element can have any stride: it gets the required one.
     strides = [
         1 if n == 1 and i >= len(shape) - 2 else s
         for i, (n, s) in enumerate(zip(shape, strides, strict=True))
@@ -174,7 +174,7 @@ def lower_attention(node: Node, builder: PlanBuilder) -> bool:
 
 
 def _heads(name: str, heads: int | None, builder: PlanBuilder) -> tuple[tuple[int, ...], Strided]:
-    """Shape and strides of (N, heads, L, D); from (N, L, heads * D) by looking at it so."""
+    """Shape and strides of (N, heads, L, D), also for a tensor (N, L, heads * D)."""
     view, shape = builder.row_strided(name), builder.type(name).shape
     if len(shape) == 4:
         return shape, view

@@ -40,7 +40,7 @@ def lower_softmax(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("layer_normalization", "rms_normalization")
 def lower_layer_norm(node: Node, builder: PlanBuilder) -> bool:
-    """Rows of the last axes, wherever their axes before lie."""
+    """Normalises rows of the last axes, however the axes before them lie."""
     name, y_name = node.inputs[0], node.outputs[0]
     shape = builder.type(name).shape
     axis = node["axis"] % len(shape)
@@ -68,7 +68,7 @@ def lower_layer_norm(node: Node, builder: PlanBuilder) -> bool:
 
 
 def _row(name: str, shape: Sequence[int], builder: PlanBuilder) -> Any:
-    """Scale or bias for every element of a row; None if it must be computed to that."""
+    """Scale or bias for every element of a row; None if it would have to be computed."""
     value = builder.constant(name) if name else None
     if not name:
         return _core.Memory(np.zeros(math.prod(shape), np.float32))
@@ -81,7 +81,7 @@ def _row(name: str, shape: Sequence[int], builder: PlanBuilder) -> Any:
 
 @lowers("channel_normalization")
 def lower_channel_norm(node: Node, builder: PlanBuilder) -> bool:
-    """Rows are the channels of a pixel; the result overwrites x if no other node needs it."""
+    """Normalises the channels of each pixel; the result overwrites x if no other node needs it."""
     name, y_name = node.inputs[0], node.outputs[0]
     type_ = builder.type(name)
     if not 3 <= type_.rank <= 5 or any(builder.constant(n) is None for n in node.inputs[1:]):
@@ -110,7 +110,7 @@ def lower_channel_norm(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("group_normalization", "instance_normalization")
 def lower_group_norm(node: Node, builder: PlanBuilder) -> bool:
-    """Rows are the channels of a group of a plain image, which follow each other."""
+    """Normalises the channels of a group of a plain image, which follow each other."""
     shape = builder.type(node.inputs[0]).shape
     groups = node["num_groups"] if node.op == "group_normalization" else shape[1]
     weights = [_row(n, shape[1:2], builder) for n in node.inputs[1:]]
@@ -137,7 +137,7 @@ def lower_group_norm(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("mean_variance_normalization")
 def lower_mean_variance_norm(node: Node, builder: PlanBuilder) -> bool:
-    """Rows are the last axes, if those are what is normalised (axes of one element aside)."""
+    """Normalises the last axes, if those are the given ones (axes of one element aside)."""
     shape = builder.type(node.inputs[0]).shape
     axes = {a % len(shape) for a in node["axes"]}
     kept = [i for i, n in enumerate(shape) if n != 1 and i not in axes]
@@ -156,7 +156,7 @@ def lower_mean_variance_norm(node: Node, builder: PlanBuilder) -> bool:
         (BLOCK, BLOCK),
         (None, None),
         centred=True,
-        epsilon=1e-18,  # as adding 1e-9 to the deviation, if that is zero
+        epsilon=1e-18,  # like an addition of 1e-9 to the deviation, if that is zero
     )
     return True
 

@@ -14,14 +14,14 @@ CACHED_WEIGHTS = 8 << 20
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How plans are made for one network on one machine, whatever the sizes of its inputs."""
+    """Options for plans of one network on one machine, whatever the sizes of its inputs."""
 
     packed: Packed
     """The packed weights, shared by all plans of a model."""
     workspaces: _core.WorkspacePool
-    """The memory of runs, shared likewise."""
+    """The memory of runs, shared by all plans of a model."""
     threads: int
-    """How many threads a run may use."""
+    """The number of threads that a run may use."""
     isa: str
     """The instruction-set tier."""
     algorithms: Algorithms

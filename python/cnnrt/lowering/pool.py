@@ -18,7 +18,7 @@ from .registry import lowers
 from .step_list import epilogue
 
 PLANAR_CHANNELS = 8
-"""Up to this many channels a plain tensor is pooled as it lies: half of a block would be empty."""
+"""Maximum channels of a plain tensor that is pooled as it lies: half of a block would be empty."""
 
 
 def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> Array:
@@ -29,7 +29,8 @@ def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> Array:
     begin = start + -(np.minimum(0, start) // dilation) * dilation
     reach = start + (kernel - 1) * dilation + 1
     end = np.minimum(reach, size)
-    # Padding counts if include_pad is set, but not what ceil_mode lets a window reach beyond it.
+    # Padding counts if include_pad is set; elements beyond it, which ceil_mode lets a window reach,
+    # do not.
     last = np.minimum(reach, size + w.end[axis]) if include_pad else end
     first = start if include_pad else begin
     count = np.maximum(0, -((first - last) // dilation))
@@ -121,7 +122,7 @@ def lower_global_pool(node: Node, builder: PlanBuilder) -> bool:
 
 
 def _reduce_plain(node: Node, builder: PlanBuilder) -> None:
-    """The pixels of a channel follow each other: a reduction, and no reorder."""
+    """Reduces a plain tensor without a reorder: the pixels of a channel follow each other."""
     x = builder.plain(node.inputs[0])
     y = builder.new_plain(node.outputs[0])
     kind = "max" if node.op == "global_max_pool" else "mean"

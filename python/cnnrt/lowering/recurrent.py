@@ -1,4 +1,4 @@
-"""Recurrent layers: one product for what all inputs have in the gates, then the steps."""
+"""Recurrent layers: one product for the inputs of all steps and gates, then the steps."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def lower_recurrent(node: Node, builder: PlanBuilder) -> bool:
     reset_after = bool(node.attributes.get("linear_before_reset", 0))
     projected = _project(node, builder, op, weight, reset_after)
 
-    # y is by time, direction and row of the batch; with layout 1 by row, time and direction.
+    # y lies by time, direction and row of the batch; with layout 1 by row, time and direction.
     y_strides = (directions * batch * hidden, batch * hidden, hidden)
     x_strides, state_strides = (batch * columns, columns), (batch * hidden, hidden)
     if node["layout"]:
@@ -92,7 +92,7 @@ def lower_recurrent(node: Node, builder: PlanBuilder) -> bool:
         clip=float(node["clip"] or 0),
         activations=epilogues,
         note=f"{length} steps",
-        # A few rows at a time: half of the peak, and the weights from L2.
+        # A few rows at a time reach half of the peak, with the weights from L2.
         cost_ns=2 * macs / builder.machine.macs[FLOAT32],
     )
     return True
@@ -109,7 +109,7 @@ def _epilogues(op: Recurrent, node: Node) -> list[tuple[str, float, float]] | No
 
 
 def _padded(value: Array, gates: int) -> Array:
-    """(directions, gates * H, ...) with the rows of each gate padded to whole blocks, as rows."""
+    """(directions, gates * H, ...) as rows, with the rows of each gate padded to whole blocks."""
     directions, rows, *rest = value.shape
     hidden = rows // gates
     wide = np.zeros((directions, gates, ceil_div(hidden, BLOCK) * BLOCK, *rest), np.float32)

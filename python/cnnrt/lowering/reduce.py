@@ -14,7 +14,7 @@ from .registry import lowers
 from .slices import integers
 
 ONE_RUN = {"l1", "l2", "sum_square"}
-"""Reductions that are not what a second one of their kind would need."""
+"""Reductions of which a second one over other axes would give another result."""
 
 
 @lowers(*(f"reduce_{name}" for name in ("sum", "mean", "max", "min", *sorted(ONE_RUN))))

@@ -1,4 +1,4 @@
-"""The largest and smallest elements along an axis, and where they are."""
+"""The largest and smallest elements along an axis, and their indices."""
 
 from __future__ import annotations
 

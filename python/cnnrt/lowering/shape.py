@@ -81,7 +81,7 @@ def lower_expand(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("tile", types=ALL_TYPES)
 def lower_tile(node: Node, builder: PlanBuilder) -> bool:
-    """x is copied to the front of y; then, from the last axis on, what is there is repeated."""
+    """Copies x to the front of y; then, from the last axis on, repeats the elements in place."""
     x, type_ = builder.strided(node.inputs[0]), builder.type(node.inputs[0])
     if type_.rank + 1 > MAX_DIMS:
         return False
@@ -110,7 +110,7 @@ def lower_tile(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("depth_to_space", "space_to_depth")
 def lower_blocks(node: Node, builder: PlanBuilder) -> bool:
-    """Both are a reshape to six axes, a permutation of them, and a reshape back."""
+    """Lowers both as a reshape to six axes, a permutation of them, and a reshape back."""
     b, (n, c, h, w) = node["blocksize"], builder.type(node.inputs[0]).shape
     x = builder.plain(node.inputs[0])
     if node.op == "depth_to_space":
@@ -130,7 +130,8 @@ def lower_blocks(node: Node, builder: PlanBuilder) -> bool:
 def _copy_reordered(
     builder: PlanBuilder, x: Strided, shape: Sequence[int], output: str, note: str
 ) -> None:
-    """The elements of x, over `shape`, in row-major order: the output of the present node."""
+    """Copies the elements of x, over `shape`, in row-major order to the output of the present
+    node."""
     y = builder.new_plain(output)
     item = y.type.dtype.itemsize
     builder.copy_strided(x.at, y.at, shape, x.strides, row_major(shape), item, note)
@@ -158,7 +159,8 @@ def lower_concat(node: Node, builder: PlanBuilder) -> bool:
 
 
 def _concat_blocks(node: Node, builder: PlanBuilder) -> None:
-    """Channels that fill whole blocks: nothing to do for those made in their place already."""
+    """Concatenates channels that fill whole blocks; those made in their place already need
+    nothing."""
     parts = [builder.blocked(name) for name in node.inputs]
     firsts = list(accumulate((p.blocks for p in parts), initial=parts[0].first_block))[:-1]
     joined = parts[0].retyped(builder.type(node.outputs[0]))

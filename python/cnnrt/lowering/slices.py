@@ -105,7 +105,8 @@ def lower_slice(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("pad", types=ALL_TYPES)
 def lower_pad(node: Node, builder: PlanBuilder) -> bool:
-    """The borders are copies: of a constant, or axis by axis of what is already in place."""
+    """Makes the borders by copies: of a constant, or axis by axis of the elements already in
+    place."""
     x, shape = node.inputs[0], builder.type(node.inputs[0]).shape
     named = [name for name in node.inputs[1:] if name]
     if any(builder.constant(name) is None for name in named) or len(shape) > MAX_DIMS:
@@ -155,7 +156,8 @@ def _mirror(
     for axis, (before, after) in enumerate(borders):
         s, first, n = strides[axis], start[axis], core[axis]
         begin, end = max(before, 0), max(after, 0)
-        # Per border: where it lies, how wide it is, where its first element comes from, the step.
+        # For each border: its position, its width, the position of its first source element, the
+        # step.
         source = {
             "edge": ((first, 0), (first + n - 1, 0)),
             "reflect": ((first + begin, -1), (first + n - 2, -1)),

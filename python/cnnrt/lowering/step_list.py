@@ -1,4 +1,4 @@
-"""Kernel calls as a plan gathers them: the general one, and those that several families append."""
+"""The list of a plan's kernel calls, with helpers for calls that several families append."""
 
 from __future__ import annotations
 

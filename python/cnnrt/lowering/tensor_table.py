@@ -12,17 +12,18 @@ class TensorTable:
     """The tensors alive at the present node, by name: row-major, blocked, or views of another.
 
     A tensor may be in several tables at once, in as many layouts. It leaves all of them after its
-    last reader, so the tables hold what is alive, however long the network is.
+    last reader, so the tables stay small, however long the network is.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.plain: dict[str, Plain] = {}
         self.blocked: dict[str, Blocked] = {}
         self.views: dict[str, Strided] = {}
-        """Tensors that are part of another's memory, by strides; copied once a reader must."""
+        """Tensors that are part of another's memory, by strides; copied if a reader requires it."""
         self.outputs = {spec.name for spec in graph.outputs}
         self.places = concat_places(graph)
-        """For each tensor made in its place in a concatenation: the result, and its block there."""
+        """The result, and its first block there, of each tensor made in its place in a
+        concatenation."""
         self.concatenated: dict[str, Blocked] = {}
         """The results of concatenations of which a part has been made."""
         self._borders: dict[str, Border] = {}

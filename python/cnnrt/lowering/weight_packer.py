@@ -21,7 +21,7 @@ class WeightPacker:
     def __init__(self, graph: Graph, packed: Packed, limit: int) -> None:
         """
         Args:
-            graph: whose constants are packed.
+            graph: the graph whose constants are packed.
             packed: the memory of the model.
             limit: bytes that the packed weights of one plan may take.
         """
@@ -48,10 +48,10 @@ class WeightPacker:
         Args:
             node: the name of the node that reads it, for errors.
             name: the constant.
-            kind: the order of its values; another order is another kind, and a change of one is
-                a change of `packed.PACKING`.
-            floats: how many there are.
-            pack: makes them of the constant; not called if a compiled file holds them.
+            kind: the order of its values; another order is another kind. A change of a kind's order
+                is a change of `packed.PACKING`.
+            floats: their number.
+            pack: makes them from the constant; not called if a compiled file holds them.
 
         Raises:
             MemoryLimitError: the plan's packed weights take more than they may.

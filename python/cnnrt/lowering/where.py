@@ -1,4 +1,4 @@
-"""Elements chosen by a condition: where, and trilu with its constant condition."""
+"""Selection by a condition: where, and trilu with its constant condition."""
 
 from __future__ import annotations
 
