@@ -58,12 +58,12 @@ _ON_DEMAND = {
     "set_memory_limit": "process.limits",
     "set_num_threads": "process.threads",
 }
-"""Modules of names that are imported on first use, so that `import cnnrt` takes milliseconds."""
+"""Modules of names that are imported on first use: `import cnnrt` takes milliseconds."""
 
 
 importing = threading.RLock()
 """Held while a module is imported on demand, as in `with importing: import onnx`. Forks wait for
-it: a child would wait for ever for a module that a thread of its parent was importing."""
+it. Otherwise a child would wait for ever for a module that a thread of its parent was importing."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

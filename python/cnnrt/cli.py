@@ -1,8 +1,8 @@
 """The command line.
 
-Exit status 0; 2 for wrong usage; 1 with one line on stderr for what cannot be read or written; 130
-after an interruption. All that is printed goes through `SafeStream`: names in files, and of files,
-may hold codes that a terminal would obey.
+The exit status is 0, or 2 for wrong usage, or 130 after an interruption. It is 1, with one line on
+stderr, if something cannot be read or written. Everything printed goes through `SafeStream`: names
+in files, and of files, may hold codes that a terminal would obey.
 """
 
 from __future__ import annotations

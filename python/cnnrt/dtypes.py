@@ -1,9 +1,9 @@
 """Element types of tensors: one table, that of the kernels (cpp/kernels/dtypes.def).
 
 NumPy's dtypes belong to arrays, a `DType` to tensors. They differ in bfloat16, which NumPy does not
-have. An array of bfloat16 is one of uint16 that holds the bits (`DType.numpy`); what it means is
-known beside it: from a file's header, or from the tensor's type. `ml_dtypes.bfloat16` is known by
-its name, and an array of it is a valid input of a float32 network, as any float array is.
+have. An array of bfloat16 is one of uint16 that holds the bits (`DType.numpy`). A file's header or
+the tensor's type gives it its meaning. `ml_dtypes.bfloat16` is known by its name, and an array of
+it is a valid input of a float32 network, as any float array is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class DType:
     """The type of a tensor's elements.
 
     There is one object per type, which `as_dtype` finds. Like NumPy's dtypes, it compares equal to
-    whatever names it: `dtype == "float32"`, `dtype == np.float32`. NumPy accepts it as a dtype.
+    everything that names it: `dtype == "float32"`, `dtype == np.float32`. NumPy accepts it as a
+    dtype.
     """
 
     name: str
@@ -34,11 +35,12 @@ class DType:
     code: int
     """The number of the type in ONNX's TensorProto, and in the kernels' arguments."""
     numpy: np.dtype[Any]
-    """The dtype of arrays that hold such elements: uint16 for bfloat16, else the one so named."""
+    """The dtype of arrays that hold such elements: uint16 for bfloat16, else the one of the same
+    name."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """`numpy`: by this name NumPy asks objects that stand for a dtype."""
+        """Returns `numpy`: by this name NumPy asks objects that stand for a dtype."""
         return self.numpy
 
     __numpy_dtype__ = dtype  # the name that NumPy 2.4 and newer ask for
@@ -77,7 +79,7 @@ _KNOWN: dict[Any, DType] = {
 
 def _find(value: object) -> DType | None:
     """The type that a name, a class or a dtype of NumPy's stands for, if any."""
-    if value is None:  # which NumPy takes for float64
+    if value is None:  # NumPy takes it for float64
         return None
     try:
         return _KNOWN.get(value) or DTYPES.get(np.dtype(value).name)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""The arrays that a network is fed: checked against its inputs, or made up for a measurement."""
+"""The arrays that a network is fed: checked against its inputs, or generated for a measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph of a network: what formats are read into, passes rewrite and a plan is made of.
+"""The graph of a network: formats read it, passes rewrite it, and a plan is made from it.
 
 Operators are those of ONNX (https://onnx.ai/onnx/operators/) with their attributes, inputs and
 outputs in the same order, named in snake_case: ``Conv`` is ``conv``. `cnnrt.ops` defines each, and
@@ -26,12 +26,12 @@ Value = Array | list[Any] | None
 """The content of a tensor at run time: an array, the list of a sequence, or None for an empty
 optional or an absent input."""
 Dim = int | str
-"""A size, or the name of one that is known only when an input is seen."""
+"""A size, or the name of a size that is known only when an input is seen."""
 Kind = Literal["tensor", "sequence", "optional"]
 
 DTYPES = tuple(name for name in dtypes.DTYPES if name != "bfloat16")
-"""The names that attributes such as `to` and `dtype` take. NumPy has no bfloat16 to compute
-references in: tensors of that type are float32 in a graph."""
+"""Names that attributes such as `to` and `dtype` take. NumPy has no bfloat16 in which to compute
+references: tensors of that type are float32 in a graph."""
 
 
 @dataclass(frozen=True, init=False)
@@ -90,7 +90,7 @@ class TensorSpec:
         object.__setattr__(self, "kind", kind)
 
     def accepts(self, shape: Sequence[int]) -> bool:
-        """Whether an array of this shape fits: same rank, and equal wherever a size is fixed."""
+        """True if an array of this shape fits: same rank, and equal wherever a size is fixed."""
         if self.shape == ANY_SHAPE:
             return True
         return len(shape) == len(self.shape) and all(
@@ -163,7 +163,8 @@ class Graph:
 
     def with_own_nodes(self) -> Graph:
         """A graph whose tables may be changed, and whose nodes may be given other inputs, outputs
-        and attributes. The lists and dicts of these are shared with this graph: none may change."""
+        and attributes. The lists and dicts themselves are shared with this graph, and may not
+        change."""
         nodes = [Node(n.op, n.name, n.inputs, n.outputs, n.attributes) for n in self.nodes]
         return replace(
             self,
@@ -174,7 +175,7 @@ class Graph:
         )
 
     def with_inputs(self, names: Iterable[str]) -> Graph:
-        """A copy in which these optional inputs have to be given."""
+        """A copy in which these optional inputs are required."""
         result, wanted = self.copy(), set(names)
         result.optional_inputs = [s for s in self.optional_inputs if s.name not in wanted]
         result.inputs += [s for s in self.optional_inputs if s.name in wanted]
@@ -183,11 +184,11 @@ class Graph:
         return result
 
     def producers(self) -> dict[str, Node]:
-        """For each tensor that a node makes, that node."""
+        """The node that makes each tensor, for tensors that a node makes."""
         return {output: node for node in self.nodes for output in node.outputs if output}
 
     def consumers(self) -> dict[str, list[Node]]:
-        """For each tensor, the nodes that read it (once per reading)."""
+        """The nodes that read each tensor (once per reading)."""
         table: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in node.inputs:
@@ -198,7 +199,8 @@ class Graph:
         return table
 
     def reader_counts(self) -> dict[str, int]:
-        """For each tensor how often it is read; being an output of the graph counts as once."""
+        """The number of times that each tensor is read; an output of the graph counts as read
+        once."""
         counts: dict[str, int] = {}
         for node in self.nodes:
             for name in node.inputs:
@@ -209,7 +211,7 @@ class Graph:
         return counts
 
     def tensors(self) -> Iterator[str]:
-        """The names of everything that can be asked for: inputs, then what the nodes make."""
+        """The names of all tensors that can be requested: inputs, then the outputs of nodes."""
         yield from (spec.name for spec in self.inputs)
         for node in self.nodes:
             yield from filter(None, node.outputs)
@@ -245,14 +247,14 @@ class Graph:
         )
 
     def beginning_at(self, given: TensorSpec) -> Graph:
-        """The part of this graph, to its outputs, for which this tensor is input enough."""
+        """The part of this graph, to its outputs, that needs no input but this tensor."""
         rest = self.copy()
         rest.inputs = [given]
         rest.nodes = [n for n in rest.nodes if given.name not in n.outputs]
         return rest.ending_at([spec.name for spec in self.outputs])
 
     def sort(self) -> None:
-        """Puts the nodes in topological order, keeping the present order where it can.
+        """Puts the nodes in topological order, keeping the present order if possible.
 
         Raises:
             GraphError: a tensor is made twice, read without being made, or depends on itself.
@@ -270,7 +272,7 @@ class Graph:
                     raise GraphError(
                         f"node {node.name!r} ({node.op}) reads {name!r}, which nothing makes"
                     )
-        # Of the nodes whose inputs are all made, the one that stands first comes next.
+        # The first node in the present order whose inputs are all made comes next.
         missing = [len(set(node.inputs) - ready) for node in self.nodes]
         readers: dict[str, list[int]] = {}
         for i, node in enumerate(self.nodes):

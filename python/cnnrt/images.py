@@ -18,7 +18,7 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif"),
 )
-"""Endings of the names of files that are taken for pictures when a folder is searched."""
+"""File name endings of pictures, for the search of a folder."""
 
 MAX_SIDE = 1 << 20
 """Pixels of a side. Pillow's weights of a resampled axis take up to 48 bytes for each of its
@@ -26,7 +26,7 @@ pixels. A file of 11 kB can hold a single row of 89 million pixels, and that wou
 PIXEL_BYTES = 8
 """Bytes of a pixel as it was read and, at the same time, as RGB: four each in Pillow."""
 BAND_PIXELS = 1 << 20
-"""Pixels that are converted at a time where that takes more memory than the picture."""
+"""Pixels that are converted at a time, if that takes more memory than the picture."""
 
 
 def image_files(names: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -74,8 +74,8 @@ def resized(picture: Image.Image, width: int, height: int, method: Image.Resampl
     """The picture at another size.
 
     Raises:
-        ImageError: it is so long and thin that what Pillow makes between the two axes, the new
-            width by the old height, would be larger than the picture and than `MAX_PIXELS`.
+        ImageError: it is too long and thin. Pillow makes a picture of the new width and the old
+            height, which would be larger than the picture and than `MAX_PIXELS`.
     """
     if (width, height) == picture.size:
         return picture

@@ -1,11 +1,11 @@
-"""Each kernel alone, on NumPy arrays, named and argued as PyTorch's functional API.
+"""Each kernel alone, on NumPy arrays, with names and arguments as in PyTorch's functional API.
 
 A call makes a graph of one operator and runs it the way a network is run: same plan, same kernels.
 Weights are packed anew by every call, so this is for learning and testing, not for speed.
 
-All arrays are float32, N C H W, in and out. `activation` is the name of one of `ACTIVATIONS`, or
-a tuple (name, alpha, beta). `threads` and `isa` choose how many threads and which
-instruction-set tier run the kernel.
+All arrays are float32, N C H W, in and out. `activation` is the name of one of `ACTIVATIONS`, or a
+tuple (name, alpha, beta). `threads` and `isa` choose the number of threads and the instruction-set
+tier.
 
 Raises (all functions):
     ShapeError: the arrays do not fit each other or the arguments.
@@ -52,8 +52,8 @@ def conv2d(
         bias: (M,).
         padding: zeros around x, or "same" or "valid".
         residual: (N, M, out height, out width), added before the activation.
-        algorithm: "auto", "im2col", "winograd2" or "winograd4" (the latter two where the kernel is
-            3x3, 1x3, 3x1 or, in one dimension, 3, at stride 1; "winograd2" where it is 5x5).
+        algorithm: "auto", "im2col", "winograd2" or "winograd4". The latter two are for kernels of
+            3x3, 1x3, 3x1 or, in one dimension, 3, at stride 1. Kernels of 5x5 have "winograd2".
 
     Returns:
         (N, M, out height, out width) with out = floor((in + 2 p - d (k - 1) - 1) / s) + 1.

@@ -7,9 +7,9 @@ ONNX's backend tests run against this module unchanged:
 
     globals().update(onnx.backend.test.BackendTest(cnnrt.onnx_backend, __name__).test_cases)
 
-A model goes the way of every other: importer, passes, plan. What the importer does not take raises
-`NotSupported`, which unittest and pytest count as skipped. `python -m cnnrt.onnx_backend --report
-FILE` writes the results per operator.
+A model goes the way of every other: importer, passes, plan. A model that the importer refuses
+raises `NotSupported`, which unittest and pytest count as skipped. `python -m cnnrt.onnx_backend
+--report FILE` writes the results per operator.
 
 Interface: https://onnx.ai/onnx/api/backend.html
 """
@@ -37,15 +37,15 @@ from .storage.files import atomic_write
 
 
 class NotSupported(UnsupportedOperator, unittest.SkipTest):
-    """The model needs what cnnrt does not have; ONNX's tests skip it."""
+    """The model needs something that cnnrt does not have; ONNX's tests skip it."""
 
 
 class CnnrtRep(BackendRep):  # type: ignore[misc,unused-ignore]
     """A model that is ready to run."""
 
     def __init__(self, model: Model, dtypes: Sequence[np.dtype[Any] | None]) -> None:
-        """`dtypes` are those of the outputs, None for one that is no tensor; cnnrt returns float32
-        in place of bfloat16."""
+        """Takes the `dtypes` of the outputs, None for one that is no tensor. (cnnrt returns float32
+        in place of bfloat16.)"""
         self.model = model
         self.dtypes = dtypes
 
@@ -57,7 +57,7 @@ class CnnrtRep(BackendRep):  # type: ignore[misc,unused-ignore]
 
         Raises:
             ShapeError: an input has another shape or dtype than the model takes.
-            NotSupported: what an input asks for (a training mode) is not supported.
+            NotSupported: an input requests something (a training mode) that is not supported.
         """
         del kwargs
         names = [spec.name for spec in self.model.outputs]
@@ -84,7 +84,7 @@ class CnnrtBackend(Backend):  # type: ignore[misc,unused-ignore]
 
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
-        """Whether the importer takes the model."""
+        """True if the importer takes the model."""
         del kwargs
         try:
             read_onnx(model)
@@ -94,7 +94,7 @@ class CnnrtBackend(Backend):  # type: ignore[misc,unused-ignore]
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> CnnrtRep:
-        """Imports the model; `kwargs` are those of `cnnrt.load`.
+        """Imports the model; `kwargs` are arguments of `cnnrt.load`.
 
         Raises:
             NotSupported: it needs operators or attributes that cnnrt does not have.
@@ -135,7 +135,7 @@ class CnnrtBackend(Backend):  # type: ignore[misc,unused-ignore]
             inputs: an array for each of its inputs that is not absent.
             device: "CPU".
             outputs_info: dtypes and shapes of its outputs; None: onnx infers them.
-            kwargs: `opset_version`, and those of `prepare`.
+            kwargs: `opset_version`, and the arguments of `prepare`.
         """
         super().run_node(node, inputs, device, outputs_info, **kwargs)
         opset = kwargs.pop("opset_version", onnx.defs.onnx_opset_version())
@@ -181,13 +181,13 @@ supports_device = CnnrtBackend.supports_device
 
 OUTCOMES = ("passed", "failed", "not supported")
 INCOMPARABLE = ("test_loop16_seq_none",)
-"""Tests whose results onnx's own runner cannot compare: it takes the length of a scalar that is an
-element of a sequence. tests/test_control_flow.py runs them."""
+"""Tests whose results onnx's own runner cannot compare, as it takes the length of a scalar in a
+sequence. tests/test_control_flow.py runs them."""
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 
 
 class _Outcomes(unittest.TestResult):
-    """The outcome of each test, and why one failed or was skipped, by the test's name."""
+    """The outcome of each test, and the reason if it failed or was skipped, by the test's name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class _Outcomes(unittest.TestResult):
 
 
 def run_tests() -> dict[str, dict[str, tuple[str, str]]]:
-    """Runs ONNX's tests; by kind and name of the test its outcome and the reason for it."""
+    """Runs ONNX's tests; returns outcome and reason of each, by kind and name."""
     import onnx.backend.test  # noqa: PLC0415  (makes the data of all tests, which takes seconds)
     from onnx.backend.test.loader import load_model_tests  # noqa: PLC0415
 
@@ -232,7 +232,8 @@ def _camel_case(kind: str) -> str:
 
 
 def operators_of_tests() -> dict[str, str]:
-    """The operator that each node test is about; of one expanded into others, the one expanded."""
+    """The operator of each node test; for a test expanded into other operators, the one
+    expanded."""
     from onnx.backend.test.loader import load_model_tests  # noqa: PLC0415
 
     tests = [(test.name, test.model) for test in load_model_tests(kind="node")]

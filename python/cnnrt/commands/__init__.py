@@ -1,5 +1,5 @@
-"""The commands of `python -m cnnrt`: one module each, which says what it does (`HELP`,
-`add_arguments`) and does it (`execute`, which returns the exit status)."""
+"""The commands of `python -m cnnrt`: one module each, with a description (`HELP`, `add_arguments`)
+and `execute`, which returns the exit status."""
 
 from __future__ import annotations
 
@@ -41,4 +41,4 @@ COMMANDS: dict[str, Command] = {
     "adapt": adapt,
     "demo": demo,
 }
-"""In the order in which `--help` lists them."""
+"""The commands in the order in which `--help` lists them."""

@@ -13,7 +13,7 @@ from .common import count, print_json
 HELP = "teach a trained network new classes, from folders of images"
 
 WIDEST = 20
-"""Classes up to which the confusion matrix is printed."""
+"""Maximum number of classes for which the confusion matrix is printed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +104,7 @@ def _text(adaptation: Adaptation) -> str:
 
 
 def _confusion(measured: Measured, labels: list[str]) -> list[str]:
-    """A row per class, a column per class that its images were taken for."""
+    """A row per class, with a column for each class that its images were taken for."""
     wide = max(map(len, labels))
     cell = max(len(str(measured.confusion.max())), len(str(len(labels)))) + 1
     numbers = "".join(f"{i + 1:>{cell}}" for i in range(len(labels)))

@@ -1,4 +1,4 @@
-"""`python -m cnnrt check`: whether cnnrt runs a model, and everything in it that it does not."""
+"""`python -m cnnrt check`: lists everything in a model that cnnrt does not run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _problems(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> list[str]:
 
 
 def _stages(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
-    """A line about sizes that depend on more than the shapes of the inputs; empty if none do."""
+    """A line about sizes that depend on more than the shapes of the inputs; empty if none does."""
     try:
         parts = partition(graph, shapes)
     except ValueNeeded as error:

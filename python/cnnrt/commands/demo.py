@@ -14,11 +14,11 @@ from ..model import load
 HELP = "read handwritten digits with the LeNet-5 included"
 
 SHADES = " .:-=+*#%@"
-"""From black to white, on a dark terminal."""
+"""Characters from black to white, on a dark terminal."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command takes none."""
+    """Declares no arguments: the command has none."""
     parser.description = "Prints ten digits of the MNIST test set and what LeNet-5 reads in them."
 
 

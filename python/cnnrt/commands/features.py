@@ -1,4 +1,4 @@
-"""`python -m cnnrt features`: pictures of what each layer of a network answers to a photograph."""
+"""`python -m cnnrt features`: pictures of each layer's answers to a photograph."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ STAGES = [
     ("Textures", "What lines and colours make together: fur, grids, stripes, corners and arcs."),
     ("Parts", "Answers to pieces of things, such as eyes, wheels or petals, wherever they are."),
 ]
-"""What is found at the beginning, in the middle and at the end of a network trained on photographs
-(Zeiler and Fergus, 2014; Olah et al., Feature Visualization, 2017)."""
+"""Features found at the beginning, in the middle and at the end of a network trained on
+photographs. Sources: Zeiler and Fergus, 2014; Olah et al., Feature Visualization, 2017."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,14 +100,15 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _stages(layers: list[Any]) -> list[tuple[str, str, list[Any]]]:
-    """The layers in as many stretches as there are stages; a few layers are of the last ones."""
+    """The layers in as many stretches as there are stages. If there are few layers, they belong to
+    the last stages."""
     ends = [round(i * len(layers) / len(STAGES)) for i in range(len(STAGES) + 1)]
     parts = [layers[a:b] for a, b in itertools.pairwise(ends)]
     return [(*stage, part) for stage, part in zip(STAGES, parts, strict=True) if part]
 
 
 class _Folder:
-    """Where the pictures go."""
+    """The folder for the pictures."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -123,7 +124,7 @@ class _Folder:
 
 
 def _label(model: Model, text: str | None) -> Any:
-    """A class, by its name or, where the model has no names, by its index."""
+    """A class, by its name or, if the model has no names, by its index."""
     if text is not None and text.isdecimal() and text not in (model.labels or ()):
         return int(text)
     return text

@@ -1,4 +1,4 @@
-"""`python -m cnnrt run`: load a model, run it on images, print what it says."""
+"""`python -m cnnrt run`: load a model, run it on images, print the results."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def execute(options: argparse.Namespace) -> int:
     Raises:
         CnnrtError, OSError: the model cannot be loaded, or the results cannot be saved.
     """
-    # Here what Pillow only warns of, a picture of 90 million pixels and more, is an error.
+    # Pillow only warns of a picture of 90 million pixels and more; here that is an error.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     model = load(options.model, threads=options.threads)
     files = image_files(options.images)
@@ -156,8 +156,8 @@ def _summary(y: Array) -> dict[str, Any]:
 def _save(results: Sequence[Result], path: str) -> None:
     """Writes `images`, their names, and each output of all images, joined along the first axis.
 
-    An output whose sizes differ from image to image becomes an array for each image. What goes by
-    another name than the output's is said on stderr.
+    An output whose sizes differ from image to image becomes an array for each image. A line on
+    stderr tells of any array with another name than the output's.
     """
     arrays: dict[str, Array] = {"images": np.array([r.image for r in results])}
     for name in results[0].outputs if results else ():
@@ -177,8 +177,8 @@ def _save(results: Sequence[Result], path: str) -> None:
 
 
 def _put(arrays: dict[str, Array], output: str, name: str, array: Array) -> None:
-    """Adds an array by this name, or one that is not taken and that an archive can hold: no path
-    out of a folder, no ending of NumPy's own."""
+    """Adds an array by this name, or by one that is not taken and that an archive can hold. Such a
+    name is no path out of a folder, and has no ending of NumPy's own."""
     parts = name.removesuffix(".npy").replace("\\", "/").split("/")
     free = "/".join(part for part in parts if part not in ("", ".", "..")) or "output"
     while free in arrays:

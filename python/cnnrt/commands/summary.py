@@ -1,4 +1,4 @@
-"""`python -m cnnrt summary`: the layers of a network, what they cost and what they see."""
+"""`python -m cnnrt summary`: the layers of a network, their costs and their receptive fields."""
 
 from __future__ import annotations
 

@@ -40,11 +40,11 @@ FAMILIES = {
     "detection": "#9f1239",
     "other": "#94a3b8",
 }
-"""A colour for each family of operators that is worth one; legible under white text or black."""
+"""Colours of the families of operators that have one; legible under white text or black."""
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a template of this folder makes of the values.
+    """The page that a template of this folder makes from the values.
 
     Raises:
         ImportError: Jinja is not installed.

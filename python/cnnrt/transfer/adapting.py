@@ -37,7 +37,8 @@ class Measured:
     """Answers of a head for images that it was not fitted on."""
 
     how: str
-    """"test images", or "training images, each left out once" (cross-validation)."""
+    """Kind of images: "test images", or "training images, each left out once"
+    (cross-validation)."""
     files: list[Path]
     classes: Array
     """The class of each image, int (images,)."""
@@ -51,52 +52,54 @@ class Measured:
 
     @property
     def accuracy(self) -> float:
-        """The share of images whose likeliest class is theirs."""
+        """The share of images whose likeliest class is the right one."""
         return float(np.mean(self.predictions == self.classes))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the accuracy on other such images lies with 95 % confidence (Wilson, 1927)."""
+        """The interval of the accuracy on other such images with 95 % confidence (Wilson, 1927)."""
         n, p, z = len(self.files), self.accuracy, 1.96
         centre, spread = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
         return (centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)
 
     @property
     def confusion(self) -> Array:
-        """How many images of class i (row) were taken for class j (column), int (i, j)."""
+        """The number of images of class i (row) that were taken for class j (column), int (i,
+        j)."""
         count = self.probabilities.shape[1]
         table = np.zeros((count, count), np.int64)
         np.add.at(table, (self.classes, self.predictions), 1)
         return table
 
     def least_sure(self, count: int) -> list[int]:
-        """The images whose likeliest class has the lowest probability, that first, as indices."""
+        """Indices of the images whose likeliest class has the lowest probability, in ascending
+        order."""
         return [int(i) for i in np.argsort(self.probabilities.max(axis=1), kind="stable")[:count]]
 
     def most_wrong(self, count: int) -> list[int]:
-        """The images taken for another class with the highest probability, that first."""
+        """Indices of the images taken for another class, the highest probability first."""
         sure = self.probabilities.max(axis=1) * (self.predictions != self.classes)
         return [int(i) for i in np.argsort(-sure, kind="stable")[:count] if sure[i] > 0]
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A network with a new head, and how well it does."""
+    """A network with a new head, and its measured accuracy."""
 
     model: Model
     """The backbone with the new head, its labels and its preprocessing, ready to run."""
     layer: str
-    """Where the backbone was cut."""
+    """The layer at which the backbone was cut."""
     features: int
-    """Features of an image."""
+    """Number of features of an image."""
     training: int
-    """Images that the head was fitted on."""
+    """Number of images that the head was fitted on."""
     strength: float
     """Inverse strength of its L2 penalty, scikit-learn's C."""
     measured: Measured | None
-    """None: there was nothing to measure on."""
+    """Answers for images kept for measuring; None if there were none."""
     pixels: Measured | None
-    """The same with pixels in place of features, if that was asked for."""
+    """The same with pixels in place of features, if that was requested."""
     notice: str | None = None
 
     @property
@@ -108,7 +111,7 @@ class Adaptation:
         """Writes the network as model.bin.
 
         Args:
-            path: where to.
+            path: path of the file.
             float16: stores weights in half the space, which can change predictions; see
                 `cnnrt.formats.write_model`.
 
@@ -125,7 +128,7 @@ class Adaptation:
         )
 
     def report(self, path: str | os.PathLike[str]) -> None:
-        """Writes an HTML page: accuracy, confusion matrix, the images it is least sure of.
+        """Writes an HTML page: accuracy, confusion matrix, and the images that it is least sure of.
 
         Raises:
             ImportError: Jinja is not installed (``pip install 'cnnrt[html]'``).
@@ -192,27 +195,28 @@ def adapt(
 ) -> Adaptation:
     """Gives a trained network a new head, which tells the classes of other images.
 
-    The features of all images are computed once with the frozen network; logistic regression on
-    them (scikit-learn) makes the head, the strength of its penalty chosen by cross-validation.
+    The features of all images are computed once with the frozen network. Logistic regression on
+    them (scikit-learn) makes the head; cross-validation chooses the strength of its penalty.
 
     Args:
         model: a network with preprocessing, or its file.
         data: a folder with a folder of images for each class; their names become the labels.
-        output: where to write the new model.bin; None: it is only returned.
-        layer: where to cut the network; see `FeatureExtractor`. The mean over space is taken.
+        output: path of the new model.bin; None: the model is only returned.
+        layer: the layer at which to cut the network; see `FeatureExtractor`. The mean over space is
+            taken.
         test_split: the share of each class's images that is kept for measuring. Which ones depends
             on their contents alone. 0: the head is measured by cross-validation.
         test: a folder like `data` to measure on, in place of `test_split`.
         compare_pixels: also fits and measures the same head on the images' 32 x 32 pixels.
-        threads: how many to use, for a model that is given as a file; see `cnnrt.load`.
+        threads: number of threads, for a model that is given as a file; see `cnnrt.load`.
         batch_size: images per run of the network.
         cache: keeps features and heads on disk (`CNNRT_CACHE`, or the user's cache folder), by the
-            contents of network and images, so that only new images cost time.
-        progress: shows a bar on stderr, where tqdm is installed; None: if that is a terminal.
+            contents of network and images. Only new images cost time.
+        progress: shows a bar on stderr, if tqdm is installed; None: if stderr is a terminal.
 
     Raises:
         ImageError: a folder holds fewer than two classes or an empty one, or an image is damaged.
-        GraphError: the network cannot be cut so, or says not how an image becomes its input.
+        GraphError: the network cannot be cut there, or has no preprocessing.
         ValueError: `test_split` is not in [0, 1).
         ImportError: scikit-learn is not installed (``pip install 'cnnrt[adapt]'``).
         OSError: the file cannot be written.
@@ -255,20 +259,20 @@ def adapt(
 
 @dataclass(frozen=True)
 class _Images:
-    """Those to fit on, then those to measure on."""
+    """The images to fit on, then the images to measure on."""
 
     labels: list[str]
     files: list[Path]
     classes: Array
     training: int
-    """How many there are to fit on."""
+    """Number of images to fit on."""
 
     @classmethod
     def find(cls, data: Folder, test: Folder | None, test_split: float) -> _Images:
         """The images in the folders; see `adapt`.
 
         Raises:
-            ImageError: there are too few of something.
+            ImageError: there are too few classes or images.
         """
         train = _folders(data)
         held: dict[str, list[Path]] = {}
@@ -309,9 +313,9 @@ def _folders(data: Folder) -> dict[str, list[Path]]:
 def _split(
     classes: Mapping[str, Sequence[Path]], share: float
 ) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
-    """The images to fit and to measure on: of each class at least one, and `share` of it.
+    """The images to fit and to measure on: at least one of each class, and `share` of it.
 
-    They are in the order of their digests: an image that is added moves few others to the other
+    They are in the order of their digests. An image that is added moves few others to the other
     side, and a copy of one is beside it.
 
     Raises:
@@ -331,7 +335,7 @@ def _split(
 
 
 def _fit(x: Array, images: _Images, cache: bool) -> tuple[Head, Measured | None]:
-    """A head on features (or pixels), and how well it does on what it was not fitted on."""
+    """A head on features (or pixels), and its answers for images that it was not fitted on."""
     n = images.training
     head = fit_head(x[:n], images.classes[:n], cache=cache)
     if n < len(x):

@@ -11,13 +11,13 @@ from ..graph import Array, Dim, TensorSpec
 from ..storage.cache import DIGEST_BYTES, cache_folder, files_of, read_arrays, write_arrays
 
 SHARD = 1024
-"""Images per file: what an interruption costs at most, about 10 s of a small network."""
+"""Images per file. An interruption loses at most as many, about 10 s of a small network."""
 
 
 class FeatureCache:
     """The features of many images by one network; a new file for each stretch of new ones.
 
-    Files are only ever added, so that several processes can fill one folder.
+    Files are only ever added, so several processes can fill one folder.
     """
 
     def __init__(self, key: bytes, shape: tuple[Dim, ...], dtype: np.dtype[Any]) -> None:
@@ -25,8 +25,8 @@ class FeatureCache:
 
         Args:
             key: the digest.
-            shape: of the features of an image; a named size is any.
-            dtype: theirs.
+            shape: shape of the features of an image; a named size can be any.
+            dtype: dtype of the features.
         """
         folder = cache_folder()
         self.folder = folder and folder / "features" / key.hex()[:32]
@@ -51,7 +51,7 @@ class FeatureCache:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is new."""
+        """Writes the new features."""
         if not self._new or not self.folder:
             self._new.clear()
             return
@@ -64,7 +64,7 @@ class FeatureCache:
 
 
 def _rows(images: Array, features: Array, expected: TensorSpec) -> dict[bytes, Array]:
-    """The features by the images' digests; none if the arrays are not such."""
+    """The features by the images' digests; none if the arrays have another form."""
     fits = expected.accepts(features.shape) and features.dtype == expected.dtype
     if not fits or images.dtype != np.uint8 or images.shape != (len(features), DIGEST_BYTES):
         return {}

@@ -1,4 +1,5 @@
-"""Features: what a network makes of an image before its classifier, or at any other layer."""
+"""Features: the tensor that a network makes from an image before its classifier, or at any
+layer."""
 
 from __future__ import annotations
 
@@ -29,19 +30,20 @@ AUTO = "auto"
 class FeatureExtractor:
     """The part of a network that ends at one layer, as a function from images to features.
 
-    Transfer learning takes features from just before the classifier (Donahue et al., DeCAF, 2014):
-    what was learnt from a million photos tells other things apart too.
+    Transfer learning takes features from just before the classifier (Donahue et al., DeCAF, 2014).
+    Features learnt from a million photos tell other things apart too.
 
         extractor = cnnrt.FeatureExtractor("model.bin")
         x = extractor("photos/")  # float32 (images, features)
         maps = cnnrt.FeatureExtractor("model.bin", "layer3.1.relu")("photo.png")
 
-    Only what the layer needs is computed. An image has the same features, to the bit, in any batch.
+    Only the nodes that the layer needs are computed. An image has the same features, to the bit, in
+    any batch.
 
     Attributes:
-        layer: name of the tensor that the features are, or that they are the mean of.
-        pooled: whether they are its mean over space (over tokens, if it has three axes).
-        model: the part of the network, of one output.
+        layer: name of the tensor with the features, or of the tensor whose mean they are.
+        pooled: True if they are its mean over space (over tokens, if it has three axes).
+        model: the part of the network, with one output.
         batch_size: images per run.
     """
 
@@ -61,14 +63,14 @@ class FeatureExtractor:
             layer: the name of a layer, as `Model.run` takes it; "auto": the input of the
                 classifier, which is the last linear layer, or the last 1x1 convolution beside
                 global pooling.
-            pool: whether to take the mean over all axes but image and channels; None: for "auto".
+            pool: takes the mean over all axes but image and channels; None: for "auto" only.
             batch_size: images per run, for a network that leaves it free.
             cache: keeps the features of files on disk (`CNNRT_CACHE`, or the user's cache folder),
-                by the contents of network and file, so that they are computed only once.
+                by the contents of network and file. They are computed only once.
 
         Raises:
-            GraphError: there is no such layer; the layer does not have a row for each image; with
-                "auto": the network does not end in a classifier; the network has several inputs.
+            GraphError: there is no such layer, or it does not have a row for each image. Or the
+                network has several inputs or, with "auto", does not end in a classifier.
             ValueError: `batch_size` is less than 1.
         """
         whole = model if isinstance(model, Model) else load(model)
@@ -94,12 +96,12 @@ class FeatureExtractor:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the features."""
+        """The dtype of the features."""
         return self.model.outputs[0].dtype.numpy
 
     @property
     def layers(self) -> list[str]:
-        """The names of all layers up to this one; each can be asked for."""
+        """The names of all layers up to this one; each can be requested."""
         return list(self.model.graph.tensors())[1:]
 
     def __call__(self, images: Any, *, progress: bool | None = None) -> Array:
@@ -110,7 +112,7 @@ class FeatureExtractor:
                 images are taken in the order of their paths, as `cnnrt.image_files` lists them.
                 Arrays of uint8 have the shape (H, W), (H, W, 3) or, for several images,
                 (N, H, W, 3). A float32 array (N, C, h, w) is the network's input already.
-            progress: shows a bar on stderr, where tqdm is installed; None: if that is a terminal.
+            progress: shows a bar on stderr, if tqdm is installed; None: if stderr is a terminal.
 
         Returns:
             An array (N, *shape), a row for each image.
@@ -173,7 +175,7 @@ class FeatureExtractor:
         return known, digests
 
     def _run(self, x: Array, bar: ProgressBar) -> Array:
-        """Features of one batch, filled up where the network has a fixed one."""
+        """Features of one batch, filled up if the network has a fixed one."""
         n = len(x)
         if self._fixed_batch and n < self.batch_size:
             x = np.concatenate([x, np.zeros((self.batch_size - n, *x.shape[1:]), x.dtype)])
@@ -187,14 +189,14 @@ class FeatureExtractor:
         return np.empty((0, *(d if isinstance(d, int) else 0 for d in self.shape)), self.dtype)
 
     def _digest(self) -> bytes:
-        """Digest of all that features depend on besides the image."""
+        """Digest of everything that features depend on besides the image."""
         content = write_model(None, self.model.graph, preprocessing=self.model.preprocessing)
         assert content is not None
         return digest(content, settings(self.model).encode())
 
 
 def _cut(graph: Graph, shape: tuple[int, ...], layer: str, pool: bool) -> tuple[Graph, bool]:
-    """The part of a graph that makes a layer, and the mean over its space; whether there is one.
+    """The part of a graph that makes a layer, and its mean over space; True if there is a mean.
 
     Raises:
         GraphError: there is no such layer, or its first axis is not that of the images.

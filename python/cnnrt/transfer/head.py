@@ -1,7 +1,7 @@
 """A linear head on features: logistic regression, its strength chosen by cross-validation.
 
-The regression itself is scikit-learn's (the extra `adapt`). Features are standardised for it; in
-the head that is returned, this is part of weight and bias.
+The regression itself is scikit-learn's (the extra `adapt`). It gets standardised features; the
+returned head has that in its weight and bias.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ features of ImageNet networks, 100 to 10,000 images, the best was 1e-3 to 1e-1."
 FOLDS = 5
 MAX_ITERATIONS = 1000
 TRIED_ITERATIONS = 100
-"""For each strength that is tried, from where the one before ended. With 500 the same strengths
-are chosen, on 1000 images of 1280 features and on their 3072 pixels, and the latter take four
+"""Iterations for each strength that is tried, from where the one before ended. With 500 the same
+strengths are chosen, on 1000 images of 1280 features and on their 3072 pixels. The latter take four
 times as long."""
 PATIENCE = 2
-"""Strengths worse than the best, one after the other, after which weaker penalties are not tried.
+"""Number of strengths in a row worse than the best after which weaker penalties are not tried.
 These take the longest, and the loss as a function of the strength has one minimum."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """A linear layer, scores = features weight^T + bias, and how it was found."""
+    """A linear layer, scores = features weight^T + bias, and how it was fitted."""
 
     weight: Array
     """float32 (classes, features)."""
@@ -44,7 +44,7 @@ class Head:
     """scikit-learn's C."""
     held_out: Array | None
     """float64 (images, classes): probabilities of each training image by a head that has not seen
-    it. None: a class has a single image, so that there was no cross-validation."""
+    it. None: a class has a single image, and there was no cross-validation."""
 
 
 def fit_head(features: Array, labels: Array, *, cache: bool = True) -> Head:
@@ -52,7 +52,7 @@ def fit_head(features: Array, labels: Array, *, cache: bool = True) -> Head:
 
     Args:
         features: float (images, features).
-        labels: the class of each, int (images,), of which each of 0 to the greatest is there.
+        labels: the class of each image, int (images,); every class from 0 to the greatest occurs.
         cache: keeps the result on disk, by the contents of both.
 
     Raises:
@@ -69,8 +69,8 @@ def fit_head(features: Array, labels: Array, *, cache: bool = True) -> Head:
         require_scikit_learn()
         from threadpoolctl import threadpool_limits  # noqa: PLC0415  (scikit-learn's)
 
-        # Threads of the BLAS that spin between products as small as these, while another process
-        # has their core: 1.3 s on one thread, 8 to 65 s on two (1000 images of 1280 features).
+        # While another process has their core, threads of the BLAS spin between products as small
+        # as these. That takes 1.3 s on one thread, 8 to 65 s on two (1000 images of 1280 features).
         with threadpool_limits(1):
             known = _fit(features.astype(np.float64), labels)
         if file:
@@ -103,7 +103,8 @@ def _fit(x: Array, y: Array) -> Head:
 
 
 def _cross_validate(x: Array, y: Array, folds: int) -> tuple[float, Array]:
-    """The strength of the least log loss on images left out, and their probabilities with it."""
+    """The strength with the minimum log loss on images left out, and their probabilities with
+    it."""
     from sklearn.model_selection import StratifiedKFold  # noqa: PLC0415
 
     split = StratifiedKFold(folds, shuffle=True, random_state=0).split(x, y)
