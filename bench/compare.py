@@ -1,12 +1,12 @@
-"""What moved between two result files of models.py or kernels.py, beyond the noise.
+"""Changes between two result files of models.py or kernels.py, beyond the noise.
 
     python bench/compare.py A.json B.json [--engine cnnrt] [--fail-above PERCENT] [--all]
 
-The machine is shared, and faster at one time than at another. So where the files have peers in
-common, times are first divided by how much the peers of the same row changed (their geometric
-mean). The noise of a time is how far the median of the rounds' minima lies above the least of
-them; a row moved if it changed by more than the noise of all the times that went into it. Rows
-whose barrier between two threads took another time (CPUs near or far) are not compared.
+The machine is shared, and faster at one time than at another. So if the files have peers in common,
+times are first divided by the change of the same row's peers (their geometric mean). The noise of a
+time is the distance of the median of the rounds' minima from the least of them. A row moved if it
+changed by more than the noise of all the times that went into it. Rows whose barrier between two
+threads took another time (CPUs near or far) are not compared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import machine
 
 FLOOR = 0.02
-"""Changes below this part are never reported."""
+"""Changes below this fraction are never reported."""
 
 
 Key = tuple[str, int, int]
@@ -38,19 +38,20 @@ class Change:
     before: float
     after: float
     peers: float
-    """How the peers of the row changed: the time of B over that of A; 1 if there are none."""
+    """Change of the row's peers: the time of B over that of A; 1 if there are none."""
     noise: float
     same_state: bool
-    """Whether the barriers between two threads took about as long."""
+    """True if the barriers between two threads took about as long in both."""
 
     @property
     def change(self) -> float:
-        """Part by which the engine became slower (or faster, if negative), peers allowed for."""
+        """Fraction by which the engine became slower (or faster, if negative), corrected by its
+        peers."""
         return self.after / self.before / self.peers - 1
 
     @property
     def moved(self) -> bool:
-        """Whether it changed beyond the noise, and the two times can be compared at all."""
+        """True if the row changed beyond the noise, and the two times can be compared at all."""
         return self.same_state and abs(math.log1p(self.change)) > max(FLOOR, self.noise)
 
 
@@ -71,7 +72,7 @@ def rows(result: dict[str, Any]) -> dict[Key, dict[str, Any]]:
 
 
 def same_state(a: dict[str, Any], b: dict[str, Any], key: Key) -> bool:
-    """Whether the two CPUs were about as far from each other in both files' rows."""
+    """True if the two CPUs were about as far from each other in both files' rows."""
     usual = []
     for result in (a, b):
         for r in result["rows"]:
@@ -117,7 +118,7 @@ def lost(a: dict[str, Any], b: dict[str, Any], subject: str) -> list[Key]:
 
 
 def print_changes(shown: list[Change]) -> None:
-    """The table."""
+    """Prints the table."""
     print(f"{'row':<38} thr  bn {'engine':<16} {'A ms':>9} {'B ms':>9}   peers  change   noise")
     for c in shown:
         name, threads, batch = c.key

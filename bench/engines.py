@@ -55,7 +55,7 @@ class Ncnn(Engine):
 
     @staticmethod
     def _convert(torchscript: Path, shape: tuple[int, ...]) -> tuple[Path, Path]:
-        """ncnn's two files beside the TorchScript file."""
+        """Converts to ncnn's two files, beside the TorchScript file."""
         folder = torchscript.with_name("ncnn")
         param, weights = folder / "model.ncnn.param", folder / "model.ncnn.bin"
         if not (folder / "done").exists():

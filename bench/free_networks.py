@@ -31,7 +31,7 @@ from torch.nn import functional as F
 import networks
 
 REVISION = 1
-"""To be raised when a change here makes the cached files wrong."""
+"""Version of the cached files. Raise it when a change here makes them wrong."""
 
 
 # ------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ class Conv(nn.Sequential):
 
 
 class SplitBlock(nn.Module):
-    """Half of the channels go through bottlenecks; all that these make is joined (C2f)."""
+    """Half of the channels go through bottlenecks; all of their outputs are joined (C2f)."""
 
     def __init__(self, c: int, m: int, count: int, shortcut: bool) -> None:
         super().__init__()

@@ -3,11 +3,11 @@
     python bench/kernels.py [--layers TEXT,...] [--threads 1,2] [--engines onnxruntime,openvino]
                             [--seconds S] [--rounds R] [--list] [--out kernels.json]
 
-A layer is an ONNX model of one operator. For cnnrt the table has the kernel alone (without the
-reordering of plain arrays, which a network does once at its ends) for each algorithm that fits, as
-a part of the FMA peak and of the memory bandwidth that machine.py measures here and now; GFLOP/s
-count the operations of the direct algorithm, so Winograd may pass the peak. Whole calls, with the
-reordering, are what is compared with other engines.
+A layer is an ONNX model of one operator. For cnnrt the table has the kernel alone, without the
+reordering of plain arrays, which a network does once at its ends. Each algorithm that fits is given
+as a fraction of the FMA peak and of the memory bandwidth that machine.py measures here and now.
+GFLOP/s count the operations of the direct algorithm, so Winograd may pass the peak. The comparison
+with other engines is of whole calls, with the reordering.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """What it is, in one word; `--layers` selects by parts of it."""
+        """The layer in one word; `--layers` selects by parts of it."""
         if self.op == "linear":
             return f"{self.group}/linear-{self.size[0]}x{self.c}x{self.m}"
         if self.op == "global_pool":
@@ -65,7 +65,7 @@ class Layer:
 
     @property
     def pads(self) -> list[int]:
-        """Of each axis, before and after it."""
+        """Padding of each axis, before and after it."""
         return [(k - 1) // 2 for k in self.kernel]
 
     @property
@@ -91,20 +91,20 @@ class Layer:
 
     @property
     def flops(self) -> float:
-        """Of the direct algorithm: two per multiply-add; none are counted for pools."""
+        """Operations of the direct algorithm: two per multiply-add; none for pools."""
         if self.weight_shape is None:
             return 0.0
         return 2.0 * math.prod(self.output_shape) * math.prod(self.weight_shape[1:])
 
     @property
     def bytes(self) -> float:
-        """Input, weights and output, each once."""
+        """Bytes of input, weights and output, each once."""
         sizes = [self.input_shape, self.output_shape, self.weight_shape or (0,)]
         return 4.0 * sum(math.prod(s) for s in sizes)
 
     @property
     def algorithms(self) -> list[str]:
-        """What can be asked of cnnrt for it, beside its own choice."""
+        """Algorithms that cnnrt can be told to use for it, beside its own choice."""
         if self.op != "conv" or self.groups > 1:
             return []
         ways = algorithms(self.kernel, [self.stride], [1])
@@ -178,11 +178,11 @@ LAYERS = [
     Layer("googlenet", "max_pool", 480, 480, (14, 14), (3, 3)),
     Layer("resnet50", "global_pool", 2048, 2048, (7, 7)),
 ]
-"""Layers of the networks, by what they exercise."""
+"""Layers of the networks, by the code that they exercise."""
 
 
 # ------------------------------------------------------------------------------------------------
-# A layer as an ONNX file, with an input and what must come out
+# A layer as an ONNX file, with an input and the expected output
 
 
 def prepare(layer: Layer, cache: Path) -> tuple[Source, Path, Path]:
@@ -237,7 +237,7 @@ def to_onnx(layer: Layer, weights: list[Array]) -> bytes:
 
 
 def reference(layer: Layer, x: Array, weights: list[Array]) -> Array:
-    """What must come out, in float64."""
+    """The expected output, in float64."""
     x = x.astype(np.float64)
     if layer.op == "linear":
         return np.asarray(x @ weights[0].T.astype(np.float64) + weights[1])

@@ -2,9 +2,9 @@
 
     python bench/load.py --networks resnet50,mobilenet_v2 --rounds 10
 
-For each round and each way a process is started that imports the engine, then loads the file and
-runs one image; the ways take turns. The files are in the system's file cache. `peak` is the largest
-resident memory of the process beyond that after the import, pages of mapped files included.
+Each round starts a process for each way, which imports the engine, then loads the file and runs one
+image. The ways take turns. The files are in the system's file cache. `peak` is the largest resident
+memory of the process beyond that after the import, pages of mapped files included.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def compiled(onnx: Path) -> dict[str, Path]:
-    """model.bin and a compiled file beside an ONNX file; made anew, as cnnrt may have changed."""
+    """model.bin and a compiled file beside an ONNX file, made anew: cnnrt may have changed."""
     target, packed = onnx.with_name("load.bin"), onnx.with_name("load.packed.bin")
     for words in (
         ["convert", str(onnx), str(target)],
@@ -123,7 +123,7 @@ def import_time(name: str) -> float:
 
 
 def child(name: str, file: str, image: str, threads: int) -> dict[str, float]:
-    """What `measure` measures, in ms and MB."""
+    """The figures of `measure`, in ms and MB, taken in this process."""
     x = np.load(image)
     subject = engine(name)
     importlib.import_module(subject.package)

@@ -1,5 +1,5 @@
-// What this machine can do at most: bytes read, and barriers between two threads.
-// Compiled by machine.py for the CPU it runs on; plain vectors of the compiler, no intrinsics.
+// The limits of this machine: bytes read, and barriers between two threads. Compiled by machine.py
+// for the CPU it runs on; plain vectors of the compiler, no intrinsics.
 #include <atomic>
 #include <chrono>
 #include <cstdint>

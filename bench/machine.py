@@ -29,7 +29,8 @@ LEVELS = {"l2": 512 << 10, "l3": 8 << 20, "dram": 256 << 20}
 
 
 def cache_folder(chosen: str | os.PathLike[str] | None = None) -> Path:
-    """Where exported networks and compiled code are kept: as chosen, or the user's cache folder."""
+    """The folder of exported networks and compiled code: the chosen one, or the user's cache
+    folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(chosen) if chosen else Path(base) / "cnnrt-bench"
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,7 @@ def library(cache: Path) -> ctypes.CDLL:
 
 
 STATE = 1.6
-"""Barriers that differ by a larger factor are of different states of the machine: CPUs near each
+"""Barriers that differ by a larger factor belong to different states of the machine: CPUs near each
 other or far."""
 
 
@@ -105,7 +106,7 @@ def limits(cache: Path, threads: list[int]) -> dict[str, Any]:
 
 
 def busy(seconds: float = 0.1) -> float | None:
-    """The part of all CPUs in use while this waits, 0 to 1; None where the system does not say."""
+    """The fraction of all CPUs in use while this waits, 0 to 1; None if the system does not say."""
 
     def ticks() -> tuple[int, int]:
         values = [int(v) for v in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
@@ -131,7 +132,7 @@ def cpu_name() -> str:
 
 
 def describe() -> dict[str, Any]:
-    """What kind of machine this is."""
+    """The kind of this machine."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split("flags", 2)[1].split("\n")[0].split())
     except (OSError, IndexError):

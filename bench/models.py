@@ -5,7 +5,7 @@
 
 Every row is a race of its own: one process per engine, all loaded first, each output checked
 against PyTorch's, then timed in turns. The table has the shortest and (the median) run in ms; the
-ratio is best peer / cnnrt, more than 1 where cnnrt is faster. See README.md for how to read it.
+ratio is best peer / cnnrt, more than 1 if cnnrt is faster. See README.md for how to read it.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def print_summary(rows: list[dict[str, Any]]) -> None:
-    """The geometric means, and what '!' and '-' mean where they occur."""
+    """Prints the geometric means, and the meaning of '!' and '-' if they occur."""
     for group in summary(rows):
         which = (
             "all rows"
@@ -189,7 +189,7 @@ def print_summary(rows: list[dict[str, Any]]) -> None:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """A bar per network and number of threads: best peer / cnnrt."""
+    """Draws a bar per network and number of threads: best peer / cnnrt."""
     try:
         import matplotlib  # noqa: PLC0415
 

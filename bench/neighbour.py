@@ -1,4 +1,4 @@
-"""What a loaded model costs the rest of its process, and threads that run it each other.
+"""The cost of a loaded model to the rest of its process, and of threads that run it to each other.
 
     python bench/neighbour.py [model.bin]
 
@@ -42,7 +42,7 @@ def tasks() -> set[int]:
 
 
 def cpu_time(threads: set[int]) -> float:
-    """Milliseconds that these threads have run, up to this moment."""
+    """Milliseconds that these threads have run so far."""
     # The clock of a thread as the kernel numbers it, which glibc's pthread_getcpuclockid returns.
     return sum(time.clock_gettime_ns((~thread << 3) | 6) for thread in threads) / 1e6
 
@@ -55,7 +55,7 @@ def load(path: Path) -> tuple[cnnrt.Model, np.ndarray]:
 
 
 def leaving(path: Path) -> None:
-    """Prints what the workers use after runs. There must have been none before."""
+    """Prints the CPU time of the workers after runs. There must have been no workers before."""
     before = tasks()
     model, x = load(path)
     model(x)
@@ -102,7 +102,7 @@ WORKS = neighbours()  # the arrays are made, but no thread pool has started: a f
 
 
 def measure(mode: str, path: Path) -> dict[str, list[float]]:
-    """Milliseconds of each loop, and what the process uses while idle, in percent of a CPU."""
+    """Milliseconds of each loop, and CPU time of the idle process in percent of a CPU."""
     before: Callable[[], object] = lambda: time.sleep(0.002)  # noqa: E731
     if mode != "alone":
         model, x = load(path)
@@ -139,7 +139,7 @@ def beside(path: Path) -> None:
 
 
 def at_once(model: cnnrt.Model, x: np.ndarray) -> float:
-    """Milliseconds a run, of CALLERS threads that each run the model RUNS times."""
+    """Milliseconds per run of CALLERS threads that each run the model RUNS times."""
     start = threading.Barrier(CALLERS + 1)
 
     def call() -> None:
@@ -158,7 +158,7 @@ def at_once(model: cnnrt.Model, x: np.ndarray) -> float:
 
 
 def in_turn(model: cnnrt.Model, x: np.ndarray) -> float:
-    """Milliseconds a run, of as many runs one after the other."""
+    """Milliseconds per run of as many runs one after the other."""
     begin = time.perf_counter()
     for _ in range(CALLERS * RUNS):
         model(x)

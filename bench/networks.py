@@ -2,9 +2,9 @@
 
     python bench/networks.py [NAME ...] [--batch 1,8] [--cache DIR]     # prepares them; none: lists
 
-Architectures are torchvision's, with the seeded random weights of the tests' zoo: every layer has
+Architectures are torchvision's, with the seeded random weights of the tests' zoo. Every layer has
 an effect on the output, and nothing overflows, dies out or amplifies rounding errors. The reference
-is what PyTorch computes in float64. Prepared once; a folder per network holds
+is PyTorch's result in float64. Prepared once; a folder per network holds
 
     model.onnx           with a free batch size; or model_b8.onnx for each size if it cannot be free
     model.pt             TorchScript, for the engines that take it (torch; ncnn through pnnx)
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 REVISION = 2
-"""To be raised when a change here makes the cached files wrong."""
+"""Version of the cached files. Raise it when a change here makes them wrong."""
 
 CALIBRATION = 4
 """Images on which batch norm is calibrated."""
@@ -42,7 +42,7 @@ class Network:
     name: str
     build: Callable[[], nn.Module]
     shape: tuple[int, ...] = (3, 224, 224)
-    """Of one input, without the batch."""
+    """Shape of one input, without the batch."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _import_torchvision() -> Any:
 
 
 def _deeplab() -> nn.Module:
-    """DeepLab v3 on MobileNet v3, giving its one tensor rather than a dict."""
+    """DeepLab v3 on MobileNet v3; returns its one tensor rather than a dict."""
     import torch  # noqa: PLC0415
 
     class OnlyOut(torch.nn.Module):
@@ -165,7 +165,7 @@ def find(folder: Path, batch: int) -> Prepared | None:
 
 
 def key() -> str:
-    """What the files depend on."""
+    """A key of everything that the files depend on."""
     versions = []
     for package in ("torch", "torchvision"):
         try:
@@ -202,7 +202,7 @@ def _make(network: Network, batch: int, folder: Path) -> None:
 
 
 def _images(network: Network, batch: int, first: int = 0) -> Tensor:
-    """Seeded images; the first ones do not depend on how many are asked for."""
+    """Seeded images; the first ones do not depend on the number."""
     import torch  # noqa: PLC0415
 
     arrays = [

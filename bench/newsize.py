@@ -1,4 +1,4 @@
-"""What the first run at a new input size costs beyond a steady run at that size.
+"""The cost of the first run at a new input size beyond a steady run at that size.
 
     python bench/newsize.py [--networks detector,recogniser] [--threads 1,2] [--rounds R]
                             [--sizes N] [--file FILE ...] [--clock cpu] [--out results.json]
@@ -37,7 +37,7 @@ from cnnrt.benchmark.process import Worker
 
 NETWORKS = ("detector", "recogniser")
 HEIGHT = 48
-"""Of a line of text, where the file leaves it open."""
+"""Height of a line of text, if the file leaves it open."""
 
 CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.process_time_ns}
 
@@ -46,7 +46,7 @@ Shape = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Subject:
-    """A network and where its files are."""
+    """A network and its files."""
 
     name: str
     onnx: Path
@@ -56,7 +56,7 @@ class Subject:
 
 @dataclass
 class Times:
-    """What one engine took at one size, a number per round, in ms."""
+    """Times of one engine at one size, a number per round, in ms."""
 
     first: list[float] = field(default_factory=list)
     steady: list[float] = field(default_factory=list)
@@ -65,13 +65,13 @@ class Times:
 
     @property
     def extra(self) -> tuple[float, float]:
-        """First run less steady run: of the minima, and the median over the rounds."""
+        """First run less steady run: that of the minima, and the median over the rounds."""
         differences = [a - b for a, b in zip(self.first, self.steady, strict=True)]
         return min(self.first) - min(self.shortest), statistics.median(differences)
 
 
 def sizes(x: Shape, count: int) -> list[Shape]:
-    """Distinct sizes, none of which is that of `x`; of a detector if `x` is higher than a line."""
+    """Distinct sizes other than that of `x`; for a detector if `x` is higher than a line."""
     batch, channels, height, _ = x
     if height > 2 * HEIGHT:
         pairs = [(32 * (8 + i % 6), 32 * (9 + 5 * i % 11)) for i in range(count)]
@@ -159,7 +159,8 @@ def given(file: Path, cache: Path) -> Subject:
 def measure(
     subject: Subject, threads: int, args: argparse.Namespace, cache: Path
 ) -> dict[str, Any]:
-    """All sizes of a network on so many threads; prints a table, returns a row of the result."""
+    """Measures all sizes of a network on this many threads; prints a table, returns a row of the
+    result."""
     shape = tuple(np.load(subject.input, mmap_mode="r").shape)
     shapes = sizes(shape, args.sizes)  # type: ignore[arg-type]
     times = {name: {s: Times() for s in shapes} for name in args.engines}
@@ -210,7 +211,7 @@ def measure(
 
 
 def summary(entries: list[Times]) -> dict[str, float | None]:
-    """Over all sizes: geometric means of steady and first runs, and the median extra, in ms."""
+    """Geometric means of steady and first runs over all sizes, and the median extra, in ms."""
     least, usual = zip(*(e.extra for e in entries), strict=True)
     return {
         "steady_min": report.geometric_mean(min(e.shortest) for e in entries),
@@ -224,7 +225,8 @@ def summary(entries: list[Times]) -> dict[str, float | None]:
 
 
 def print_table(title: str, times: dict[str, dict[Shape, Times]], errors: dict[str, float]) -> None:
-    """A line per size, then all sizes together; each cell is of minima, in brackets of medians."""
+    """Prints a line per size, then all sizes together. Each cell has minima and, in brackets,
+    medians."""
     print(title)
     heads = "".join(f" {f'{n} steady ms':>24} {'extra ms':>16}" for n in times)
     print(f"{'size':<10}{heads}")
@@ -296,14 +298,14 @@ PHASES = (
     ("core", r"\.(plan|core)$"),
     ("cache", r"\.(plans|plan_cache)$"),
 )
-"""By the name of a module. The innermost frame of a phase decides; `ops`, `graph` and other helpers
-belong to whoever calls them. `core` is the making of C++ steps."""
+"""Phases by the name of a module. The innermost frame of a phase decides; `ops`, `graph` and other
+helpers belong to their callers. `core` makes C++ steps."""
 INTERVAL = 5e-4
 """Seconds between two looks at the stack."""
 
 
 def profile(subject: Subject, count: int, rounds: int) -> dict[str, Any]:
-    """Where planning for a new size spends its CPU time, by a look at the stack every 0.5 ms.
+    """The CPU time of planning for a new size by function, from a look at the stack every 0.5 ms.
 
     `Model.describe` plans without a run. Prints ms per size by phase, then by function.
     """
@@ -351,7 +353,7 @@ def profile(subject: Subject, count: int, rounds: int) -> dict[str, Any]:
 def attributed(
     stacks: Counter[tuple[tuple[str, CodeType], ...]],
 ) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """How often each phase was seen, each function alone, and each with what it calls."""
+    """Counts of each phase, of each function alone, and of each function with its callees."""
     phases: Counter[str] = Counter()
     own: Counter[str] = Counter()
     below: Counter[str] = Counter()

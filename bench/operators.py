@@ -4,9 +4,9 @@
                               [--seconds S] [--rounds R] [--cliff 3] [--out operators.json]
 
 Every row is an ONNX model of one operator at a size of real networks, called from Python with an
-array: the whole call, array in and array out. The result is compared with onnxruntime's. Rows on
-which cnnrt takes more than `--cliff` times as long as onnxruntime are marked, and make the program
-exit with 1.
+array. The time is that of the whole call, array in and array out. The result is compared with
+onnxruntime's. Rows on which cnnrt takes more than `--cliff` times as long as onnxruntime are
+marked, and make the program exit with 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from race import Entry, Turn, Worker, WorkerError
 
 OPSET = 21
 RECENT = 24
-"""For the operators that came after OPSET."""
+"""Opset of the operators that came after OPSET."""
 
 MAP = (1, 64, 56, 56)
 """The feature map of most rows."""
@@ -35,7 +35,8 @@ MAP = (1, 64, 56, 56)
 
 @dataclass(frozen=True)
 class Case:
-    """One operator: its first input is the model's, "x" among the others is that again."""
+    """One operator: its first input is the model's, and "x" among the others is that input
+    again."""
 
     op: str
     x: Array
@@ -44,15 +45,15 @@ class Case:
     note: str = ""
     opset: int = OPSET
     outputs: int = 1
-    """Of the node; the model's is the first."""
+    """Number of the node's outputs; the model's is the first."""
 
     @property
     def name(self) -> str:
-        """Operator and what sets it apart from the other rows of its kind."""
+        """The operator, and what sets it apart from the other rows of its kind."""
         return f"{self.op} {self.note}".strip()
 
     def model(self) -> onnx.ModelProto:
-        """As an ONNX model with the operator's first output."""
+        """An ONNX model with the operator's first output."""
         from onnx import helper, numpy_helper  # noqa: PLC0415
 
         names, weights = ["x"], []
@@ -351,7 +352,7 @@ def _integers() -> Iterator[Case]:
 
 
 def prepare(case: Case, folder: Path) -> tuple[Source, Path, Path]:
-    """The model, its input and what onnxruntime answers, as files."""
+    """The model, its input and onnxruntime's output, as files."""
     import onnxruntime  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ HOPELESS = 4.0
 """An engine this many times slower than the best in both of the first rounds runs in no other."""
 
 QUIET = 0.1
-"""The part of all CPUs that other programs may use when a round begins."""
+"""Fraction of all CPUs that other programs may use when a round begins."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Turn:
 
 @dataclass(frozen=True)
 class State:
-    """Where the two CPUs are: near each other or far, by the time of a barrier between them."""
+    """Distance of the two CPUs, near or far, by the time of a barrier between them."""
 
     ns: float
 
     def holds(self, turn: Turn) -> bool:
-        """Whether a turn began and ended in this state."""
+        """True if a turn began and ended in this state."""
         return all(self.ns / machine.STATE < b < self.ns * machine.STATE for b in turn.barriers)
 
 
 @dataclass
 class Entry:
-    """What was measured of one engine."""
+    """The measurements of one engine."""
 
     failed: str = ""
     error: float = 0.0
@@ -63,7 +63,7 @@ class Entry:
     """Kernel and shortest time in ns of each step."""
 
     def shorten_steps(self, timed: list[tuple[str, int]]) -> None:
-        """Takes the times of steps that are shorter than those before."""
+        """Keeps the shorter of the times of each step."""
         before = self.steps or timed
         self.steps = [(k, min(t, old)) for (k, t), (_, old) in zip(timed, before, strict=True)]
 
@@ -82,9 +82,10 @@ class Entry:
 
 
 def common_state(entries: Iterable[Entry]) -> tuple[State | None, int]:
-    """The state in which all engines that still run have the most turns, and the fewest of them.
+    """The state in which all engines that still run have the most turns, and the minimum number of
+    turns.
 
-    None where no barrier was measured: all turns are comparable then.
+    None if no barrier was measured: all turns are comparable then.
     """
     running = [e for e in entries if not e.failed and e.turns]
     most = max((len(e.turns) for e in running), default=0)
@@ -107,7 +108,7 @@ class Race:
 
     entries: dict[str, Entry]
     others: list[float]
-    """Before each round, the part of all CPUs that other programs used."""
+    """Fraction of all CPUs that other programs used before each round."""
 
     @property
     def state(self) -> State | None:
@@ -120,7 +121,7 @@ class Race:
         return [b for t in turns for b in t.barriers]
 
     def json(self) -> dict[str, Any]:
-        """For the result file."""
+        """The race as the result file has it."""
         state = self.state
         engines: dict[str, Any] = {}
         for name, e in self.entries.items():
@@ -160,9 +161,9 @@ def race(
     """Loads all engines, checks their outputs, and lets them run in turns.
 
     Args:
-        seconds: how long each engine runs in all.
-        rounds: in how many turns; in up to twice as many, until all engines have half of them in
-            one state of the CPUs.
+        seconds: the time that each engine runs in all.
+        rounds: the number of turns. There are up to twice as many, until all engines have half of
+            them in one state of the CPUs.
         barrier: measures the time of one between two threads.
         steps: engines whose steps are timed too, after each turn and for as long.
         patience: seconds that may be spent, in all, on waiting for other programs to be quiet.
@@ -200,7 +201,7 @@ def _turns(
     steps: Sequence[str],
     patience: float,
 ) -> list[float]:
-    """The timed rounds; returns what other programs used of the CPUs."""
+    """Runs the timed rounds; returns the fractions of the CPUs that other programs used."""
     others: list[float] = []
     running = list(workers)
     give_up = time.monotonic() + patience

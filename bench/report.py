@@ -1,4 +1,4 @@
-"""What result files have in common: their header, their place, and the ratio of a row."""
+"""Parts that result files have in common: their header, their place, and the ratio of a row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def header(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Machine, versions and what exactly of cnnrt is measured."""
+    """Machine, versions and the exact build of cnnrt."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": machine.describe(),
@@ -55,7 +55,7 @@ def commit(root: Path = ROOT) -> str | None:
 
 
 def core_hash() -> str | None:
-    """Which build of cnnrt's extension it is: the start of its SHA-256."""
+    """The build of cnnrt's extension: the start of its SHA-256."""
     spec = importlib.util.find_spec("cnnrt")
     if spec is None or spec.origin is None:
         return None
@@ -78,7 +78,7 @@ def default_out(cache: Path, kind: str) -> Path:
 
 
 def ratios(race: Race, subject: str = "cnnrt") -> dict[str, Any]:
-    """The best peer, and how many times as long as the subject it takes (minima; medians)."""
+    """The best peer, and its time over the subject's (minima; medians)."""
     state = race.state
     timed = {n: e for n, e in race.entries.items() if not e.failed and e.within(state)}
     own = timed.get(subject)
@@ -108,7 +108,7 @@ def numbers(text: str) -> list[int]:
 
 
 def geometric_mean(values: Iterable[float]) -> float | None:
-    """None of none."""
+    """The geometric mean; None if there are no values."""
     logs = [math.log(v) for v in values]
     return math.exp(sum(logs) / len(logs)) if logs else None
 
@@ -135,12 +135,12 @@ def barrier_text(barriers: Sequence[float]) -> str:
 
 
 def others_text(others: Sequence[float]) -> str:
-    """The mean part of the CPUs that other programs used."""
+    """The mean fraction of the CPUs that other programs used."""
     return f"{sum(others) / len(others):.0%}" if others else "-"
 
 
 def measure_barrier(cache: Path) -> Any:
-    """A function for `race`; None at every call where there is no compiler."""
+    """A function for `race`; it returns None at every call if there is no compiler."""
     return lambda: machine.barrier(cache)
 
 

@@ -1,10 +1,10 @@
-"""The error of each way of doing a convolution of 3x3, 3 or 5x5 taps, against float64.
+"""The error of each algorithm of a convolution of 3x3, 3 or 5x5 taps, against float64.
 
     python bench/winograd_error.py [--isa avx512]
 
-Inputs as after a ReLU, weights with He's variance; the largest difference over the largest output,
-and the root mean squares of both. The last tables have inputs of mean zero, as after a
-normalisation.
+Inputs are as after a ReLU, weights have He's variance. Errors are the largest difference over the
+largest output, and the same of root mean squares. The last tables have inputs of mean zero, as
+after a normalisation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ALGORITHMS = {taps: algorithms(taps, [1], [1]) for taps in ((3, 3), (3,), (5, 5)
 def errors(
     taps: tuple[int, ...], channels: int, shape: tuple[int, ...], isa: str | None, *, relu: bool
 ) -> dict[str, tuple[float, float]]:
-    """For each algorithm: largest and root-mean-square error, relative to those of the output."""
+    """Largest and root-mean-square error of each algorithm, relative to those of the output."""
     rng = np.random.default_rng(channels)
     x = rng.standard_normal((1, channels, *shape), dtype=np.float32)
     x = np.maximum(x, 0) if relu else x

