@@ -4,10 +4,10 @@
 
 Prints
 
-1. a loop of NumPy products and one of PyTorch convolutions, timed by turns without a model, beside
-   a model that has run and is idle, and right after each run of it, and the CPU time of the process
-   during an idle second before. Each turn is a fork of one process, because the same loop differs
-   by a third between two processes, by where its arrays lie;
+1. a loop of NumPy products and one of PyTorch convolutions, timed by turns. They run without a
+   model, beside an idle model that has run, and right after each run of it. The CPU time of the
+   process during an idle second before is printed too. Each turn is a fork of one process, because
+   the same loop differs by a third between two processes, by where its arrays lie;
 2. the CPU time that the workers use from 1 ms to 100 ms after a run has returned;
 3. eight Python threads that run the model at once, against as many runs one after the other, each
    on all threads, by turns;

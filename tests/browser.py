@@ -2,7 +2,7 @@
 
 The protocol's messages (https://chromedevtools.github.io/devtools-protocol/) go through a pair of
 pipes, so that no package and no port is needed. Tests take the fixture `browser` of conftest.py,
-which skips where there is no Chromium:
+which skips if there is no Chromium:
 
     def test_page(browser, tmp_path):
         browser.check(tmp_path / "page.html")
@@ -38,16 +38,16 @@ def find() -> str | None:
 
 @dataclass
 class Report:
-    """What happened while a page was open."""
+    """Events while a page was open."""
 
     requests: list[str] = field(default_factory=list)
-    """Addresses asked for, other than the page itself and what it holds."""
+    """Addresses requested, other than the page itself and its contents."""
     errors: list[str] = field(default_factory=list)
     """Exceptions, failed requests, console errors and warnings."""
 
 
 class Browser:
-    """One process, one page at a time. To be closed."""
+    """One process, one page at a time. Close it after use."""
 
     def __init__(self, program: str, profile: Path) -> None:
         """Starts it; `profile` is an empty folder."""
@@ -115,7 +115,7 @@ class Browser:
         return answer["result"].get("value")
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """Writes what the page shows, or all of the page, as PNG."""
+        """Writes the visible part of the page, or all of it, as PNG."""
         answer = self._call(
             "Page.captureScreenshot", captureBeyondViewport=whole, **self._clip(whole)
         )
@@ -130,7 +130,7 @@ class Browser:
     def check(self, path: Path) -> None:
         """Asserts that a page works by itself, at both widths, light and dark.
 
-        It asks for nothing outside of its file, has no error on its console and is not wider than
+        It requests nothing outside of its file, has no error on its console and is not wider than
         the window.
         """
         for width, dark in itertools.product((DESKTOP, TELEPHONE), (False, True)):

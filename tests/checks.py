@@ -1,4 +1,4 @@
-"""How a kernel's result is held against the float64 reference of its operator."""
+"""Compares a kernel's result with the float64 reference of its operator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reference(op: str, *inputs: Any, **attributes: Any) -> np.ndarray:
 
 
 def activation(value: Any) -> Activation | None:
-    """As `cnnrt.kernels` reads its argument of this name."""
+    """An activation in the forms that `cnnrt.kernels` takes."""
     if value is None:
         return None
     return Activation(value) if isinstance(value, str) else Activation(*value)
@@ -36,7 +36,7 @@ def assert_close(
 ) -> None:
     """max |got - want| <= tolerance * scale, with the worst place in the message.
 
-    `scale` is max |want| unless given (as it must be where an activation has cut the large values).
+    `scale` is max |want| unless given (as it must be if an activation has cut the large values).
     """
     assert got.shape == want.shape, f"shape {got.shape}, expected {want.shape}; {case}"
     assert got.dtype == np.float32
@@ -52,7 +52,8 @@ def assert_close(
 
 
 def exact_tolerance(depth: int) -> float:
-    """For a sum of `depth` products in one float32 accumulator: 1e-7 sqrt(depth), at least 1e-6."""
+    """Tolerance of a sum of `depth` products in one float32 accumulator: 1e-7 sqrt(depth), at least
+    1e-6."""
     return max(1e-6, 1e-7 * depth**0.5)
 
 

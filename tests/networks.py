@@ -66,8 +66,9 @@ def operator(
     computed: Sequence[int] = (),
     **attributes: Any,
 ) -> tuple[Graph, dict[str, Array]]:
-    """One operator as a network, and its inputs: x, and of `others` those numbered in `computed`
-    (from 1, as x is input 0); the others are constants, or absent where None."""
+    """One operator as a network, and its inputs. These are x and those of `others` whose numbers
+    are in `computed` (from 1, as x is input 0). The rest of `others` are constants, or absent if
+    None."""
     arrays = {f"x{i}": np.asarray(a) for i, a in enumerate((x, *others)) if a is not None}
     inputs = {name: a for name, a in arrays.items() if name == "x0" or int(name[1:]) in computed}
     constants = {name: a for name, a in arrays.items() if name not in inputs}

@@ -31,16 +31,16 @@ class Case:
         """
         Args:
             inputs: arrays; None: an input that is left out.
-            outputs: how many, of types that ONNX infers; or of each the dtype, None: left out.
+            outputs: their number, if ONNX infers the types; or the dtype of each, None: left out.
             fixed: from this input on they are constants; None: from the second.
-            attributes: of the node.
+            attributes: attributes of the node.
         """
         self.inputs = [None if x is None else np.asarray(x) for x in inputs]
         self.outputs, self.attributes = outputs, attributes
         self.fixed = 1 if fixed is None else fixed
 
     def model(self, op: str, opset: int, *, ir: int = 8) -> bytes:
-        """A file of this node.
+        """A file with this node.
 
         Args:
             op: the operator, behind its domain and a point if that is not ONNX's own.
@@ -93,7 +93,7 @@ def by_cnnrt(model: bytes, feeds: dict[str, Array]) -> list[Array]:
 
 
 def by_runtime(model: bytes, feeds: dict[str, Array]) -> list[Array] | None:
-    """None: it does not run this model."""
+    """The outputs by ONNX Runtime; None if it does not run this model."""
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     try:

@@ -1,4 +1,4 @@
-"""By operator of ONNX what it is tried with, in each of its versions."""
+"""Inputs and attributes with which each operator of ONNX is tried, in each of its versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Sample = Callable[[int], Iterator[Case]]
 
 
 def binary(a: Array, b: Array) -> Sample:
-    """With the second input along axis 1, as each opset says that."""
+    """A sample with the second input along axis 1, in the form of each opset."""
 
     def sample(version: int) -> Iterator[Case]:
         if version < 7:
@@ -393,4 +393,4 @@ SAMPLES: dict[str, Sample] = {
     "Unsqueeze": unsqueeze,
     "Upsample": upsample,
 }
-"""By operator what it is tried with in each of its versions."""
+"""Samples by operator, for each of its versions."""

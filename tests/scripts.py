@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's, with the package found where it is found here."""
+    """This process's environment, with the package found where it is found here."""
     folder = str(Path(cnnrt.__file__).parent.parent)
     path = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])
     # NumPy's own pool would count among a process's threads.
@@ -24,7 +24,7 @@ def environment(**variables: str) -> dict[str, str]:
 def run_script(
     folder: Path, text: str, *arguments: Any, timeout: float = 120, **variables: str
 ) -> str:
-    """What a script prints; a test fails if it does, or hangs.
+    """The output of a script; the test fails if the script fails or hangs.
 
     It is a file, not `-c`, so that processes started by it can import what it defines.
     """

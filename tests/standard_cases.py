@@ -59,12 +59,12 @@ def convert(proto: Any) -> Node | None:
 
 
 def not_inferred(node: Node) -> bool:
-    """True if only a run tells the types of the results, as of sequences and branches."""
+    """True if only a run tells the types of the results, such as sequences and branches."""
     return isinstance(OPS[node.op], RuntimeTyped) and not isinstance(OPS[node.op], ByValue)
 
 
 def scalar_array(value: Any) -> Any:
-    """NumPy's scalars as arrays, anything else as it is."""
+    """NumPy's scalars as arrays; anything else as it is."""
     return np.asarray(value) if isinstance(value, np.generic) else value
 
 

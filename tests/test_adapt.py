@@ -88,7 +88,7 @@ def test_head_of_two_classes_has_two_rows() -> None:
 
 
 def test_the_strength_fits_the_data() -> None:
-    """Of much noise the penalty is strong, of none weak."""
+    """The penalty is strong with much noise, and weak without."""
     generator = np.random.default_rng(3)
     y = np.repeat([0, 1], 40)
     clear = generator.normal(4 * y[:, None], 1, (80, 3))
@@ -100,8 +100,8 @@ def test_the_strength_fits_the_data() -> None:
 
 
 def test_cross_validation_has_not_seen_what_it_is_asked() -> None:
-    """With features that are noise, images left out are guessed no better than by chance, though
-    those fitted on are all told apart."""
+    """If features are noise, images left out are guessed no better than by chance, though those
+    fitted on are all told apart."""
     generator = np.random.default_rng(4)
     y = np.repeat(np.arange(4), 25)
     x = generator.normal(0, 1, (100, 200)).astype(np.float32)
@@ -150,7 +150,7 @@ def test_adapt(shapes: Path, tmp_path: Path) -> None:
     assert low < measured.accuracy <= high + 1e-9
     assert [measured.files[i].parent.name for i in range(9)] == np.repeat(SHAPES, 3).tolist()
 
-    # What is written says the same as what was measured, and all of it.
+    # The file gives the same answers as the measured model, and all of them.
     new = cnnrt.load(path)
     assert new.labels == SHAPES
     assert new.preprocessing == cnnrt.load(LENET).preprocessing
@@ -199,8 +199,7 @@ def test_a_test_folder(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_the_split_follows_the_images(shapes: Path, tmp_path: Path) -> None:
-    """Other names change nothing; of the images that were there, few change sides when some are
-    added."""
+    """Other names change nothing. If images are added, few of the others change sides."""
 
     def kept(folder: Path) -> set[bytes]:
         measured = cnnrt.adapt(LENET, folder, test_split=0.5).measured
@@ -299,7 +298,7 @@ def test_features_beat_pixels(tmp_path: Path) -> None:
 
 
 def test_measures() -> None:
-    """Against numbers worked by hand: 4 images, 3 of them right."""
+    """Measures agree with numbers worked by hand: 4 images, 3 of them right."""
     p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.55, 0.45]])
     files = [Path(f"{i}.png") for i in range(4)]
     measured = adapting.Measured("test images", files, np.array([0, 1, 1, 0]), p)

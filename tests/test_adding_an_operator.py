@@ -1,4 +1,4 @@
-"""docs/adding-an-operator.md does what it says."""
+"""The examples of docs/adding-an-operator.md work."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_images_are_mixed(case: tuple[str, Graph]) -> None:
 
 
 def test_recurrent_layers_take_all_images_at_once() -> None:
-    """They are independent, but each step would read the weights again for every image."""
+    """Images are independent, but each step would read the weights again for every image."""
     graph = of_batch(
         ("a", "conv", "x k", {"pads": [1, 1]}),
         ("t", "transpose", "a", {"perm": [2, 0, 1]}),
@@ -248,7 +248,7 @@ def test_where_images_stay_apart_references_agree(case: tuple[Graph, dict[str, A
 @QUICK
 @given(graphs(8))
 def test_random_graphs_image_by_image(isa: str, case: tuple[Graph, dict[str, Any]]) -> None:
-    """By images wherever they stay apart, whether or not that is thought to be faster."""
+    """Images run one by one wherever they stay apart, even if that is not thought to be faster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "pays_one_by_one", lambda lowered, _options: lowered.all_kernels)
         check(*case, isa)
@@ -290,7 +290,7 @@ def test_a_classifier_is_cut_at_its_fully_connected_layers(isa: str, threads: in
 
 
 def test_the_weights_behind_the_cut_count_for_the_choice_of_algorithms(isa: str) -> None:
-    """Those of 10 MB do not stay in cache, nor do the others beside them, in a batch or alone."""
+    """Weights of 10 MB do not stay in cache, nor do the others beside them, in a batch or alone."""
     model = Model(classifier(hidden=160), isa=isa, threads=1)
     alone, batch = (plan_for(model, [w(n, 3, 32, 32)]) for n in (1, N))
     assert isinstance(batch, BatchPlan)
@@ -329,7 +329,7 @@ def test_an_inner_tensor_of_a_batch(isa: str) -> None:
 
 
 def test_a_free_batch_that_cannot_be_one() -> None:
-    """The model loads; what does not fit is an error of the call."""
+    """The model loads; a size that does not fit is an error of the call."""
     node = Node("reshape", "pairs", ["x", "shape"], ["y"])
     ops.complete(node)
     spec = TensorSpec("x", ("batch", 4))

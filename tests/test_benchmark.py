@@ -1,4 +1,4 @@
-"""`python -m cnnrt bench`: rows and what is in them. No time is asserted."""
+"""`python -m cnnrt bench`: its rows and their contents. No time is asserted."""
 
 from __future__ import annotations
 

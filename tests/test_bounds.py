@@ -93,7 +93,7 @@ def cases() -> Iterator[Graph]:
 
 
 def smaller(place: Any) -> Any:
-    """The place in a buffer of a single byte; None for what is no place."""
+    """The place in a buffer of a single byte; None if it is no place."""
     if isinstance(place, ViewAt):
         return place._replace(at=At(Buffer(1), place.at.offset))
     if isinstance(place, At):

@@ -1,4 +1,4 @@
-"""`python -m cnnrt check`: the list of what cnnrt does not run, or one line."""
+"""`python -m cnnrt check`: the list of everything that cnnrt does not run, or one line."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_unsupported_node_is_listed(
 
 
 def test_shapes_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The reshape is told for the shape asked for; sizes that depend on data make stages."""
+    """The reshape is reported for the requested shape; sizes that depend on data make stages."""
     nodes = [
         helper.make_node("Reshape", ["x", "shape"], ["r"], name="to_rows"),
         helper.make_node("NonZero", ["x"], ["n"], name="where"),

@@ -1,4 +1,4 @@
-"""`python -m cnnrt`: what it prints, what it writes, how it fails."""
+"""`python -m cnnrt`: its output, its files, its failures."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def python(*arguments: Any) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """This process's, with the package found where it is found here."""
+    """This process's environment, with the package found where it is found here."""
     folder = str(Path(cnnrt.__file__).parent.parent)
     return {**os.environ, "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])}
 

@@ -66,7 +66,7 @@ def test_agreement(reference: str, path: str, capsys: pytest.CaptureFixture[str]
 
 
 class Wrong:
-    """A reference that is off by one in one tensor, and in all that is computed from it."""
+    """A reference that is off by one in one tensor, and in everything computed from it."""
 
     def __init__(self, path: str, tensor: str) -> None:
         self.right = comparing.numpy_reference(read_onnx(path, module_names=False))
@@ -115,7 +115,7 @@ def test_a_node_that_is_wrong_only_where_it_is_fused(
 
 
 def test_a_wrong_kernel_is_found(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole road: what cnnrt computes is wrong, not what it is compared with."""
+    """The whole road: cnnrt's result is wrong, not the reference."""
     model, reference = comparing.load_pair(path, "numpy")
     relu = next(node for node in model.graph.nodes if node.op == "relu")
     broken = Model(model.graph.copy())

@@ -1,4 +1,4 @@
-"""Compiled files: weights packed, mapped and shared; what is damaged or foreign is no danger."""
+"""Compiled files: weights packed, mapped and shared; damaged or foreign files do no harm."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_sizes_left_open_must_be_given(model: cnnrt.Model, tmp_path: Path) -> No
 
 
 def test_every_tier_runs_it(model: cnnrt.Model, compiled: Path, x: Array, isa: str) -> None:
-    """Those of another tier pack what they want otherwise."""
+    """A tier that needs other packed weights packs them itself."""
     document = read(compiled)
     assert document.compiled is not None
     here = cnnrt.Model(document.graph, isa=isa, ready=document.compiled.weights)
@@ -232,7 +232,7 @@ def test_packed_by_another_version_it_is_packed_anew(
 
 
 def test_weights_at_any_address() -> None:
-    """As they are mapped from an ONNX file."""
+    """Weights lie at odd addresses if they are mapped from an ONNX file."""
     w = np.arange(20 * 18 * 9, dtype=np.float32).reshape(20, 18, 9)
     odd = np.frombuffer(b"?" + w.tobytes(), np.float32, offset=1).reshape(w.shape)
     assert not odd.flags.aligned
@@ -249,7 +249,7 @@ def test_weights_at_any_address() -> None:
 
 
 def test_the_order_of_packed_weights() -> None:
-    """Whoever changes one of these must raise `packed.PACKING`, and then this test."""
+    """If you change one of these, raise `packed.PACKING`, and then change this test."""
     assert packed.PACKING == 1
     w = np.arange(20 * 18 * 9, dtype=np.float32).reshape(20, 18, 9)
     wide = np.zeros((32, 18, 9), np.float32)  # rounded up to blocks of 16 outputs

@@ -142,8 +142,8 @@ def test_images_that_are_not_finite_change_no_other(isa: str) -> None:
 
 
 def test_the_algorithm_depends_on_neither_batch_nor_threads() -> None:
-    # A constant that grows with the batch, here beyond the 8 MB up to which weights are taken to
-    # stay in cache, must not count among the weights.
+    # A constant that grows with the batch must not count among the weights. Here it is beyond the 8
+    # MB up to which weights are taken to stay in cache.
     shape = (64, 64, 64)
     graph = network(
         {"x": np.zeros((1, *shape), np.float32)},

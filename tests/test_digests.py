@@ -84,7 +84,7 @@ def test_packed_weights_are_verified(tmp_path: Path) -> None:
 
 
 def test_files_without_digests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of earlier versions, or of other programs: read as ever, but not verified."""
+    """Files of earlier versions, or of other programs, are read as ever, but not verified."""
     data = write_model(None, graph())
     assert data is not None
     header = json.loads(data[8 : header_end(data)])

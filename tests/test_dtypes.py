@@ -73,7 +73,7 @@ def test_copies_are_the_same_object() -> None:
 
 
 def converted(x: Array, source: str, target: str, isa: str, threads: int) -> Array:
-    """What the conversion kernel makes of x, in arrays of NumPy's."""
+    """The conversion kernel's result for x, in arrays of NumPy's."""
     plan = _core.Plan(isa)
     fields = {"x": (2, 0), "y": (3, 0), "from": source, "to": target}
     plan.add("convert", {**fields, "rows": 1, "columns": x.size})

@@ -113,8 +113,8 @@ NETWORKS: dict[str, tuple[tuple[Any, ...], list[Step], tuple[Any, ...]]] = {
     "gru": (("t", "n", 3), [("gru", "x gru_w gru_r", {"hidden_size": 3})], ("t", 1, 0, 3)),
     "quantised": (IMAGE, quantised(), (0, 4, 10, 10)),
 }
-"""Shape of the input, nodes (the input "-" is what the node before made), shape of the output, in
-which 0 stands for n."""
+"""Shape of the input, nodes, and shape of the output, in which 0 stands for n. The input "-" is the
+output of the node before."""
 
 
 def network(shape: tuple[Any, ...], steps: list[Step]) -> Model:

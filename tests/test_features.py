@@ -1,4 +1,4 @@
-"""Features: where a network is cut, what comes in, what is kept on disk."""
+"""Features: the cut of a network, its inputs, the cache on disk."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def gap_and_gemm(random: Random) -> Graph:
 
 
 def conv_and_pool(random: Random) -> Graph:
-    """As in SqueezeNet: the classifier is a 1x1 convolution before the pooling."""
+    """A network like SqueezeNet: the classifier is a 1x1 convolution before the pooling."""
     return graph_of(
         ("conv", "x w", "conv"),
         ("relu", "conv", "maps"),

@@ -1,4 +1,5 @@
-"""examples/finetune_resnet18.py at a tiny size: what learns, what stays, and that both agree."""
+"""examples/finetune_resnet18.py at a tiny size: the layers that learn, those that stay, and
+agreement."""
 
 from __future__ import annotations
 

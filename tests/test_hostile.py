@@ -82,7 +82,7 @@ def bombs() -> Iterator[tuple[str, Graph]]:
 
 
 MAY_RUN = {"padding", "window", "channels"}
-"""What asks for much and needs little."""
+"""Bombs that ask for much and need little."""
 
 IN_LITTLE_MEMORY = """
 import resource, sys
@@ -107,7 +107,7 @@ for name, graph in bombs():
 
 
 def test_small_files_take_little_memory() -> None:
-    """All in one process, whose resident memory is watched."""
+    """All load in one process, whose resident memory is watched."""
     result = subprocess.run(
         [sys.executable, "-c", IN_LITTLE_MEMORY, str(Path(__file__).parent)],
         capture_output=True,

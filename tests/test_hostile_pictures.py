@@ -52,7 +52,8 @@ WAYS = {
     "wide input": {"size": (8, 32768), "crop": None},
 }
 MEGABYTES = 400
-"""More than the process had. The largest pictures take 160 MB as they are and, at once, as RGB."""
+"""Limit of memory beyond what the process had. The largest pictures take 160 MB as they are and, at
+once, as RGB."""
 
 SCRIPT = """
 import resource, sys
@@ -92,7 +93,7 @@ def test_small_files_take_little_memory(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (7, 8), (8, 7), (224, 1), (63, 65)])
 def test_the_crop_has_the_pixels_of_a_border_and_a_crop(size: tuple[int, int]) -> None:
-    """As torchvision's CenterCrop: a black border first, where the picture is smaller."""
+    """Like torchvision's CenterCrop: a black border first, if the picture is smaller."""
     h, w = size
     image = np.random.default_rng(h).integers(1, 256, (h, w), dtype=np.uint8)
     for crop in (1, 2, 7, 8, 64):

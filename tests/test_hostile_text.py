@@ -76,7 +76,7 @@ def test_headers_that_are_not_utf8(encoding: str) -> None:
 
 
 def test_repeated_keys_take_no_time() -> None:
-    """In a megabyte of keys the last one occurs twice."""
+    """Reads a megabyte of keys, of which the last one occurs twice."""
     keys = ",".join(f'"k{i}":1' for i in range(100_000))
     start = time.perf_counter()
     with pytest.raises(FormatError, match="the key 'k99999' occurs twice"):

@@ -159,7 +159,7 @@ def test_a_conversion_that_is_stopped_leaves_the_target_alone(
             break
         if not with_old and not target.exists():
             break
-        # Between the renaming and the exit: then the file is whole.
+        # Between the renaming and the exit the file is whole.
         assert target.read_bytes() == large.read_bytes()
     else:
         pytest.fail("no conversion could be stopped in time")
@@ -198,10 +198,10 @@ def test_a_file_size_limit(large: Path, tmp_path: Path) -> None:
 
 
 def in_small_folder(folder: Path, *commands: str) -> list[str]:
-    """A command that runs `commands` where `folder` is a disk of 2 MB of its own.
+    """A command that runs `commands` with a disk of 2 MB of its own as `folder`.
 
-    In a namespace, so that nothing has to be unmounted; this needs no rights where users may have
-    such namespaces.
+    The disk is in a namespace, so nothing has to be unmounted. This needs no rights if users may
+    have such namespaces.
     """
     mount = f"mount -t tmpfs -o size=2m none {folder}"
     command = ["unshare", "-rm", "sh", "-ec", "; ".join([mount, *commands])]

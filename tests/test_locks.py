@@ -46,7 +46,7 @@ def test_a_call_from_within_does_not_wait() -> None:
 
 
 def test_two_threads_that_are_inside_call_each_others() -> None:
-    """As two models whose finalisers call one another."""
+    """Models do so if their finalisers call one another."""
     one, two, both = Lock(), Lock(), threading.Barrier(2, timeout=10)
     calls: list[str] = []
 

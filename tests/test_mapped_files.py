@@ -73,7 +73,7 @@ def weights(path: Path) -> Path:
 
 
 def results(model: cnnrt.Model) -> list[Array]:
-    """What needs the original weights: another batch, and a tensor before its norm."""
+    """Results that need the original weights: another batch, and a tensor before its norm."""
     return [model(np.concatenate([X, X])), model.run(X, outputs=["c"])]
 
 
@@ -102,7 +102,7 @@ def test_another_file_in_its_place_does_not_matter(path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"something else"], ids=["empty", "other"])
 def test_a_file_written_to_in_place(content: bytes, path: Path) -> None:
-    """What is planned runs on: it reads nothing in the file. What needs the file is refused."""
+    """A plan runs on, as it reads nothing in the file. Calls that need the file are refused."""
     model = cnnrt.load(path)
     want = model(X)
     weights(path).write_bytes(content)

@@ -1,4 +1,4 @@
-"""What a model takes of memory: as it says itself, and as the system sees it."""
+"""Memory of a model: by its own account, and by the system's."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_plan_that_plain_calls_use_no_more_goes() -> None:
 
 
 def names(model: cnnrt.Model) -> list[str]:
-    """Of the inner tensors."""
+    """The names of the inner tensors."""
     ends = {spec.name for spec in (*model.inputs, *model.outputs)}
     return [name for name in model.graph.tensors() if name not in ends]
 
@@ -178,7 +178,7 @@ def test_trim_forgets_weights_of_other_algorithms(
 
 
 def test_plans_of_other_outputs_share_their_weights() -> None:
-    """Though each folds its norms by itself."""
+    """Plans share weights though each folds its norms by itself."""
     model = cnnrt.Model(wide(3, 32))
     x = np.ones((1, 32, 6, 6), np.float32)
     packed = model.memory().packed
@@ -262,7 +262,7 @@ def test_runs_of_several_sizes_at_the_same_time() -> None:
 
 
 def elementwise(size: int, op: str) -> cnnrt.Model:
-    """y = op(x) of so many elements."""
+    """y = op(x) of this many elements."""
     x = np.zeros(size, np.float32)
     return cnnrt.Model(network({"x": x}, {}, ("y", op, "x")), threads=1)
 
@@ -342,8 +342,9 @@ def measure(*words: str | Path) -> list[int]:
 
 @pytest.mark.skipif(not PROC, reason="the system does not tell what a process takes")
 def test_peak_of_load_and_run(tmp_path: Path) -> None:
-    """At most 1.3 times packed weights and live activations, though the weights are stored in
-    another order and norms are folded into them; of a compiled file hardly anything is private."""
+    """The peak is at most 1.3 times packed weights and live activations, though the stored weights
+    have another order and norms are folded into them. With a compiled file hardly anything is
+    private."""
     path, compiled = tmp_path / "model.bin", tmp_path / "packed.bin"
     write_model(path, wide(20, 256))  # 47 MB
     cnnrt.load(path, algorithm="im2col").save_compiled(compiled)
@@ -380,8 +381,8 @@ def linear(layers: int, size: int) -> bytes:
 @pytest.mark.skipif(not PROC, reason="the system does not tell what a process takes")
 @pytest.mark.parametrize("external", [False, True], ids=["inside", "beside"])
 def test_peak_of_an_onnx_file(external: bool, tmp_path: Path) -> None:
-    """At most 1.3 times, with the package onnx, which takes 15 MB; and what remains is no more than
-    what model.bin leaves, as the weights stay in their file."""
+    """The peak is at most 1.3 times as large, with the package onnx, which takes 15 MB. The rest is
+    no more than model.bin leaves, as the weights stay in their file."""
     path, converted = tmp_path / "model.onnx", tmp_path / "model.bin"
     path.write_bytes(linear(6, 2048))  # 101 MB
     if external:

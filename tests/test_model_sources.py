@@ -1,4 +1,4 @@
-"""What a model can be given as, and the one clear error for each file that is none."""
+"""The forms in which a model can be given, and the one clear error for each file that is none."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def assert_alike(got: np.ndarray, want: Any, case: object = "", tolerance: float
 
 
 def spoilt(x: np.ndarray) -> np.ndarray:
-    """A copy with an infinity of each sign and a NaN at places apart, in two channels and images,
-    and two infinities that meet in one window."""
+    """A copy with an infinity of each sign and a NaN at places apart, in two channels and images.
+    In addition, two infinities meet in one window."""
     x = x.copy()
     flat = x.reshape(*x.shape[:2], -1)
     n, c, size = flat.shape
@@ -136,7 +136,7 @@ def test_winograd_on_one_axis(kernel: tuple[int, ...], random: Any, isa: str, th
 
 
 def test_lanes_of_no_channel_reach_none(random: Any, isa: str) -> None:
-    # 20 channels are a block and a quarter; what lies in the other lanes is of no concern.
+    # 20 channels are a block and a quarter; the content of the other lanes does not matter.
     x = random(1, 20, 9, 9)
     x[0, 3] = INF
     first, second = random(20, 20, 1, 1), random(17, 20, 3, 3)

@@ -329,7 +329,7 @@ def test_external_data_of_another_size(fields: dict[str, str], tmp_path: Path) -
 
 
 def test_links_into_a_store(tmp_path: Path) -> None:
-    """As Hugging Face's cache lays models and their data."""
+    """Links as in Hugging Face's cache, which links models and data into one store."""
     store, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
     store.mkdir()
     snapshot.mkdir(parents=True)
@@ -527,7 +527,7 @@ def test_bfloat16_is_read_as_float32(tmp_path: Path) -> None:
 
 
 def test_bfloat16_weights_stay_small(tmp_path: Path) -> None:
-    """Those of a file are mapped, and widened while they are packed."""
+    """bfloat16 weights of a file are mapped, and widened while they are packed."""
     bits = np.random.default_rng(0).integers(0x3D00, 0x3F00, (64, 64, 3, 3)).astype(np.uint16)
     weight = TensorProto(name="w", data_type=TensorProto.BFLOAT16, dims=bits.shape)
     weight.raw_data = bits.tobytes()

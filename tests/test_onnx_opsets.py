@@ -127,7 +127,7 @@ def softmax(x: Array, *axes: int) -> Array:
 
 
 def proto_of(*nodes: Any, functions: Any = (), opsets: Any = (), ir: int = 8) -> Any:
-    """From x (2, 3, 4) to y."""
+    """A model from x (2, 3, 4) to y."""
     shape = [2, 3, 4]
     graph = helper.make_graph(
         nodes,

@@ -21,7 +21,7 @@ W = np.arange(20, dtype=np.float32)
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that files of a few bytes have large tensors."""
+    """Makes tensors of a few bytes count as large."""
     monkeypatch.setattr(wire, "LARGE", 16)
 
 
@@ -68,7 +68,7 @@ def tensors(message: Any) -> Iterator[Any]:
 
 
 def put_back(message: bytes, data: bytes) -> tuple[Any, int]:
-    """A model that was cut, parsed, with its tensors again; and how many they are."""
+    """A model that was cut, parsed, with its tensors put back, and their number."""
     proto = onnx.ModelProto.FromString(message)
     count = 0
     for one in tensors(proto):

@@ -1,4 +1,4 @@
-"""Pictures of filters and feature maps, and maps of what an answer comes from."""
+"""Pictures of filters and feature maps, and maps of the places behind an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Profiles: what they are made of, and that nothing of a run is left out. No time is asserted."""
+"""Profiles: their parts, and that they leave out nothing of a run. No time is asserted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_step_is_in_one_layer(profile: Any) -> None:
 
 
 def test_a_run_is_the_sum_of_its_steps(isa: str, threads: int, random: Random) -> None:
-    """With kernels, steps that only one thread does, and NumPy references between them."""
+    """A run has kernels, steps that only one thread does, and NumPy references between them."""
     graph = network(
         {"x": random(2, 16, 40, 40)},
         {"w": random(32, 16, 3, 3), "axis": np.array(1)},

@@ -1,7 +1,7 @@
-"""Random small networks: what runs, after all passes, by kernels, is what the references compute.
+"""Random small networks: after all passes, the kernels' results are those of the references.
 
-Networks are chains with branches: an operator reads any tensor made so far, two of them where their
-shapes agree, and every tensor that nobody reads is an output.
+Networks are chains with branches. An operator reads any tensor made so far, or two if their shapes
+agree. Every tensor that nobody reads is an output.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from cnnrt.ops import Operand
 from networks import by_reference
 
 TOLERANCE = 2e-4
-"""Of the largest output: some ten layers, Winograd's among them, each of 2e-5 or less."""
+"""Tolerance relative to the largest output: some ten layers, Winograd's among them, each of 2e-5 or
+less."""
 MOST_ELEMENTS = 20_000
 CHANNELS = (1, 2, 3, 5, 8, 15, 16, 17, 24, 32, 33)
 UNARY = (

@@ -62,8 +62,8 @@ def test_one_convolution_by_hand() -> None:
     ("name", "size"),
     [
         # VGG-16 as Araujo, Norris and Sim, 2019, state it. ResNet-50: 7 of the first layer, 4 of
-        # the pool, and of the 3x3 convolutions twice the jump before each: 3 (8), 8 + 3 (16),
-        # 16 + 5 (32), 32 + 2 (64). They state 483, for strides in the last layer of a stage.
+        # the pool, and twice the jump before each 3x3 convolution. These are 3 (8), 8 + 3 (16), 16
+        # + 5 (32), 32 + 2 (64). They state 483, for strides in the last layer of a stage.
         ("vgg16", 212),
         ("resnet50", 427),
     ],

@@ -1,4 +1,4 @@
-"""What the commands print, and write into pages and archives, whatever a file says."""
+"""Output of the commands, on terminals and in pages and archives, whatever a file contains."""
 
 from __future__ import annotations
 

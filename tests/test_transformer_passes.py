@@ -1,4 +1,5 @@
-"""The passes that turn what exporters write for transformers and ConvNeXt into few operators."""
+"""The passes that turn the patterns that exporters write for transformers and ConvNeXt into few
+operators."""
 
 from __future__ import annotations
 

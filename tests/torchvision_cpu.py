@@ -1,9 +1,9 @@
 """torchvision, importable beside a PyTorch build that has none of torchvision's own operators.
 
-torchvision registers shape rules for two operators of its C++ library when it is imported, and
-fails if the library does not fit PyTorch, as with a CPU build of one and the usual wheel of the
-other. Declaring the two first lets the import pass; nothing that the tests use calls them. Tests
-import torchvision through here, and import here before timm, which imports it:
+torchvision registers shape rules for two operators of its C++ library when it is imported. It fails
+if the library does not fit PyTorch, as with a CPU build of one and the usual wheel of the other.
+Declaring the two first lets the import pass; nothing that the tests use calls them. Tests import
+torchvision through here, and import here before timm, which imports it:
 
     from torchvision_cpu import torchvision
 """

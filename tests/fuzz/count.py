@@ -1,13 +1,13 @@
-"""Loads and runs so many mutated files, without coverage: where atheris is not at hand.
+"""Loads and runs a number of mutated files, without coverage: for machines without atheris.
 
     python tests/fuzz/count.py model --count 200000 --processes 2
     python tests/fuzz/count.py onnx --count 200000
 
-Half of the mutations are of `structure`, half of `mutate`; what ran or was refused for the first
-time in some way is mutated again. Bounds of an execution: 5 seconds, and 500 MB more than the
-process had, for files below 10 kB, which all are. A crash, a hang, more memory or an exception that
-is no `CnnrtError` is a finding: its file is in the folder, and the status is 1. Files may be up to
-64 kB; those above 10 kB have a share of the bounds.
+Half of the mutations are of `structure`, half of `mutate`. A file that ran or was refused for the
+first time in some way is mutated again. Bounds of an execution are 5 seconds, and 500 MB more than
+the process had, for files below 10 kB. A crash, a hang, more memory or an exception that is no
+`CnnrtError` is a finding. Its file is in the folder, and the status is 1. Files may be up to 64 kB;
+those above 10 kB have a share of the bounds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 SECONDS, MEGABYTES, MOST_BYTES = 5.0, 500, 1 << 16
 SMALL = 10_000
 BATCH = 400
-"""Executions of a child: what it has learnt goes with it, but so does what it has leaked."""
+"""Executions of a child process: what it has learnt goes with it, but so do its leaks."""
 
 
 def main() -> int:
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def run(kind: str, count: int, seconds: float, seed: int, folder: Path) -> tuple[str, int]:
-    """What was done, and how many findings there are."""
+    """A summary of the executions, and the number of findings."""
     import seeds
     import target  # noqa: F401  (once, before the forks)
 
@@ -96,7 +96,7 @@ def run(kind: str, count: int, seconds: float, seed: int, folder: Path) -> tuple
 
 
 def batch(kind: str, files: list[bytes], seed: int, count: int, shared: mmap.mmap) -> int:
-    """Executes so many mutated files; 0 if there is no finding."""
+    """Executes this many mutated files; returns 0 if there is no finding."""
     import mutate
     import structure
     import target

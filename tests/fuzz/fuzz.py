@@ -4,10 +4,10 @@
     python tests/fuzz/fuzz.py model --minutes 20
     python tests/fuzz/fuzz.py onnx --runs 1000000 --folder /tmp/onnx-fuzz
 
-Every execution loads a file and, where it loads, runs it once (`target.execute`). A finding (an
-exception that is no `CnnrtError`, a crash, more than 10 seconds or 4 GiB) ends the run with its
-traceback, and its file is in the folder as crash-*, oom-* or timeout-*. What was learnt stays in
-the folder, too: the next run with it goes on from there. At the end: executions and time.
+Every execution loads a file and, if it loads, runs it once (`target.execute`). An exception that is
+no `CnnrtError`, a crash, more than 10 seconds or 4 GiB is a finding. It ends the run with its
+traceback, and its file is in the folder as crash-*, oom-* or timeout-*. The corpus stays in the
+folder, too: the next run with it goes on from there. At the end it prints executions and time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 SECONDS, MEGABYTES = 10, 4096
-"""That one execution may take."""
+"""Limits of one execution."""
 MOST_BYTES = 1 << 14
 
 
@@ -40,7 +40,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.here:
         return fuzz(arguments)
-    # In a process of its own: libFuzzer ends the process where it finds something.
+    # In a process of its own: libFuzzer ends the process at a finding.
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix=f"cnnrt-fuzz-{arguments.kind}-"))
     corpus = folder / "corpus"
     if not corpus.exists():

@@ -102,7 +102,7 @@ def file_of(metadata: Any, tensors: dict[str, list[Any]]) -> bytes:
 
 
 def _change_tensor(graph: Any, tensors: dict[str, list[Any]], rng: random.Random) -> None:
-    """Another value, shape or dtype, the whole staying consistent."""
+    """Gives a tensor another value, shape or dtype; the whole stays consistent."""
     name = rng.choice(list(tensors))
     dtype, shape, content = tensors[name]
     array = np.frombuffer(content, OF_CODE[dtype].numpy).reshape(shape).copy()
@@ -187,7 +187,7 @@ def _splice(
     more: dict[str, list[Any]],
     rng: random.Random,
 ) -> None:
-    """Another file's nodes after this one's, reading one of its tensors in place of their input."""
+    """Appends another file's nodes, which read one of this file's tensors as their input."""
     if len(graph["nodes"]) > 30:
         return
     other = json.loads(metadata["cnnrt.graph"])
@@ -209,7 +209,7 @@ def _splice(
 
 
 def _change_anywhere(document: Any, rng: random.Random) -> None:
-    """Any value of a JSON document by any other."""
+    """Replaces any value of a JSON document by any other."""
     places: list[tuple[Any, Any]] = []
 
     def walk(value: Any) -> None:
@@ -317,7 +317,7 @@ def _change_initializer(tensor: Any, rng: random.Random) -> None:
 
 
 def _splice_onnx(proto: Any, other: Any, rng: random.Random) -> None:
-    """Another file's nodes and constants, its input being a tensor of this one."""
+    """Appends another file's nodes and constants, with a tensor of this file as their input."""
     if len(proto.graph.node) > 30:
         return
     mark = f"{rng.randrange(1000)}."

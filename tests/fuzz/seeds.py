@@ -17,12 +17,12 @@ from cnnrt.graph import Graph
 from networks import network
 
 MAX_BYTES = 3000
-"""Of a file: mutations of larger ones mostly hit numbers that mean nothing."""
+"""Maximum bytes of a file: mutations of larger ones mostly hit numbers without meaning."""
 
 
 def onnx_seeds() -> list[bytes]:
-    """The ONNX standard's test cases of one operator as files, each input but the first constant,
-    and the small networks in the same way."""
+    """The ONNX standard's test cases of one operator as files, and the small networks in the same
+    way. All inputs but the first are constants."""
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():

@@ -1,7 +1,7 @@
-"""Mutations of what holds a file together: nesting, repetition, names, sizes, functions, branches.
+"""Mutations of the structure of a file: nesting, repetition, names, sizes, functions, branches.
 
-`mutate` changes what a network says; these change how the file says it. Where a file must take time
-and memory in proportion to its size, they try to find one that does not.
+`mutate` changes the content of a network; these change its form. A file must take time and memory
+in proportion to its size: they try to find one that does not.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _value(rng: random.Random) -> str:
 
 
 def _text(text: str, rng: random.Random) -> str:
-    """JSON with another value, spelling or key at any place."""
+    """Changes a value, a spelling or a key at any place of a JSON text."""
     places = [i for i, c in enumerate(text) if c in ":,["]
     if not places:
         return _value(rng)
@@ -99,7 +99,7 @@ def _text(text: str, rng: random.Random) -> str:
 
 
 def _named(metadata: dict[str, str], rng: random.Random) -> dict[str, str]:
-    """Another name wherever one stands."""
+    """Puts other names in place of some."""
     text = metadata["cnnrt.graph"]
     graph = json.loads(text)
     names = [n["name"] for n in graph["nodes"]] + [n["op"] for n in graph["nodes"]]
@@ -110,7 +110,7 @@ def _named(metadata: dict[str, str], rng: random.Random) -> dict[str, str]:
 
 
 def _header(data: bytes, rng: random.Random) -> bytes:
-    """Another shape, dtype, offset or length in the header, the bytes staying as they are."""
+    """Changes a shape, dtype, offset or length in the header; the bytes stay as they are."""
     length = int.from_bytes(data[:8], "little")
     text = data[8 : 8 + length].decode()
     kind = rng.randrange(4)
@@ -137,7 +137,7 @@ def _header(data: bytes, rng: random.Random) -> bytes:
 
 
 def _longer(graph: Any, rng: random.Random) -> Any:
-    """The nodes over and over, each reading what the one before it makes."""
+    """Repeats the nodes, each copy reading the result of the one before."""
     count = rng.choice((2, 5, 20, 60))
     nodes, last = list(graph["nodes"]), graph["nodes"][-1]
     if rng.random() < 0.5:
@@ -154,7 +154,7 @@ def _longer(graph: Any, rng: random.Random) -> Any:
 
 
 def _compiled(metadata: dict[str, str], tensors: dict[str, Any], rng: random.Random) -> bytes:
-    """Packed weights that nothing has packed."""
+    """Adds packed weights that nothing has packed."""
     metadata["cnnrt.format_version"] = "2"
     kinds = ("im2col", "winograd2", "winograd4", "planar", "depthwise", "linear", "x")
     graph = json.loads(metadata["cnnrt.graph"])
@@ -204,7 +204,7 @@ def mutated_onnx(data: bytes, other: bytes, rng: random.Random) -> bytes:
 
 
 def _functions(proto: Any, rng: random.Random) -> None:
-    """Nodes become functions that call each other, a few of the same name."""
+    """Turns nodes into functions that call each other, a few of the same name."""
     count, width = rng.choice(((1, 1), (2, 2), (3, 2), (4, 3), (9, 8), (60, 2), (120, 1)))
     hidden = rng.random() < 0.3
     for i in range(count):
@@ -228,7 +228,7 @@ def _functions(proto: Any, rng: random.Random) -> None:
 
 
 def _calls(proto: Any, rng: random.Random) -> None:
-    """A node of the graph moves into a function, its attributes by reference."""
+    """Moves a node of the graph into a function, with its attributes by reference."""
     node = rng.choice(proto.graph.node)
     function = proto.functions.add()
     function.domain = rng.choice(("f", "", "ai.onnx"))
@@ -252,7 +252,7 @@ def _calls(proto: Any, rng: random.Random) -> None:
 
 
 def _branches(proto: Any, rng: random.Random) -> None:
-    """A node goes into the branches of an If, or a Loop's or Scan's body, some levels deep."""
+    """Moves a node into the branches of an If, or a Loop's or Scan's body, some levels deep."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
@@ -282,7 +282,7 @@ def _branches(proto: Any, rng: random.Random) -> None:
 
 
 def _names(proto: Any, rng: random.Random) -> None:
-    """Other names and texts, some of them no UTF-8."""
+    """Puts other names and texts, some of them no UTF-8."""
     new = rng.choice([n for n in NAMES if n.isprintable() or n.isascii()])
     graph = proto.graph
     places: list[tuple[Any, str]] = [(graph, "name"), (proto, "producer_name"), (proto, "domain")]
@@ -299,7 +299,7 @@ def _names(proto: Any, rng: random.Random) -> None:
 
 
 def _sizes(proto: Any, rng: random.Random) -> None:
-    """Sizes of tensors, inputs and external data that are not theirs."""
+    """Gives tensors, inputs and external data sizes that are not theirs."""
     kind = rng.randrange(4)
     if kind == 0 and proto.graph.initializer:
         tensor = rng.choice(proto.graph.initializer)
@@ -322,7 +322,7 @@ def _sizes(proto: Any, rng: random.Random) -> None:
 
 
 def _repeated(proto: Any, rng: random.Random) -> None:
-    """Something over and over."""
+    """Repeats a part many times."""
     count = rng.choice((2, 10, 60))
     kind = rng.randrange(5)
     if kind == 0:
@@ -352,7 +352,7 @@ def _repeated(proto: Any, rng: random.Random) -> None:
 
 
 def _texts(proto: Any, rng: random.Random) -> None:
-    """Notes of exporters and of cnnrt."""
+    """Adds notes as of exporters and of cnnrt."""
     node = rng.choice(proto.graph.node)
     nested = "[" * 900 + "]" * 900
     scopes = rng.choice(("['', 'a', 'b']", nested, "['']" * 9, "[__import__('os')]", "{"))

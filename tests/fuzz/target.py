@@ -1,6 +1,6 @@
-"""What every fuzzed file is put through: it is loaded and, where it loads, run once.
+"""Executes a fuzzed file: it is loaded and, if it loads, run once.
 
-Every fourth is also checked, summed up and verified, as the commands do it.
+Every fourth file is also checked, summarised and verified, as the commands do.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from cnnrt.passes import problems
 from cnnrt.storage.text import escaped
 
 MAX_ELEMENTS = 1 << 16
-"""Of all inputs together: larger ones take time and find nothing."""
+"""Maximum elements of all inputs together: larger ones take time and find nothing."""
 MAX_WORK = 2e8
-"""Nanoseconds that a run is predicted to take: whether a network is slow is its author's affair."""
+"""Maximum predicted nanoseconds of a run: a slow network is its author's affair."""
 
 
 def execute(data: bytes) -> str:
@@ -52,7 +52,8 @@ def execute(data: bytes) -> str:
 
 
 def look_at(data: bytes) -> None:
-    """What the commands check and summary do, and that a damaged file is found to be one."""
+    """Does the work of the commands check and summary, and verifies that a damaged file is
+    noticed."""
     graph = formats.read(data).graph
     shapes = {spec.name: tuple(small(spec)) for spec in graph.inputs}
     if sum(math.prod(shape) for shape in shapes.values()) <= MAX_ELEMENTS:

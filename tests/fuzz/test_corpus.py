@@ -1,4 +1,4 @@
-"""What fuzzing has found stays found, and a few fresh mutations of every kind."""
+"""Replays the findings of fuzzing, and a few fresh mutations of every kind."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_fresh_mutations() -> None:
 
 @pytest.mark.parametrize("kind", ["model", "onnx"])
 def test_within_bounds(kind: str, tmp_path: Path) -> None:
-    """A crash, 5 seconds or 500 MB in one of so many files fails."""
+    """Fails if one of the files crashes, or takes 5 seconds or 500 MB."""
     if kind == "onnx":
         pytest.importorskip("onnx")
     script = [sys.executable, str(HERE / "count.py"), kind, "--count", "600", "--seed", "1"]

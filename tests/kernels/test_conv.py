@@ -59,7 +59,7 @@ def arrays(case: Case) -> tuple[np.ndarray, ...]:
 
 
 def winograd_tolerance(algorithm: str, k: int) -> float:
-    """Of F(2x2, 5x5) that of F(4x4, 3x3), whose points it has."""
+    """Tolerance of a Winograd variant. F(2x2, 5x5) has that of F(4x4, 3x3), whose points it has."""
     return WINOGRAD_TOLERANCE["winograd4" if k == 5 else algorithm]
 
 

@@ -12,7 +12,7 @@ from networks import by_kernels, by_reference, network, operator
 
 
 def indices_of(*shape: int, size: int, dtype: type = np.int64, seed: int = 0) -> np.ndarray:
-    """Some of them count from the end."""
+    """Random indices, some of which count from the end."""
     return np.random.default_rng(seed).integers(-size, size, shape).astype(dtype)
 
 
@@ -71,7 +71,7 @@ def test_constant_tuples_of_narrow_integers(dtype: type, isa: str, random: Rando
 @pytest.mark.parametrize("reduction", ["none", "add", "mul", "min", "max"])
 @pytest.mark.parametrize("inner", [1, 3, 16, 17, 50])
 def test_scatter(reduction: str, inner: int, isa: str, threads: int, random: Random) -> None:
-    """Rows at several indices of which some are the same."""
+    """Rows at several indices, some of them equal."""
     x, updates, indices = random(9, inner), random(20, inner), indices_of(20, 1, size=9)
     if reduction == "none":
         indices = np.random.default_rng(1).permutation(9)[:7, None]
@@ -105,7 +105,7 @@ def test_scatter_elements(
 
 
 def test_scatter_reads_expanded_indices_by_the_row(isa: str, random: Random) -> None:
-    """As PyTorch's scatter_add over the rows of a graph's nodes."""
+    """Rows indexed as by PyTorch's scatter_add over the nodes of a graph."""
     x, updates, rows = random(6, 40), random(11, 40), indices_of(11, 1, size=6)
     made = {"x": x, "u": updates, "i": rows}
     graph = network(

@@ -13,7 +13,7 @@ from networks import by_kernels, by_reference, network, operator
 
 INT = np.int64
 IDENTITY = {"kernel_shape": [1, 1]}
-"""Of a pooling that changes nothing but the layout: its result lies blocked."""
+"""Attributes of a pooling that only changes the layout: its result lies blocked."""
 
 
 def same(graph: Graph, inputs: dict[str, Array], isa: str, threads: int = 1) -> None:
@@ -176,7 +176,7 @@ def test_channel_shuffle(isa: str, threads: int, random: Random) -> None:
 
 
 def test_a_view_keeps_what_it_looks_at(isa: str, random: Random) -> None:
-    """Nothing is written over a tensor while a view of it is still to be read."""
+    """Nothing overwrites a tensor that a view still reads."""
     x = random(4, 6)
     graph = network(
         {"x": x},

@@ -14,7 +14,7 @@ from networks import by_kernels, by_reference, operator
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 TOLERANCE = 2e-6
-"""Of states within -1 and 1: float32 through some tens of steps."""
+"""Tolerance for states within -1 and 1: float32 through some tens of steps."""
 
 
 def layer(

@@ -12,7 +12,8 @@ KINDS = ["sum", "mean", "max", "min", "l1", "l2", "sum_square"]
 
 
 def tolerance(kind: str, count: int) -> float:
-    """Of the largest result. The terms of a sum may cancel: then it is small beside its error."""
+    """Tolerance relative to the largest result. The terms of a sum may cancel: then it is small
+    beside its error."""
     return exact_tolerance(count) * (count**0.5 if kind in ("sum", "mean") else 1)
 
 

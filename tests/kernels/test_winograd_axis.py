@@ -32,7 +32,7 @@ def run(
     model = cnnrt.Model(graph, algorithm=algorithm, isa=isa, threads=threads)
     y = model.run(inputs)
     text = model.describe()
-    # Of images smaller than the kernel, taps that meet nothing but padding are cut off.
+    # If an image is smaller than the kernel, taps that meet nothing but padding are cut off.
     small = max(x.shape[2:]) < 4
     assert small or f"{algorithm}: asked for" in text, text
     assert isinstance(y, np.ndarray)

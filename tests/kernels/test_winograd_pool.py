@@ -43,7 +43,7 @@ def pooled(
 
 
 def pools(model: Model) -> int:
-    """How many steps are pools."""
+    """The number of steps that are pools."""
     return [line.split()[1] for line in model.describe().splitlines()].count("pool")
 
 
@@ -53,7 +53,7 @@ def check(graph: Graph, inputs: dict[str, np.ndarray], case: object, **options: 
     assert pools(model) == 0, model.describe()
     got: np.ndarray = model.run(inputs)
     assert_close(got, by_reference(graph, inputs)[0], WINOGRAD_TOLERANCE["winograd4"], case)
-    inner = graph.nodes[-1].inputs[0]  # asked for, it is made
+    inner = graph.nodes[-1].inputs[0]  # on request it is made
     apart = Model(graph, **options).run(inputs, outputs=[inner, "y"])
     assert np.array_equal(got, apart["y"]), case
     return got

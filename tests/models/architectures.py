@@ -1,7 +1,7 @@
-"""Networks written out from their public definitions, where torchvision has none of the kind.
+"""Networks written out from their public definitions, of kinds that torchvision does not have.
 
-Each class says where its architecture is defined. Widths are small: what is tested is the shape of
-the network, not its size.
+Each class says where its architecture is defined. Widths are small: the tests are about the shape
+of the network, not its size.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def course_digits() -> nn.Module:
 class UNet(nn.Module):
     """U-Net in 2 or 3 dimensions: Ronneberger et al. 2015; Çiçek et al. 2016.
 
-    Convolutions are padded and normalised, so that a mask has the size of its image, which must be
-    a multiple of 2 to the power of the number of widths less one.
+    Convolutions are padded and normalised, so a mask has the size of its image. That must be a
+    multiple of 2 to the power of the number of widths less one.
     """
 
     def __init__(self, dims: int, c: int, classes: int, widths: Sequence[int]) -> None:

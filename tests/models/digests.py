@@ -1,10 +1,10 @@
-"""Records what networks compute and how they are planned, and compares it bit by bit.
+"""Records the results and the plans of networks, and compares them bit by bit.
 
     python tests/models/digests.py record before.json --networks all    # with one build of cnnrt
     python tests/models/digests.py compare before.json                  # with another
 
-For every network, instruction-set tier of the machine, input size, batch and number of threads a
-record has the text of `Model.describe` and the SHA-256 of each output. Both commands use the cnnrt
+A record has the text of `Model.describe` and the SHA-256 of each output. It has them for every
+network, tier of the machine, input size, batch and number of threads. Both commands use the cnnrt
 of the Python that runs them: with the Python of another environment they test the build that is
 installed there. Exported networks stay in `--files`, so that two builds read the same bytes.
 
@@ -14,11 +14,12 @@ build to. A change that is meant to alter plans or bits renews it:
     python tests/models/digests.py record tests/models/digests.json --networks kept --sizes 1
 
 Weights and inputs are functions of their names through the raw numbers of NumPy's PCG64, which all
-versions of NumPy draw alike, and not through PyTorch's random numbers or batch-norm statistics.
+versions of NumPy draw alike. PyTorch's random numbers and batch-norm statistics have no part in
+them.
 
 The bits depend on the tier alone, not on the processor: GCC 12 and Clang 14 gave the same ones on
-every x86-64 tier. The portable tier has no fused multiply-add there, but may be given it by the
-compiler on AArch64: a record holds for one architecture, which it names.
+every x86-64 tier. The portable tier has no fused multiply-add there, but the compiler may give it
+one on AArch64. So a record holds for one architecture, which it names.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class Case:
     batch: int
     shapes: tuple[tuple[int, ...], ...]
     integers: tuple[np.ndarray | None, ...]
-    """In place of each input that is not of floats, its values."""
+    """Values of each input that is not of floats."""
 
     def inputs(self, model: cnnrt.Model) -> dict[str, np.ndarray]:
         """The inputs by name."""
@@ -253,7 +254,7 @@ def record(names: Sequence[str], folder: Path, sizes: int) -> Record:
 
 
 def differences(recorded: Record, name: str, isa: str, folder: Path) -> list[str]:
-    """What differs from a record for a network on a tier: sentences, and diffs of plans."""
+    """The differences of a network from a record on a tier: sentences, and diffs of plans."""
     entries = dict(recorded["networks"][name][isa])
     found: list[str] = []
     shown: set[tuple[str, ...]] = set()

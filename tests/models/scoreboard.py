@@ -30,7 +30,8 @@ import zoo  # noqa: E402
 TABLE = ROOT / "docs" / "networks.md"
 
 SMALL = "small_"
-"""Those of the default test run that stand for a family; the table has the families themselves."""
+"""Prefix of networks in the default test run that stand for a family; the table has the families
+themselves."""
 
 COLUMNS = ("network", "input", "parameters", "MACs", "default", "im2col", "no kernel", "ms")
 
@@ -131,7 +132,7 @@ def update(name: str, columns: dict[str, str]) -> None:
 
 
 def read() -> dict[str, dict[str, str]]:
-    """The rows of the table that is there."""
+    """The rows of the table in the file."""
     if not TABLE.exists():
         return {}
     lines = [s for s in TABLE.read_text().splitlines() if s.startswith("| ")][1:]
@@ -140,7 +141,7 @@ def read() -> dict[str, dict[str, str]]:
 
 
 def write(rows: dict[str, dict[str, str]]) -> None:
-    """The table, in the order of the zoo."""
+    """Writes the table, in the order of the zoo."""
     ordered = [rows[name] for name in zoo.NETWORKS if name in rows]
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
     lines += ["| " + " | ".join(row[c] for c in COLUMNS) + " |" for row in ordered]
@@ -149,7 +150,7 @@ def write(rows: dict[str, dict[str, str]]) -> None:
 
 
 def cpu() -> str:
-    """The processor's own name."""
+    """The processor's name for itself."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [s.partition(":")[2].strip() for s in lines if s.startswith("model name")]

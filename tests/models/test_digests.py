@@ -1,7 +1,7 @@
 """A few networks keep their plans and the bits of their outputs, on every tier.
 
 `python tests/models/digests.py record tests/models/digests.json --networks kept --sizes 1` renews
-what is expected, for a change that is meant to alter it.
+the expected record, for a change that alters it on purpose.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RECORD = digests.read(digests.RECORD)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the exports are."""
+    """The folder of the exports."""
     return tmp_path_factory.mktemp("digests")
 
 

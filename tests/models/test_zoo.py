@@ -1,8 +1,8 @@
 """Every network of the zoo against PyTorch: two sizes where there are two, batch 1 and 3.
 
-The default run has the small ones; `pytest -m zoo` all of torchvision (hours, 11 GB of memory, and
-31 GB of disk if `CNNRT_ZOO` names a folder to keep the exports in). With `--scoreboard` each
-network that passes gets its row in docs/networks.md.
+The default run has the small ones; `pytest -m zoo` has all of torchvision. That takes hours, 11 GB
+of memory, and 31 GB of disk if `CNNRT_ZOO` names a folder to keep the exports in. With
+`--scoreboard` each network that passes gets its row in docs/networks.md.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from cnnrt.model import plan_for  # noqa: E402
 from cnnrt.planning.plan_cache import MAX_PLANS  # noqa: E402
 
 DEFAULT_BOUND, IM2COL_BOUND = 1e-4, 2e-5
-"""Of max |difference| / max |output|; im2col: no convolution by Winograd."""
+"""Bounds of max |difference| / max |output|; im2col: no convolution by Winograd."""
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the exports are."""
+    """The folder of the exports."""
     kept = os.environ.get("CNNRT_ZOO")
     if kept:
         Path(kept).mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def pytorch_threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """One for small networks, where others would only spin."""
+    """One thread for small networks, for which others would only spin."""
     before = torch.get_num_threads()
     if not request.node.get_closest_marker("zoo"):
         torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def pytorch_threads(request: pytest.FixtureRequest) -> Iterator[None]:
     ],
 )
 def test_agrees_with_pytorch(name: str, folder: Path, request: pytest.FixtureRequest) -> None:
-    """And no operator runs by its NumPy reference."""
+    """Outputs agree, and no operator runs by its NumPy reference."""
     module = zoo.build(name)
     found = zoo.agreements(name, module, folder)
     for one in found:
@@ -94,7 +94,7 @@ def refused(names: list[str]) -> list[object]:
 
 @pytest.mark.parametrize("name", refused(zoo.DETECTION))
 def test_detection_networks_are_refused_in_one_sentence(name: str) -> None:
-    """Which boxes are kept depends on what is in the picture."""
+    """The choice of boxes depends on the content of the picture."""
     module = zoo.models.get_model(name, weights=None, weights_backbone=None).eval()
     with pytest.raises(UnsupportedOperator, match="shapes that depend on the values of its input"):
         cnnrt.export(module, ([torch.rand(3, 64, 64)],), None, dynamic_shapes=())
@@ -126,7 +126,7 @@ def test_a_plan_for_every_size_and_no_more_than_the_limit(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["unet", "wavenet", "small_deeplab", "small_resnet", "gcn_edges"])
 def test_arithmetic_on_shapes_folds_away(name: str, folder: Path) -> None:
-    """What computes a size at run time in the file is a constant in every plan."""
+    """Nodes that compute a size at run time in the file are constants in every plan."""
     model = cnnrt.load(zoo.exported(name, None, 0, folder), threads=1)
     for size in (0, 1):
         x = zoo.named_inputs(model, zoo.NETWORKS[name].inputs(size, 3))

@@ -43,23 +43,23 @@ class Network:
     """Inputs by number of the size (0, 1, ...) and batch."""
     sizes: int = 2
     free: Any = None
-    """What is free in an export, as `cnnrt.export` takes it in `dynamic_shapes`; None: the batch
-    alone, so that every size has an export of its own."""
+    """Free sizes in an export, as `cnnrt.export` takes them in `dynamic_shapes`. None: the batch
+    alone, so every size has an export of its own."""
     shift: float = 0.0
-    """Mean of the norms' biases. Deep networks amplify rounding errors less where most of their
-    ReLUs are open."""
+    """Mean of the norms' biases. Deep networks amplify rounding errors less if most of their ReLUs
+    are open."""
     pretrained: bool = False
-    """Whether it is built with weights of its own."""
+    """True if it is built with weights of its own."""
     quick: bool = False
-    """Whether the default test run has it."""
+    """True if the default test run has it."""
 
 
 def pictures(*shapes: tuple[int, ...]) -> Callable[[int, int], tuple[Tensor, ...]]:
     """Batches of pictures, sounds or clips (C, ...), seeded.
 
-    Noise on a smooth ground of its own brightness and contrast: what networks average over a
-    picture then differs from one to the next by more than rounding, as it does in photos. Every
-    size has the same scenes: those that batch norm was calibrated on.
+    Each is noise on a smooth ground of its own brightness and contrast. So averages over a picture
+    differ from one to the next by more than rounding, as in photos. Every size has the same scenes:
+    those that batch norm was calibrated on.
     """
 
     def make(size: int, batch: int) -> tuple[Tensor, ...]:
@@ -87,7 +87,7 @@ FREE = {
     2: ({0: "batch", 2: "height", 3: "width"},),
     3: ({0: "batch", 2: "depth", 3: "height", 4: "width"},),
 }
-"""All sizes of pictures by number of dimensions."""
+"""Free sizes of pictures by number of dimensions."""
 
 
 def _tokens(size: int, batch: int) -> tuple[Tensor, ...]:
@@ -127,7 +127,7 @@ DENSE_FREE = ({0: "batch", 1: "nodes"}, {0: "batch", 1: "nodes", 2: "nodes"})
 
 
 def _own() -> list[Network]:
-    """What is not torchvision's."""
+    """The networks that are not torchvision's."""
     from lenet5 import LeNet5
 
     def efficientnet_lite0() -> nn.Module:
@@ -434,8 +434,8 @@ ONE_SIZE = ("vit", "maxvit")
 """Architectures that take pictures of one size: they have learnt a place for every patch."""
 
 FIXED_SIZE = (*ONE_SIZE, "alexnet", "vgg", "swin", "mvit", "s3d")
-"""Those that PyTorch exports for one size at a time: adaptive pools to more than one pixel, and
-windows padded by an amount that Python computes."""
+"""Networks that PyTorch exports for one size at a time. They have adaptive pools to more than one
+pixel, or windows padded by an amount that Python computes."""
 
 CLASSIFICATION_SIZES = {"inception_v3": ((3, 299, 299), (3, 192, 224))}
 VIDEO_SIZES = {
@@ -465,8 +465,8 @@ def randomise(module: nn.Module, inputs: tuple[Tensor, ...], shift: float = 0.0)
     """Gives a module weights such that all of them matter and none of it is chaotic.
 
     PyTorch's own initialisation leaves parts of some networks without effect (zeros, layer scales
-    of 1e-6), lets the signal die out without norms, and makes deep residual networks amplify
-    rounding errors: as in trained ones, here the branches add less than what they are added to.
+    of 1e-6). It lets the signal die out without norms, and makes deep residual networks amplify
+    rounding errors. Here, as in trained networks, the branches add less than their input.
     """
     batch_norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     norms = batch_norms + [m for m in module.modules() if isinstance(m, nn.LayerNorm)]
@@ -500,7 +500,7 @@ def randomise(module: nn.Module, inputs: tuple[Tensor, ...], shift: float = 0.0)
 
 
 RESIDUAL = 0.3
-"""Of a residual branch's last norm: 50 such branches double the variance of what they add to."""
+"""Scale of a residual branch's last norm: 50 such branches double the variance of their input."""
 
 
 def last_norms(module: nn.Module) -> list[nn.Module]:
@@ -537,7 +537,7 @@ def export(name: str, module: nn.Module, size: int, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far outputs are from PyTorch's, as max |difference| / max |output|."""
+    """The distance of outputs from PyTorch's, as max |difference| / max |output|."""
 
     size: int
     batch: int
@@ -550,7 +550,7 @@ class Agreement:
 def exported(name: str, module: nn.Module | None, size: int, folder: Path) -> Path:
     """The file of a network for inputs of a size, written if it is not there yet.
 
-    One file serves all sizes where the sizes are free.
+    One file serves all sizes if the sizes are free.
     """
     path = folder / f"{name}.{0 if NETWORKS[name].free else size}.bin"
     if not path.exists():
@@ -573,7 +573,7 @@ def agreements(name: str, module: nn.Module, folder: Path) -> list[Agreement]:
     errors: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
     references: dict[tuple[int, int], list[str]] = {}
     for algorithm, path in itertools.product(("auto", "im2col"), dict.fromkeys(paths.values())):
-        # One at a time: of the largest networks two do not fit into memory.
+        # One at a time: two of the largest networks do not fit into memory.
         model = cnnrt.load(path, algorithm=algorithm)
         for case in [c for c in cases if paths[c] == path]:
             want, x = wanted[case], named_inputs(model, network.inputs(*case))

@@ -1,4 +1,4 @@
-"""What the tests of the operators share."""
+"""Fixtures of the tests of the operators."""
 
 from __future__ import annotations
 

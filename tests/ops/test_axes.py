@@ -1,7 +1,7 @@
-"""Axes mappings held against what the references do.
+"""Compares axes mappings with the behaviour of the references.
 
-A changed slice of an input may change only the output positions that its link names. Where
-positions follow each other, reversing those of the inputs must reverse those of the outputs.
+A changed slice of an input may change only the output positions that its link names. If positions
+follow each other, reversing those of the inputs must reverse those of the outputs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def own(op: str, *inputs: Array | None, outputs: int = 1, **attributes: Any) -> 
 
 
 CHANGED: dict[str, Any] = {"float16": 0.75, "float32": 0.75, "float64": 0.75, "uint8": 3}
-"""What is added to inputs, whose dtypes are none of indices."""
+"""Amounts that are added to inputs; their dtypes are none of indices."""
 
 Q = rng.integers(0, 255, (2, 3, 4), dtype=np.uint8)
 ONE, ZERO = np.ones(1, np.float32), np.zeros(1, np.uint8)
@@ -92,7 +92,7 @@ def computed(node: Node, arrays: Sequence[Any]) -> tuple[Array, ...]:
 
 
 def alike(a: Array, b: Array) -> Array:
-    """For each element of a, if it is the same in b but for rounding."""
+    """For each element of a, True if it is the same in b apart from rounding."""
     if a.shape != b.shape:
         return np.zeros(a.shape, bool)
     if a.dtype.kind in "fc":
@@ -101,7 +101,7 @@ def alike(a: Array, b: Array) -> Array:
 
 
 def reached(link: Link, position: int, size: int) -> Array:
-    """For each of `size` output positions, if it may depend on this input position."""
+    """For each of `size` output positions, True if it may depend on this input position."""
     assert link.reach is not None
     assert link.step is not None
     whole = link.step == int(link.step) and (link.start - link.reach / 2) % 1 == 0
@@ -143,7 +143,7 @@ def test_outputs_depend_on_what_the_links_say(node: Node, feeds: dict[str, Array
 
 @pytest.mark.parametrize(("node", "feeds"), [*GIVEN, *OWN])
 def test_positions_that_follow_each_other_are_alike(node: Node, feeds: dict[str, Array]) -> None:
-    """What batches and selections rely on: nothing but the order of the positions changes."""
+    """Batches and selections rely on this: only the order of the positions changes."""
     arrays, mapping = prepared(node, feeds)
     before = computed(node, arrays)
     for index, y in enumerate(before):

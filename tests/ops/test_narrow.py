@@ -140,7 +140,7 @@ def test_quantised_there_and_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["bfloat16", *CODES])
 def test_casts_are_not_left_out(name: str) -> None:
-    """Though carrier and float32 may be one dtype."""
+    """Casts count even if carrier and float32 are one dtype."""
     code = {"bfloat16": TensorProto.BFLOAT16, **CODES}[name]
     nodes = [
         helper.make_node("Cast", ["x"], ["n"], to=code),

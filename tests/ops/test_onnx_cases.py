@@ -1,7 +1,7 @@
-"""Holds every operator against the test cases of the ONNX standard: one node each.
+"""Runs every operator on the test cases of the ONNX standard: one node each.
 
-Then the cases are damaged at random: all that shape inference may raise is an error of cnnrt, and
-what it lets pass, the reference must compute in the types inferred.
+Then the cases are damaged at random. Shape inference may raise nothing but errors of cnnrt. The
+reference must compute all that it lets pass, in the types inferred.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def test_errors(run: Any, op: str, inputs: list[Any], attributes: dict[str, Any]
 @pytest.mark.parametrize("shapes", [((), (1,)), ((1,), ()), ((1,), (1,)), ((), ())])
 @pytest.mark.parametrize("op", ["quantize_linear", "dequantize_linear"])
 def test_one_scale_and_one_zero_point_of_any_shapes(run: Any, op: str, shapes: Any) -> None:
-    """As ONNX Runtime's quantize_static writes them for biases."""
+    """Shapes as ONNX Runtime's quantize_static writes them for biases."""
     x = np.arange(-4, 4, dtype=np.int32 if op == "dequantize_linear" else np.float32)
     zero = np.full(shapes[1], 3, x.dtype if op == "dequantize_linear" else np.uint8)
     (y,) = run(op, x, np.full(shapes[0], 0.5, np.float32), zero, axis=0)

@@ -17,7 +17,7 @@ N = 40_000
 
 
 def model(op: str, *, constant: bool = False, kind: int = TensorProto.FLOAT, **rest: Any) -> Any:
-    """A model of x and of y, which a node makes of x or of its attributes alone."""
+    """A model of x and of y, which a node makes from x or from its attributes alone."""
     like = op in ("RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
     name = "c" if constant else "x"
     nodes = [helper.make_node(op, [name] if like else [], ["y"], **rest)]

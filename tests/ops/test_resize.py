@@ -107,7 +107,8 @@ def test_errors(
 
 @pytest.mark.parametrize("scale", [0.3, 1 / 3, 0.6, 2 / 3, 0.8, 1.05, 1.1, 1.2, 2.5])
 def test_nearest_by_fractional_scales(run: Any, scale: float) -> None:
-    """As in float32. (In 30 elements PyTorch and ONNX Runtime see 9 / 0.6 differently.)"""
+    """Positions are computed in float32. (In 30 elements PyTorch and ONNX Runtime see 9 / 0.6
+    differently.)"""
     for size in (10, 15):
         x = np.arange(size, dtype=np.float32)[None, None, None]
         (y,) = run("resize", x, None, np.float32([1, 1, 1, scale]), **MODES["nearest"])

@@ -17,7 +17,7 @@ from cnnrt.graph import Array, Node, Value
 
 
 def evaluated(op: str, *inputs: Any, **attributes: Any) -> tuple[list[Value], list[Value]]:
-    """What the operator gives between two stages, and what its reference gives."""
+    """The results of the operator between two stages, and those of its reference."""
     node = Node(op, "n", [f"x{i}" for i in range(len(inputs))], ["y"], attributes)
     ops.complete(node)
     entry = ops.op(node)

@@ -1,4 +1,4 @@
-"""Forks, signals and threads against one process, for as long as is asked.
+"""Forks, signals and threads against one process, for as long as requested.
 
     python tests/soak/stress.py forks --count 20000
     python tests/soak/stress.py signals --count 20000
@@ -40,11 +40,11 @@ from cnnrt.graph import Graph, Node, TensorSpec
 
 CHILD_SECONDS, CALL_SECONDS = 30, 20
 Budget = Callable[[int], bool]
-"""If there is time, and count, for one more after so many."""
+"""Takes the number so far; True if there is time, and count, for one more."""
 
 
 def network(layers: int = 6) -> bytes:
-    """A model.bin of convolutions, whose batch, height and width are free."""
+    """A model.bin of convolutions whose batch, height and width are free."""
     rng = np.random.default_rng(0)
     constants = {
         f"w{i}": rng.standard_normal((8, 8, 3, 3)).astype("f") * 0.1 for i in range(layers)
@@ -66,7 +66,7 @@ def image(size: int, batch: int = 1) -> np.ndarray[Any, Any]:
 
 
 def forks(more: Budget) -> str:
-    """Children beside threads that plan."""
+    """Forks children beside threads that plan."""
     sys.setswitchinterval(1e-5)
     data = network()
     want = cnnrt.load(data, threads=1)(image(9))
@@ -119,7 +119,7 @@ class Stop(Exception):
 
 
 def signals(more: Budget) -> str:
-    """A handler that raises at random moments of every public method."""
+    """Raises at random moments of every public method, from a signal handler."""
     data = network(3)
     file = Path(tempfile.mkdtemp()) / "model.bin"
     file.write_bytes(data)
@@ -180,7 +180,7 @@ def signals(more: Budget) -> str:
 
 
 def nested(more: Budget) -> str:
-    """A handler and a finaliser that call the model while it plans."""
+    """Calls the model while it plans, from a handler and a finaliser."""
     data = network(10)
     model, other = cnnrt.load(data, threads=1), cnnrt.load(data, threads=1)
     calls = 0
@@ -256,7 +256,7 @@ print(len(children), sum(os.waitpid(child, 0)[1] != 0 for child in children))
 
 
 def imports(more: Budget) -> str:
-    """Forks while another thread imports what an ONNX file needs."""
+    """Forks while another thread imports the modules that an ONNX file needs."""
     from cnnrt.formats.onnx.writer import write_onnx
     from cnnrt.formats.safetensors import read_model
 
@@ -304,7 +304,7 @@ KINDS = {"forks": forks, "signals": signals, "nested": nested, "imports": import
 
 
 def budgets(count: int | None, seconds: float) -> Iterator[Budget]:
-    """One after the other, each from when it is taken."""
+    """Budgets, one after the other; each begins when it is taken."""
     while True:
         end = time.monotonic() + seconds
 
