@@ -43,14 +43,14 @@ PyTorch {version}. `python tests/models/scoreboard.py` runs the test of each and
 those that pass.
 
 * **MACs**: multiply-adds of one image of the input given.
-* **default**, **im2col**: largest max |difference| / max |output| from PyTorch's float32, over two
-  sizes where the architecture allows and batch 1 and 3, with default settings and with
-  `algorithm="im2col"`. The bounds are 1e-4 and 2e-5.
+* **default**, **im2col**: largest max |difference| / max |output| from PyTorch's float32, with
+  default settings and with `algorithm="im2col"`. It is taken over batch 1 and 3 and, if the
+  architecture allows, two sizes. The bounds are 1e-4 and 2e-5.
 * **no kernel**: steps that run by an operator's NumPy reference.
 * **ms**: one image of the input given, 2 threads, the shortest of several runs on {cpu}.
 
-Not in the table: torchvision's detection models, whose shapes depend on the data, and the int8
-networks of `torchvision.models.quantization`; both are refused with an error that says so.
+The table lacks torchvision's detection models, whose shapes depend on the data, and the int8
+networks of `torchvision.models.quantization`. Both are refused with an error that says so.
 """
 
 

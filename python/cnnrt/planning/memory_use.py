@@ -37,7 +37,7 @@ class MemoryUse:
     stored: int
     """The weights as the model's file or graph has them."""
     stored_mapped: int
-    """Those bytes of `stored` that lie in a mapped file. They are read while weights are packed."""
+    """Bytes of `stored` that lie in a mapped file. They are read while weights are packed."""
     packed: int
     """The weights as the kernels read them. Winograd's are larger than those stored: 16/9 for
     winograd2, 4 for winograd4. Kernels with three taps on one axis only have 4/3 and 2, those of

@@ -113,7 +113,7 @@ class Packed:
         self._table = {key: entry for key, entry in list(self._table.items()) if key in keys}
 
     def lasting(self, keys: Collection[Key]) -> dict[str, Any]:
-        """Those of these weights that a compiled file may hold, by their names there."""
+        """Weights among `keys` that a compiled file may hold, by their names there."""
         return {
             stored_name(key): entry.memory
             for key, entry in list(self._table.items())

@@ -19,7 +19,8 @@ class GraphOptimizationLevel(enum.IntEnum):
 
 
 class ExecutionMode(enum.IntEnum):
-    """Whether operators run beside each other. In cnnrt each operator takes all threads."""
+    """Order of operators: one by one, or beside each other. In cnnrt each operator takes all
+    threads."""
 
     ORT_SEQUENTIAL = 0
     ORT_PARALLEL = 1
@@ -123,7 +124,7 @@ class SessionOptions(_Entries):
         self._providers.append((name, dict(options)))
 
     def has_providers(self) -> bool:
-        """Whether `add_provider` was called."""
+        """True if `add_provider` was called."""
         return bool(self._providers)
 
     def register_custom_ops_library(self, path: str) -> None:

@@ -28,7 +28,7 @@ def get_build_info() -> str:
 
 
 def has_collective_ops() -> bool:
-    """Whether there are operators over several machines: there are none."""
+    """True if there are operators over several machines: there are none."""
     return False
 
 

@@ -28,7 +28,7 @@ INNER = {
 }
 """Fields that hold messages with tensors in them, by message and by their numbers in onnx.proto."""
 ONCE = {"model": (7,), "attribute": (5, 6)}
-"""Those fields of `INNER` that are not lists: the parser would merge two of them."""
+"""Fields of `INNER` that are not lists: the parser would merge two of them."""
 
 RAW_DATA, DATA_LOCATION = 9, 14
 PLAIN = (1, 2, 8, 12, 16)
