@@ -18,6 +18,13 @@ import cnnrt
 from cnnrt.analysis.profiling import Profile
 from cnnrt.analysis.summary import Summary
 from cnnrt.planning.memory_use import MemoryUse
+from cnnrt.quantization import (
+    Changed,
+    LayerReport,
+    Quantization,
+    TensorReport,
+    post_training,
+)
 from cnnrt.transfer.adapting import Measured
 
 PAGE = Path(__file__).parent.parent / "docs" / "api.md"
@@ -26,13 +33,14 @@ HEAD = """# Python
 Every public name of `cnnrt`, and the classes that its methods return. The docstrings are the source
 of this page; `python tests/api_page.py` writes it.
 """
-SECTIONS: dict[str, tuple[str | type, ...]] = {
+SECTIONS: dict[str, tuple[Any, ...]] = {
     "Loading and running": ("load", "Model", "Classification", "TensorSpec"),
     "Images": ("Preprocessing", "image_files"),
     "What a model tells": (Summary, Profile, MemoryUse),
     "Settings of the process": ("set_num_threads", "get_num_threads", "set_memory_limit"),
     "From PyTorch": ("export",),
     "Features and new heads": ("FeatureExtractor", "adapt", "Adaptation", Measured),
+    "In 8 bits": ("quantize", post_training, Quantization, LayerReport, TensorReport, Changed),
     "What an answer comes from": ("activation_map", "ActivationMap"),
     "Kernels alone": ("kernels",),
     "Errors": (

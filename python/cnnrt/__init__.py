@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .preprocessing import Preprocessing
     from .process.limits import set_memory_limit
     from .process.threads import get_num_threads, set_num_threads
+    from .quantization.quantizer import quantize
     from .transfer.adapting import Adaptation, adapt
     from .transfer.features import FeatureExtractor
 
@@ -55,6 +56,7 @@ _ON_DEMAND = {
     "get_num_threads": "process.threads",
     "image_files": "images",
     "load": "model",
+    "quantize": "quantization.quantizer",
     "set_memory_limit": "process.limits",
     "set_num_threads": "process.threads",
 }
@@ -122,6 +124,7 @@ __all__ = [
     "image_files",
     "kernels",
     "load",
+    "quantize",
     "set_memory_limit",
     "set_num_threads",
 ]

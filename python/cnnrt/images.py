@@ -48,6 +48,20 @@ def image_files(names: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return files
 
 
+def as_list(images: Any) -> list[Any]:
+    """One or many images, in files, folders or memory, as a list of them."""
+    if isinstance(images, (str, os.PathLike)):
+        return list(image_files([images]))
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    if not isinstance(images, Iterable):
+        return [images]
+    listed: list[Any] = []
+    for image in images:
+        listed += image_files([image]) if isinstance(image, (str, os.PathLike)) else [image]
+    return listed
+
+
 def open_image(
     source: str | os.PathLike[str] | Image.Image | Array, mode: Literal["RGB", "L"]
 ) -> Image.Image:

@@ -6,7 +6,20 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from . import adapt, bench, check, compare, convert, demo, features, profile, run, summary, view
+from . import (
+    adapt,
+    bench,
+    check,
+    compare,
+    convert,
+    demo,
+    features,
+    profile,
+    quantize,
+    run,
+    summary,
+    view,
+)
 from . import compile as compile_
 
 
@@ -35,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "features": features,
     "view": view,
     "convert": convert,
+    "quantize": quantize,
     "compile": compile_,
     "check": check,
     "compare": compare,

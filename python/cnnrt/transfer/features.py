@@ -3,8 +3,7 @@ layer."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ..errors import GraphError
 from ..feeds import as_input
 from ..formats import Source, write_model
 from ..graph import Array, Dim, Graph, Node, TensorSpec
-from ..images import image_files
+from ..images import as_list
 from ..model import Model, load, settings, with_graph
 from ..passes.infer import infer
 from ..progress import ProgressBar, progress_bar
@@ -126,7 +125,7 @@ class FeatureExtractor:
         is_array = isinstance(images, np.ndarray)
         if is_array and (images.dtype != np.uint8 or spec.dtype == np.uint8):
             return self._of_inputs(images, progress)
-        return self._of_images(_listed(images), progress)
+        return self._of_images(as_list(images), progress)
 
     # --------------------------------------------------------------------------------------------
 
@@ -235,17 +234,3 @@ def _add_mean(graph: Graph, layer: str, axes: list[int]) -> str:
     ops.complete(node)
     graph.nodes.append(node)
     return name
-
-
-def _listed(images: Any) -> list[Any]:
-    """One or many images, in files, folders or memory, as a list of them."""
-    if isinstance(images, (str, os.PathLike)):
-        return list(image_files([images]))
-    if isinstance(images, np.ndarray):
-        return list(images) if images.ndim == 4 else [images]
-    if not isinstance(images, Iterable):
-        return [images]
-    listed: list[Any] = []
-    for image in images:
-        listed += image_files([image]) if isinstance(image, (str, os.PathLike)) else [image]
-    return listed
