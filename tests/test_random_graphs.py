@@ -23,7 +23,7 @@ from networks import by_reference
 TOLERANCE = 2e-4
 """Tolerance relative to the largest output: some ten layers, Winograd's among them, each of 2e-5 or
 less."""
-MOST_ELEMENTS = 20_000
+MAX_ELEMENTS = 20_000
 CHANNELS = (1, 2, 3, 5, 8, 15, 16, 17, 24, 32, 33)
 UNARY = (
     *("relu", "sigmoid", "tanh", "silu", "hard_swish", "hard_sigmoid", "gelu", "softplus", "abs"),
@@ -74,7 +74,7 @@ class Builder:
             types = ops.op(node).infer(node, operands)
         except CnnrtError:
             return
-        if all(0 < t.size <= MOST_ELEMENTS for t in types):
+        if all(0 < t.size <= MAX_ELEMENTS for t in types):
             self.nodes.append(node)
             self.types.update(zip(names, types, strict=True))
 

@@ -26,7 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 SECONDS, MEGABYTES = 10, 4096
 """Limits of one execution."""
-MOST_BYTES = 1 << 14
+MAX_BYTES = 1 << 14
 
 
 def main() -> int:
@@ -94,7 +94,7 @@ def fuzz(arguments: argparse.Namespace) -> int:
     options = [
         *(sys.argv[0], str(corpus), f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}"),
         *(f"-runs={arguments.runs}", f"-max_total_time={int(arguments.minutes * 60)}"),
-        *(f"-max_len={MOST_BYTES}", f"-seed={arguments.seed}", "-print_final_stats=1"),
+        *(f"-max_len={MAX_BYTES}", f"-seed={arguments.seed}", "-print_final_stats=1"),
     ]
     atheris.Setup(
         options, lambda data: target.execute(bytes(data)) and None, custom_mutator=mutated

@@ -21,14 +21,14 @@ from .shape import numbers
 from .windows import Windows, resolve_windows
 
 
-def per_axis(node: Node, name: str, rank: int, default: int, least: int) -> list[int]:
+def per_axis(node: Node, name: str, rank: int, default: int, minimum: int) -> list[int]:
     """An attribute of one size per axis, `default` if it is not given.
 
     Raises:
-        ShapeError: it has another number of sizes, or one below `least`.
+        ShapeError: it has another number of sizes, or one below `minimum`.
     """
     values = list(node[name] or [default] * rank)
-    if len(values) != rank or min(values, default=least) < least:
+    if len(values) != rank or min(values, default=minimum) < minimum:
         raise shape_error(node, (), f"{name} {values} for {rank} axes")
     return values
 

@@ -15,7 +15,7 @@ from . import REQUIRED, NodeTypes, Op, RunSubgraph, register, shape_error
 from .axes import ALL, AxesMapping, follow, mixed
 from .common import ByValue, Inputs, at_least, check_indices, choice, operands
 
-MOST_SAMPLES = 1 << 24
+MAX_SAMPLES = 1 << 24
 """Maximum samples of one region in all channels: 256 channels of 256 x 256. The network computes
 its regions, and the largest possible one must not take all memory."""
 
@@ -62,7 +62,7 @@ class RoiAlign(Op):
         if not math.isfinite(step):
             low = step = 0.0
         each = node["sampling_ratio"] or max(math.ceil(step), 0)
-        if bins * each > MOST_SAMPLES:
+        if bins * each > MAX_SAMPLES:
             raise ValueError(f"a region from {low} to {high} in {bins} bins of {each} points")
         x = low + step * (np.arange(bins)[:, None] + (np.arange(each) + 0.5) / max(each, 1))
         x = x.reshape(-1)
@@ -82,7 +82,7 @@ class RoiAlign(Op):
                 x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
             rows, row_weight = self.points(node, y1, y2, bins[0], x.shape[2])
             columns, column_weight = self.points(node, x1, x2, bins[1], x.shape[3])
-            if max(rows.size, columns.size, x.shape[1] * rows.size * columns.size) > MOST_SAMPLES:
+            if max(rows.size, columns.size, x.shape[1] * rows.size * columns.size) > MAX_SAMPLES:
                 raise ValueError(
                     f"region {region.tolist()} has {rows.size} x {columns.size} points"
                 )
@@ -179,27 +179,27 @@ class NonMaxSuppression(ByValue):
         if not fit or (boxes.shape[0], boxes.shape[1]) != (scores.shape[0], scores.shape[2]):
             raise shape_error(node, (), "takes boxes (N, B, 4) and scores (N, classes, B)")
         numbers = [None if v is None else v.reshape(()).item() for v in given]
-        most, overlap, least = (numbers + [None] * 3)[:3]
-        return int(most or 0), overlap or 0.0, least
+        max_count, overlap, min_score = (numbers + [None] * 3)[:3]
+        return int(max_count or 0), overlap or 0.0, min_score
 
     def evaluate(self, node: Node, inputs: Sequence[Any], run: RunSubgraph) -> list[Value]:
         boxes, scores, *given = inputs
-        most, overlap, least = self.limits(node, boxes, scores, given)
+        max_count, overlap, min_score = self.limits(node, boxes, scores, given)
         dtype = np.float64 if np.float64 in (boxes.dtype, scores.dtype) else np.float32
         boxes, scores = (np.ascontiguousarray(x, dtype) for x in (boxes, scores))
         centred = bool(node["center_point_box"])
-        return [_core.non_max_suppression(boxes, scores, most, overlap, least, centred)]
+        return [_core.non_max_suppression(boxes, scores, max_count, overlap, min_score, centred)]
 
     def reference(self, node: Node, boxes: Any, scores: Any, *given: Any) -> tuple[Array, ...]:
-        most, overlap, least = self.limits(node, boxes, scores, given)
+        max_count, overlap, min_score = self.limits(node, boxes, scores, given)
         chosen = []
         for image, label in np.ndindex(*scores.shape[:2]):
             low, high = self.corners(node, boxes[image])
             area = np.prod(high - low, axis=1)
             score = scores[image, label]
             order = np.argsort(-score, kind="stable")
-            waiting = order if least is None else order[score[order] > least]
-            for _ in range(most):
+            waiting = order if min_score is None else order[score[order] > min_score]
+            for _ in range(max_count):
                 if not len(waiting):
                     break
                 best, waiting = waiting[0], waiting[1:]

@@ -15,7 +15,7 @@ from . import NodeTypes, Op, register, shape_error
 from .axes import AxesMapping, along, follow, mixed, mixes_all_axes, others
 from .common import ByValue, Inputs, axis_of, check_kind, dtype_of, integers, operands
 
-MOST_BANDS = 1 << 14
+MAX_BANDS = 1 << 14
 """Maximum number of mel bands, and of twice the frequencies that make them."""
 
 
@@ -30,17 +30,17 @@ def from_complex(y: Array, dtype: np.dtype[Any]) -> Array:
     return np.stack([y.real, y.imag], axis=-1).astype(dtype)
 
 
-def scalar(node: Node, inputs: Inputs, x: Any, what: str, least: int) -> int | None:
+def scalar(node: Node, inputs: Inputs, x: Any, what: str, minimum: int) -> int | None:
     """The value of an optional constant scalar.
 
     Raises:
-        ShapeError: it is not one integer of at least `least`.
+        ShapeError: it is not one integer of at least `minimum`.
     """
     value = integers(node, inputs, x)
     if value is None:
         return None
-    if len(value) != 1 or value[0] < least:
-        raise shape_error(node, inputs, f"{what} {value}; expected one, at least {least}")
+    if len(value) != 1 or value[0] < minimum:
+        raise shape_error(node, inputs, f"{what} {value}; expected one, at least {minimum}")
     return value[0]
 
 
@@ -160,7 +160,7 @@ class MelWeightMatrix(ByValue):
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         count, length, rate = (int(np.asarray(v).reshape(())) for v in inputs[:3])
         low, high = (float(np.asarray(v).reshape(())) for v in inputs[3:])
-        if count < 1 or length < 1 or rate < 1 or max(count, length) > MOST_BANDS:
+        if count < 1 or length < 1 or rate < 1 or max(count, length) > MAX_BANDS:
             raise shape_error(node, (), f"{count} bands of {length} samples at {rate} Hz")
         ends = 2595 * np.log10(1 + np.array([low, high], np.float64) / 700)
         mels = ends[0] + np.arange(count + 2) * (ends[1] - ends[0]) / (count + 2)

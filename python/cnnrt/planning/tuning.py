@@ -74,10 +74,10 @@ def _layers(graphs: Sequence[Graph], isa: str) -> dict[str, _Layer]:
             continue
         x, weight = graph.types[node.inputs[0]].shape, graph.constants[node.inputs[1]].shape
         steps = node["strides"] or [1], node["dilations"] or [1]
-        ways = algorithms(weight[2:], *steps) if len(x) in (3, 4, 5) else ()
-        if len(ways) > 1:
+        candidates = algorithms(weight[2:], *steps) if len(x) in (3, 4, 5) else ()
+        if len(candidates) > 1:
             shape = f"{x[1:]} {weight} {node['pads']} {node['auto_pad']}"
-            layers[node.name] = _Layer(f"{_cpu()} | {isa} | {shape}", ways)
+            layers[node.name] = _Layer(f"{_cpu()} | {isa} | {shape}", candidates)
     return layers
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import UnsupportedOperator
 from ...graph import Array, Node
 
-MOST_INPUTS = 32
+MAX_INPUTS = 32
 
 
 class Surroundings(Protocol):
@@ -46,9 +46,9 @@ class Expansion:
 
     def __init__(self, node: Node, around: Surroundings) -> None:
         self.node, self.around = node, around
-        self.inputs = [*node.inputs, *[""] * (MOST_INPUTS - len(node.inputs))]
+        self.inputs = [*node.inputs, *[""] * (MAX_INPUTS - len(node.inputs))]
         """Inputs of the node, padded with empty names for absent ones."""
-        self.outputs = [*node.outputs, *[""] * (MOST_INPUTS - len(node.outputs))]
+        self.outputs = [*node.outputs, *[""] * (MAX_INPUTS - len(node.outputs))]
         self.nodes: list[Node] = []
 
     def attribute(self, name: str, default: Any = None) -> Any:

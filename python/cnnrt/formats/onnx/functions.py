@@ -173,11 +173,11 @@ def _check_count(proto: ModelProto, keys: set[Key], at: str) -> None:
         UnsupportedOperator: more than a file of this size may have.
     """
     count = sum(key_of(node) in keys for node in _nodes(proto.graph.node))
-    most = MIN_DEFINED + proto.ByteSize() // BYTES_PER_DEFINED
-    if count > most:
+    limit = MIN_DEFINED + proto.ByteSize() // BYTES_PER_DEFINED
+    if count > limit:
         raise UnsupportedOperator(
             f"{at}: has {count} nodes that cnnrt runs by ONNX's definitions of them "
-            f"({', '.join(sorted(name for _, name in keys))}); expected at most {most}"
+            f"({', '.join(sorted(name for _, name in keys))}); expected at most {limit}"
         )
 
 
