@@ -17,6 +17,7 @@ from . import (
     profile,
     quantize,
     run,
+    serve,
     summary,
     view,
 )
@@ -42,6 +43,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "run": run,
+    "serve": serve,
     "summary": summary,
     "profile": profile,
     "bench": bench,

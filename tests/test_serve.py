@@ -1,0 +1,399 @@
+"""`python -m cnnrt serve`: the protocol with its own clients, batches, refusals, the end."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("prometheus_client")
+
+import cnnrt  # noqa: E402
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+LENET = EXAMPLES / "lenet5.bin"
+LITE0 = EXAMPLES / "efficientnet_lite0.bin"
+RNG = np.random.default_rng(0)
+MODEL = cnnrt.load(LENET)
+(INPUT,), (OUTPUT,) = MODEL.inputs, MODEL.outputs
+X = RNG.random((3, 1, 28, 28), np.float32)
+INFER = "/v2/models/lenet5/infer"
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+class Server:
+    def __init__(self, *arguments: str) -> None:
+        self.port, self.grpc_port = free_port(), free_port()
+        command = [sys.executable, "-m", "cnnrt", "serve", *arguments]
+        command += ["--port", str(self.port), "--grpc-port", str(self.grpc_port)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.lines.append(line)
+
+    def wait_ready(self, headers: dict[str, str] | None = None) -> Server:
+        end = time.monotonic() + 90
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                if self.http.get("/v2/health/ready", headers=headers).status_code == 200:
+                    return self
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError("".join(self.lines))
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        self.reader.join(10)
+        if self.process.stderr:
+            self.process.stderr.close()
+        self.http.close()
+        return code
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    found = Server(str(LENET), str(LITE0), "--threads", "1").wait_ready()
+    yield found
+    found.stop()
+
+
+def tensor(x: np.ndarray, **more: Any) -> dict[str, Any]:
+    return {
+        "name": INPUT.name,
+        "datatype": "FP32",
+        "shape": list(x.shape),
+        "data": x.reshape(-1).tolist(),
+        **more,
+    }
+
+
+def test_health_and_metadata(server: Server) -> None:
+    assert server.http.get("/v2/health/live").json() == {"live": True}
+    assert server.http.get("/v2/health/ready").json() == {"ready": True}
+    found = server.http.get("/v2").json()
+    assert found["name"] == "cnnrt"
+    assert "binary_tensor_data" in found["extensions"]
+    for path in ("/v2/models/lenet5", "/v2/models/lenet5/versions/1"):
+        assert server.http.get(path).json() == {
+            "name": "lenet5",
+            "versions": ["1"],
+            "platform": "cnnrt",
+            "inputs": [{"name": INPUT.name, "datatype": "FP32", "shape": [-1, 1, 28, 28]}],
+            "outputs": [{"name": OUTPUT.name, "datatype": "FP32", "shape": [-1, 10]}],
+        }
+        assert server.http.get(f"{path}/ready").json() == {"name": "lenet5", "ready": True}
+
+
+def test_inference_by_json(server: Server) -> None:
+    answer = server.http.post(INFER, json={"id": "7", "inputs": [tensor(X)]})
+    assert answer.status_code == 200
+    found = answer.json()
+    assert (found["model_name"], found["model_version"], found["id"]) == ("lenet5", "1", "7")
+    (output,) = found["outputs"]
+    assert (output["name"], output["datatype"], output["shape"]) == (OUTPUT.name, "FP32", [3, 10])
+    got = np.array(output["data"], np.float32).reshape(3, 10)
+    assert np.array_equal(got, MODEL(X))
+    nested = {"inputs": [tensor(X) | {"data": X.tolist()}]}
+    packed = gzip.compress(json.dumps(nested).encode())
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    again = server.http.post(INFER, content=packed, headers=headers)
+    assert again.json()["outputs"] == found["outputs"]
+
+
+def test_the_clients_of_triton(server: Server) -> None:
+    client = pytest.importorskip("tritonclient.http")
+    with client.InferenceServerClient(f"127.0.0.1:{server.port}") as http:
+        assert http.is_server_live()
+        assert http.is_server_ready()
+        assert http.is_model_ready("lenet5")
+        assert http.get_server_metadata()["name"] == "cnnrt"
+        assert http.get_model_metadata("lenet5")["inputs"][0]["shape"] == [-1, 1, 28, 28]
+        assert {m["name"] for m in http.get_model_repository_index()} == {
+            "lenet5",
+            "efficientnet_lite0",
+        }
+        for binary in (True, False):
+            x = client.InferInput(INPUT.name, X.shape, "FP32")
+            x.set_data_from_numpy(X, binary_data=binary)
+            wanted = [client.InferRequestedOutput(OUTPUT.name, binary_data=binary)]
+            for packing in (None, "gzip", "deflate"):
+                result = http.infer(
+                    "lenet5",
+                    [x],
+                    outputs=wanted,
+                    request_compression_algorithm=packing,
+                    response_compression_algorithm=packing,
+                )
+                assert np.array_equal(result.as_numpy(OUTPUT.name), MODEL(X))
+            assert np.array_equal(http.infer("lenet5", [x]).as_numpy(OUTPUT.name), MODEL(X))
+
+
+def test_the_client_of_grpc(server: Server) -> None:
+    client = pytest.importorskip("tritonclient.grpc")
+    with client.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as grpc:
+        assert grpc.is_server_live()
+        assert grpc.is_server_ready()
+        assert grpc.is_model_ready("lenet5")
+        assert grpc.get_server_metadata().name == "cnnrt"
+        assert list(grpc.get_model_metadata("lenet5").inputs[0].shape) == [-1, 1, 28, 28]
+        x = client.InferInput(INPUT.name, X.shape, "FP32")
+        x.set_data_from_numpy(X)
+        result = grpc.infer("lenet5", [x])
+        assert np.array_equal(result.as_numpy(OUTPUT.name), MODEL(X))
+        bad = client.InferInput(INPUT.name, [1, 1, 28, 29], "FP32")
+        bad.set_data_from_numpy(np.zeros((1, 1, 28, 29), np.float32))
+        for name, inputs, said in (("lenet5", [bad], "takes shape"), ("none", [x], "no model")):
+            with pytest.raises(Exception, match=said):
+                grpc.infer(name, inputs)
+
+
+def test_many_clients_get_their_own_answers(server: Server) -> None:
+    """Merged or not, each answer has the bits of a run alone."""
+    images = RNG.random((200, 1, 1, 28, 28), np.float32)
+    expected = [MODEL(x) for x in images]
+
+    def ask(i: int) -> bool:
+        document = {"inputs": [tensor(images[i])]}
+        (output,) = server.http.post(INFER, json=document).json()["outputs"]
+        return np.array_equal(np.float32(output["data"]).reshape(1, 10), expected[i])
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(ask, range(len(images))))
+    text = server.http.get("/metrics").text
+    assert 'cnnrt_requests_total{code="200",model="lenet5"}' in text
+    rows = [
+        line for line in text.splitlines() if line.startswith('cnnrt_batch_rows_count{model="l')
+    ]
+    assert float(rows[0].rpartition(" ")[2]) < 200 + 30  # some were merged
+
+
+def test_a_photo(server: Server) -> None:
+    data = (EXAMPLES / "coffee.png").read_bytes()
+    path = "/v2/models/efficientnet_lite0/classify"
+    found = server.http.post(f"{path}?top=2", content=data).json()
+    assert found["classes"][0]["label"] == "espresso"
+    assert len(found["classes"]) == 2
+    here = cnnrt.load(LITE0).classify(EXAMPLES / "coffee.png", 1)[0]
+    assert found["classes"][0]["probability"] == here.probability
+    for content, top in ((b"no image", 5), (b"", 5), (data, 0), (data, "x")):
+        answer = server.http.post(f"{path}?top={top}", content=content)
+        assert answer.status_code == 400
+        assert answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        ({"inputs": []}, 400, "missing"),
+        ({"inputs": "x"}, 400, "list of objects"),
+        ({"inputs": [{}]}, 400, "no 'name'"),
+        ({"inputs": [{"name": "nothing"}]}, 400, "no input 'nothing'"),
+        ({"inputs": [tensor(X) | {"datatype": "FP99"}]}, 400, "datatype"),
+        ({"inputs": [tensor(X) | {"datatype": "FP64"}]}, 400, "expected FP32"),
+        ({"inputs": [tensor(X) | {"shape": [3, 1, 28]}]}, 400, "elements"),
+        ({"inputs": [tensor(X) | {"shape": [-1, 1, 28, 28]}]}, 400, "list of sizes"),
+        ({"inputs": [tensor(X) | {"shape": "big"}]}, 400, "list of sizes"),
+        ({"inputs": [tensor(X) | {"data": ["a"] * X.size}]}, 400, "no element"),
+        ({"inputs": [tensor(X) | {"data": [[1], 2]}]}, 400, "side by side"),
+        ({"inputs": [tensor(X) | {"data": None}]}, 400, "neither"),
+        ({"inputs": [tensor(X[:, :, :27])]}, 400, "takes shape"),
+        ({"inputs": [tensor(X), tensor(X)]}, 400, "twice"),
+        ({"inputs": [tensor(X)], "outputs": [{"name": "none"}]}, 400, "no output"),
+        ({"inputs": [tensor(X)], "outputs": 3}, 400, "list of objects"),
+        ({"inputs": [tensor(X)], "id": 3}, 400, "'id'"),
+        ({"inputs": [tensor(X, parameters={"shared_memory_region": "r"})]}, 400, "shared memory"),
+        ({"inputs": [tensor(X, parameters={"binary_data_size": 4})]}, 400, "does not fit"),
+    ],
+)
+def test_wrong_requests(server: Server, change: dict[str, Any], status: int, said: str) -> None:
+    answer = server.http.post(INFER, json=change)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+
+
+def test_hostile_requests(server: Server) -> None:
+    http = server.http
+    for content, headers, status in (
+        (b"{", {}, 400),
+        (b"[1]", {}, 400),
+        (b"[" * 100_000, {}, 400),
+        (b"\xff\xfe", {}, 400),
+        (b"{}", {"Inference-Header-Content-Length": "99"}, 400),
+        (b"{}", {"Inference-Header-Content-Length": "-1"}, 400),
+        (b"junk", {"Content-Encoding": "gzip"}, 400),
+        (b"junk", {"Content-Encoding": "br"}, 415),
+        (gzip.compress(bytes(200 << 20)), {"Content-Encoding": "gzip"}, 413),
+        (bytes(65 << 20), {}, 413),
+    ):
+        answer = http.post(INFER, content=content, headers=headers)
+        assert answer.status_code == status, answer.text
+        assert answer.json()["error"]
+    for path in ("/v2/models/..%2f..%2fetc%2fpasswd", "/v2/models/none", "/none", "/v2/models/%00"):
+        assert http.get(path).status_code == 404
+        assert "error" in http.get(path).json()
+    assert http.get(INFER).status_code == 405
+    assert http.get("/v2/models/lenet5/versions/2").status_code == 404
+    assert http.post(INFER, json={"inputs": [tensor(X)]}).status_code == 200
+
+
+def test_the_repository(server: Server) -> None:
+    http = server.http
+    index = http.post("/v2/repository/index").json()
+    assert {"name": "lenet5", "version": "1", "state": "READY", "reason": ""} in index
+    assert http.post("/v2/repository/models/lenet5/unload").json() == {}
+    assert http.get("/v2/models/lenet5/ready").status_code == 503
+    assert http.post(INFER, json={"inputs": [tensor(X)]}).status_code == 400
+    ready = http.post("/v2/repository/index", json={"ready": True}).json()
+    assert [m["name"] for m in ready] == ["efficientnet_lite0"]
+    assert http.post("/v2/repository/models/lenet5/load").json() == {}
+    assert http.post(INFER, json={"inputs": [tensor(X)]}).status_code == 200
+    assert http.post("/v2/repository/models/none/load").status_code == 404
+
+
+def test_the_page_and_the_document(server: Server) -> None:
+    page = server.http.get("/")
+    assert page.status_code == 200
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "http://" not in page.text.replace("http://www.w3.org", "")
+    document = server.http.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    assert "/v2/models/{model}/infer" in document["paths"]
+
+
+def test_a_full_queue_refuses(tmp_path: Path) -> None:
+    server = Server(str(LITE0), "--queue", "2", "--max-batch", "1", "--threads", "1").wait_ready()
+    try:
+        x = np.zeros((4, 3, 224, 224), np.float32)
+        document = json.dumps(
+            {
+                "inputs": [
+                    {
+                        "name": "inputs",
+                        "datatype": "FP32",
+                        "shape": list(x.shape),
+                        "parameters": {"binary_data_size": x.nbytes},
+                    }
+                ],
+                "outputs": [{"name": cnnrt.load(LITE0).outputs[0].name}],
+            }
+        ).encode()
+        headers = {"Inference-Header-Content-Length": str(len(document))}
+        body = document + x.tobytes()
+
+        def ask(_: int) -> Any:
+            return server.http.post(
+                "/v2/models/efficientnet_lite0/infer", content=body, headers=headers
+            )
+
+        with ThreadPoolExecutor(24) as pool:
+            answers = list(pool.map(ask, range(24)))
+        codes = {a.status_code for a in answers}
+        assert codes == {200, 429}
+        refused = next(a for a in answers if a.status_code == 429)
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert ask(0).status_code == 200
+    finally:
+        server.stop()
+
+
+def test_a_token_and_the_end(tmp_path: Path) -> None:
+    """SIGTERM lets requests finish; without the token only health answers."""
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    server = Server(str(LENET), "--token-file", str(token)).wait_ready()
+    assert server.http.get("/v2").status_code == 401
+    assert server.http.get("/v2", headers={"Authorization": "Bearer wrong"}).status_code == 401
+    allowed = {"Authorization": "Bearer secret"}
+    assert server.http.get("/v2", headers=allowed).status_code == 200
+    codes: list[int] = []
+
+    def ask() -> None:
+        try:
+            while True:
+                document = {"inputs": [tensor(X)]}
+                codes.append(server.http.post(INFER, json=document, headers=allowed).status_code)
+        except httpx.TransportError:
+            pass
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    assert server.stop() in (0, -signal.SIGTERM)
+    for thread in threads:
+        thread.join(30)
+    assert set(codes) == {200}
+    logged = [json.loads(line) for line in server.lines]
+    assert any(line.get("path") == INFER and line["status"] == 200 for line in logged)
+
+
+def test_workers(tmp_path: Path) -> None:
+    """A worker that is killed is replaced; the others answer meanwhile."""
+    server = Server(str(LENET), "--workers", "2", "--threads", "1").wait_ready()
+    try:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        workers = [
+            int(pid)
+            for pid in children.read_text().split()
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        good = 0
+        end = time.monotonic() + 60
+        while good < 20 and time.monotonic() < end:
+            try:
+                with httpx.Client(base_url=server.http.base_url, timeout=60) as http:
+                    good += http.post(INFER, json={"inputs": [tensor(X)]}).status_code == 200
+            except httpx.TransportError:
+                time.sleep(0.05)
+        assert good == 20
+        assert "cnnrt_requests_total" in server.http.get("/metrics").text
+    finally:
+        server.stop()
+
+
+def test_nothing_to_serve(tmp_path: Path) -> None:
+    for arguments, said in (
+        ([str(tmp_path)], "no .bin or .onnx file"),
+        ([str(tmp_path / "none.bin")], "none.bin"),
+        ([str(LENET), str(LENET)], "both named"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "cnnrt", "serve", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert said in done.stderr
