@@ -21,9 +21,11 @@ from ..errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
 from ..graph import Array, Graph, Node, Value
 from ..layout.tensors import Step
 from ..lowering import ReferenceStep
+from ..ops import RunSubgraph
 from ..passes import Partition
 from ..process.limits import check_memory, memory_limit
 from ..weights.packed import Key
+from .interpreter import Interpreter
 from .memory_use import PlanMemory
 from .plan import StepInfo, step_times
 
@@ -38,6 +40,11 @@ ON_VALUES = "on values"
 """Stands for a kernel's name where an operator runs between two stages."""
 
 
+def no_subgraph(graph: Graph, values: Sequence[Value]) -> list[Value]:
+    """Takes the place of what runs subgraphs, for operators that have none."""
+    raise ShapeError(f"the graph {graph.name!r} cannot be run here, on {len(values)} values")
+
+
 class Subnetwork:
     """A graph that is planned for the types of the values it is run on.
 
@@ -47,14 +54,27 @@ class Subnetwork:
     def __init__(self, graph: Graph, make_cache: MakeCache) -> None:
         self.graph = graph
         self.last: Any = None
-        """The plan used last, or None."""
+        """The plan, or interpreter, used last, or None."""
+        self._interpreter = Interpreter(graph, evaluated) if Interpreter.takes(graph) else None
         self._make_cache = make_cache
         self._outputs = tuple(spec.name for spec in graph.outputs)
         self._caches: dict[tuple[Any, ...], Any] = {}
 
     def run(self, values: Sequence[Value]) -> list[Value]:
         """The outputs for the values of the inputs, both in the graph's order."""
+        results = None if self._interpreter is None else self._interpreter.run(values)
+        if results is not None:
+            self.last = self._interpreter
+            return results
         return list(self.plan_for(values).run(values))
+
+    def trace(self, values: Sequence[Value], threads: int) -> Array:
+        """When each thread worked on each step in one run, as `Plan.trace`."""
+        spans = None if self._interpreter is None else self._interpreter.trace(values, threads)
+        if spans is not None:
+            self.last = self._interpreter
+            return spans
+        return self.plan_for(values).trace(values)  # type: ignore[no-any-return]
 
     def plan_for(self, values: Sequence[Value]) -> Any:
         """The plan for values of these types; made if there is none."""
@@ -151,25 +171,11 @@ class StagedPlan:
         values = [known[name] for name in node.inputs]
         if node.op == "identity":
             return values
-        op = ops.op(node)
-        at = f"node {node.name!r} ({node.op})"
-        try:
-            results = op.evaluate(node, values, self._run_subgraph)
-        except CnnrtError:
-            raise
-        except IndexError as error:
-            raise IndexOutOfRange(f"{at}: {error}") from error
-        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-            # AttributeError: of a sequence in the place of a tensor
-            raise ShapeError(f"{at} cannot be evaluated: {error}") from error
-        except MemoryError as error:
-            raise MemoryLimitError(f"{at} needs more memory than there is: {error}") from error
-        if len(results) < len(node.outputs):
-            raise ShapeError(f"{at} gives {len(results)} outputs, not {len(node.outputs)}")
+        results = evaluated(node, values, self._run_subgraph)
         # Sixty NonZero in a row may make twice as much each.
         nbytes = sum(map(_nbytes, results))
         if nbytes > UNCHECKED:
-            check_memory(nbytes, memory_limit(0), f"{at}: its result")
+            check_memory(nbytes, memory_limit(0), f"node {node.name!r} ({node.op}): its result")
         return [_contiguous(value) for value in results]
 
     def _run_subgraph(self, graph: Graph, values: Sequence[Value]) -> list[Value]:
@@ -245,7 +251,7 @@ class StagedPlan:
             tables.append(span)
         if self._rest is not None:
             values = [known[spec.name] for spec in self._rest.graph.inputs]
-            tables.append(self._rest.plan_for(values).trace(values))
+            tables.append(self._rest.trace(values, self.threads))
         return join_traces(tables, self.threads)
 
     def time(self, inputs: Sequence[Value]) -> list[int]:
@@ -267,6 +273,29 @@ class StagedPlan:
         """Gives back the memory of outputs that waits for the next run, in all stages."""
         for part in self._parts():
             part.trim()
+
+
+def evaluated(node: Node, values: Sequence[Value], run: RunSubgraph = no_subgraph) -> list[Value]:
+    """The outputs of a node for the values of its inputs.
+
+    Raises:
+        CnnrtError: the values do not fit the operator; the error names the node.
+    """
+    at = f"node {node.name!r} ({node.op})"
+    try:
+        results = ops.op(node).evaluate(node, values, run)
+    except CnnrtError:
+        raise
+    except IndexError as error:
+        raise IndexOutOfRange(f"{at}: {error}") from error
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        # AttributeError: of a sequence in the place of a tensor
+        raise ShapeError(f"{at} cannot be evaluated: {error}") from error
+    except MemoryError as error:
+        raise MemoryLimitError(f"{at} needs more memory than there is: {error}") from error
+    if len(results) < len(node.outputs):
+        raise ShapeError(f"{at} gives {len(results)} outputs, not {len(node.outputs)}")
+    return results
 
 
 def join_traces(tables: Sequence[Array], threads: int) -> Array:
