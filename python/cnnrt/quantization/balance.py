@@ -1,4 +1,4 @@
-"""Channels brought to one size before their tensor gets one scale, without changing the network.
+"""Brings channels to one size before their tensor gets one scale, without changing the network.
 
 Before a depthwise convolution each channel can be multiplied by any number, if its weight there is
 divided by as much. Nagel et al. describe that in Data-free quantization through weight equalization
@@ -23,12 +23,13 @@ from .scheme import Layer, Scheme
 HALF_WAY = 0.5
 """Power of the ratio of sizes that channels before a depthwise convolution are scaled by.
 
-Other images have larger values in some channels. Brought to the full size of the tensor, these are
-cut off: EfficientNet-Lite0 then loses 14 dB on photos that were not seen."""
+Other images have larger values in some channels. If channels are brought to the full size of the
+tensor, these are cut off. EfficientNet-Lite0 then loses 14 dB on other photos.
+"""
 MOST = 16.0
 """Largest factor of a channel."""
 SMOOTHING = 0.5
-"""SmoothQuant's alpha: which power of a channel's size moves into the weights."""
+"""SmoothQuant's alpha: the power of a channel's size that moves into the weights."""
 KEEPS_CHANNELS = {"reshape", "transpose", "slice", "concat", "pad", "split", "squeeze", "unsqueeze"}
 
 
@@ -56,12 +57,12 @@ def balance(
     *,
     progress: bool | None = None,
 ) -> Prepared:
-    """A network of the same results in which the channels of more tensors have one size.
+    """A network with the same results, in which the channels of more tensors have one size.
 
     Args:
         prepared: stays as it is.
-        scheme: what of it will run in integers.
-        samples: what it is run on to see the sizes of channels.
+        scheme: the parts that will run in integers.
+        samples: the inputs on which the sizes of channels are measured.
         chosen: numbers of runs.
     """
     finder = _Finder(prepared, scheme)
@@ -86,7 +87,7 @@ def balance(
 
 
 def _equalise(edit: _Edit, pair: _Pair, largest: Array) -> None:
-    """Channels come nearer to the size of the largest one."""
+    """Brings the channels nearer to the size of the largest one."""
     ratio = largest.max(initial=0) / np.maximum(largest, 1e-30)
     factor = np.where(largest > 0, np.minimum(ratio**HALF_WAY, MOST), 1.0)
     edit.scale(pair.first.weight, pair.first, factor, axis=0)
@@ -97,7 +98,7 @@ def _equalise(edit: _Edit, pair: _Pair, largest: Array) -> None:
 
 
 def _smooth(edit: _Edit, norm: _Norm, largest: Array) -> None:
-    """Channels are divided by a factor that their weights are multiplied with."""
+    """Divides the channels by a factor that their weights are multiplied with."""
     weights = [np.abs(edit.value(layer.weight)).max(axis=0) for layer in norm.readers]
     weight = np.maximum.reduce(weights).astype(np.float64)
     usable = (largest > 0) & (weight > 0)
@@ -141,7 +142,7 @@ class _Finder:
         return found
 
     def _is_homogeneous(self, layer: Layer) -> bool:
-        """True if nothing or a ReLU follows the layer: factors of channels go through."""
+        """True if nothing or a ReLU follows the layer: factors of channels pass through."""
         if layer.output == layer.sum:
             return True
         node = self.producers[layer.output]

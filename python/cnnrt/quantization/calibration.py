@@ -1,4 +1,5 @@
-"""All that images say about a network: scales of its tensors, and weights as integers."""
+"""The knowledge that images give about a network: scales of its tensors, and weights as
+integers."""
 
 from __future__ import annotations
 
@@ -21,14 +22,14 @@ from .samples import Samples, split
 from .scheme import Layer, Scheme, choose
 
 SHARED_LOSS = 10 ** (0.5 / 10)
-"""Largest factor of the error of a concatenation's input from sharing the scale of the others:
-0.5 dB. An input that would lose more is requantised."""
+"""Largest factor by which sharing the scale of the others may raise the error of a concatenation's
+input: 0.5 dB. An input that would lose more is requantised."""
 BIAS_LIMIT = 2.0**30
-"""Largest bias of int32 that is made, so that sums beside it do not overflow."""
+"""Largest bias of int32, so that sums beside it do not overflow."""
 
 
 class Calibration:
-    """A network with what its tensors are like on images, ready to be quantised in part or whole.
+    """A network with statistics of its tensors on images, ready to be quantised in part or whole.
 
     Attributes:
         whole: the network as it was given.
@@ -74,7 +75,8 @@ class Calibration:
             self._prepared, self.scheme(), samples, self.calibrated, progress=progress
         )
         self.floats = self._model(self._prepared.graph)
-        # Rounding more than is needed now: a layer that goes back to floats moves what is rounded.
+        # This rounds more than is needed now: a layer that goes back to floats moves what is
+        # rounded.
         widest = choose(
             self._prepared.graph, self._prepared.types, exclude=exclude, round_residual=True
         )
@@ -95,7 +97,7 @@ class Calibration:
         return self._prepared.types
 
     def scheme(self, floats: Collection[str] = ()) -> Scheme:
-        """The choice of what runs in integers if the nodes of these names do not."""
+        """The choice of nodes that run in integers if the nodes of these names do not."""
         return choose(
             self._prepared.graph,
             self._prepared.types,
@@ -104,7 +106,7 @@ class Calibration:
         )
 
     def quantised(self, floats: Collection[str] = ()) -> Model:
-        """The network with Q and DQ, but for the nodes of these names."""
+        """The network with Q and DQ, except for the nodes of these names."""
         graph = with_quantisation(
             self._prepared.graph,
             self._prepared.types,
@@ -149,7 +151,8 @@ class Calibration:
         return merged
 
     def _share(self, groups: _Groups, made: str, inputs: Sequence[str], method: str) -> None:
-        """Gives a concatenation and its inputs one scale, but for inputs that lose much by it."""
+        """Gives a concatenation and its inputs one scale, except for inputs that lose much by
+        it."""
         if made not in groups.parents:
             return
         find = METHODS[method]
@@ -209,7 +212,7 @@ class _Groups:
 
 
 def input_range(preprocessing: Preprocessing) -> tuple[float, float]:
-    """The least and the greatest value that pixels from 0 to 255 can become."""
+    """The minimum and the maximum that pixels from 0 to 255 can become."""
     mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
     ends = [(pixel * preprocessing.scale - mean) / std for pixel in (0, 255)]
     return float(np.min(ends)), float(np.max(ends))

@@ -1,4 +1,4 @@
-"""Quantise and dequantise nodes put into a graph, as every runtime reads them from ONNX (QDQ)."""
+"""Puts quantise and dequantise nodes into a graph, as every runtime reads them from ONNX (QDQ)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def with_quantisation(
     quantisers: Mapping[str, Quantiser],
     weights: Mapping[str, Weights],
 ) -> Graph:
-    """A copy of a prepared graph with Q and DQ around what runs in integers.
+    """A copy of a prepared graph with Q and DQ around the nodes that run in integers.
 
     Args:
-        graph: after `prepared.prepare`; tensors keep their names.
-        types: of its tensors.
-        scheme: what runs in integers.
+        graph: a graph after `prepared.prepare`; tensors keep their names.
+        types: types of its tensors.
+        scheme: the nodes that run in integers.
         quantisers: one for each tensor of the scheme.
         weights: one for each layer of the scheme, by its name.
     """
@@ -65,7 +65,7 @@ class _Insertion:
         self.taken = {*graph.tensors(), *graph.constants, ""}
         self.nodes: list[Node] = []
         self.rounded: dict[str, str] = {}
-        """For each quantised tensor its name after Q and DQ."""
+        """The name of each quantised tensor after Q and DQ."""
 
     def run(self) -> Graph:
         layers = {layer.name: layer for layer in self.scheme.layers}
@@ -93,7 +93,7 @@ class _Insertion:
         return name
 
     def _around(self, name: str) -> None:
-        """Q and DQ after a tensor, if it is one of the scheme's."""
+        """Puts Q and DQ after a tensor, if it is one of the scheme's."""
         if name not in self.scheme.tensors:
             return
         found = self.quantisers[name]

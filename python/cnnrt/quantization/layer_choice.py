@@ -1,4 +1,5 @@
-"""Layers that go back to floats: as few as a target needs, and those that cost the least time."""
+"""Chooses layers that go back to floats: as few as a target needs, and those that cost the least
+time."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from .calibration import Calibration
 from .measurement import Comparison, Error
 
 ALONE_RUNS = 4
-"""Runs that each layer is measured on by itself. Its share of the noise is near enough by then."""
+"""Runs on which each layer is measured by itself. They give its share of the noise accurately
+enough."""
 ELEMENT_MACS = 32
 """Multiply-adds that take the time of reading or writing one float, on a core of Zen 4 with
 59 GMAC/s and 8 GB/s."""
@@ -28,7 +30,7 @@ class Goal:
     """Share of the images whose likeliest class stays."""
 
     def holds(self, found: Comparison, outputs: Sequence[str]) -> bool:
-        """True if a comparison reaches it."""
+        """True if a comparison reaches the goal."""
         worst = min(found.errors[name].decibels for name in outputs)
         if self.decibels is not None and worst < self.decibels:
             return False
@@ -38,17 +40,17 @@ class Goal:
 
 @dataclass
 class Chosen:
-    """The layers that stay in floats, and what led to that."""
+    """The layers that stay in floats, and the reasons."""
 
     names: list[str] = field(default_factory=list)
     alone: dict[str, Error] = field(default_factory=dict)
-    """For each layer the error of the outputs if it alone runs in integers; empty if all may."""
+    """Error of the outputs for each layer, if it alone runs in integers; empty if all may."""
     reached: bool = True
-    """False if even a network in floats misses the target, which takes equal answers for equal."""
+    """False if even a network in floats misses the target, which demands equal answers for ties."""
 
 
 def choose_floats(calibration: Calibration, goal: Goal) -> tuple[Model, Comparison, Chosen]:
-    """The quantised network that reaches a goal with as few layers in floats as were found.
+    """The quantised network that reaches a goal with the fewest layers in floats that were found.
 
     Returns:
         The network, its comparison with that in floats, and the choice.

@@ -1,4 +1,4 @@
-"""A quantised network beside the one in floats, on the same images."""
+"""Compares a quantised network with the one in floats, on the same images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .samples import Samples
 
 @dataclass
 class Error:
-    """How far a tensor is from the same one in floats, over all images."""
+    """The distance of a tensor from the same one in floats, over all images."""
 
     signal: float = 0.0
     noise: float = 0.0
@@ -41,10 +41,10 @@ class Error:
 
 @dataclass
 class Comparison:
-    """The errors and answers that a check of a quantised network found."""
+    """The errors and answers found by a check of a quantised network."""
 
     errors: dict[str, Error]
-    """By tensor; the outputs of the network first."""
+    """Errors by tensor; the outputs of the network first."""
     answers: list[tuple[int, int]] = field(default_factory=list)
     """The likeliest class of each image in floats and in integers. Empty if the network does not
     end in scores of classes."""
@@ -72,7 +72,7 @@ def compare(
         floats: the network as it is prepared.
         integers: the network with Q and DQ.
         names: tensors to compare besides the outputs.
-        samples: what to run on.
+        samples: the inputs to run on.
         chosen: numbers of runs.
     """
     outputs = [spec.name for spec in floats.outputs]

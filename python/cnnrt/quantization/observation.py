@@ -17,11 +17,11 @@ from .samples import Feed, Samples
 from .scheme import Layer
 
 WINDOWS = 128
-"""Windows per image that second moments are taken of, at places drawn at random."""
+"""Windows per image, at random places, from which second moments are taken."""
 TOGETHER = 1024
 """Windows whose products are summed at a time: one large matrix product instead of small ones."""
 COLUMNS = 1152
-"""Inputs of an output up to which all pairs are looked at; of more, blocks of as many."""
+"""Maximum inputs of an output for which all pairs are looked at; beyond, blocks of as many are."""
 MOMENT_BYTES = 1 << 29
 """Bytes of second moments at a time. Networks that have more go through the images again."""
 
@@ -31,9 +31,9 @@ class Moments:
 
     def __init__(self, group: int, edges: Sequence[int]) -> None:
         self.edges = list(pairwise(edges))
-        """Where the blocks of columns begin and end."""
+        """The boundaries of the blocks of columns."""
         self.blocks = [np.zeros((group, end - begin, end - begin)) for begin, end in self.edges]
-        """For each block the sums of products of two inputs, (groups, inputs, inputs)."""
+        """Sums of products of two inputs for each block, (groups, inputs, inputs)."""
         self.sums = np.zeros((group, edges[-1]))
         self.count = 0
         """Windows seen."""
@@ -71,7 +71,7 @@ class Inputs:
         self.columns = int(np.prod(weight[1:]))
         count = -(-self.columns // COLUMNS)
         self.edges = [round(i * self.columns / count) for i in range(count + 1)]
-        """Where the blocks of columns begin and end."""
+        """The boundaries of the blocks of columns."""
 
     @property
     def nbytes(self) -> int:
@@ -104,7 +104,7 @@ def _places(count: int, generator: np.random.Generator) -> Array:
 
 
 def layer_inputs(graph: Graph, layers: Iterable[Layer]) -> dict[str, Inputs]:
-    """For each layer, by its name, how its input is cut into windows."""
+    """The windows of each layer's input, by the layer's name."""
     nodes = {node.name: node for node in graph.nodes}
     return {
         layer.name: Inputs(layer, nodes[layer.name], graph.constants[layer.weight].shape)
@@ -120,7 +120,7 @@ def runs(
     *,
     progress: bool | None = None,
 ) -> Iterator[tuple[Feed, dict[str, Array]]]:
-    """The inputs and the tensors asked for of each run, with a progress bar."""
+    """The inputs and the requested tensors of each run, with a progress bar."""
     with progress_bar(len(chosen), show=progress) as bar:
         for index in chosen:
             feed = samples.feed(index)

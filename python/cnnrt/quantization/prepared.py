@@ -1,4 +1,4 @@
-"""A network as it is quantised: norms and factors folded in, on operators that ONNX has."""
+"""A network ready for quantisation: norms and factors folded in, on operators that ONNX has."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PASSES = [
     rewrite_once,
     eliminate,
 ]
-"""Those of `passes.ONCE` whose results can be written as ONNX."""
+"""The passes of `passes.ONCE` whose results can be written as ONNX."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def prepare(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Prepared:
     """A copy of a network after the passes that do not depend on sizes, and its types.
 
     Args:
-        graph: as it was read.
-        shapes: of the inputs.
+        graph: the graph as it was read.
+        shapes: shapes of the inputs.
 
     Raises:
         ShapeError: the network does not take such inputs.
@@ -64,7 +64,7 @@ def types_of(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, T
 
 
 def with_matrix_products(graph: Graph, types: Mapping[str, TensorType]) -> None:
-    """Writes every `linear`, which is cnnrt's own, as ONNX's gemm, or as matmul and add."""
+    """Writes every `linear`, an operator of cnnrt alone, as ONNX's gemm, or as matmul and add."""
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.op != "linear":
@@ -88,7 +88,7 @@ def with_matrix_products(graph: Graph, types: Mapping[str, TensorType]) -> None:
 
 
 def _name_apart(graph: Graph) -> None:
-    """Gives nodes without a name, or with one that another has, that of their output."""
+    """Names nodes without a name, or with one that another has, after their output."""
     taken: set[str] = set()
     for node in graph.nodes:
         if not node.name or node.name in taken:

@@ -17,7 +17,7 @@ from .report import Quantization, quantization_of
 from .samples import Samples
 
 TARGET_DB = 25.0
-"""Signal to noise of the outputs that is kept unless another target is given, in dB."""
+"""Signal to noise of the outputs, in dB, that is kept unless another target is given."""
 
 
 def quantize(
@@ -40,7 +40,8 @@ def quantize(
         report: a file for the report: an HTML page, or JSON if it ends in .json.
 
     Returns:
-        The network with QuantizeLinear and DequantizeLinear around what runs in integers. Write it
+        The network with QuantizeLinear and DequantizeLinear around the nodes that run in integers.
+            Write it
         with `cnnrt.formats.write_model`, or as ONNX with `python -m cnnrt convert`.
 
     The other arguments and the errors are those of `post_training`.
@@ -71,7 +72,7 @@ def post_training(
     round_residual: bool = False,
     progress: bool | None = None,
 ) -> Quantization:
-    """Quantises a network to 8 bits after training, and says what that cost.
+    """Quantises a network to 8 bits after training, and reports the loss.
 
     Weights become int8 with one scale per output channel, rounded so that errors make up for each
     other, and biases take the mean error. Activations become uint8 with one scale per tensor, from
@@ -80,9 +81,9 @@ def post_training(
 
     Args:
         model: a network, or its file.
-        images: at least one, and better 20 to 100, as the network will see them: a folder, files,
-            PIL images, arrays, or dicts of inputs by name.
-        method: how the range of a tensor follows from its histogram: "mse" (least squared error),
+        images: at least one, and better 20 to 100, as the network will see them. They are a folder,
+            files, PIL images, arrays, or dicts of inputs by name.
+        method: the way from a tensor's histogram to its range: "mse" (least squared error),
             "minmax", "percentile" (99.99 %) or "entropy".
         target_db: signal to noise of every output, in dB, that is to be kept; None: 25, unless
             `keep_answers` is given.
@@ -90,7 +91,7 @@ def post_training(
         exclude: names of nodes that stay in float32.
         round_residual: also rounds between a layer and the addition after it. Other runtimes need
             that to run both in integers; it costs some tenths of a dB.
-        progress: shows bars on stderr, where tqdm is installed; None: if that is a terminal.
+        progress: shows bars on stderr, if tqdm is installed; None: if stderr is a terminal.
 
     Raises:
         CalibrationError: there are no images, or a tensor is not finite on one.

@@ -13,9 +13,9 @@ from ..graph import Array
 HALF = 2048
 """Bins on each side of zero."""
 SAMPLE = 1 << 17
-"""Elements of a tensor that are counted per image; its least and greatest are of all."""
+"""Elements of a tensor that are counted per image; the minimum and maximum are of all."""
 LEVELS = 255
-"""Steps between the least and the greatest of 8 bits."""
+"""Steps between the minimum and the maximum of 8 bits."""
 TRIED = np.linspace(0.3, 1, 71)
 """Shares of a range that "mse" tries."""
 PERCENTILE = 99.99
@@ -34,19 +34,19 @@ class Quantiser:
     zero: int
 
     def of(self, x: Array) -> Array:
-        """x rounded to the nearest value that 8 bits can express."""
+        """Rounds x to the nearest values that 8 bits can express."""
         q = np.rint(x / np.float32(self.scale)) + self.zero
         return np.asarray((np.clip(q, 0, LEVELS) - self.zero) * np.float32(self.scale))
 
 
 class Histogram:
-    """How often values occur, in bins of one width that doubles whenever a value lies beyond."""
+    """Counts of values, in bins of one width, which doubles whenever a value lies beyond."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(2 * HALF, np.float64)
         self.width = 0.0
         self.low, self.high = 0.0, 0.0
-        """The least and the greatest value seen, or 0."""
+        """The minimum and the maximum of the values so far, and 0."""
 
     def add(self, x: Array) -> None:
         """Counts the elements of a tensor, or a part of them that is spread evenly.
@@ -100,7 +100,7 @@ class Histogram:
         return (full - HALF + 0.5) * self.width, self.counts[full]
 
     def inexact(self) -> tuple[Array, Array]:
-        """As `values`, without the bin of zero, which is exact whatever the range. After a ReLU
+        """Like `values`, without the bin of zero, which is exact whatever the range. After a ReLU
         it holds half of all elements."""
         centres, counts = self.values()
         away = centres != 0.5 * self.width
@@ -187,4 +187,4 @@ METHODS: dict[str, Callable[[Histogram], tuple[float, float]]] = {
     "percentile": _percentile,
     "entropy": _entropy,
 }
-"""Ways from a histogram to a range: its least and its greatest value."""
+"""Functions from a histogram to a range: its minimum and its maximum."""

@@ -26,23 +26,23 @@ from .ranges import Histogram, Quantiser
 BARS = 64
 """Bars of a histogram on the page."""
 SHOWN, THUMBNAIL = 24, 160
-"""Images on the page whose answer changed, and the pixels of their longer side."""
+"""Images on the page with a changed answer, and the pixels of their longer side."""
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """A layer that could run in integers, and what that does to it."""
+    """A layer that could run in integers, and the effect of that."""
 
     name: str
     operator: str
     integers: bool
     """False: it stays in float32."""
     decibels: float | None
-    """Signal to noise of its result, with the errors of all layers before it. None: not measured,
-    as it runs in float32 or is a product of two tensors."""
+    """Signal to noise of its result, with the errors of all layers before it. None if not measured:
+    the layer runs in float32 or is a product of two tensors."""
     alone: float | None
-    """Signal to noise of the network's output if this layer alone runs in integers; None: not
-    measured, as all layers together reached the target."""
+    """Signal to noise of the network's output if this layer alone runs in integers. None if not
+    measured: all layers together reached the target."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class Changed:
-    """An image whose likeliest class is another one in integers."""
+    """An image with another likeliest class in integers."""
 
     image: Any
     """The image as it was given: a file, a picture or an array."""
@@ -78,10 +78,11 @@ class Changed:
 
 @dataclass(frozen=True)
 class Quantization:
-    """A quantised network, and how near it is to that in floats."""
+    """A quantised network, and its distance from the one in floats."""
 
     model: Model
-    """With QuantizeLinear and DequantizeLinear around what runs in integers, ready to run."""
+    """The network with QuantizeLinear and DequantizeLinear around its integer parts, ready to
+    run."""
     method: str
     outputs: dict[str, float]
     """Signal to noise of each output in dB, on the images held back."""
@@ -94,9 +95,9 @@ class Quantization:
     tensors: list[TensorReport]
     changed: list[Changed]
     calibrated: int
-    """Runs of the network that scales and weights follow from."""
+    """Number of runs from which scales and weights follow."""
     checked: int
-    """Runs that it was compared on: others, unless there were fewer than four."""
+    """Number of runs for the comparison: others, unless there were fewer than four."""
     stored: tuple[int, int]
     """Bytes of all constants, in floats and quantised."""
     seconds: float
@@ -121,7 +122,7 @@ class Quantization:
             formats.write_model(path, self.model.graph, **described)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts and lists. Infinite dB, where there is no noise, are null."""
+        """Plain dicts and lists. Infinite dB, if there is no noise, are null."""
         document: dict[str, Any] = {
             "network": self.model.graph.name,
             "method": self.method,
@@ -300,7 +301,7 @@ def _tensor(name: str, seen: Histogram, found: Quantiser) -> TensorReport:
 
 
 def _bars(seen: Histogram) -> list[float]:
-    """A histogram of few bars, as shares of all values."""
+    """A histogram with few bars, as shares of all values."""
     centres, counts = seen.values()
     span = (seen.high - seen.low) or 1.0
     places = np.clip(((centres - seen.low) / span * BARS).astype(int), 0, BARS - 1)
@@ -313,7 +314,7 @@ def _nbytes(model: Model) -> int:
 
 
 def _is_input(image: Any) -> bool:
-    """True for what is no picture but an input already."""
+    """True for an array that is no picture but an input already."""
     return isinstance(image, Mapping) or (isinstance(image, np.ndarray) and image.dtype != np.uint8)
 
 
@@ -333,5 +334,5 @@ def _finite(document: Any) -> Any:
 
 
 def _name(image: Any) -> str:
-    """The name of a file; nothing for a picture in memory."""
+    """The name of a file; empty for a picture in memory."""
     return Path(image).name if isinstance(image, (str, os.PathLike)) else ""

@@ -1,4 +1,4 @@
-"""Images, or other inputs of a network, that are gone through several times."""
+"""Images, or other inputs of a network, for several passes over them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..model import Model
 from .ranges import CalibrationError
 
 KEPT_BYTES = 1 << 28
-"""Bytes of inputs that are kept; what is beyond is read and decoded again at every pass."""
+"""Bytes of inputs that are kept; the others are read and decoded again at every pass."""
 
 Feed = dict[str, Array]
 """The inputs of one run, by name."""
@@ -28,13 +28,13 @@ class Samples:
         """Lists the images.
 
         Args:
-            model: says how an image becomes an input.
+            model: the model whose preprocessing makes images into inputs.
             images: a file, a folder, a PIL image, an array, or an iterable of these and of dicts of
                 inputs by name. Arrays of uint8 are images, (H, W), (H, W, 3) or (N, H, W, 3),
                 unless the network takes uint8. Other arrays are inputs, (N, ...).
 
         Raises:
-            CalibrationError: there are none.
+            CalibrationError: there are no images.
             ShapeError: an array is not what the network takes.
         """
         self.model = model

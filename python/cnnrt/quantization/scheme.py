@@ -1,9 +1,9 @@
-"""The choice of what runs in integers: layers, what leads from one to the next, and tensors.
+"""The choice of layers that run in integers, of the operators between them, and of their tensors.
 
 Layers and products of two tensors run in integers unless they are excluded. Another operator does
-if all that it computes leads into one of those. Nothing is rounded
-between a layer, the addition and the ReLU or clip after it. Nor is anything between the parts of a
-function of one tensor, which is one table of 256 values, or before an output of the network.
+if all of its results lead into one of those. Nothing is rounded between a layer, the addition and
+the ReLU or clip after it. Nor is anything before an output of the network, or inside a function of
+one tensor, which is one table of 256 values.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Layer:
     input: str
     weight: str
     bias: str
-    """Empty if there is none."""
+    """Name of the bias; empty if there is none."""
     sum: str
     """The tensor that the node itself makes."""
     output: str
@@ -57,10 +57,9 @@ class Scheme:
 
     layers: list[Layer] = field(default_factory=list)
     tensors: dict[str, str] = field(default_factory=dict)
-    """The tensors that are quantised, in order; each with the one whose scale it shares, or
-    itself."""
+    """The quantised tensors in order, each with the tensor whose scale it shares, or itself."""
     concats: list[tuple[str, list[str]]] = field(default_factory=list)
-    """Each concatenation's result with its inputs, which had better share one scale."""
+    """Each concatenation's result with its inputs, which should share one scale."""
     made: set[str] = field(default_factory=set)
     """The tensors that an operator makes in integers."""
     candidates: list[str] = field(default_factory=list)
@@ -74,11 +73,11 @@ def choose(
     exclude: Collection[str] = (),
     round_residual: bool = False,
 ) -> Scheme:
-    """Decides what of a prepared graph runs in integers.
+    """Decides which parts of a prepared graph run in integers.
 
     Args:
-        graph: after `prepared.prepare`.
-        types: of its tensors, for one size of its inputs.
+        graph: a graph after `prepared.prepare`.
+        types: types of its tensors, for one size of its inputs.
         exclude: names of nodes that stay in floats.
         round_residual: also rounds between a layer and the addition after it, as other runtimes
             need it to run both in integers.
@@ -168,7 +167,7 @@ class _Choice:
         )
 
     def _is_curve(self, node: Node) -> bool:
-        """True for a function of each element of one tensor, or of two that may be one's."""
+        """True for a function of each element of one tensor, or of two that may come from one."""
         if len(node.outputs) != 1 or not self._is_float(node.outputs[0]):
             return False
         unary = isinstance(OPS[node.op], Unary)
@@ -216,7 +215,7 @@ class _Choice:
         return found
 
     def _residuals(self) -> dict[str, str]:
-        """For each addition the layer's sum that is not rounded before it."""
+        """The layer's sum that is not rounded before each addition, by the addition."""
         chosen: dict[str, str] = {}
         if self.round_residual:
             return chosen
@@ -254,7 +253,7 @@ class _Choice:
                 return name
 
     def _roots(self, ends: Mapping[str, str]) -> dict[str, str]:
-        """For each result of a function the tensor that it is a function of."""
+        """The tensor of which each result of a function is a function, by the result."""
         curves = [n for n in self.graph.nodes if self._in_integers(n) and self._is_curve(n)]
         fixed = set(ends.values())
         for node in self.graph.nodes:
