@@ -3,9 +3,9 @@
     python bench/clients.py [--only nudenet,magika] [--report docs/clients.md]
 
 Installs each client from the package index into a folder of its own, with the networks that it
-carries, and runs it in two processes: as it is, and by `python -m cnnrt.compat`. Compares what both
-say, the time of a call (the least of several) and the most memory of the process. Nothing of the
-clients is kept in this repository.
+carries, and runs it in two processes: as it is, and by `python -m cnnrt.compat`. Compares the
+answers of both, the time of a call (the minimum of several) and the peak memory of the process.
+Nothing of the clients is kept in this repository.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ EXAMPLES = HERE.parent / "examples"
 
 @dataclass(frozen=True)
 class Client:
-    """A package, how it is called, and how near its answers must be."""
+    """A package, the way to call it, and the tolerance of its answers."""
 
     name: str
     requirements: tuple[str, ...]
-    """What pip installs besides what this environment has, without further dependencies."""
+    """Requirements that pip installs besides this environment's, without further dependencies."""
     setup: str
     """Python that makes `call`, a function without arguments whose result JSON can hold."""
     tolerance: float = 1e-3
-    """Between numbers, relative to the larger or absolute below 1; a pixel is 1 in boxes."""
+    """Tolerance of numbers, relative to the larger, or absolute below 1; a pixel is 1 in boxes."""
     seconds: float = 4.0
     note: str = ""
 
@@ -281,7 +281,7 @@ def main() -> int:
 
 
 def row(client: Client, folder: Path) -> dict[str, Any]:
-    """Both runs of a client, and what differs."""
+    """Both runs of a client, and their differences."""
     site = folder / client.name
     if not site.exists():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
@@ -310,7 +310,7 @@ def row(client: Client, folder: Path) -> dict[str, Any]:
 
 
 def run(client: Client, site: Path, compat: bool) -> dict[str, Any]:
-    """One process; what it printed last."""
+    """Runs one process; returns the last line that it printed."""
     code = RUN.format(paths=[str(site)], setup=client.setup, seconds=client.seconds)
     with tempfile.TemporaryDirectory() as place:
         program = Path(place) / "program.py"

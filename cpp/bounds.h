@@ -1,8 +1,8 @@
-// The last look at a step before it joins a plan: every place that it reads or writes must exist.
+// The last check of a step before it joins a plan: all memory that it reads or writes must exist.
 //
-// Kernels believe their fields. bounds.cpp says once more what they do with them: the least and the
-// greatest element that each place is used at. Each must lie within the buffer that the planner
-// made, and no number may overflow on the way.
+// Kernels believe their fields. bounds.cpp states their effect once more: the first and the last
+// element that each field is used at. Both must lie within the buffer that the planner made, and no
+// number may overflow on the way.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace cnnrt {
 
-// A kernel would use what is outside of a buffer, or a field is out of range.
+// A kernel would use memory outside of a buffer, or a field is out of range.
 struct OutOfBounds : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
@@ -54,12 +54,12 @@ struct Axis {
 };
 using Axes = std::vector<Axis>;
 
-// The places of a step as the planner made them, and what a kernel does with each.
+// The memory of a step's fields, as the planner placed it, and checks of a kernel's use of it.
 class Bounds {
 public:
-    // Says where a field of the arguments lies: `offset` bytes from the beginning of a buffer of
-    // `bytes`, in elements of `itemsize`. An absent field has no place; nor has an address that the
-    // caller gives as a number, which is not checked.
+    // Places a field of the arguments: `offset` bytes from the beginning of a buffer of `bytes`, in
+    // elements of `itemsize`. An absent field has no place. Nor has an address that the caller
+    // gives as a number; that is not checked.
     void place(const Ref& field, std::string_view name, int64_t offset, int64_t bytes,
                int64_t itemsize) {
         places_.push_back({&field, name, offset, bytes, itemsize});
@@ -77,7 +77,7 @@ public:
                 Checked w) const;
     // The first `count` entries of a table of integers.
     const int32_t* table(const Ref& field, Checked count) const;
-    // The bytes of an element of a tensor; those of a float if it has no place.
+    // The bytes of an element of a tensor, or those of a float if it has no place.
     int64_t itemsize(const View& field) const;
     // True if the elements of a tensor are of this size, or if it has no place.
     bool holds(const View& field, int64_t itemsize) const;

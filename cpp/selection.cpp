@@ -29,7 +29,7 @@ struct Box {
     }
 };
 
-// The boxes that were chosen of one class, as columns: a loop over them becomes vectors.
+// The chosen boxes of one class, as columns: a loop over them becomes vectors.
 template <class T>
 class Chosen {
 public:
@@ -95,8 +95,7 @@ struct Candidate {
     }
 };
 
-// Writes the boxes of one class that may be chosen, in the order of their numbers, and returns the
-// end of them.
+// Writes the boxes of one class that may be chosen, by ascending number, and returns their end.
 template <class T>
 Candidate* candidates_of(const T* scores, const Suppression& s, Candidate* to) {
     const T least = static_cast<T>(s.least);
@@ -109,7 +108,7 @@ Candidate* candidates_of(const T* scores, const Suppression& s, Candidate* to) {
         }
         for (int64_t i = first; i < last; ++i) {
             *to = {order_of(scores[i]), i};
-            to += !s.filtered || scores[i] > least;  // no branch: it would be a guess
+            to += !s.filtered || scores[i] > least;  // no branch: it would be mispredicted
         }
     }
     return to;

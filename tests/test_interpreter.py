@@ -79,7 +79,7 @@ def test_the_bits_are_those_of_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = (0, 1, 9, 60)
     model = cnnrt.Model(tail())
     without = [bits(model(picture(count))) for count in counts]
-    monkeypatch.setattr(interpreter, "MOST_INPUT", -1)
+    monkeypatch.setattr(interpreter, "MAX_INPUT", -1)
     planned = cnnrt.Model(tail())
     assert [bits(planned(picture(count))) for count in counts] == without
     assert "not planned" not in planned.describe(picture(9))

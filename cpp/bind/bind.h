@@ -17,8 +17,9 @@ inline void check(bool condition, const char* message) {
 }
 
 // Appends a step of this kernel to the plan, its arguments filled by name, and the constants that
-// it reads to `kept_alive`. Throws ValueError for an unknown kernel or value, TypeError for an
-// unknown field or a value of the wrong type, and IndexError if the step would leave its buffers.
+// it reads to `kept_alive`. Throws ValueError for an unknown kernel or value, and TypeError for an
+// unknown field or a value of the wrong type. Throws IndexError if the step would leave its
+// buffers.
 void add_step(Plan& plan, py::list& kept_alive, const py::str& kernel, const py::dict& fields,
               bool serial, bool independent, double nanoseconds);
 

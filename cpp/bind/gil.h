@@ -11,8 +11,8 @@
 
 namespace cnnrt {
 
-// Takes the GIL by calling `take`. While the interpreter shuts down, Python before 3.14 ends a
-// daemon thread that asks for the GIL by unwinding its stack, through destructors that need it.
+// Takes the GIL by calling `take`. While the interpreter shuts down, Python before 3.14 ends daemon
+// threads that ask for the GIL. It unwinds their stacks, through destructors that need the GIL.
 // Here such a thread sleeps until the process is gone, as in later Pythons.
 template <class F>
 void take_gil(F take) {

@@ -61,7 +61,7 @@ py::array_t<int64_t> places(const Rows<T>& x, T mask) {
     for (py::ssize_t axis = rank - 1; axis > 0; --axis) {
         const int64_t size = x.shape(axis);
         int64_t* const row = to + axis * count;
-        // Places ascend, so that most have the quotient of the one before.
+        // Places ascend: most have the quotient of the one before.
         int64_t quotient = 0, start = 0;
         for (py::ssize_t i = 0; i < count; ++i) {
             int64_t& place = flat[static_cast<size_t>(i)];

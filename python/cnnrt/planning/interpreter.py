@@ -3,7 +3,7 @@
 After a detector has selected its boxes come hundreds of operators on few elements, and each picture
 leaves another number of boxes. A plan for each number takes 25 ms for 250 operators; their
 references take 1 ms. So a stage is never planned if all its operators are among `EXACT` and its
-inputs are small. Whether it is depends on sizes alone: the same input always gives the same bits.
+inputs are small. The choice depends on sizes alone: the same input always gives the same bits.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _EXACT = """
     split sqrt squeeze sub add sum tile topk transpose trilu unique unsqueeze where xor
 """
 EXACT = frozenset(_EXACT.split())
-"""Operators whose references are as fast as a kernel on few elements, and of the same bits."""
+"""Operators whose references are as fast as a kernel on few elements, and give the same bits."""
 
 ROUNDED = frozenset({"cumsum", "reduce_prod", "reduce_sum", "sum"})
-"""Those of them of which this holds for integers only."""
+"""Operators of `EXACT` for which this holds for integers only."""
 
 SIZES = {"constant_of_shape": 0, "expand": 1, "one_hot": 1, "pad": 1, "range": 1, "tile": 1}
-"""Those whose results have the sizes that an input says, and the number of that input."""
+"""Operators whose results have the sizes that an input states, and the number of that input."""
 
-MOST_INPUT, MOST_WORK = 2 << 20, 64 << 20
-"""Bytes of the inputs of a stage, and of all that it makes, above which it is planned."""
+MAX_INPUT, MAX_WORK = 2 << 20, 64 << 20
+"""Bytes of the inputs of a stage, and of all its results, above which it is planned."""
 
 UNSEEN = 1 << 22
 """Elements that a result may have without a look at its type, which would take longer."""
@@ -50,11 +50,11 @@ Evaluate = Callable[[Node, Sequence[Value]], list[Value]]
 
 
 class _TooLarge(Exception):
-    """The stage makes more than it may."""
+    """The results of the stage are larger than allowed."""
 
 
 class _Rounded(Exception):
-    """The stage makes what references and kernels round differently."""
+    """References and kernels round a result of the stage differently."""
 
 
 class Interpreter:
@@ -65,22 +65,22 @@ class Interpreter:
         self._evaluate = evaluate
         self._constants = {k: np.asarray(v) for k, v in graph.constants.items()}
         self._known: dict[tuple[DType, ...], list[list[DType]] | None] = {}
-        """The dtypes of all results by those of the inputs; None: it is planned for these."""
+        """The dtypes of all results, by those of the inputs; None if it is planned for these."""
 
     @staticmethod
     def takes(graph: Graph) -> bool:
-        """True if all operators are such that a small stage is run without a plan."""
+        """True if all operators are such that a small stage runs without a plan."""
         return all(node.op in EXACT for node in graph.nodes)
 
     def run(self, values: Sequence[Value], spans: Array | None = None) -> list[Value] | None:
-        """The outputs in the graph's order; None if the values ask for a plan.
+        """The outputs in the graph's order; None if the values need a plan.
 
         Args:
-            values: of the inputs, in the graph's order.
+            values: values of the inputs, in the graph's order.
             spans: int64 (threads, nodes, 2), for the times of `Plan.trace`.
         """
         arrays = [value for value in values if isinstance(value, np.ndarray)]
-        if len(arrays) < len(values) or sum(x.nbytes for x in arrays) > MOST_INPUT:
+        if len(arrays) < len(values) or sum(x.nbytes for x in arrays) > MAX_INPUT:
             return None
         signature = tuple(as_dtype(x.dtype) for x in arrays)
         dtypes = self._known.get(signature, [])
@@ -103,7 +103,7 @@ class Interpreter:
 
         Args:
             arrays: the inputs.
-            dtypes: of all results, or none if they are not known yet.
+            dtypes: dtypes of all results, or none if they are not known yet.
             spans: as for `run`.
         """
         known: dict[str, Any] = {"": None, **self._constants}
@@ -113,9 +113,9 @@ class Interpreter:
         for number, node in enumerate(self.graph.nodes):
             start = time.perf_counter_ns() - began
             inputs = [known[name] for name in node.inputs]
-            if not dtypes or _most_elements(node, inputs) > UNSEEN:
+            if not dtypes or _max_elements(node, inputs) > UNSEEN:
                 types = _types(node, inputs)
-                if made + sum(t.nbytes for t in types) > MOST_WORK:
+                if made + sum(t.nbytes for t in types) > MAX_WORK:
                     raise _TooLarge
                 given = [t.dtype for t in types]
             else:
@@ -126,7 +126,7 @@ class Interpreter:
                 made += array.nbytes
                 known[name] = array
             known[""] = None
-            if made > MOST_WORK:
+            if made > MAX_WORK:
                 raise _TooLarge
             found.append(given)
             if spans is not None:
@@ -152,14 +152,13 @@ class Interpreter:
         return [StepInfo(n.name, "reference", f"{n.op} {note}", 0.0) for n in self.graph.nodes]
 
     def trace(self, values: Sequence[Value], threads: int) -> Array | None:
-        """When each node was worked on in one run, as `Plan.trace`; None if the values ask for a
-        plan."""
+        """The times of each node in one run, as in `Plan.trace`; None if the values need a plan."""
         spans = np.full((threads, len(self.graph.nodes), 2), -1, np.int64)
         return None if self.run(values, spans) is None else spans
 
 
-def _most_elements(node: Node, inputs: Sequence[Array | None]) -> float:
-    """An upper bound on the elements of the result: all pairs, or as many as an input says."""
+def _max_elements(node: Node, inputs: Sequence[Array | None]) -> float:
+    """An upper bound on the elements of the result: all pairs, or as many as an input states."""
     elements = 1.0
     for x in inputs:
         if x is not None:

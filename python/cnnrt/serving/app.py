@@ -323,7 +323,7 @@ async def _failed(_: Request, error: Exception) -> Response:
 
 
 class Guard:
-    """Asks for the token, and writes one line of JSON to the log for each request."""
+    """Demands the token, and writes one line of JSON to the log for each request."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self.app, self.token = app, token

@@ -37,7 +37,7 @@ class Pending:
     outputs: tuple[str, ...]
     deadline: float
     gone: Callable[[], Awaitable[bool]]
-    """Asks whether the client has hung up."""
+    """Returns True if the client has hung up."""
     answer: asyncio.Future[list[Any]] = field(default_factory=asyncio.Future)
     arrived: float = field(default_factory=time.monotonic)
 
@@ -187,7 +187,7 @@ class Batcher:
 
 
 def keeps_apart(pending: Pending) -> bool:
-    """Whether each row of the outputs depends on the same row of the inputs alone."""
+    """True if each row of the outputs depends on the same row of the inputs alone."""
     graph, inputs = pending.model.graph, pending.inputs
     specs = {spec.name: spec for spec in graph.inputs}
     if not inputs or set(inputs) != set(specs):

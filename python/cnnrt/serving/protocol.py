@@ -36,7 +36,7 @@ _BY_DATATYPE: dict[str, DType] = {
 }
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
-"""The header that says how many bytes of a body are JSON, before binary tensors."""
+"""The header with the bytes of JSON in a body, before binary tensors."""
 
 MAX_RANK = 8
 
@@ -47,9 +47,9 @@ class InferRequest:
 
     inputs: dict[str, Array]
     outputs: list[str]
-    """The names wanted, in order; none: all."""
+    """The names of the requested outputs, in order; none: all."""
     binary: dict[str, bool] = field(default_factory=dict)
-    """Whether an output is wanted as bytes; those not named: `binary_default`."""
+    """True for outputs requested as bytes; others follow `binary_default`."""
     binary_default: bool = False
     id: str = ""
 

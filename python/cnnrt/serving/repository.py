@@ -37,15 +37,15 @@ class Entry:
 class Repository:
     """The models that files and folders hold.
 
-    A model is named after its file. Names come from this list alone, so that no request can name
-    another file.
+    A model is named after its file. Names come from this list alone, so no request can name another
+    file.
     """
 
     def __init__(self, sources: Sequence[str], threads: int | None) -> None:
         """
         Args:
             sources: files, and folders whose .bin and .onnx files are taken.
-            threads: of each model's runs.
+            threads: threads of each model's runs.
 
         Raises:
             FileNotFoundError: a file or folder is missing.
@@ -73,7 +73,7 @@ class Repository:
                 raise FileNotFoundError(f"{source}: no such file or folder")
 
     def load_all(self) -> None:
-        """Loads every model; one that fails says why and stays unavailable."""
+        """Loads every model. If one fails, its entry keeps the reason and stays unavailable."""
         for name in list(self._entries):
             try:
                 self.load(name)
@@ -116,7 +116,7 @@ class Repository:
         """A loaded model.
 
         Raises:
-            RequestError: there is none of this name and version, or it is not loaded.
+            RequestError: there is no model of this name and version, or it is not loaded.
         """
         entry = self._entry(name)
         if version not in (None, "", VERSION):
@@ -127,7 +127,7 @@ class Repository:
         return model
 
     def ready(self) -> bool:
-        """True once every model is loaded that can be, and one at least."""
+        """True once every model that can be loaded is, and one at least."""
         return any(e.model for e in self._entries.values()) and not any(
             e.reason == "not loaded" for e in self._entries.values()
         )

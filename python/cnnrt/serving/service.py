@@ -1,4 +1,4 @@
-"""What HTTP and gRPC have in common: models, their queues, and one inference."""
+"""Models, their queues, and one inference, for HTTP and gRPC alike."""
 
 from __future__ import annotations
 

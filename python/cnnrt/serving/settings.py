@@ -21,11 +21,11 @@ class Settings:
     max_batch: int = 8
     """Rows of a merged run, if results do not depend on the batch."""
     max_delay: float = 0.002
-    """How long a request may wait for others to be merged with."""
+    """Maximum time that a request waits for others to be merged with."""
     queue: int = 64
     """Requests of a model that may wait; further ones get status 429."""
     timeout: float = 30.0
-    """From the arrival of a request to its answer."""
+    """Maximum time from the arrival of a request to its answer."""
     max_body: int = 64 << 20
     """Bytes of a request, unpacked."""
     token: str = ""
