@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from ..graph import Array, Node, TensorType
 from . import NodeTypes, Op, register, shape_error
 from .axes import ALL, AxesMapping, Link, Links, every, follow, mixed
 from .common import Inputs, at_least, operands
 from .elementwise import activated
+from .products import convolve
 from .windows import Windows, resolve_windows
 
 
@@ -95,26 +94,9 @@ class Conv(Op):
         if scale is not None:
             x = x * scale
         w = self.windows(node, x.shape, weight.shape)
-        rank, group = len(w.kernel), node["group"]
-        patches = w.patches(x)  # (N, C, *out, *kernel)
-        n, c = x.shape[:2]
-        patches = patches.reshape(n, group, c // group, *w.out, *w.kernel)
-        weight = weight.reshape(group, -1, *weight.shape[1:])
-        axes = [2, *range(3 + rank, 3 + 2 * rank)], [2, *range(3, 3 + rank)]
-        y = np.stack(
-            [
-                np.tensordot(
-                    patches[:, g],
-                    weight[g],
-                    axes=([a - 1 for a in axes[0]], [a - 1 for a in axes[1]]),
-                )
-                for g in range(group)
-            ],
-            axis=1,
-        )  # (N, group, *out, M / group)
-        y = np.moveaxis(y, -1, 2).reshape(n, group * weight.shape[1], *w.out)
+        y = convolve(x, weight, w, node["group"])
         if bias is not None:
-            y = y + bias.reshape(-1, *[1] * rank)
+            y = y + bias.reshape(-1, *[1] * len(w.kernel))
         if residual is not None:
             y = y + residual
         return (activated(node, y.astype(x.dtype, copy=False)),)

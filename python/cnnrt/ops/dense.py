@@ -12,6 +12,7 @@ from . import REQUIRED, NodeTypes, Op, register, shape_error
 from .axes import ALL, AxesMapping, Links, aligned, every, follow
 from .common import Inputs, broadcast, fits, operands
 from .elementwise import activated
+from .products import product
 
 
 def product_macs(types: NodeTypes, first: int = 0) -> int:
@@ -90,7 +91,7 @@ class Gemm(Op):
         return types.output.size * types.shape(0)[0 if node["transA"] else 1]
 
     def reference(self, node: Node, a: Any, b: Any, c: Any = None) -> tuple[Array, ...]:
-        y = (a.T if node["transA"] else a) @ (b.T if node["transB"] else b)
+        y = product(a.T if node["transA"] else a, b.T if node["transB"] else b)
         alpha, beta = node["alpha"], node["beta"]
         if alpha != 1:
             y = alpha * y
@@ -148,7 +149,7 @@ class MatMul(Op):
         return product_macs(types)
 
     def reference(self, node: Node, a: Any, b: Any) -> tuple[Array, ...]:
-        return (np.asarray(np.matmul(a, b), dtype=a.dtype),)
+        return (np.asarray(product(a, b), dtype=a.dtype),)
 
 
 @register

@@ -5,6 +5,7 @@ Shapes: x (N, C, *spatial) -> (N, C, *out), with out as in conv.py (rounded up w
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,23 @@ def lowest(dtype: np.dtype[Any]) -> Any:
     if dtype.kind == "f":
         return -np.inf
     return False if dtype.kind == "b" else np.iinfo(dtype).min
+
+
+def fold_windows(function: np.ufunc, patches: Array, rank: int) -> Array:
+    """A function of two values over the last `rank` axes, those of the taps."""
+    taps = patches.shape[-rank:]
+    if math.prod(taps) > MAX_TAPS:
+        return np.asarray(function.reduce(patches, axis=tuple(range(-rank, 0))))
+    # Tap by tap NumPy goes over whole rows: ten times as fast as window by window.
+    indices: list[Any] = [(..., *tap) for tap in itertools.product(*map(range, taps))]
+    total = patches[indices[0]].copy()
+    for index in indices[1:]:
+        function(total, patches[index], out=total)
+    return np.asarray(total)
+
+
+MAX_TAPS = 64
+"""Taps of a window that are gone through one by one."""
 
 
 class Pool(Op):
@@ -78,7 +96,7 @@ class MaxPool(Pool):
         w = self.windows(node, x.shape)
         rank = len(w.kernel)
         patches = w.patches(x, fill=lowest(x.dtype))
-        y = patches.max(axis=tuple(range(-rank, 0)))
+        y = fold_windows(np.maximum, patches, rank)
         if len(node.outputs) < 2:
             return (y,)
         taps = math.prod(w.kernel)
@@ -113,7 +131,8 @@ class AveragePool(Pool):
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         w = self.windows(node, x.shape)
-        total = w.patches(x).sum(axis=tuple(range(-len(w.kernel), 0)))
+        whole = x if x.dtype.kind == "f" else x.astype(np.int64)
+        total = fold_windows(np.add, w.patches(whole), len(w.kernel))
         return ((total / self.counts(node, w)).astype(x.dtype),)
 
 

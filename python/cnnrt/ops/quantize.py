@@ -19,6 +19,7 @@ from .common import Inputs, at_least, axis_of, check_kind, dtype_of, fits, opera
 from .conv import Conv, channel_link, direct_macs, weight_links
 from .dense import matmul_links, matmul_shape, product_macs
 from .narrow import NARROW
+from .products import product
 
 CONV_ATTRIBUTES = {
     name: Conv.attributes[name]
@@ -337,8 +338,8 @@ class MatMulInteger(Op):
     def reference(
         self, node: Node, a: Any, b: Any, a_zero: Any = None, b_zero: Any = None
     ) -> tuple[Array, ...]:
-        product = np.matmul(centred(a, a_zero, max(a.ndim - 2, 0)), centred(b, b_zero, b.ndim - 1))
-        return (np.asarray(product, dtype=INT32),)
+        y = product(centred(a, a_zero, max(a.ndim - 2, 0)), centred(b, b_zero, b.ndim - 1))
+        return (np.asarray(y, dtype=INT32),)
 
 
 @register
