@@ -332,8 +332,47 @@ void where_bounds(const WhereArgs& f, const Bounds& bounds) {
     bounds.first(f.y, product(f.dims, f.shape), f.element);
 }
 
+void pointwise_bounds(const PointwiseArgs& f, const Bounds& bounds) {
+    need(f.instructions >= 1 && f.instructions <= kMaxInstructions && f.once >= 0 &&
+             f.once <= f.instructions,
+         "no instructions, or too many");
+    need(f.registers >= 1 && f.registers <= kMaxRegisters, "other registers");
+    const Ref* const inputs[] = {&f.x0, &f.x1, &f.x2, &f.x3, &f.x4, &f.x5, &f.x6, &f.x7};
+    const Ref* const outputs[] = {&f.y0, &f.y1, &f.y2, &f.y3};
+    constexpr int64_t kWords = sizeof(Instruction) / sizeof(int32_t);
+    const auto* program =
+        reinterpret_cast<const Instruction*>(bounds.table(f.program, kWords * f.instructions));
+    int loaded = 0;
+    const auto operand = [&](const Ref& field, int number, int64_t size) {
+        need(static_cast<bool>(field), "an absent operand");
+        Dims strides;
+        std::copy_n(f.strides + number * kMaxDims, kMaxDims, strides);
+        bounds.strided(field, axes_of(f.dims, f.shape, strides), size);
+    };
+    for (int i = 0; i < f.instructions; ++i) {
+        const Instruction& p = program[i];
+        const bool load = p.operation == static_cast<uint8_t>(Operation::load);
+        const bool activation = p.operation == static_cast<uint8_t>(Operation::activation);
+        const int last =
+            std::max({int{p.y}, load ? 0 : int{p.a}, int{p.b}, activation ? 0 : int{p.c}});
+        need(last < f.registers, "a register beyond the last");
+        const int64_t size = itemsize(static_cast<DType>(p.type));
+        need(std::max(size, itemsize(static_cast<DType>(p.result))) <= f.width, "a larger element");
+        if (!load) continue;
+        need(p.a < kMaxInputs, "an input beyond the last");
+        operand(*inputs[p.a], p.a, size);
+        loaded = std::max(loaded, p.a + 1);
+    }
+    for (int i = 0; i < f.instructions; ++i) {
+        const Instruction& p = program[i];
+        if (p.output == kNoOutput) continue;
+        need(p.output < kMaxOutputs, "an output beyond the last");
+        operand(*outputs[p.output], loaded + p.output, itemsize(static_cast<DType>(p.result)));
+    }
+}
+
 void convert_bounds(const ConvertArgs& f, const Bounds& bounds) {
-    need(f.from == DType::float32 || f.to == DType::float32, "neither side of float32");
+    need(!f.scale || f.from == DType::float32 || f.to == DType::float32, "neither side of float32");
     need(static_cast<bool>(f.scale) == static_cast<bool>(f.zero), "a scale or a zero point alone");
     need(f.scales >= (f.by_column ? f.columns : 1), "too few scales");
     const Checked elements = Checked(f.rows) * f.columns;

@@ -94,6 +94,14 @@ void read(const py::object& v, Dims& field) {
     check(sizes.size() <= kMaxDims, "more than 8 axes");
     std::copy(sizes.begin(), sizes.end(), field);
 }
+void read(const py::object& v, OperandStrides& field) {
+    const auto strides = v.cast<std::vector<std::vector<int64_t>>>();
+    check(strides.size() <= std::size(field) / kMaxDims, "more than 12 operands");
+    for (size_t i = 0; i < strides.size(); ++i) {
+        check(strides[i].size() <= kMaxDims, "more than 8 axes");
+        std::copy(strides[i].begin(), strides[i].end(), field + i * kMaxDims);
+    }
+}
 void read(const py::object& v, Epilogue& field) {
     if (v.is_none()) return;
     const auto t = v.cast<py::tuple>();

@@ -6,6 +6,8 @@
 
 namespace cnnrt::CNNRT_ISA {
 
+// to[0..n) = activation(from[0..n)); both may be the same.
+void activate(const Epilogue& e, const float* from, float* to, int64_t n);
 // p[0..n) = activation(p[0..n)).
 void activate(const Epilogue& e, float* p, int64_t n);
 

@@ -70,6 +70,26 @@ struct Epilogue {
 // output of lstm.
 using GateEpilogues = Epilogue[6];
 
+// Of a pointwise program, one after the other: 8 inputs and 4 outputs.
+constexpr int kMaxInputs = 8, kMaxOutputs = 4;
+using OperandStrides = int64_t[(kMaxInputs + kMaxOutputs) * kMaxDims];
+
+// One line of such a program: an Operation on registers, each of which holds a tile.
+constexpr int kMaxInstructions = 256, kMaxRegisters = 96;
+constexpr uint8_t kNoOutput = 255;
+
+struct Instruction {
+    uint8_t operation;  // Operation
+    uint8_t type;       // DType of the operands
+    uint8_t result;     // DType of the result
+    uint8_t y;          // the register of the result
+    uint8_t a, b, c;    // of the operands; of load: a is the input, of activation: c is its number
+    uint8_t output;     // the output that the result is, or kNoOutput
+    float alpha, beta;  // parameters; of constant: the 8 bytes of the value, of an activation of
+                        // float64: one double
+};
+static_assert(sizeof(Instruction) == 16);
+
 #define ENUM(Name, ...) enum class Name : int32_t { __VA_ARGS__ };
 #define ARGS(Name) struct Name {
 #define FIELDS(type, ...) type __VA_ARGS__;

@@ -1,4 +1,4 @@
-"""Conversion of dtypes: cast, quantisation and back, wherever one side is float32."""
+"""Conversion of dtypes: cast, quantisation and back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from .. import _core
-from ..dtypes import FLOAT32
 from ..graph import Node
 from ..ops.narrow import NARROW
 from .builder import PlanBuilder
@@ -25,8 +24,6 @@ def lower_cast(node: Node, builder: PlanBuilder) -> bool:
     if x.dtype == y.dtype:
         builder.alias(node.outputs[0], builder.plain(node.inputs[0]))
         return True
-    if FLOAT32 not in (x.dtype, y.dtype):
-        return False
     _convert(node, builder, f"{x.dtype} to {y.dtype}", rows=1, columns=x.size)
     return True
 

@@ -16,6 +16,7 @@ from .fold_affine import fold_affine
 from .fold_norm import fold_norm
 from .fuse_attention import fuse_attention
 from .fuse_epilogue import fuse_activations, fuse_epilogue
+from .fuse_pointwise import fuse_pointwise
 from .fuse_scale import fuse_scale
 from .half_storage import half_storage
 from .hoist_reshapes import hoist_reshapes
@@ -48,6 +49,7 @@ PER_SHAPE: list[tuple[Callable[[Graph], None], Sequence[Collection[str]]]] = [
     (fuse_epilogue, []),  # residual additions and activations into what makes their input
     (fuse_scale, [{"mul"}, {"conv"}]),  # squeeze-and-excite's product into the 1x1 after it
     (eliminate, []),
+    (fuse_pointwise, []),  # elementwise operators that are left, and connected, into one
 ]
 """Passes with the operators that they work on. The graph must have one of every group."""
 

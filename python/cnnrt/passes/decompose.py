@@ -39,6 +39,13 @@ def _power(node: Node, c: Context) -> bool:
     return True
 
 
+def _cast(node: Node, c: Context) -> bool:
+    """cast_like needs only the type of its second input."""
+    dtype = c.graph.types[node.outputs[0]].dtype
+    c.become(node, "cast", node.inputs[:1], to=dtype.name)
+    return True
+
+
 ROOTS = {1.0: "identity", 0.5: "sqrt", -1.0: "reciprocal"}
 
 
@@ -194,6 +201,7 @@ def _einsum(node: Node, c: Context) -> bool:
 
 
 RULES: dict[str, list[Rule]] = {
+    "cast_like": [_cast],
     "pow": [_power],
     "batch_normalization": [_normalise],
     "einsum": [_einsum],

@@ -1,0 +1,161 @@
+// The operations of pointwise programs on float64: loops over doubles, of which the compiler makes
+// vectors where they are arithmetic, and the C library's functions.
+#include "pointwise.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+template <class T, class F>
+CNNRT_INLINE void each(const void* a, const void* b, void* y, int64_t n, F f) {
+    const auto *pa = static_cast<const double*>(a), *pb = static_cast<const double*>(b);
+    auto* py = static_cast<T*>(y);
+    CNNRT_SAME_PLACES
+    for (int64_t i = 0; i < n; ++i) py[i] = static_cast<T>(f(pa[i], pb[i]));
+}
+
+// Both pass on a NaN of either operand.
+CNNRT_INLINE double least(double a, double b) { return a < b || a != a ? a : b; }
+CNNRT_INLINE double most(double a, double b) { return a > b || a != a ? a : b; }
+
+double modulo(double a, double b) {
+    double r = __builtin_fmod(a, b);
+    if (r != 0) return (b < 0) != (r < 0) ? r + b : r;
+    return __builtin_copysign(0.0, b);
+}
+
+double sigmoid(double x) { return 1 / (1 + __builtin_exp(-x)); }
+double softplus(double x) {
+    return most(x, 0.0) + __builtin_log1p(__builtin_exp(-__builtin_fabs(x)));
+}
+double hard_sigmoid(double x, double a, double b) { return least(most(a * x + b, 0.0), 1.0); }
+double elu(double x, double a) { return x < 0 ? a * __builtin_expm1(x) : x; }
+double gelu_tanh(double x) {
+    const double inner = 0.79788456080286535588 * (x + 0.044715 * x * x * x);
+    return 0.5 * x * (1 + __builtin_tanh(inner));
+}
+
+// The parameter of an activation, which takes the place of both floats.
+double parameter(const Instruction& p) {
+    double value;
+    __builtin_memcpy(&value, &p.alpha, sizeof value);
+    return value;
+}
+
+// The activations of activations.def with at most one parameter, as ACTIVATIONS of
+// ops/elementwise.py defines them.
+#define ACTIVATE(name, value)                                                                     \
+    case Activation::name:                                                                        \
+        return [](const Instruction& p, const void* pa, const void*, const void*, void* y,        \
+                  int64_t n) {                                                                    \
+            [[maybe_unused]] const double a = parameter(p);                                       \
+            each<double>(pa, pa, y, n, [=]([[maybe_unused]] double x, double) { return value; }); \
+        }
+
+Loop activation_loop(Activation activation) {
+    switch (activation) {
+        ACTIVATE(none, x);
+        ACTIVATE(relu, most(x, 0.0));
+        ACTIVATE(leaky_relu, x < 0 ? a * x : x);
+        ACTIVATE(sigmoid, sigmoid(x));
+        ACTIVATE(silu, x * sigmoid(x));
+        ACTIVATE(tanh, __builtin_tanh(x));
+        ACTIVATE(hard_swish, x * hard_sigmoid(x, 1.0 / 6, 0.5));
+        ACTIVATE(gelu, 0.5 * x * (1 + __builtin_erf(x * 0.70710678118654752440)));
+        ACTIVATE(gelu_tanh, gelu_tanh(x));
+        ACTIVATE(elu, elu(x, a));
+        ACTIVATE(celu, x < 0 ? a * __builtin_expm1(x / a) : x);
+        ACTIVATE(softplus, softplus(x));
+        ACTIVATE(mish, x * __builtin_tanh(softplus(x)));
+        ACTIVATE(softsign, x / (1 + __builtin_fabs(x)));
+        ACTIVATE(abs, __builtin_fabs(x));
+        ACTIVATE(neg, -x);
+        ACTIVATE(exp, __builtin_exp(x));
+        ACTIVATE(log, __builtin_log(x));
+        ACTIVATE(sqrt, __builtin_sqrt(x));
+        ACTIVATE(reciprocal, 1 / x);
+        ACTIVATE(erf, __builtin_erf(x));
+        ACTIVATE(floor, __builtin_floor(x));
+        ACTIVATE(round, __builtin_rint(x));
+        ACTIVATE(thresholded_relu, x > a ? x : 0);
+        ACTIVATE(atan, __builtin_atan(x));
+        ACTIVATE(asin, __builtin_asin(x));
+        ACTIVATE(acos, __builtin_acos(x));
+        default:
+            return nullptr;
+    }
+}
+
+#define EACH(type, value)                                                                     \
+    [](const Instruction&, const void* pa, const void* pb, const void*, void* y, int64_t n) { \
+        each<type>(pa, pb, y, n, [](double a, [[maybe_unused]] double b) { return value; });  \
+    }
+
+}  // namespace
+
+Loop double_loop(const Instruction& instruction) {
+    switch (static_cast<Operation>(instruction.operation)) {
+        case Operation::activation:
+            return activation_loop(static_cast<Activation>(instruction.c));
+        case Operation::add:
+            return EACH(double, a + b);
+        case Operation::sub:
+            return EACH(double, a - b);
+        case Operation::mul:
+            return EACH(double, a* b);
+        case Operation::div:
+            return EACH(double, a / b);
+        case Operation::min:
+            return EACH(double, least(a, b));
+        case Operation::max:
+            return EACH(double, most(a, b));
+        case Operation::prelu:
+            return EACH(double, a < 0 ? a * b : a);
+        case Operation::ceil:
+            return EACH(double, __builtin_ceil(a));
+        case Operation::sign:
+            return EACH(double, a < 0 ? -1.0 : a > 0 ? 1.0 : a);
+        case Operation::equal:
+            return EACH(uint8_t, a == b);
+        case Operation::less:
+            return EACH(uint8_t, a < b);
+        case Operation::less_or_equal:
+            return EACH(uint8_t, a <= b);
+        case Operation::is_nan:
+            return EACH(uint8_t, a != a);
+        case Operation::is_inf:
+            return [](const Instruction& p, const void* a, const void* b, const void*, void* y,
+                      int64_t n) {
+                const bool negative = p.alpha != 0, positive = p.beta != 0;
+                constexpr double kInfinity = __builtin_inf();
+                each<uint8_t>(a, b, y, n, [=](double x, double) {
+                    return (negative & (x == -kInfinity)) | (positive & (x == kInfinity));
+                });
+            };
+        case Operation::pow:
+            return EACH(double, __builtin_pow(a, b));
+        case Operation::mod:
+            return EACH(double, modulo(a, b));
+        case Operation::fmod:
+            return EACH(double, __builtin_fmod(a, b));
+        case Operation::sin:
+            return EACH(double, __builtin_sin(a));
+        case Operation::cos:
+            return EACH(double, __builtin_cos(a));
+        case Operation::tan:
+            return EACH(double, __builtin_tan(a));
+        case Operation::sinh:
+            return EACH(double, __builtin_sinh(a));
+        case Operation::cosh:
+            return EACH(double, __builtin_cosh(a));
+        case Operation::asinh:
+            return EACH(double, __builtin_asinh(a));
+        case Operation::acosh:
+            return EACH(double, __builtin_acosh(a));
+        case Operation::atanh:
+            return EACH(double, __builtin_atanh(a));
+        default:
+            return nullptr;
+    }
+}
+
+}  // namespace cnnrt::CNNRT_ISA

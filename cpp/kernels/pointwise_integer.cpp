@@ -1,0 +1,179 @@
+// The operations of pointwise programs on integers and truth values: loops of which the compiler
+// makes vectors. Sums and products wrap.
+#include "pointwise.h"
+
+namespace cnnrt::CNNRT_ISA {
+namespace {
+
+template <class T, class Y, class F>
+CNNRT_INLINE void each(const void* a, const void* b, void* y, int64_t n, F f) {
+    const auto *pa = static_cast<const T*>(a), *pb = static_cast<const T*>(b);
+    auto* py = static_cast<Y*>(y);
+    CNNRT_SAME_PLACES
+    for (int64_t i = 0; i < n; ++i) py[i] = static_cast<Y>(f(pa[i], pb[i]));
+}
+
+template <class T>
+constexpr bool kSigned = T(-1) < T(0);
+
+template <int BYTES>
+struct Unsigned;
+template <>
+struct Unsigned<1> {
+    using type = uint8_t;
+};
+template <>
+struct Unsigned<2> {
+    using type = uint16_t;
+};
+template <>
+struct Unsigned<4> {
+    using type = uint32_t;
+};
+template <>
+struct Unsigned<8> {
+    using type = uint64_t;
+};
+
+// The quotient towards zero; 0 if the divisor is, as in NumPy. The least integer by -1 wraps.
+template <class T>
+CNNRT_INLINE T quotient(T a, T b) {
+    if (b == 0) return 0;
+    if constexpr (kSigned<T>) {
+        using U = typename Unsigned<sizeof(T)>::type;
+        if (b == T(-1)) return static_cast<T>(U(0) - static_cast<U>(a));
+    }
+    return static_cast<T>(a / b);
+}
+template <class T>
+CNNRT_INLINE T remainder(T a, T b) {
+    if (b == 0) return 0;
+    if constexpr (kSigned<T>) {
+        if (b == T(-1)) return 0;
+    }
+    return static_cast<T>(a % b);
+}
+// With the sign of the divisor.
+template <class T>
+CNNRT_INLINE T modulo(T a, T b) {
+    const T r = remainder(a, b);
+    return r != 0 && (r < 0) != (b < 0) ? static_cast<T>(r + b) : r;
+}
+
+// A shift by as many bits as there are, or more, leaves sign bits.
+template <class T>
+CNNRT_INLINE T shifted_right(T a, T b) {
+    constexpr T kBits = sizeof(T) * 8;
+    const bool inside = b >= 0 && b < kBits;
+    return static_cast<T>(a >> (inside ? b : kBits - 1)) * T(inside || a < 0);
+}
+
+#define EACH(T, Y, value)                                                                     \
+    [](const Instruction&, const void* pa, const void* pb, const void*, void* y, int64_t n) { \
+        each<T, Y>(pa, pb, y, n, [](T a, [[maybe_unused]] T b) { return value; });            \
+    }
+
+// Loops that are the same for signed and unsigned integers of a size.
+template <class U>
+Loop same_loop(Operation operation) {
+    using Wide = decltype(U{} + 1u);  // unsigned: a product of narrow ones is promoted to int
+    switch (operation) {
+        case Operation::activation:  // neg, the only one of integers
+            return EACH(U, U, Wide(0) - a);
+        case Operation::add:
+            return EACH(U, U, Wide(a) + b);
+        case Operation::sub:
+            return EACH(U, U, Wide(a) - b);
+        case Operation::mul:
+            return EACH(U, U, Wide(a) * b);
+        case Operation::bit_and:
+            return EACH(U, U, a & b);
+        case Operation::bit_or:
+            return EACH(U, U, a | b);
+        case Operation::bit_xor:
+            return EACH(U, U, a ^ b);
+        case Operation::bit_not:
+            return EACH(U, U, ~a);
+        case Operation::logical_not:
+            return EACH(U, uint8_t, a == 0);
+        case Operation::equal:
+            return EACH(U, uint8_t, a == b);
+        case Operation::shift_left:
+            return EACH(U, U, b < sizeof(U) * 8 ? Wide(a) << b : 0);
+        case Operation::where:
+            return [](const Instruction&, const void* condition, const void* a, const void* b,
+                      void* y, int64_t n) {
+                const auto* c = static_cast<const uint8_t*>(condition);
+                const auto *pa = static_cast<const U*>(a), *pb = static_cast<const U*>(b);
+                auto* py = static_cast<U*>(y);
+                CNNRT_SAME_PLACES
+                for (int64_t i = 0; i < n; ++i) {
+                    const U yes = pa[i], no = pb[i];
+                    py[i] = c[i] ? yes : no;
+                }
+            };
+        default:
+            return nullptr;
+    }
+}
+
+template <class T>
+Loop ordered_loop(Operation operation) {
+    switch (operation) {
+        case Operation::div:
+            return EACH(T, T, quotient(a, b));
+        case Operation::fmod:
+            return EACH(T, T, remainder(a, b));
+        case Operation::mod:
+            return EACH(T, T, modulo(a, b));
+        case Operation::min:
+            return EACH(T, T, a < b ? a : b);
+        case Operation::max:
+            return EACH(T, T, a > b ? a : b);
+        case Operation::less:
+            return EACH(T, uint8_t, a < b);
+        case Operation::less_or_equal:
+            return EACH(T, uint8_t, a <= b);
+        case Operation::sign:
+            return EACH(T, T, (a > 0) - (a < 0));
+        case Operation::shift_right:
+            return EACH(T, T, shifted_right(a, b));
+        default:
+            return same_loop<typename Unsigned<sizeof(T)>::type>(operation);
+    }
+}
+
+}  // namespace
+
+Loop integer_loop(Operation operation, DType type) {
+    switch (type) {
+        case DType::boolean:
+        case DType::uint8:
+            return ordered_loop<uint8_t>(operation);
+        case DType::uint16:
+            return ordered_loop<uint16_t>(operation);
+        case DType::uint32:
+            return ordered_loop<uint32_t>(operation);
+        case DType::uint64:
+            return ordered_loop<uint64_t>(operation);
+        case DType::int8:
+            return ordered_loop<int8_t>(operation);
+        case DType::int16:
+            return ordered_loop<int16_t>(operation);
+        case DType::int32:
+            return ordered_loop<int32_t>(operation);
+        case DType::int64:
+            return ordered_loop<int64_t>(operation);
+        // Only selected, whatever the bits mean.
+        case DType::float16:
+        case DType::bfloat16:
+            return operation == Operation::where ? same_loop<uint16_t>(operation) : nullptr;
+        case DType::float32:
+            return operation == Operation::where ? same_loop<uint32_t>(operation) : nullptr;
+        case DType::float64:
+            return operation == Operation::where ? same_loop<uint64_t>(operation) : nullptr;
+    }
+    return nullptr;
+}
+
+}  // namespace cnnrt::CNNRT_ISA
