@@ -106,9 +106,9 @@ void narrow(const float* x, double* y, int64_t n) {
     for (int64_t i = 0; i < n; ++i) y[i] = static_cast<double>(x[i]);
 }
 
-// A double as the float towards zero, with the last bit set if anything was lost: rounded once
-// more, to half precision, it gives what the double would (Boldo and Melquiond, "When double
-// rounding is odd", 2005).
+// A double as the float towards zero, with the last bit set if anything was lost. Rounded once
+// more, to half precision, it gives what the double would. Source: Boldo and Melquiond, "When
+// double rounding is odd", 2005.
 float to_odd(double x) {
     const float nearest = static_cast<float>(x);
     if (static_cast<double>(nearest) == x || x != x) return nearest;

@@ -23,7 +23,9 @@ from .hoist_reshapes import hoist_reshapes
 from .infer import infer, inputs_of_value, problems
 from .partition import Partition, partition
 from .push_gather_up import push_gather_up
-from .rewrite import RULES, rewrite, rewrite_once
+from .recognise_activations import recognise_activations
+from .recognise_rows import REDUCTIONS, recognise_rows
+from .rewrite import RULES, rewrite
 from .split_transposed import split_transposed
 from .to_linear import to_linear
 
@@ -36,11 +38,10 @@ ONCE: list[Callable[[Graph], None]] = [
     eliminate,
     fold_affine,  # bias and scale per channel into the layer before them
     eliminate,
-    rewrite_once,  # products that are one activation
-    eliminate,
 ]
 
 PER_SHAPE: list[tuple[Callable[[Graph], None], Sequence[Collection[str]]]] = [
+    (recognise_rows, [REDUCTIONS]),  # normalisations that are written as arithmetic
     (rewrite, [RULES]),  # patterns of several operators into the one they mean
     (eliminate, []),  # the parts of those patterns: they are readers no more
     (fuse_attention, [{"softmax"}, {"matmul"}]),  # products around a softmax into attention
@@ -87,6 +88,8 @@ def prepare(
         types = checked.types
     for run in ONCE:
         run(result)
+    recognise_activations(result, types)
+    eliminate(result)
     fuse_activations(result, types)
     return result
 

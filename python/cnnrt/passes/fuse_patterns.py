@@ -11,75 +11,6 @@ from ..graph import Node, TensorType
 from .rules import Context, Rule
 
 
-def _swish(node: Node, c: Context) -> bool:
-    """x * sigmoid(x) is silu; x * hard_sigmoid(x) with 1/6 and 1/2 is hard_swish."""
-    for x, gate in (node.inputs, node.inputs[::-1]):
-        sigmoid = c.made_by(gate, "sigmoid")
-        if sigmoid is not None and sigmoid.inputs[0] == x:
-            c.become(node, "silu", [x])
-            return True
-        hard = c.made_by(gate, "hard_sigmoid")
-        if (
-            hard is not None
-            and hard.inputs[0] == x
-            and math.isclose(hard["alpha"], 1 / 6, rel_tol=1e-5)
-            and hard["beta"] == 0.5
-        ):
-            c.become(node, "hard_swish", [x])
-            return True
-    return False
-
-
-def _gelu(node: Node, c: Context) -> bool:
-    """0.5 * x * (1 + erf(x / sqrt(2))), in any order of the factors, is gelu."""
-    factors, half = _factors(node.outputs[0], c), 1.0
-    tensors = []
-    for name in factors:
-        value = c.scalar(name)
-        if value is None:
-            tensors.append(name)
-        else:
-            half *= value
-    if len(tensors) != 2 or not math.isclose(half, 0.5, rel_tol=1e-5):
-        return False
-    for x, one_plus in (tensors, tensors[::-1]):
-        add = c.made_by(one_plus, "add")
-        if add is None:
-            continue
-        for one, erf_name in (add.inputs, add.inputs[::-1]):
-            erf = c.made_by(erf_name, "erf")
-            if c.scalar(one) != 1 or erf is None:
-                continue
-            if _scaled(erf.inputs[0], x, c):
-                c.become(node, "gelu", [x])
-                return True
-    return False
-
-
-def _factors(name: str, c: Context) -> list[str]:
-    """The factors of a product, through multiplications that nobody else reads."""
-    node = c.made_by(name, "mul")
-    if node is None:
-        return [name]
-    factors = []
-    for i in node.inputs:
-        nested = c.made_by(i, "mul")
-        factors += _factors(i, c) if nested is not None and c.readers.get(i) == 1 else [i]
-    return factors
-
-
-def _scaled(name: str, x: str, c: Context) -> bool:
-    """True if a tensor is x / sqrt(2)."""
-    div, mul = c.made_by(name, "div"), c.made_by(name, "mul")
-    if div is not None and div.inputs[0] == x:
-        value = c.scalar(div.inputs[1])
-        return value is not None and math.isclose(value, math.sqrt(2), rel_tol=1e-5)
-    if mul is not None and x in mul.inputs:
-        value = c.scalar(next((i for i in mul.inputs if i != x), ""))
-        return value is not None and math.isclose(value, math.sqrt(0.5), rel_tol=1e-5)
-    return False
-
-
 def _spatial_mean(node: Node, c: Context) -> bool:
     """reduce_mean over all spatial axes, keeping them, is global_average_pool."""
     rank = c.graph.types[node.inputs[0]].rank
@@ -174,7 +105,6 @@ def _join_constants(node: Node, c: Context) -> bool:
     return False
 
 
-RULES_ONCE: dict[str, list[Rule]] = {"mul": [_swish, _gelu]}
 RULES: dict[str, list[Rule]] = {
     "reduce_mean": [_spatial_mean],
     "add": [_join_constants],

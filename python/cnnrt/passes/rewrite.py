@@ -16,8 +16,3 @@ RULES = {
 def rewrite(graph: Graph) -> None:
     """Applies the rules that need sizes."""
     apply(graph, RULES)
-
-
-def rewrite_once(graph: Graph) -> None:
-    """Applies the rules that need no sizes."""
-    apply(graph, fuse_patterns.RULES_ONCE)

@@ -13,7 +13,7 @@ from ..passes.eliminate import eliminate
 from ..passes.fold_affine import fold_affine
 from ..passes.fold_norm import fold_norm
 from ..passes.infer import infer
-from ..passes.rewrite import rewrite_once
+from ..passes.recognise_activations import recognise_activations
 from ..passes.to_linear import to_linear
 
 PASSES = [
@@ -24,7 +24,7 @@ PASSES = [
     eliminate,
     fold_affine,
     eliminate,
-    rewrite_once,
+    recognise_activations,
     eliminate,
 ]
 """The passes of `passes.ONCE` whose results can be written as ONNX."""
