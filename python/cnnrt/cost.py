@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .dtypes import FLOAT32, DType
@@ -37,6 +38,7 @@ ALGORITHMS = ("auto", "im2col", *(f"winograd{n}" for n in sorted({tile for _, ti
 """Algorithms of a convolution with 3 taps on an axis that can be requested."""
 
 
+@lru_cache(64)
 def tiles_of_kernel(kernel: tuple[int, int]) -> tuple[int, ...]:
     """Outputs along an axis of the tiles with which a kernel's convolution can be done."""
     return tuple(tile for taps, tile in WINOGRAD if taps == kernel)
@@ -77,12 +79,12 @@ class Algorithms:
         return f"{self._default} {sorted(self._named.items())}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Machine:
     """The throughput of one core, per nanosecond."""
 
     isa: str
-    macs: Mapping[DType, float] = field(hash=False)
+    macs: Mapping[DType, float]
     """Multiply-adds of a full register tile, by the element type."""
     tile_rows: int
     """Rows (pixels) of that tile."""

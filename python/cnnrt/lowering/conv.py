@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from .. import _core
 from ..cost import Machine, im2col_time, winograd_time
@@ -18,7 +19,7 @@ from ..layout.tensors import BLOCK, Border
 from ..ops.windows import Windows, resolve_windows
 from .builder import PlanBuilder
 from .conv_im2col import im2col, row_bands
-from .conv_lowering import Choice, ConvLowering, conv_shape, per_axis, three
+from .conv_lowering import Choice, ConvLowering, conv_shape, per_axis
 from .conv_winograd import winograd, winograd_tiles
 from .dense import linear_step
 from .registry import borders, lowers
@@ -32,7 +33,8 @@ def windows_of(node: Node, builder: PlanBuilder) -> Windows:
     """The windows of a convolution over its input."""
     known = builder.windows.get(node.outputs[0])
     if known is None:
-        x, weight = builder.type(node.inputs[0]).shape, builder.type(node.inputs[1]).shape
+        types = builder.graph.types
+        x, weight = types[node.inputs[0]].shape, types[node.inputs[1]].shape
         known = resolve_windows(node, x[2:], kernel=weight[2:])
         builder.windows[node.outputs[0]] = known
     return known
@@ -40,65 +42,77 @@ def windows_of(node: Node, builder: PlanBuilder) -> Windows:
 
 def choose(node: Node, builder: PlanBuilder) -> Choice | None:
     """The algorithm of a convolution; None: its reference, as its weights are computed."""
-    if node.name not in builder.choices:
-        builder.choices[node.name] = _choose(node, builder)
-    return builder.choices[node.name]
+    choices = builder.choices
+    if node.name not in choices:
+        choices[node.name] = _choose(node, builder)
+    return choices[node.name]
 
 
 def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
-    x, weight = builder.type(node.inputs[0]).shape, builder.constant(node.inputs[1])
-    if weight is None or len(x) > 5 or 0 in (*x, *weight.shape):
+    constants, inputs = builder.graph.constants, node.inputs
+    x, weight = builder.graph.types[inputs[0]].shape, constants.get(inputs[1])
+    if weight is None or len(x) > 5 or 0 in x or 0 in weight.shape:
         return None
-    bias = node.input(2)
-    if bias and builder.constant(bias) is None:
+    if len(inputs) > 2 and inputs[2] and inputs[2] not in constants:
         return None
     w = windows_of(node, builder)
-    group, (m, c) = node["group"], weight.shape[:2]
-    taps = math.prod(w.kernel)
+    group, (m, c) = node.attributes["group"], weight.shape[:2]
     costs = _costs(builder.machine, builder.weights_are_cold, w, c, m)
-    im2col_ns = costs[0].cost_ns
-    if len(node.inputs) > 4:  # scaled: the kernel's factors are those of 1x1 panels
-        alone = group == taps == 1 and not any((*w.begin, *w.end))
+    im2col_ns = costs.all[0].cost_ns
+    if len(inputs) > 4:  # scaled: the kernel's factors are those of 1x1 panels
+        alone = group == math.prod(w.kernel) == 1 and not w.padded
         return Choice("im2col", "weights scaled by image", im2col_ns) if alone else None
-    small = math.prod(x[1:]) < 1 << 31  # tap offsets have 32 bits
-    in_place = x[1] <= PLANAR_CHANNELS and small and builder.is_input(node.inputs[0])
+    in_place = (
+        x[1] <= PLANAR_CHANNELS
+        and math.prod(x[1:]) < 1 << 31  # tap offsets have 32 bits
+        and builder.is_input(inputs[0])
+    )
     # One channel of the input is as good as a plain image, and that needs no blocking.
-    if group == x[1] and c == 1 and m == group and not (in_place and group == 1 and taps > 1):
-        depthwise_ns = m * taps * math.prod(w.out) / (0.6 * builder.machine.macs[FLOAT32])
-        return Choice("depthwise", "one filter per channel", depthwise_ns)
+    if group == x[1] and c == 1 and m == group:
+        taps = math.prod(w.kernel)
+        if not (in_place and group == 1 and taps > 1):
+            macs = m * taps * math.prod(w.out)
+            depthwise_ns = macs / (0.6 * builder.machine.macs[FLOAT32])
+            return Choice("depthwise", "one filter per channel", depthwise_ns)
     if group > 1:
         return Choice("im2col", f"{group} groups", im2col_ns)
-    if math.prod(x[2:]) == 1 and math.prod(w.out) == 1 and not any((*w.begin, *w.end)):
+    if math.prod(x[2:]) == 1 and math.prod(w.out) == 1 and not w.padded:
         return Choice("linear", "a single pixel", im2col_ns)
     if in_place:
         return Choice("planar", f"{x[1]} input channels, read in place", im2col_ns)
     requested = builder.options.algorithms.of(node.name)
-    for choice in costs:
-        if choice.kind == requested:
-            return choice._replace(reason="asked for")
-    return _cheapest(costs, c, m)
+    if requested != "auto":
+        for choice in costs.all:
+            if choice.kind == requested:
+                return choice._replace(reason="asked for")
+    return costs.cheapest
+
+
+class _Costs(NamedTuple):
+    """The algorithms that can do a convolution of one group on whole images."""
+
+    all: tuple[Choice, ...]
+    """With im2col first."""
+    cheapest: Choice
+    """With the costs of all as its reason."""
 
 
 @lru_cache(1024)  # blocks of a network repeat their layers
-def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> tuple[Choice, ...]:
-    """The algorithms that can do a convolution of one group on whole images, im2col first."""
+def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
+    """The costs of a convolution from c to m channels."""
     shape = conv_shape(w, c, m)
     bandwidth = machine.cold if cold else machine.warm
-    found = [Choice("im2col", "", im2col_time(machine, shape, bandwidth))]
+    im2col_ns = im2col_time(machine, shape, bandwidth)
+    found, reason = [Choice("im2col", "", im2col_ns)], f"im2col {im2col_ns / 1e3:.0f} us"
     if max(*w.begin, *w.end) <= 2 and (len(w.kernel) < 3 or c % BLOCK == 0):
         for tile in winograd_tiles(w.kernel, w.stride, w.dilation):
-            cost_ns = winograd_time(machine, shape, tile, bandwidth)
-            found.append(Choice(f"winograd{tile}", "", cost_ns, tile))
-    return tuple(found)
-
-
-@lru_cache(1024)
-def _cheapest(costs: tuple[Choice, ...], c: int, m: int) -> Choice:
-    """The cheapest of some algorithms from c to m channels, with all of their costs as reason."""
+            cost_ns, kind = winograd_time(machine, shape, tile, bandwidth), f"winograd{tile}"
+            found.append(Choice(kind, "", cost_ns, tile))
+            reason = f"{reason}, {kind} {cost_ns / 1e3:.0f} us"
     # Below 16 channels on a side the transforms cost more than they save, by measurement.
-    allowed = costs if c >= BLOCK and m >= BLOCK else costs[:1]
-    reason = ", ".join(f"{choice.kind} {choice.cost_ns / 1e3:.0f} us" for choice in costs)
-    return min(allowed, key=lambda choice: choice.cost_ns)._replace(reason=reason)
+    allowed = found if c >= BLOCK and m >= BLOCK else found[:1]
+    best = min(allowed, key=lambda choice: choice.cost_ns)
+    return _Costs(tuple(found), best._replace(reason=reason))
 
 
 def algorithms(
@@ -114,7 +128,9 @@ def conv_borders(node: Node, builder: PlanBuilder) -> Mapping[str, Border]:
     if choice is None or choice.kind != "im2col":
         return {}
     w = windows_of(node, builder)
-    border = Border(*map(max, three(w.begin, 0), three(w.end, 0)))
+    if not w.padded:
+        return {}
+    border = Border(*map(max, w.in_3d.begin, w.in_3d.end))
     if len(row_bands(w)) > 1:  # none of its taps leaves the image
         border = border._replace(h=0)
     return {node.inputs[0]: border}
@@ -150,7 +166,7 @@ def _is_affine(node: Node, builder: PlanBuilder, w: Windows, weight: Array) -> b
     """True if a depthwise convolution only scales and shifts the channels of a plain tensor."""
     if weight.size != len(weight) or len(node.inputs) > 3 or builder.is_blocked(node.inputs[0]):
         return False
-    return not any((*w.begin, *w.end, *(s - 1 for s in w.stride)))
+    return not w.padded and max(w.stride) == 1
 
 
 def _affine(node: Node, builder: PlanBuilder, weight: Array) -> None:
@@ -177,7 +193,7 @@ def _planar(conv: ConvLowering) -> None:
         y.blocks * panel,
         lambda value: _core.pack_planar(value.reshape(m, c, -1), builder.threads),
     )
-    in_d, in_h, in_w = three(w.size, 1)
+    in_d, in_h, in_w = w.in_3d.size
     out_d, out_h, out_w = y.spatial
     builder.step(
         "conv_planar",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from .. import _core
 from ..graph import Array
 from ..layout.tensors import BLOCK, Blocked, ceil_div
 from ..ops.windows import Windows
-from .conv_lowering import ConvLowering, three
+from .conv_lowering import ConvLowering
 from .step_list import epilogue
 
 GROUP_LANES = (2, 4, 8)
@@ -38,8 +38,9 @@ def row_bands(w: Windows) -> list[Band]:
     With a dilation of 12 over 16 rows, as in DeepLab, half of the products are with padding. If
     less than a quarter is, as with ordinary windows, there is one band with all taps.
     """
-    kernel, stride, dilation = (three(v, 1)[1] for v in (w.kernel, w.stride, w.dilation))
-    begin, size, out = three(w.begin, 0)[1], three(w.size, 1)[1], three(w.out, 1)[1]
+    w = w.in_3d
+    kernel, stride, dilation = w.kernel[1], w.stride[1], w.dilation[1]
+    begin, size, out = w.begin[1], w.size[1], w.out[1]
     whole = [Band(0, out, 0, kernel)]
     inside = 0
     for k in range(kernel):
@@ -77,7 +78,7 @@ class _Im2col:
         self.conv = conv
         self.x, self.y = x, y
         self.band = band
-        self.whole_kernel = three(conv.windows.kernel, 1)
+        self.whole_kernel = conv.windows.in_3d.kernel
         depth, height, width = self.whole_kernel
         self.kernel = (depth, band.stop_tap - band.tap, width)
         self.taps = math.prod(self.kernel)
@@ -87,20 +88,12 @@ class _Im2col:
     def append(self) -> None:
         """Appends the band's step."""
         conv, x, y, band = self.conv, self.x, self.y, self.band
-        w, builder, residual = conv.windows, conv.builder, conv.residual
-        dilation, stride, begin = three(w.dilation, 1), three(w.stride, 1), three(w.begin, 0)
+        w, builder, residual = conv.windows.in_3d, conv.builder, conv.residual
+        dilation, stride, begin = w.dilation, w.stride, w.begin
         blocks_read, panel, weights = self._dense() if conv.group == 1 else self._grouped()
-        kd, kh, kw = self.kernel
-        tap_offsets = [
-            d * dilation[0] * x.plane + h * dilation[1] * x.row + k * dilation[2] * BLOCK
-            for d in range(kd)
-            for h in range(kh)
-            for k in range(kw)
-        ]
-        offsets = [b * x.block + tap for b in range(blocks_read) for tap in tap_offsets]
         out_d, all_rows, out_w = y.spatial
         out_h = band.stop - band.first
-        share = out_h * kh / (all_rows * self.whole_kernel[1])
+        share = out_h * self.kernel[1] / (all_rows * self.whole_kernel[1])
         flat = (
             self.taps == 1
             and out_h == all_rows
@@ -115,7 +108,7 @@ class _Im2col:
             x=x.view(-begin[0], row, -begin[2]),
             y=y.view(h=band.first),
             residual=residual.view(h=band.first) if residual else None,
-            offsets=builder.table(offsets),
+            offsets=builder.table(self._offsets(blocks_read)),
             panel=panel,
             n=y.n,
             out_d=out_d,
@@ -135,6 +128,21 @@ class _Im2col:
             cost_ns=conv.cost_ns * share,
             **weights,
         )
+
+    def _offsets(self, blocks_read: int) -> Sequence[int]:
+        """Each tap's distance from the first one, in elements, for each block that is read."""
+        x = self.x
+        if self.taps == 1:
+            return range(0, blocks_read * x.block, x.block)
+        kd, kh, kw = self.kernel
+        dilation = self.conv.windows.in_3d.dilation
+        taps = [
+            d * dilation[0] * x.plane + h * dilation[1] * x.row + k * dilation[2] * BLOCK
+            for d in range(kd)
+            for h in range(kh)
+            for k in range(kw)
+        ]
+        return [b * x.block + tap for b in range(blocks_read) for tap in taps]
 
     def _dense(self) -> tuple[int, int, dict[str, Any]]:
         """Blocks of channels that an output reads, floats of a panel, and the fields of weights."""

@@ -45,15 +45,12 @@ class ConvLowering:
         self.bias = builder.bias(node, self.m)
         residual = node.input(3)
         self.residual: Blocked | None = builder.blocked(residual) if residual else None
-        self.activation = node["activation"]
+        self.activation = node.attributes["activation"]
         self.note = f"{choice.kind}: {choice.reason}"
-        outputs = math.prod(builder.type(node.outputs[0]).shape[1:])
-        self.cost_ns = choice.cost_ns + builder.machine.time_of(self.activation, outputs)
-
-    @property
-    def shape(self) -> ConvShape:
-        """The convolution as the cost model sees it."""
-        return conv_shape(self.windows, self.group_c, self.m)
+        self.cost_ns = choice.cost_ns
+        if self.activation is not None:
+            outputs = math.prod(builder.type(node.outputs[0]).shape[1:])
+            self.cost_ns += builder.machine.time_of(self.activation, outputs)
 
     def epilogue(self) -> dict[str, Any]:
         """The fields by which a kernel adds bias and residual and applies the activation."""
@@ -66,8 +63,11 @@ class ConvLowering:
 
 def conv_shape(w: Windows, c: int, m: int) -> ConvShape:
     """A convolution from c to m channels as the cost model sees it."""
-    out_d, out_h, out_w = three(w.out, 1)
-    return ConvShape(c, m, math.prod(w.kernel), out_h, out_w, out_d, three(w.kernel, 1))
+    w = w.in_3d
+    out_d, out_h, out_w = w.out
+    kernel_d, kernel_h, kernel_w = w.kernel
+    taps = kernel_d * kernel_h * kernel_w
+    return ConvShape(c, m, taps, out_h, out_w, out_d, (kernel_d, kernel_h, kernel_w))
 
 
 def three(values: tuple[int, ...], fill: int) -> tuple[int, int, int]:
@@ -78,16 +78,24 @@ def three(values: tuple[int, ...], fill: int) -> tuple[int, int, int]:
     return d, h, w
 
 
-FIELDS = {"begin": "pad", "size": "in"}
-"""Fields of Windows that have another name in args.h."""
+AXIS_FIELDS = {
+    name: tuple(f"{field}_{axis}" for axis in "dhw")
+    for name, field in {
+        "kernel": "kernel",
+        "stride": "stride",
+        "dilation": "dilation",
+        "begin": "pad",
+        "size": "in",
+    }.items()
+}
+"""The fields of args.h that hold those of Windows."""
 
 
 def per_axis(w: Windows, *names: str) -> dict[str, int]:
     """The fields kernel_d, kernel_h, ... of args.h from those of Windows."""
     fields = {}
+    w = w.in_3d
     for name in names:
-        values = three(getattr(w, name), 0 if name == "begin" else 1)
-        stem = FIELDS.get(name, name)
-        for axis, value in zip("dhw", values, strict=True):
-            fields[f"{stem}_{axis}"] = value
+        d, h, w_name = AXIS_FIELDS[name]
+        fields[d], fields[h], fields[w_name] = getattr(w, name)
     return fields

@@ -58,7 +58,7 @@ def winograd_tiles(
     With 3 taps on one of the last two axes and 1 or 3 on the other, they are 2 and 4. With 5 on
     both it is 2. There are none at another stride or dilation than 1.
     """
-    if {*stride, *dilation} != {1}:
+    if any(s != 1 for s in (*stride, *dilation)):
         return ()
     _, *taps = three(tuple(kernel), 1)
     return tiles_of_kernel((taps[0], taps[1]))
@@ -112,8 +112,8 @@ def winograd(conv: ConvLowering, tile: int) -> None:
             builder.threads,
         ),
     )
-    (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, three(w.out, 1)
-    pad_d, pad_h, pad_w = three(w.begin, 0)
+    (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, w.in_3d.out
+    pad_d, pad_h, pad_w = w.in_3d.begin
     batch = winograd_batch(builder.machine, shape, tile)
     fields: dict[str, Any] = {
         "x": x.view(),

@@ -60,7 +60,8 @@ class WeightPacker:
         self.used.add(key)
         size = floats * FLOAT32.itemsize
         self.nbytes += size
-        check_memory(self.nbytes, self._limit, f"node {node!r}: packed weights")
+        if self.nbytes > self._limit:
+            check_memory(self.nbytes, self._limit, f"node {node!r}: packed weights")
         source = self._graph.constants[name]
         nbytes = None if name in self._graph.varying else size
         return self._packed.get(source, key, lambda: pack(np.asarray(source)), nbytes)

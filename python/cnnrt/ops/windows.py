@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -19,9 +19,12 @@ PATCHES_FLOOR, PATCHES_FACTOR = 1 << 27, 1024
 ordinary window reads each pixel up to 50 times."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
-    """Where the windows of an operator lie, one entry per spatial axis."""
+    """Where the windows of an operator lie, one entry per spatial axis.
+
+    `resolve_windows` gives one object for equal windows, so that tables go by identity.
+    """
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -30,6 +33,28 @@ class Windows:
     end: tuple[int, ...]  # and after
     size: tuple[int, ...]  # of the input
     out: tuple[int, ...]  # of the output
+
+    @cached_property
+    def padded(self) -> bool:
+        """True if there is padding on any side."""
+        return any(self.begin) or any(self.end)
+
+    @cached_property
+    def in_3d(self) -> Windows:
+        """The same over the axes d, h, w; those that are missing have one element and one tap."""
+        missing = 3 - len(self.kernel)
+        if missing <= 0:
+            return self
+        one, zero = (1,) * missing, (0,) * missing
+        return Windows(
+            one + self.kernel,
+            one + self.stride,
+            one + self.dilation,
+            zero + self.begin,
+            zero + self.end,
+            one + self.size,
+            one + self.out,
+        )
 
     def links(self) -> list[Link]:
         """How the spatial axes of (N, C, *out) follow those of (N, C, *size)."""

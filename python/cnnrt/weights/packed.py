@@ -61,6 +61,8 @@ class Packed:
             FormatError: the file holds it, but not of that size.
         """
         known = self._table.get(key)
+        if known is not None and known.source is source:
+            return known.memory
         if known is None or not same(known.source, source):
             memory, mapped = self._from_file(key, nbytes) if nbytes else (None, False)
             if memory is None:
