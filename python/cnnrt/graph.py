@@ -44,7 +44,7 @@ class TensorType:
     def __init__(self, shape: tuple[int, ...], dtype: DType | DTypeLike = FLOAT32) -> None:
         """Raises TypeError if no tensor can have such elements."""
         object.__setattr__(self, "shape", shape)
-        object.__setattr__(self, "dtype", as_dtype(dtype))
+        object.__setattr__(self, "dtype", dtype if isinstance(dtype, DType) else as_dtype(dtype))
 
     @property
     def rank(self) -> int:
@@ -56,7 +56,7 @@ class TensorType:
 
     @property
     def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -191,21 +193,22 @@ def dry_run(op: Op, node: Node, inputs: Inputs) -> None:
         ShapeError: it does not.
     """
     attributes = tuple(node.attributes.items())
-    dtypes = tuple(x.type.dtype for x in inputs if x)
+    names = tuple([x.type.dtype.name for x in inputs if x])
     try:
-        takes = _takes(op, attributes, dtypes)
+        takes = _takes(op, attributes, names)
     except CnnrtError:  # worded for a node without a name
-        op.reference(node, *(np.empty(0, dtype) for dtype in dtypes))
+        op.reference(node, *(np.empty(0, dtypes.DTYPES[name]) for name in names))
         raise
     if not takes:
         raise shape_error(node, inputs, "these dtypes are not supported")
 
 
 @lru_cache(1024)
-def _takes(op: Op, attributes: tuple[tuple[str, Any], ...], dtypes: tuple[Any, ...]) -> bool:
-    """True if the reference of an elementwise operator takes arrays of these dtypes."""
+def _takes(op: Op, attributes: tuple[tuple[str, Any], ...], names: tuple[str, ...]) -> bool:
+    """True if the reference of an elementwise operator takes arrays of the dtypes so named."""
+    arrays = [np.empty(0, dtypes.DTYPES[name]) for name in names]
     try:
-        op.reference(Node(op.name, "", [], [], dict(attributes)), *(np.empty(0, d) for d in dtypes))
+        op.reference(Node(op.name, "", [], [], dict(attributes)), *arrays)
     except TypeError:
         return False
     return True
@@ -217,14 +220,25 @@ def broadcast(node: Node, inputs: Inputs, *shapes: Sequence[int]) -> tuple[int, 
     Raises:
         ShapeError: they do not.
     """
-    first = shapes[0]
-    if isinstance(first, tuple) and all(shape == first for shape in shapes):
-        return first
-    try:
-        return np.broadcast_shapes(*map(tuple, shapes))
-    except ValueError:
-        text = ", ".join(str(tuple(shape)) for shape in shapes)
-        raise shape_error(node, inputs, f"shapes {text} do not broadcast") from None
+    result = tuple(shapes[0])
+    for other in shapes[1:]:
+        if result == other:
+            continue
+        if len(other) < len(result):
+            longer, shorter = result, other
+        else:
+            longer, shorter = tuple(other), result
+        joined = list(longer)
+        for axis, n in enumerate(shorter, len(longer) - len(shorter)):
+            if n != 1 and n != joined[axis]:
+                if joined[axis] != 1:
+                    text = ", ".join(str(tuple(shape)) for shape in shapes)
+                    raise shape_error(node, inputs, f"shapes {text} do not broadcast")
+                joined[axis] = n
+        result = tuple(joined)
+        if math.prod(result) > sys.maxsize:
+            raise shape_error(node, inputs, f"{result} is larger than any array")
+    return result
 
 
 def fits(node: Node, inputs: Inputs, x: Operand | None, shape: Sequence[int], what: str) -> None:

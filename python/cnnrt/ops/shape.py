@@ -350,12 +350,16 @@ class Concat(Op):
         given = operands(node, inputs, max(1, len(inputs)))
         first = given[0]
         axis = axis_of(node, inputs, node["axis"], first.rank)
-        sides = {(x.type.dtype, x.shape[:axis], x.shape[axis + 1 :]) for x in given}
-        if len(sides) > 1 or any(x.rank != first.rank for x in given):
-            raise shape_error(node, inputs, f"inputs may differ only in the size of axis {axis}")
-        total = sum(x.shape[axis] for x in given)
-        shape = (*first.shape[:axis], total, *first.shape[axis + 1 :])
-        return [TensorType(shape, first.type.dtype)]
+        before, after, dtype = first.shape[:axis], first.shape[axis + 1 :], first.type.dtype
+        total = 0
+        for x in given:
+            shape = x.type.shape
+            same = shape[:axis] == before and shape[axis + 1 :] == after and len(shape) > axis
+            if not same or x.type.dtype is not dtype:
+                problem = f"inputs may differ only in the size of axis {axis}"
+                raise shape_error(node, inputs, problem)
+            total += shape[axis]
+        return [TensorType((*before, total, *after), dtype)]
 
     def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
         made = along(types, node["axis"], link=picked(node["axis"] % types.rank(0))).first[0]

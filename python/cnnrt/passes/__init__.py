@@ -20,7 +20,7 @@ from .fuse_pointwise import fuse_pointwise
 from .fuse_scale import fuse_scale
 from .half_storage import half_storage
 from .hoist_reshapes import hoist_reshapes
-from .infer import infer, inputs_of_value, problems
+from .infer import constant_types, infer, inputs_of_value, problems
 from .partition import Partition, partition
 from .push_gather_up import push_gather_up
 from .recognise_activations import recognise_activations
@@ -91,6 +91,7 @@ def prepare(
     recognise_activations(result, types)
     eliminate(result)
     fuse_activations(result, types)
+    result.types = constant_types(result, result.constants)  # once, and not for every size
     return result
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from .. import ops
 from ..errors import CnnrtError, GraphError, MemoryLimitError, ShapeError, ValueNeeded
 from ..graph import Array, Graph, Node, TensorType
-from ..ops import Operand
+from ..ops import Op, Operand
 from ..ops.common import ByValue
 from ..process import limits
 
@@ -88,8 +88,13 @@ def problems(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, C
 
 
 def known_types(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorType]:
-    """The types of the constants and of the inputs that are tensors."""
-    types = constant_types(graph, graph.constants)
+    """The types of the constants and of the inputs that are tensors.
+
+    Those of constants may be in `graph.types` already (`passes.prepare`).
+    """
+    known = graph.types
+    types = {name: known[name] for name in graph.constants if name in known}
+    types |= constant_types(graph, graph.constants.keys() - types.keys())
     for spec in graph.inputs:
         if spec.kind == "tensor":
             types[spec.name] = TensorType(tuple(shapes[spec.name]), spec.dtype)
@@ -107,6 +112,7 @@ def infer_node(node: Node, graph: Graph, types: dict[str, TensorType], budget: B
     returns True."""
     constants = graph.constants
     operands: list[Operand | None] = []
+    computed = False
     for name in node.inputs:
         if not name:
             operands.append(None)
@@ -115,17 +121,23 @@ def infer_node(node: Node, graph: Graph, types: dict[str, TensorType], budget: B
         if type_ is None:
             problem = f"{_Place(node)}: {name!r} is no tensor"
             raise ValueNeeded(problem, name, runs_on_values=True)
-        operands.append(Operand(name, type_, constants.get(name)))
-    inferred = _types(node, operands, budget)
+        value = constants.get(name)
+        computed = computed or value is None
+        operands.append(Operand(name, type_, value))
+    op = ops.op(node)
+    inferred = _types(node, op, operands, budget, computed=computed)
     types.update(zip(node.outputs, inferred, strict=True))
-    values = _fold(node, operands, inferred, budget)
+    if computed and not op.type_only:  # nearly all
+        return False
+    values = _fold(node, op, operands, inferred, budget)
     if values is None:
         return False
-    for name, value in zip(node.outputs, values, strict=True):
+    for name, value, type_ in zip(node.outputs, values, inferred, strict=True):
         if name:
-            graph.constants[name] = value
+            constants[name] = value
             graph.varying.add(name)
-            types[name] = TensorType(value.shape, value.dtype)
+            if value.shape != type_.shape or value.dtype != type_.dtype.numpy:
+                types[name] = TensorType(value.shape, value.dtype)
     return True
 
 
@@ -147,43 +159,47 @@ def inputs_of_value(graph: Graph, tensor: str) -> set[str]:
     return found
 
 
-def _types(node: Node, operands: Sequence[Operand | None], budget: Budget) -> list[TensorType]:
-    """The checked types of a node's outputs."""
-    at = _Place(node)
-    op = ops.op(node)
+def _types(
+    node: Node, op: Op, operands: Sequence[Operand | None], budget: Budget, *, computed: bool
+) -> list[TensorType]:
+    """The checked types of a node's outputs; `computed`: if an input is no constant."""
     # Its shapes are its results: what they cost is paid here.
-    by_value = isinstance(op, ByValue) and all(x is None or x.value is not None for x in operands)
-    if by_value and not budget.take(0, _work(node, operands, [])):
-        raise ShapeError(f"{at}: is too much work to be done before the network runs")
+    if not computed and isinstance(op, ByValue) and not budget.take(0, _work(node, operands, [])):
+        problem = f"{_Place(node)}: is too much work to be done before the network runs"
+        raise ShapeError(problem)
     try:
         inferred = op.infer(node, operands)
     except CnnrtError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise ShapeError(f"{at}: does not take its inputs and attributes: {error}") from error
+        problem = f"{_Place(node)}: does not take its inputs and attributes: {error}"
+        raise ShapeError(problem) from error
     if len(inferred) != len(node.outputs):
         raise GraphError(
-            f"{at} has {len(node.outputs)} outputs; the operator makes {len(inferred)}"
+            f"{_Place(node)} has {len(node.outputs)} outputs; the operator makes {len(inferred)}"
         )
     for name, type_ in zip(node.outputs, inferred, strict=True):
         if not _fits(type_, budget.limit):
-            _check_type(type_, budget.limit, f"{at}: output {name!r}")
+            _check_type(type_, budget.limit, f"{_Place(node)}: output {name!r}")
     return inferred
 
 
 def _fold(
-    node: Node, operands: Sequence[Operand | None], inferred: list[TensorType], budget: Budget
+    node: Node,
+    op: Op,
+    operands: Sequence[Operand | None],
+    inferred: list[TensorType],
+    budget: Budget,
 ) -> tuple[Array, ...] | None:
-    """The values of a node's outputs, if they can be known now and are worth it."""
-    type_only = ops.op(node).type_only
-    if not type_only:
-        for x in operands:
-            if x is not None and x.value is None:
-                return None
+    """The values of a node's outputs, if they can be known now and are worth it.
+
+    Args:
+        operands: all of which are constant, or the operator asks for their types alone.
+    """
     present = [x for x in operands if x is not None]
-    if type_only:
+    if op.type_only:
         arrays = [np.broadcast_to(np.zeros((), x.type.dtype), x.shape) for x in present]
-    elif present and ops.op(node).pure:
+    elif present and op.pure:
         if not budget.take(sum(t.nbytes for t in inferred), _work(node, operands, inferred)):
             return None
         arrays = [np.asarray(x.value) for x in present]
@@ -193,14 +209,21 @@ def _fold(
     given = iter(arrays)
     inputs = [None if x is None else next(given) for x in operands]
     try:
-        values = ops.op(node).reference(node, *inputs)
+        values = op.reference(node, *inputs)
     except CnnrtError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise ShapeError(f"{at} cannot be evaluated: {error}") from error
     except MemoryError as error:
         raise MemoryLimitError(f"{at} needs more memory than there is: {error}") from error
-    return tuple(np.ascontiguousarray(v).reshape(np.shape(v)) for v in values)
+    return tuple(map(_contiguous, values))
+
+
+def _contiguous(value: Array) -> Array:
+    """The same elements in row-major order; a NumPy scalar as an array."""
+    if isinstance(value, np.ndarray) and value.flags.c_contiguous:
+        return value
+    return np.ascontiguousarray(value).reshape(np.shape(value))
 
 
 class _Place:
@@ -229,9 +252,9 @@ def _work(node: Node, operands: Sequence[Operand | None], inferred: list[TensorT
 def _fits(type_: TensorType, limit: int) -> bool:
     """True if `_check_type` raises nothing; a quick look for the tensors of ordinary networks."""
     shape = type_.shape
-    if not 0 < len(shape) <= limits.MAX_RANK:
+    if not 0 < len(shape) <= limits.MAX_RANK or min(shape) < 1 or max(shape) > limits.MAX_SIZE:
         return False
-    return min(shape) > 0 and max(shape) <= limits.MAX_SIZE and type_.nbytes <= limit
+    return math.prod(shape) * type_.dtype.itemsize <= limit
 
 
 def _check_type(type_: TensorType, limit: int, at: str) -> None:

@@ -248,7 +248,7 @@ class PlanCache:
         self._forget()
 
     def _weights(self) -> set[tuple[str, str]]:
-        return {key for plan in self._plans.values() for key in plan.weights}
+        return set().union(*(plan.weights for plan in self._plans.values()))
 
     def _forget(self) -> None:
         """Drops the packed weights that no plan uses, if there is a plan."""
