@@ -18,13 +18,20 @@ public:
     explicit FreeList(size_t capacity) : slots_(capacity) {}
     ~FreeList() { clear(); }
 
-    // Null if the list is empty.
-    std::unique_ptr<T> take() {
-        for (auto& slot : slots_)
-            if (slot.load(std::memory_order_relaxed))
-                if (T* const found = slot.exchange(nullptr, std::memory_order_acquire))
-                    return std::unique_ptr<T>(found);
+    // An object for which `fits` is true; null if there is none. While another thread looks at an
+    // object, it is not in the list.
+    template <class F>
+    std::unique_ptr<T> take_if(F fits) {
+        for (auto& slot : slots_) {
+            if (!slot.load(std::memory_order_relaxed)) continue;
+            std::unique_ptr<T> found(slot.exchange(nullptr, std::memory_order_acquire));
+            if (found && fits(*found)) return found;
+            if (found) give_back(found);
+        }
         return nullptr;
+    }
+    std::unique_ptr<T> take() {
+        return take_if([](const T&) { return true; });
     }
 
     // False if the list is full; the caller then keeps the object.

@@ -11,7 +11,7 @@
 
 #include "cpu.h"
 #include "poll.h"
-#include "workspace.h"
+#include "run_memory.h"
 
 namespace cnnrt {
 
@@ -39,9 +39,9 @@ struct IndexFault {
 
 class Plan {
 public:
-    // Runs take their workspaces from `workspaces`, which all plans of a model share.
-    Plan(const Tier& tier, std::shared_ptr<WorkspacePool> workspaces)
-        : tier_(tier), workspaces_(std::move(workspaces)) {}
+    // Runs take their workspaces from `memory`, which all plans of a model share.
+    Plan(const Tier& tier, std::shared_ptr<RunMemory> memory)
+        : tier_(tier), memory_(std::move(memory)) {}
 
     // Appends a step. `args` is the kernel's struct of kernels.def; `nanoseconds` is the expected
     // time on one thread.
@@ -61,16 +61,17 @@ public:
                     const std::vector<int64_t>& strides, Poll poll) const;
 
     std::unique_ptr<Workspace> take_workspace() const {
-        return workspaces_->take(arena_bytes_, scratch_bytes_ * threads_);
+        return memory_->workspaces.take(arena_bytes_, scratch_bytes_ * threads_);
     }
     void give_back(std::unique_ptr<Workspace> workspace) const {
-        workspaces_->give_back(std::move(workspace));
+        memory_->workspaces.give_back(std::move(workspace));
     }
 
     const Tier& tier() const { return tier_; }
     size_t size() const { return steps_.size(); }
     const Step& step(size_t i) const { return steps_[i]; }
     int threads() const { return threads_; }
+    const std::shared_ptr<RunMemory>& memory() const { return memory_; }
     int64_t arena_bytes() const { return arena_bytes_; }
     int64_t scratch_bytes() const { return scratch_bytes_; }  // of one thread
 
@@ -85,7 +86,7 @@ private:
     // Steps since the last barrier: all of them, and all but the last.
     Unsynced unsynced_, before_last_;
     double unpolled_ = 0;  // nanoseconds of work since the last step with `poll`
-    const std::shared_ptr<WorkspacePool> workspaces_;
+    const std::shared_ptr<RunMemory> memory_;
 };
 
 }  // namespace cnnrt

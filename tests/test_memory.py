@@ -14,7 +14,7 @@ import pytest
 import cnnrt
 from cnnrt.formats import write_model
 from cnnrt.graph import Array, Graph, Node, TensorSpec
-from cnnrt.layout.arena import assign_offsets, peak_live
+from cnnrt.layout.arena import lay_out
 from cnnrt.layout.tensors import Buffer
 from cnnrt.ops import complete
 from cnnrt.planning.plan_cache import MAX_PLANS
@@ -53,10 +53,10 @@ def test_peak_live_is_a_bound_that_an_arena_can_reach() -> None:
         return made
 
     chain = [buffer(64 * n, i, i + 1) for i, n in enumerate((1, 4, 2, 3))]
-    assert peak_live(chain) == 64 * 6
-    assert assign_offsets(chain) >= peak_live(chain)
-    assert peak_live([buffer(64, 0, 0), buffer(128, 1, 1), Buffer(1 << 20)]) == 128
-    assert peak_live([]) == 0
+    assert lay_out(chain).live == 64 * 6
+    assert lay_out(chain).nbytes >= lay_out(chain).live
+    assert lay_out([buffer(64, 0, 0), buffer(128, 1, 1), Buffer(1 << 20)]).live == 128
+    assert lay_out([]) == (0, 0)
 
 
 def test_the_parts_add_up() -> None:
@@ -277,21 +277,34 @@ def test_the_memory_of_an_output_is_used_again_once_nobody_holds_it(op: str) -> 
     addresses = {y.ctypes.data for y in held}
     assert len(addresses) == len(held)
     assert all(np.array_equal(y, want(x)) for x, y in zip(inputs, held, strict=True))
-    assert model.memory().plans[0].outputs == 0
+    assert model.memory().outputs == 0
     view = held.pop()[7:]
     kept = held.pop()
     held.clear()
-    assert model.memory().plans[0].outputs == 200_000, "one waits, the others are gone"
+    assert model.memory().outputs == 200_000, "one waits, the others are gone"
     assert "0.2 MB  for the next run" in str(model.memory())
     taken = model(inputs[0]).ctypes.data
     assert taken in addresses and model(inputs[1]).ctypes.data == taken
     assert np.array_equal(view, want(inputs[3])[7:]), "a view holds it"
     model.trim()
-    assert model.memory().plans[0].outputs == 0
+    assert model.memory().outputs == 0
     del model
     assert np.array_equal(kept, want(inputs[2])), "it outlives the model"
     kept += 1
     assert kept.flags.writeable
+
+
+def test_plans_share_the_memory_of_outputs_that_fits() -> None:
+    graph = network({"x": np.zeros(9, np.float32)}, {}, ("y", "neg", "x"))
+    graph.inputs = [TensorSpec("x", ("n",))]
+    model = cnnrt.Model(graph, threads=1)
+    first = model(np.ones(50_000, np.float32)).ctypes.data
+    assert model(np.ones(40_000, np.float32)).ctypes.data == first, "a part of it is enough"
+    assert model.memory().outputs == 200_000
+    model(np.ones(20_000, np.float32))
+    assert model.memory().outputs == 80_000, "the newest is kept, not the one that is too large"
+    model(np.ones(1000, np.float32))
+    assert model.memory().outputs == 80_000, "a small one lies in the heap"
 
 
 def test_outputs_of_concurrent_runs_are_apart() -> None:
@@ -306,7 +319,7 @@ def test_outputs_of_concurrent_runs_are_apart() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(400)))
-    assert model.memory().plans[0].outputs <= 80_000
+    assert model.memory().outputs <= 80_000
 
 
 MEASURE = """

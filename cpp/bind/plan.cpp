@@ -7,9 +7,11 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
-#include "../output_pool.h"
+#include "../arena.h"
 #include "bind.h"
 #include "gil.h"
 
@@ -32,14 +34,12 @@ struct BoundPlan {
     };
     Plan plan;
     std::vector<Array> inputs, outputs;
-    std::vector<std::shared_ptr<OutputPool>> pools;  // by output; null for small outputs
-    int64_t images = 1;                              // per run, each computed by itself
+    int64_t images = 1;            // per run, each computed by itself
     std::vector<int64_t> strides;  // bytes between images, by input and then output
     py::list kept_alive;           // memory that the steps point at
 
-    BoundPlan(const std::string& isa, std::shared_ptr<WorkspacePool> workspaces)
-        : plan(cnnrt::tier(isa),
-               workspaces ? std::move(workspaces) : std::make_shared<WorkspacePool>()) {}
+    BoundPlan(const std::string& isa, std::shared_ptr<RunMemory> memory)
+        : plan(cnnrt::tier(isa), memory ? std::move(memory) : std::make_shared<RunMemory>()) {}
 
     static std::vector<Array> arrays(const py::sequence& specs) {
         std::vector<Array> list;
@@ -65,37 +65,27 @@ struct BoundPlan {
             }
     }
 
-    void make_pools() {
-        pools.clear();
-        for (const Array& a : outputs) {
-            const auto bytes = static_cast<size_t>(a.bytes());
-            pools.push_back(bytes < kMinPooledBytes ? nullptr
-                                                    : std::make_shared<OutputPool>(bytes));
-        }
+    void keep_outputs() const {
+        plan.memory()->outputs.keep(
+            static_cast<size_t>(std::count_if(outputs.begin(), outputs.end(), [](const Array& a) {
+                return static_cast<size_t>(a.bytes()) >= kMinPooledBytes;
+            })));
     }
     // A new array for an output. Its memory may outlive the plan.
     py::array make_output(size_t i) const {
-        const auto& [shape, dtype] = outputs[i];
-        if (!pools[i]) return py::array(dtype, shape);
+        const Array& a = outputs[i];
+        const auto bytes = static_cast<size_t>(a.bytes());
+        if (bytes < kMinPooledBytes) return py::array(a.dtype, a.shape);
         struct Held {
-            std::shared_ptr<OutputPool> pool;
+            std::shared_ptr<RunMemory> from;
             std::unique_ptr<Memory> memory;
-            ~Held() { pool->give_back(std::move(memory)); }
+            ~Held() { from->outputs.give_back(std::move(memory)); }
         };
-        std::unique_ptr<Held> held(new Held{pools[i], pools[i]->take()});
+        std::unique_ptr<Held> held(new Held{plan.memory(), plan.memory()->outputs.take(bytes)});
         const char* const data = held->memory->data();
         py::capsule owner(held.get(), [](void* p) { delete static_cast<Held*>(p); });
         held.release();
-        return py::array(dtype, shape, data, owner);
-    }
-    int64_t idle_bytes() const {
-        int64_t bytes = 0;
-        for (const auto& pool : pools) bytes += pool ? pool->idle_bytes() : 0;
-        return bytes;
-    }
-    void trim() const {
-        for (const auto& pool : pools)
-            if (pool) pool->trim();
+        return py::array(a.dtype, a.shape, data, owner);
     }
 
     // Workspaces of the plan for the time of one call.
@@ -175,16 +165,34 @@ struct HeldWorkspace {
 }  // namespace
 
 void bind_plan(py::module_& m) {
-    py::class_<WorkspacePool, std::shared_ptr<WorkspacePool>>(m, "WorkspacePool")
+    m.def(
+        "lay_out",
+        [](const std::vector<std::tuple<int64_t, int64_t, int64_t>>& given) {
+            std::vector<Lifetime> buffers;
+            buffers.reserve(given.size());
+            for (const auto& [bytes, first, last] : given) buffers.push_back({bytes, first, last});
+            const int64_t bytes = assign_offsets(buffers);
+            std::vector<int64_t> offsets;
+            offsets.reserve(buffers.size());
+            for (const Lifetime& buffer : buffers) offsets.push_back(buffer.offset);
+            return std::make_tuple(bytes, peak_live(buffers), std::move(offsets));
+        },
+        "lifetimes"_a);
+    py::class_<RunMemory, std::shared_ptr<RunMemory>>(m, "RunMemory")
         .def(py::init<>())
-        .def("trim", &WorkspacePool::trim)
-        .def("__len__", &WorkspacePool::size)
-        .def_property_readonly("arena_bytes", &WorkspacePool::arena_bytes)
-        .def_property_readonly("scratch_bytes", &WorkspacePool::scratch_bytes);
+        .def("trim", &RunMemory::trim)
+        .def_property_readonly("workspaces",
+                               [](const RunMemory& self) { return self.workspaces.size(); })
+        .def_property_readonly("arena_bytes",
+                               [](const RunMemory& self) { return self.workspaces.arena_bytes(); })
+        .def_property_readonly(
+            "scratch_bytes", [](const RunMemory& self) { return self.workspaces.scratch_bytes(); })
+        .def_property_readonly("output_bytes",
+                               [](const RunMemory& self) { return self.outputs.idle_bytes(); });
     py::class_<HeldWorkspace>(m, "Workspace");
     py::class_<BoundPlan, std::shared_ptr<BoundPlan>>(m, "Plan")
-        .def(py::init<const std::string&, std::shared_ptr<WorkspacePool>>(), "isa"_a,
-             "workspaces"_a = nullptr)
+        .def(py::init<const std::string&, std::shared_ptr<RunMemory>>(), "isa"_a,
+             "memory"_a = nullptr)
         .def(
             "add",
             [](BoundPlan& self, const py::str& kernel, const py::dict& fields, bool serial,
@@ -203,7 +211,7 @@ void bind_plan(py::module_& m) {
                 self.inputs = BoundPlan::arrays(inputs);
                 self.outputs = BoundPlan::arrays(outputs);
                 self.take_images(images);
-                self.make_pools();
+                self.keep_outputs();
             },
             "arena_bytes"_a, "inputs"_a, "outputs"_a, "threads"_a, "images"_a = 1)
         .def("run", &BoundPlan::run, "inputs"_a)
@@ -233,8 +241,6 @@ void bind_plan(py::module_& m) {
             },
             "workspace"_a, "arrays"_a, "first"_a, "last"_a, "timed"_a = false, "image"_a = 0)
         .def("make_output", &BoundPlan::make_output, "index"_a)
-        .def("trim", &BoundPlan::trim)
-        .def_property_readonly("idle_bytes", &BoundPlan::idle_bytes)
         .def("__len__", [](const BoundPlan& self) { return self.plan.size(); })
         .def_property_readonly("isa", [](const BoundPlan& self) { return self.plan.tier().name; })
         .def_property_readonly("threads", [](const BoundPlan& self) { return self.plan.threads(); })

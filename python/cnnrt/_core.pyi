@@ -91,23 +91,34 @@ def non_zero(x: Array, mask: int) -> Array:
 class Workspace:
     """Memory of one run, kept over several calls of `Plan.run_steps`."""
 
-class WorkspacePool:
-    """The workspaces of all plans of a model: one for each run at the same time."""
+def lay_out(lifetimes: Sequence[tuple[int, int, int]]) -> tuple[int, int, list[int]]:
+    """Bytes of the arena, bytes alive at most, and the offset of each buffer in the arena.
+
+    A lifetime is a buffer's bytes and its first and last step; the first steps are in order.
+    """
+
+class RunMemory:
+    """The memory of runs, shared by all plans of a model: a workspace for each run at the same
+    time, and the memory of outputs that the user has dropped."""
 
     def __init__(self) -> None: ...
     def trim(self) -> None:
-        """Gives back the idle ones."""
+        """Gives back what is idle."""
 
-    def __len__(self) -> int:
-        """Those that exist, idle or in use."""
+    @property
+    def workspaces(self) -> int:
+        """How many exist, idle or in use."""
 
     @property
     def arena_bytes(self) -> int: ...
     @property
     def scratch_bytes(self) -> int: ...
+    @property
+    def output_bytes(self) -> int:
+        """Those of dropped outputs that wait for the next run."""
 
 class Plan:
-    def __init__(self, isa: str, workspaces: WorkspacePool | None = None) -> None: ...
+    def __init__(self, isa: str, memory: RunMemory | None = None) -> None: ...
     def add(
         self,
         kernel: str,
@@ -141,12 +152,7 @@ class Plan:
         timed: bool = False,
         image: int = 0,
     ) -> Array: ...
-    def trim(self) -> None: ...
     def __len__(self) -> int: ...
-    @property
-    def idle_bytes(self) -> int:
-        """Memory of outputs that waits for the next run."""
-
     @property
     def isa(self) -> str: ...
     @property

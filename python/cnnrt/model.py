@@ -349,8 +349,8 @@ class Model:
 
     def memory(self) -> MemoryUse:
         """Memory that the model takes, and the least that it could do with."""
-        workspaces = self._plans.workspaces
-        return memory_use(self.graph, self._packed, self._plans.memory(), workspaces)
+        plans = self._plans
+        return memory_use(self.graph, self._packed, plans.memory(), plans.run_memory)
 
     def trim(self) -> None:
         """Gives back what is not in use: idle workspaces and outputs, and all plans but the one

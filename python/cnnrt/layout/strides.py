@@ -50,19 +50,15 @@ def merge_axes(shape: Sequence[int], *strides: Sequence[int]) -> tuple[list[int]
     """Drops axes of size 1, and merges neighbours that are contiguous in every operand."""
     sizes: list[int] = []
     steps: list[tuple[int, ...]] = []
-    for n, *inner in zip(shape, *strides, strict=True):
+    for n, inner in zip(shape, zip(*strides, strict=True), strict=True):
         if n == 1:
             continue
-        if sizes:
-            for o, i in zip(steps[-1], inner, strict=True):
-                if o != n * i:
-                    break
-            else:
-                sizes[-1] *= n
-                steps[-1] = tuple(inner)
-                continue
-        sizes.append(n)
-        steps.append(tuple(inner))
+        if sizes and steps[-1] == tuple([n * i for i in inner]):
+            sizes[-1] *= n
+            steps[-1] = inner
+        else:
+            sizes.append(n)
+            steps.append(inner)
     if not sizes:
         return [1], [[1] for _ in strides]
     return sizes, [list(s) for s in zip(*steps, strict=True)]

@@ -118,7 +118,7 @@ class Blocked:
 
     __slots__ = (
         *("buffer", "type", "itemsize", "border", "first_block", "parent_blocks"),
-        *("n", "c", "blocks", "spatial", "row", "plane", "block", "image"),
+        *("n", "c", "blocks", "spatial", "row", "plane", "block", "image", "first"),
     )
 
     def __init__(
@@ -145,12 +145,23 @@ class Blocked:
         self.n = shape[0]
         self.c = shape[1]
         self.blocks = -(-self.c // BLOCK)
-        d, h, w = shape[2:] if len(shape) == 5 else (1, 1, *shape[2:])[-3:]
+        rank = len(shape)
+        if rank == 4:
+            d, (_, _, h, w) = 1, shape
+        else:
+            d, h, w = shape[2:] if rank == 5 else (1, 1, *shape[2:])[-3:]
         self.spatial = (d, h, w)
         self.row = (w + border.w) * BLOCK
         self.plane = (h + border.h) * self.row
         self.block = (d + border.d) * self.plane
         self.image = (parent_blocks or self.blocks) * self.block
+        self.first = (
+            first_block * self.block
+            + border.d * self.plane
+            + border.h * self.row
+            + border.w * BLOCK
+        )
+        """The first pixel of the interior, in elements from the beginning of the buffer."""
 
     @property
     def contiguous(self) -> bool:
@@ -168,25 +179,20 @@ class Blocked:
 
     def view(self, d: int = 0, h: int = 0, w: int = 0) -> ViewAt:
         """The tensor seen from pixel (d, h, w); negative positions lie in the border."""
-        b = self.border
-        start = (
-            self.first_block * self.block
-            + (b.d + d) * self.plane
-            + (b.h + h) * self.row
-            + (b.w + w) * BLOCK
-        )
-        at = At(self.buffer, start * self.itemsize)
+        first = self.first
+        if d or h or w:
+            first += d * self.plane + h * self.row + w * BLOCK
+        at = At(self.buffer, first * self.itemsize)
         return ViewAt(at, self.image, self.block, self.plane, self.row, self.type.dtype)
 
-    @staticmethod
-    def nbytes(type_: TensorType, border: Border) -> int:
-        """Bytes of a buffer for such a tensor, with its border."""
-        tensor = Blocked(_NOWHERE, type_, border)
-        before = tensor.view().at.offset
-        return before + tensor.n * tensor.image * tensor.itemsize
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a buffer for this tensor alone, with its border."""
+        return (self.first + self.n * self.image) * self.itemsize
 
 
-_NOWHERE = Buffer(0)
+NOWHERE = Buffer(0)
+"""The buffer of a tensor that has none yet."""
 
 
 @dataclass(slots=True)

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
+from ..dtypes import FLOAT32
 from ..errors import ShapeError
 from ..graph import Array, Graph, Node, TensorType
 from ..layout.strides import Strided, blocked_shape, is_row_major
 from ..layout.tensors import (
     BLOCK,
+    NO_BORDER,
+    NOWHERE,
     Blocked,
-    Border,
     Buffer,
     Plain,
     ceil_div,
@@ -26,7 +28,7 @@ from ..process.limits import check_memory
 from ..weights.lazy import files_of
 from .lowered import Lowered, ReferenceStep
 from .options import PlanOptions
-from .registry import BORDERS, FLOAT, LOWERINGS, TYPES
+from .registry import ALL_TYPES, BORDERS, FLOAT, LOWERINGS, TYPES
 from .step_list import StepList
 from .tensor_table import TensorTable
 from .weight_packer import WeightPacker
@@ -108,18 +110,22 @@ class PlanBuilder(StepList):
         and of the types that the operator is lowered for."""
         types, constants = self.graph.types, self.graph.constants
         lowered, full = TYPES.get(node.op, FLOAT), False
+        # Nearly all tensors are float32: no look at a set for those.
+        floats = lowered is FLOAT or lowered is ALL_TYPES or FLOAT32 in lowered
         for name in node.outputs:
             if name:
                 type_ = types[name]
-                full = full or type_.size > 0
-                if type_.dtype not in lowered:
+                full = full or 0 not in type_.shape
+                if not floats if type_.dtype is FLOAT32 else type_.dtype not in lowered:
                     return False
         if not full:
             return False
         for name in node.inputs:
             if name and name not in constants:
                 type_ = types[name]
-                if type_.size == 0 or type_.dtype not in lowered:
+                if 0 in type_.shape:
+                    return False
+                if not floats if type_.dtype is FLOAT32 else type_.dtype not in lowered:
                     return False
         return True
 
@@ -200,7 +206,7 @@ class PlanBuilder(StepList):
         type_ = plain.type
         n, c, *spatial = type_.shape
         same_bytes = c % BLOCK == 0 or (n == 1 and plain.buffer.in_arena)
-        unbordered = tensors.border(name) == Border()
+        unbordered = tensors.border(name) == NO_BORDER
         if math.prod(spatial) == 1 and same_bytes and unbordered and plain.offset == 0:
             tensors.blocked[name] = Blocked(plain.buffer, type_)
             return tensors.blocked[name]
@@ -314,8 +320,9 @@ class PlanBuilder(StepList):
     def _allocate_blocked(self, name: str) -> Blocked:
         type_ = self.type(name)
         border = self.tensors.border(name)
-        y = Blocked(self.new_buffer(Blocked.nbytes(type_, border)), type_, border)
-        if border != Border():
+        y = Blocked(NOWHERE, type_, border)
+        y.buffer = self.new_buffer(y.nbytes)
+        if border != NO_BORDER:
             d, h, w = y.spatial
             self.step(
                 "border",

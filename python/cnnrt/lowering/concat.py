@@ -7,20 +7,22 @@ into the last, longest concatenation, and the shorter ones are its beginnings.
 
 from __future__ import annotations
 
-import numpy as np
-
+from ..dtypes import FLOAT32
 from ..graph import Graph, Node
 from ..layout.tensors import BLOCK
 
 
 def in_whole_blocks(graph: Graph, node: Node) -> bool:
     """True if a concat node joins channels, and each input begins at a whole block."""
-    type_ = graph.types[node.outputs[0]]
-    if not 3 <= type_.rank <= 5 or type_.dtype != np.float32 or node["axis"] % type_.rank != 1:
+    types = graph.types
+    type_ = types[node.outputs[0]]
+    rank = len(type_.shape)
+    if not 3 <= rank <= 5 or type_.dtype is not FLOAT32 or node.attributes["axis"] % rank != 1:
         return False
-    if any(0 in graph.types[name].shape for name in node.inputs):
+    shapes = [types[name].shape for name in node.inputs]
+    if any(0 in shape for shape in shapes):
         return False
-    return all(graph.types[name].shape[1] % BLOCK == 0 for name in node.inputs[:-1])
+    return not any(shape[1] % BLOCK for shape in shapes[:-1])
 
 
 def concat_places(graph: Graph) -> dict[str, tuple[str, int]]:

@@ -18,7 +18,7 @@ class PlanOptions:
 
     packed: Packed
     """The packed weights, shared by all plans of a model."""
-    workspaces: _core.WorkspacePool
+    memory: _core.RunMemory
     """The memory of runs, shared by all plans of a model."""
     threads: int
     """The number of threads that a run may use."""

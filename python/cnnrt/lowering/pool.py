@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ PLANAR_CHANNELS = 8
 """Maximum channels of a plain tensor that is pooled as it lies: half of a block would be empty."""
 
 
+@lru_cache(256)  # the pools of a pyramid are alike
 def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> Array:
     """The windows along one axis: (out, 3) of begin and end inside the image, and the count that an
     average divides by."""

@@ -40,6 +40,21 @@ class Windows:
         return any(self.begin) or any(self.end)
 
     @cached_property
+    def all_live(self) -> bool:
+        """True for ordinary windows, each tap of which meets the image; False if that is not
+        plain."""
+        axes = zip(
+            *(self.kernel, self.dilation, self.begin, self.stride, self.size, self.out),
+            strict=True,
+        )
+        return all(
+            0 <= (kernel - 1) * dilation - begin < size
+            and begin <= (out - 1) * stride
+            and stride <= size
+            for kernel, dilation, begin, stride, size, out in axes
+        )
+
+    @cached_property
     def in_3d(self) -> Windows:
         """The same over the axes d, h, w; those that are missing have one element and one tap."""
         missing = 3 - len(self.kernel)

@@ -79,9 +79,9 @@ def _crop_taps(node: Node, c: Context) -> bool:
     if weight.size == weight.shape[0] * weight.shape[1]:  # a single tap
         return False
     w = resolve_windows(node, c.graph.types[node.inputs[0]].shape[2:], kernel=weight.shape[2:])
-    axes = list(zip(w.kernel, w.dilation, w.begin, w.stride, w.size, w.out, strict=True))
-    if all(_all_live(*axis) for axis in axes):
+    if w.all_live:
         return False
+    axes = list(zip(w.kernel, w.dilation, w.begin, w.stride, w.size, w.out, strict=True))
     ranges = [_live_taps(*axis) for axis in axes]
     begin = [b - k0 * d for b, d, (k0, _) in zip(w.begin, w.dilation, ranges, strict=True)]
     end = [
@@ -101,16 +101,6 @@ def _crop_taps(node: Node, c: Context) -> bool:
 def _cropped(weight: Array, ranges: tuple[tuple[int, int], ...]) -> Array:
     index = (slice(None), slice(None), *(slice(*r) for r in ranges))
     return np.ascontiguousarray(weight[index])
-
-
-def _all_live(kernel: int, dilation: int, begin: int, stride: int, size: int, out: int) -> bool:
-    """True for ordinary windows, each tap of which meets the image; False if that is not
-    obvious."""
-    return (
-        0 <= (kernel - 1) * dilation - begin < size
-        and begin <= (out - 1) * stride
-        and stride <= size
-    )
 
 
 def _live_taps(

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
+from ..dtypes import FLOAT32
 from ..graph import Graph, Node, TensorType
 from ..ops import OPS
 from ..ops.activation import Activation
@@ -38,7 +37,7 @@ def fuse_activations(graph: Graph, types: Mapping[str, TensorType]) -> None:
         if conv.attributes.get("activation") is not None or type_ is None:
             continue
         activation = _as_activation(node, graph)
-        if activation is not None and type_.dtype == np.float32:
+        if activation is not None and type_.dtype is FLOAT32:
             # The convolution is done where the activation was.
             node.attributes = {**conv.attributes, "activation": activation}
             node.op, node.name, node.inputs = conv.op, conv.name, conv.inputs
@@ -105,7 +104,7 @@ class _Fusion:
     def _activation(self, node: Node) -> Node | None:
         activation = _as_activation(node, self.graph)
         # Only kernels, which are for float32, carry an activation whatever the operator.
-        if activation is None or self.graph.types[node.outputs[0]].dtype != np.float32:
+        if activation is None or self.graph.types[node.outputs[0]].dtype is not FLOAT32:
             return None
         producer = moved = self._sole_producer(node.inputs[0])
         if producer is not None and producer.op == "interleave":  # moves elements, all of them

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
+from ..dtypes import FLOAT32
 from ..graph import Graph, Node
 
 BOUNDED = {"sigmoid", "hard_sigmoid", "tanh"}
@@ -54,7 +53,7 @@ def _takes_scale(graph: Graph, node: Node) -> bool:
 def _is_scale(graph: Graph, x: str, scale: str) -> bool:
     of_x, of_scale = graph.types[x], graph.types[scale]
     shape = (*of_x.shape[:2], *[1] * (of_x.rank - 2))
-    return of_scale.shape == shape and of_x.dtype == of_scale.dtype == np.float32
+    return of_scale.shape == shape and of_x.dtype is of_scale.dtype is FLOAT32
 
 
 def _is_bounded(node: Node | None) -> bool:

@@ -77,12 +77,7 @@ class BatchPlan:
             live=max(head.live, tail.live),
             arena=max(head.arena, tail.arena),
             scratch=max(head.scratch, tail.scratch),
-            outputs=head.outputs + tail.outputs,
         )
-
-    def trim(self) -> None:
-        for part in self.parts:
-            part.trim()
 
 
 AnyPlan = Plan | BatchPlan | StagedPlan

@@ -22,8 +22,6 @@ class PlanMemory:
     """Bytes of the activations as they are laid out in a workspace."""
     scratch: int
     """Scratch memory of the kernels in a workspace."""
-    outputs: int
-    """Memory of dropped outputs that the next run reuses: at most one of each output."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,8 @@ class MemoryUse:
     """Bytes of activations in all workspaces."""
     scratch: int
     """Bytes of kernels in all workspaces."""
-
-    @property
-    def outputs(self) -> int:
-        """Memory of dropped outputs that wait for the next runs of their plans."""
-        return sum(plan.outputs for plan in self.plans)
+    outputs: int
+    """Memory of dropped outputs that the next run takes: at most as many as it returns."""
 
     @property
     def activations(self) -> int:
@@ -108,7 +103,7 @@ def memory_use(
     graph: Graph,
     packed: Packed,
     plans: tuple[PlanMemory, ...],
-    workspaces: _core.WorkspacePool,
+    runs: _core.RunMemory,
 ) -> MemoryUse:
     """The memory of a network as it was loaded, of its packed weights, plans and runs."""
     arrays = [array for c in graph.constants.values() for array in stored(c)]
@@ -118,7 +113,8 @@ def memory_use(
         packed=packed.nbytes,
         packed_mapped=packed.mapped_nbytes,
         plans=plans,
-        workspaces=len(workspaces),
-        arena=workspaces.arena_bytes,
-        scratch=workspaces.scratch_bytes,
+        workspaces=runs.workspaces,
+        arena=runs.arena_bytes,
+        scratch=runs.scratch_bytes,
+        outputs=runs.output_bytes,
     )

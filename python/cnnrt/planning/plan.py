@@ -12,7 +12,7 @@ import numpy as np
 from .. import _core, ops
 from ..errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
 from ..graph import Array, Graph, TensorType
-from ..layout.arena import assign_offsets, peak_live
+from ..layout.arena import lay_out
 from ..layout.tensors import Plain, Step
 from ..lowering import Lowered, PlanOptions, ReferenceStep
 from ..process.limits import check_memory
@@ -70,9 +70,8 @@ class Plan:
         self.steps = lowered.steps
         self.weights = lowered.weights
         self.images = images
-        self.core = _core.Plan(options.isa, options.workspaces)
-        arena = assign_offsets(lowered.buffers)
-        self._live = peak_live(lowered.buffers)
+        self.core = _core.Plan(options.isa, options.memory)
+        arena, self._live = lay_out(lowered.buffers)
         threads = options.threads
         alone = threads == 1 or lowered.cost_ns < SERIAL_NETWORK_BELOW
         self._segments = _add_steps(self.core, self.steps, alone)
@@ -95,10 +94,6 @@ class Plan:
     def threads(self) -> int:
         """The number of threads that a run may use."""
         return self.core.threads
-
-    def trim(self) -> None:
-        """Gives back the memory of outputs that waits for the next run."""
-        self.core.trim()
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Outputs of the graph, in order; inputs are contiguous and of the planned types.
@@ -175,7 +170,7 @@ class Plan:
         """Memory that this plan takes besides weights."""
         core, n = self.core, len(self.graph.inputs)
         shapes = tuple(self._shape(t) for t in self.externals[:n])
-        return PlanMemory(shapes, self._live, core.arena_bytes, core.scratch_bytes, core.idle_bytes)
+        return PlanMemory(shapes, self._live, core.arena_bytes, core.scratch_bytes)
 
     def describe(self) -> list[StepInfo]:
         """The steps in order."""

@@ -57,17 +57,17 @@ class PlanCache:
         threads: int,
         isa: str,
         algorithms: Algorithms,
-        workspaces: _core.WorkspacePool | None = None,
+        memory: _core.RunMemory | None = None,
     ) -> None:
         """
-        Args:
-            graph: the graph as it was read.
-            packed: the weights, which the plans share.
-            threads: number of threads that a run may use.
-            isa: the instruction-set tier.
-            algorithms: algorithms of the convolutions; after a change, call `replace`.
-            workspaces: those of the network, if this graph is a stage or a subgraph of it; its
-                packed weights are shared too. None: this is the network.
+            Args:
+                graph: the graph as it was read.
+                packed: the weights, which the plans share.
+                threads: number of threads that a run may use.
+                isa: the instruction-set tier.
+        algorithms: algorithms of the convolutions; after a change, call `replace`.
+        memory: that of the network, if this graph is a stage or a subgraph of it; its packed
+            weights are shared too. None: this is the network.
         """
         self._graph = graph
         self._packed = packed
@@ -85,8 +85,8 @@ class PlanCache:
         self._hot: _Hot | None = None
         self._hot_used = False
         self._lock = Lock()
-        self._part = workspaces is not None
-        self.workspaces = _core.WorkspacePool() if workspaces is None else workspaces
+        self._part = memory is not None
+        self.run_memory = _core.RunMemory() if memory is None else memory
         """The memory of runs, which the plans share."""
 
     def __len__(self) -> int:
@@ -208,9 +208,7 @@ class PlanCache:
         when_free(lambda: self._lock.run(self._trim))
 
     def _trim(self) -> None:
-        for plan in self._plans.values():
-            plan.trim()
-        self.workspaces.trim()
+        self.run_memory.trim()
         if self._hot is not None and self._hot.key in self._plans:
             self._plans.move_to_end(self._hot.key)
         while len(self._plans) > 1:
@@ -285,7 +283,7 @@ class PlanCache:
             limit = limits.memory_limit(sum(given) + stored)
         return PlanOptions(
             self._packed,
-            self.workspaces,
+            self.run_memory,
             self._threads,
             self._isa,
             self._algorithms,
@@ -312,7 +310,7 @@ class PlanCache:
     def _subcache(self, graph: Graph) -> PlanCache:
         """The cache of a part of the graph, with the same settings and packed weights."""
         return PlanCache(
-            graph, self._packed, self._threads, self._isa, self._algorithms, self.workspaces
+            graph, self._packed, self._threads, self._isa, self._algorithms, self.run_memory
         )
 
     def plans(self) -> list[AnyPlan]:

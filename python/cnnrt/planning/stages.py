@@ -266,13 +266,7 @@ class StagedPlan:
             live=max((part.live for part in parts), default=0),
             arena=max((part.arena for part in parts), default=0),
             scratch=max((part.scratch for part in parts), default=0),
-            outputs=sum(part.outputs for part in parts),
         )
-
-    def trim(self) -> None:
-        """Gives back the memory of outputs that waits for the next run, in all stages."""
-        for part in self._parts():
-            part.trim()
 
 
 def evaluated(node: Node, values: Sequence[Value], run: RunSubgraph = no_subgraph) -> list[Value]:
