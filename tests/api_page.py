@@ -43,9 +43,9 @@ SECTIONS: dict[str, tuple[Any, ...]] = {
     "In 8 bits": ("quantize", post_training, Quantization, LayerReport, TensorReport, Changed),
     "What an answer comes from": ("activation_map", "ActivationMap"),
     "Kernels alone": ("kernels",),
-    "Errors": (
+    "Errors and warnings": (
         *("CnnrtError", "FormatError", "UnsupportedOperator", "GraphError", "ShapeError"),
-        *("ImageError", "MemoryLimitError"),
+        *("ImageError", "MemoryLimitError", "PreprocessingWarning"),
     ),
 }
 """The names of `cnnrt.__all__` in reading order, and classes that only methods return."""

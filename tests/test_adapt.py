@@ -282,7 +282,7 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
 
 def test_without_scikit_learn(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
-    with pytest.raises(ImportError, match=r"pip install 'cnnrt\[adapt\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'scikit-learn>=1.3'"):
         cnnrt.adapt(LENET, shapes)
 
 

@@ -81,9 +81,9 @@ def test_shapes_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[st
     constants = {"shape": np.int64([-1, 100])}
     path = save(tmp_path / "m.onnx", nodes, ("batch", 3, "height", "width"), constants)
     assert cli.main(["check", path]) == 0
-    assert "free sizes, height, width: give --shape" in capsys.readouterr().out
-    assert cli.main(["check", path, "--shape", "x=1x3x5x20"]) == 0
-    assert cli.main(["check", path, "--shape", "x=1x3x5x21"]) == 1
+    assert "free sizes, height, width: give --input" in capsys.readouterr().out
+    assert cli.main(["check", path, "--input", "x=1x3x5x20"]) == 0
+    assert cli.main(["check", path, "--shape", "x=1x3x5x21"]) == 1  # the former name
     out = capsys.readouterr().out
     assert "node 'to_rows' (reshape): 315 elements do not make shape [-1, 100]" in out
     fixed = save(tmp_path / "fixed.onnx", nodes[1:], (1, 3, 32, 32))
@@ -95,7 +95,7 @@ def test_shapes_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ("x=1x4x8x8", "input 'x' takes ['batch', 3, 8, 8]"),
+        ("x=1x4x8x8", "--input: 'x' takes ['batch', 3, 8, 8]"),
         ("z=1x3x8x8", "no input is named z; there are x"),
     ],
 )
@@ -103,14 +103,14 @@ def test_wrong_shapes(
     shape: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = save(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])])
-    assert cli.main(["check", path, "--shape", shape]) == 1
+    assert cli.main(["check", path, "--input", shape]) == 1
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shape", ["x", "1,2", "x=a", "x=-1"])
 def test_shapes_that_are_none(shape: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
-        cli.main(["check", "model.onnx", "--shape", shape])
+        cli.main(["check", "model.onnx", "--input", shape])
     assert raised.value.code == 2
     assert "is not a shape such as 1x3x224x224" in capsys.readouterr().err
 

@@ -53,7 +53,7 @@ def path(tmp_path: Path) -> str:
 def test_agreement(reference: str, path: str, capsys: pytest.CaptureFixture[str]) -> None:
     if reference == "onnxruntime":
         pytest.importorskip("onnxruntime")
-    shape = ["--shape", "x=2x3x12x12"]
+    shape = ["--input", "x=2x3x12x12"]
     assert cli.main(["compare", path, "--reference", reference, "--nodes", *shape]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "input x: float32[2, 3, 12, 12], random, seed 0"
@@ -155,17 +155,17 @@ def test_inputs_from_files(path: str, tmp_path: Path, capsys: pytest.CaptureFixt
     np.savez(arrays, x=np.ones((3, 3, 12, 12), np.float32))
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(photo)
     for file, batch in ((arrays, 3), (photo, 1)):
-        options = ["--reference", "numpy", "--input", str(file)]
+        options = ["--reference", "numpy", "--data", str(file)]
         assert cli.main(["compare", path, *options]) == 0
         assert f"input x: float32[{batch}, 3, 12, 12], {file}" in capsys.readouterr().out
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, z=np.ones(1, np.float32))
     for file, message in (
         (wrong, "missing ['x'], unknown ['z']"),
-        (Path(path), "neither an image nor an .npz file"),
+        (Path(path), "neither an image nor an .npy or .npz file"),
         (tmp_path / "absent.npz", "absent.npz"),
     ):
-        assert cli.main(["compare", path, "--reference", "numpy", "--input", str(file)]) == 1
+        assert cli.main(["compare", path, "--reference", "numpy", "--data", str(file)]) == 1
         assert message in capsys.readouterr().err
 
 
@@ -175,7 +175,7 @@ def test_model_bin(path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert cli.main(["compare", packed, "--reference", "numpy"]) == 0
     assert "no node diverges" in capsys.readouterr().out
     assert cli.main(["compare", packed, "--reference", "onnxruntime"]) == 1
-    assert "needs the ONNX file" in capsys.readouterr().err
+    assert "add --reference numpy" in capsys.readouterr().err
 
 
 def test_seeds_give_other_inputs(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,8 +203,8 @@ def test_free_sizes_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[
     path = str(tmp_path / "free.onnx")
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
     assert cli.main(["compare", path, "--reference", "numpy"]) == 1
-    assert "the sizes length are free; give --shape or --input" in capsys.readouterr().err
-    options = ["--reference", "numpy", "--shape", "x=2x7"]
+    assert "the sizes length are free; give --input or --data" in capsys.readouterr().err
+    options = ["--reference", "numpy", "--input", "x=2x7"]
     assert cli.main(["compare", path, *options]) == 0
 
 

@@ -415,7 +415,7 @@ def test_the_command(
     assert np.array_equal(cnnrt.load(target)(x), cnnrt.load(source)(x))
     assert cnnrt.load(target).memory().stored_mapped > 0
     assert cli.main(["compile", str(source), "-o", str(target)]) == 1
-    assert "--shape" in capsys.readouterr().err
+    assert "--input" in capsys.readouterr().err
     assert cli.main(["compile", str(source), "-o", str(target), "--shape", "1", "4", "8", "8"]) == 1
     assert "takes shape" in capsys.readouterr().err
 

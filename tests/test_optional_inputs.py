@@ -145,6 +145,6 @@ def test_what_is_said_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     write_model(path, model.graph)
     assert cnnrt.load(path).inputs == [spec]
     assert cli.main(["check", str(path)]) == 0
-    assert cli.main(["check", str(path), "--shape", "1x3x8x8"]) == 0
+    assert cli.main(["check", str(path), "--input", "1x3x8x8"]) == 0
     assert cli.main(["convert", str(path), str(tmp_path / "model.onnx")]) == 1
     assert "takes any rank" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from .errors import (
     GraphError,
     ImageError,
     MemoryLimitError,
+    PreprocessingWarning,
     ShapeError,
     UnsupportedOperator,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "MemoryLimitError",
     "Model",
     "Preprocessing",
+    "PreprocessingWarning",
     "ShapeError",
     "TensorSpec",
     "UnsupportedOperator",

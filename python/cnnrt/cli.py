@@ -10,19 +10,26 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 
 from . import __version__
 from .commands import COMMANDS
-from .commands.common import complain
-from .errors import CnnrtError
+from .commands.common import complain, tell
+from .errors import CnnrtError, PreprocessingWarning
 from .storage.text import SafeStream
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    with redirect_stdout(SafeStream(sys.stdout)), redirect_stderr(SafeStream(sys.stderr)):
+    with (
+        redirect_stdout(SafeStream(sys.stdout)),
+        redirect_stderr(SafeStream(sys.stderr)),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("always", PreprocessingWarning)
+        warnings.showwarning = tell
         return _run(arguments)
 
 
@@ -44,7 +51,10 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cnnrt", description="Convolutional networks on CPUs.")
+    parser = argparse.ArgumentParser(
+        prog="cnnrt",
+        description="Convolutional networks on CPUs. `python -m cnnrt` is the same program.",
+    )
     parser.add_argument("--version", action="version", version=f"cnnrt {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():

@@ -1,4 +1,4 @@
-"""The errors that cnnrt raises, all of them a `CnnrtError`."""
+"""The errors that cnnrt raises, all of them a `CnnrtError`, and its one class of warnings."""
 
 
 class CnnrtError(Exception):
@@ -44,3 +44,10 @@ class IndexOutOfRange(CnnrtError, IndexError):
 
 class ImageError(CnnrtError):
     """A file or an array cannot be read as an image."""
+
+
+class PreprocessingWarning(UserWarning):
+    """How a picture becomes a network's input is not said, or does not look right.
+
+    The network would run, and its answers would be wrong without a word.
+    """

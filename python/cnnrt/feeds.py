@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .errors import ShapeError
-from .graph import ANY_SHAPE, TensorSpec
+from .errors import PreprocessingWarning, ShapeError
+from .graph import ANY_SHAPE, Array, TensorSpec
 
 Inputs = Any
 """An array, or a dict of arrays by input name."""
@@ -64,7 +66,11 @@ def shapes(specs: Sequence[TensorSpec], x: Inputs | Shapes | None) -> dict[str, 
             value = given[spec.name]
             shape = tuple(np.shape(value) if hasattr(value, "shape") else map(int, value))
         elif any(isinstance(n, str) for n in spec.shape[1:]) or spec.shape == ANY_SHAPE:
-            raise ShapeError(f"input {spec.name!r} has free sizes: {_shape_text(spec)}; give it")
+            raise ShapeError(
+                f"input {spec.name!r} has free sizes: {_shape_text(spec)}; give it: an input, or "
+                "for a summary its shape (on the command line --input "
+                f"{spec.name}=1x3x224x224)"
+            )
         else:
             shape = tuple(1 if isinstance(size, str) else size for size in spec.shape)
         if not spec.accepts(shape):
@@ -89,17 +95,29 @@ def example(specs: Sequence[TensorSpec], x: Inputs | Shapes | None) -> list[Any]
 
 
 def zeros(specs: Sequence[TensorSpec]) -> list[Any]:
-    """Inputs of the sizes that the network states, and of 1 for each free size.
+    """Inputs of the sizes that the network states, and of 1 for a free size of the first axis.
 
     Raises:
-        ShapeError: not even the rank of an input is stated.
+        ShapeError: other sizes of an input are free.
     """
-    for spec in specs:
-        if spec.shape == ANY_SHAPE:
-            shapes(specs, None)  # raises the error that says which to give
-    return [
-        np.zeros([d if isinstance(d, int) else 1 for d in spec.shape], spec.dtype) for spec in specs
-    ]
+    found = shapes(specs, None)
+    return [np.zeros(found[spec.name], spec.dtype) for spec in specs]
+
+
+def of_images(spec: TensorSpec, x: Array) -> Array:
+    """The result of a preprocessing in the dtype that an input takes.
+
+    Raises:
+        ShapeError: it is of another size.
+    """
+    batch = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else len(x)
+    if not spec.accepts((batch, *x.shape[1:])):
+        raise ShapeError(
+            f"the model's preprocessing makes arrays of shape {x.shape}, and its input "
+            f"{spec.name!r} takes {_shape_text(spec)}: give it a preprocessing of that size "
+            "(cnnrt convert --size; model.preprocessing = ...)"
+        )
+    return np.rint(x).astype(spec.dtype.numpy) if spec.dtype.kind in "ui" else x
 
 
 def shapes_of(values: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
@@ -115,6 +133,11 @@ def as_input(spec: TensorSpec, value: Any, any_shape: bool = False) -> Any:
     """
     if spec.kind != "tensor":
         return _as_elements(spec, value)
+    if isinstance(value, (str, os.PathLike)) or hasattr(value, "getbands"):
+        raise ShapeError(
+            f"input {spec.name!r} takes an array, not a {type(value).__name__}; a picture goes to "
+            "model.classify(image) or model(model.input_from(image))"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:  # lists of different lengths
@@ -122,10 +145,38 @@ def as_input(spec: TensorSpec, value: Any, any_shape: bool = False) -> Any:
     if not any_shape and not spec.accepts(array.shape):
         raise ShapeError(
             f"input {spec.name!r} takes shape {_shape_text(spec)}, not {tuple(array.shape)}"
+            f"{_hint(spec, array)}"
         )
     if not np.can_cast(array.dtype, spec.dtype.numpy, "same_kind"):
         raise ShapeError(f"input {spec.name!r} takes {spec.dtype}, not {array.dtype}")
+    if array.dtype == np.uint8 and spec.dtype.kind == "f" and array.ndim == 4:
+        warnings.warn(
+            f"input {spec.name!r} takes {spec.dtype}; an array of uint8 goes in as it is, 0 to "
+            "255. model.input_from(image) prepares pictures; x.astype('float32') if that is meant",
+            PreprocessingWarning,
+            stacklevel=6,
+        )
     return np.ascontiguousarray(array, dtype=spec.dtype.numpy).reshape(array.shape)
+
+
+def _hint(spec: TensorSpec, array: Array) -> str:
+    """Advice for an array of another shape; empty if nothing comes to mind."""
+    shape = array.shape
+    if len(spec.shape) == 4 and len(shape) == 4:
+        for axes in ((0, 3, 1, 2), (0, 2, 3, 1)):
+            if spec.accepts([shape[i] for i in axes]):
+                order = "channels last" if axes[1] == 3 else "channels first"
+                return f"; are its {order}? x.transpose{axes} turns it round"
+    if len(spec.shape) == 4 and len(shape) in (2, 3):
+        if array.dtype == np.uint8:
+            return "; a picture goes to model.classify(image) or model(model.input_from(image))"
+        if spec.accepts((1, *shape)):
+            return "; the first axis counts the images: x[None]"
+        if len(shape) == 3 and spec.accepts((1, shape[2], *shape[:2])):
+            return "; are its channels last? x.transpose(2, 0, 1)[None] turns it round"
+        if len(shape) == 2 and spec.accepts((1, 1, *shape)):
+            return "; it lacks the axes of images and channels: x[None, None]"
+    return ""
 
 
 def _as_elements(spec: TensorSpec, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -63,25 +64,49 @@ def as_list(images: Any) -> list[Any]:
 
 
 def open_image(
-    source: str | os.PathLike[str] | Image.Image | Array, mode: Literal["RGB", "L"]
+    source: str | os.PathLike[str] | Image.Image | Array,
+    mode: Literal["RGB", "L"],
+    *,
+    bgr: bool = False,
 ) -> Image.Image:
     """A picture, upright and in `mode`, from a file, a PIL image or an array of uint8.
 
-    Nothing larger than the picture is made on the way.
+    Nothing larger than the picture is made on the way. `bgr` says that the colours of an array
+    come as blue, green, red.
 
     Raises:
         ImageError: there is no such file, it is no picture, is damaged or too large; the array has
             another dtype or shape than a picture.
     """
+    if isinstance(source, str) and _ADDRESS.match(source):
+        raise ImageError(
+            f"{source[:200]}: is an address, and cnnrt fetches none: download the picture and give "
+            "its path, or open the bytes with PIL.Image.open(io.BytesIO(data))"
+        )
     if isinstance(source, (str, os.PathLike)):
         return _read(source, mode)
     if isinstance(source, Image.Image):
         return _converted(source, "image", mode)
     if isinstance(source, np.ndarray):
-        return _converted(_from_array(source), "image", mode)
+        return _converted(_from_array(source, bgr), "image", mode)
+    kind = type(source).__name__
     raise ImageError(
-        f"expected a path, a PIL image or an array of uint8, got {type(source).__name__}"
+        f"expected a path, a PIL image or an array of uint8, got {kind}{_hint(source)}"
     )
+
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+://|data:image/)", re.IGNORECASE)
+
+
+def _hint(source: object) -> str:
+    """Advice for something else that holds a picture."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return ": open encoded bytes with PIL.Image.open(io.BytesIO(data))"
+    if hasattr(source, "read"):
+        return ": open it with PIL.Image.open(file)"
+    if hasattr(source, "detach") or hasattr(source, "__array__"):
+        return ": give numpy.asarray(x) of uint8; a normalised tensor goes to model(x.numpy())"
+    return ""
 
 
 def resized(picture: Image.Image, width: int, height: int, method: Image.Resampling) -> Image.Image:
@@ -122,7 +147,7 @@ def _read(path: str | os.PathLike[str], mode: Literal["RGB", "L"]) -> Image.Imag
         raise ImageError(f"{path}: cannot be read as an image: {error}") from None
 
 
-def _from_array(pixels: Array) -> Image.Image:
+def _from_array(pixels: Array, bgr: bool) -> Image.Image:
     """A PIL image of an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8."""
     shape = pixels.shape
     if pixels.dtype != np.uint8 or not (
@@ -130,11 +155,14 @@ def _from_array(pixels: Array) -> Image.Image:
     ):
         raise ImageError(
             "expected an array of uint8 and of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
-            f"got {pixels.dtype} {shape}; an array that is already normalised goes to model(x)"
+            f"got {pixels.dtype} {shape}; an array that is already normalised goes to model(x), "
+            "and several pictures come as a list"
         )
     if not pixels.size:
         raise ImageError(f"an array of shape {shape} holds no pixels")
     pixels = pixels[:, :, 0] if shape[2:] == (1,) else pixels
+    if bgr and pixels.ndim == 3:
+        pixels = pixels[:, :, [2, 1, 0, 3][: shape[2]]]
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import feeds, formats
-from .classification import Classification, likeliest
+from . import classification, feeds, formats
+from .classification import Scores
 from .cost import Algorithms
 from .errors import GraphError
 from .feeds import Inputs, Shapes
@@ -20,7 +20,8 @@ from .planning import description, tuning
 from .planning.batch import AnyPlan
 from .planning.memory_use import MemoryUse, memory_use
 from .planning.plan_cache import PlanCache
-from .preprocessing import Preprocessing
+from .preprocessing import Preprocessing, as_list
+from .preprocessing.steps import ImageChannels
 from .process.isa import default_isa
 from .process.locks import importing
 from .process.threads import MOST, share_budget
@@ -49,7 +50,7 @@ def load(
 
     Args:
         source: a path, bytes (bytearray, memoryview), a file open for reading in binary mode, or an
-            onnx.ModelProto. ONNX files need the package `onnx` (``pip install 'cnnrt[onnx]'``).
+            onnx.ModelProto. ONNX files need the package `onnx` (``pip install onnx``).
         threads: how many to use; None: `cnnrt.get_num_threads()`.
         algorithm: how convolutions of 3x3, 1x3, 3x1 and 3 taps are done: "auto", "im2col" (exact),
             "winograd2" or "winograd4" (5x5: the first three); or a dict of these by node name.
@@ -75,6 +76,7 @@ def load(
         threads=threads,
         algorithm=algorithm,
         notice=content.metadata.get("notice"),
+        multi_label=content.multi_label,
         ready=ready,
     )
     model._origin = origin
@@ -100,12 +102,14 @@ class Model:
         algorithm: str | Mapping[str, str] = "auto",
         isa: str | None = None,
         notice: str | None = None,
+        multi_label: bool = False,
         ready: Mapping[str, Array] | None = None,
     ) -> None:
         """Wraps a graph; see `cnnrt.load` for the arguments.
 
         Args:
             notice: where the weights come from and their licence.
+            multi_label: whether several classes may hold at once: each score has a sigmoid.
             ready: the weights that a compiled file holds packed, by their names there.
 
         Raises:
@@ -115,6 +119,7 @@ class Model:
         self.preprocessing = preprocessing
         self.labels = list(labels) if labels is not None else None
         self.notice = notice
+        self.multi_label = multi_label
         shared = share_budget()
         self.threads = shared if threads is None else min(int(threads), MOST)
         if self.threads < 1:
@@ -139,6 +144,7 @@ class Model:
             "algorithm": self._algorithms.requested,
             "isa": isa,
             "notice": self.notice,
+            "multi_label": self.multi_label,
         }
         digest = self._origin.digest() if self._origin else None
         kept = (
@@ -166,7 +172,10 @@ class Model:
 
         Args:
             x: an array of the input's shape, or a dict of arrays by input name, which may hold
-                optional inputs too.
+                optional inputs too. What NumPy takes for an array, such as a list or a tensor, is
+                converted to the input's dtype if that is of the same kind or a wider one. Of uint8
+                for an input of floats a `PreprocessingWarning` tells: it is a picture, as a rule,
+                that was not normalised.
 
         Returns:
             The output array; for a network of several outputs a dict of arrays by name.
@@ -197,6 +206,8 @@ class Model:
             if given:
                 return self._given(given).run(x, outputs)
         arrays = feeds.arrays(self.graph.inputs, x)
+        if isinstance(outputs, str):
+            raise GraphError(f"outputs takes a list of names: outputs=[{outputs!r}]")
         wanted = self._default_outputs if outputs is None else tuple(outputs)
         plan = self._plans.get(feeds.shapes_of(arrays), wanted, arrays)
         results = plan.run(arrays)
@@ -204,23 +215,42 @@ class Model:
             return results[0]
         return dict(zip(wanted, results, strict=True))
 
-    def classify(self, image: Any, top: int = 5) -> list[Classification]:
+    def classify(self, image: Any, top: int = 5, channels: ImageChannels = "RGB") -> Any:
         """The `top` likeliest classes of an image, likeliest first.
 
         Args:
-            image: a path, a PIL image, or a uint8 array H x W x 3 (or H x W).
+            image: a path, a PIL image, or a uint8 array H x W, H x W x 3 or H x W x 4. Several come
+                as a list of these.
+            top: how many.
+            channels: the order of colours in arrays: "RGB", or "BGR" as OpenCV's frames have it.
+
+        Returns:
+            A list of `Classification`; for several images a list of such lists.
 
         Raises:
             ImageError: it cannot be read as an image.
             GraphError: the model does not say how an image becomes its input.
+            ShapeError: the network has no score for each class of an image.
         """
-        scores = self(self.input_from(image))
-        if isinstance(scores, dict):
-            scores = scores[self._default_outputs[0]]
-        return self.classes(scores, top)
+        several = as_list(image)
+        rows = classification.scores_of_images(
+            lambda x: self.run(x, outputs=self._default_outputs[:1]),
+            lambda images: self.input_from(images, channels),
+            [image] if several is None else several,
+            self.graph.inputs[0].shape[0],
+        )
+        found = [self.classes(row, top) for row in rows]
+        return found[0] if several is None else found
 
-    def input_from(self, image: Any) -> Array:
-        """The network's input for one image, float32 (1, C, h, w), by the model's preprocessing.
+    def input_from(self, image: Any, channels: ImageChannels = "RGB") -> Array:
+        """The network's input for one image or several, by the model's preprocessing.
+
+        Args:
+            image: as in `classify`.
+            channels: as in `classify`.
+
+        Returns:
+            float32 (N, C, h, w), in the input's own layout and dtype; N is 1 for one image.
 
         Raises:
             ImageError: it cannot be read as an image.
@@ -228,15 +258,34 @@ class Model:
         """
         if self.preprocessing is None:
             raise GraphError(
-                "this model does not say how an image becomes its input: no preprocessing was "
-                "given when it was converted (cnnrt convert --size ... --mean ... --std ...)"
+                "this model does not say how an image becomes its input. Say it when the file is "
+                "made (cnnrt convert --preset imagenet; export(preprocessing=...)) or now: "
+                "model.preprocessing = cnnrt.Preprocessing.preset('imagenet')"
             )
-        return self.preprocessing(image)
+        return feeds.of_images(self.graph.inputs[0], self.preprocessing(image, channels))
 
-    def classes(self, scores: Array, top: int = 5) -> list[Classification]:
-        """The `top` likeliest classes by the network's scores (or probabilities) for one image.
-        There are none if there are no scores."""
-        return likeliest(scores, self.labels or [], top)
+    def classes(self, scores: Array, top: int = 5) -> Any:
+        """The `top` likeliest classes by the network's scores (or probabilities).
+
+        Args:
+            scores: (classes,) or (1, classes) of one image, (N, classes) of several; axes of 1 may
+                follow.
+            top: how many.
+
+        Returns:
+            A list of `Classification`, empty if there are no scores; for several images a list of
+            such lists.
+
+        Raises:
+            ShapeError: there is not one score per class.
+        """
+        return classification.classes(scores, top, self.labels, self.kind_of_scores)
+
+    @property
+    def kind_of_scores(self) -> Scores:
+        """The kind of scores in the first output: "probabilities" if the network ends in a softmax
+        or a sigmoid, "logits of each class" if it is `multi_label`, otherwise "logits"."""
+        return classification.kind_of_scores(self.graph, multi_label=self.multi_label)
 
     def describe(self, x: Inputs | None = None) -> str:
         """The steps of the plan, one per line: node, kernel, way chosen and why, predicted time.
@@ -330,7 +379,7 @@ class Model:
         if not self._plans:
             raise GraphError(
                 "the model leaves the sizes of its inputs open: give an input of the size to "
-                "compile for (cnnrt compile --shape ...)"
+                "compile for (cnnrt compile --input 1x3x224x224)"
             )
         memories = self._plans.lasting_weights()
         weights = {name: np.frombuffer(m, np.float32) for name, m in memories.items()}
@@ -341,6 +390,7 @@ class Model:
             preprocessing=self.preprocessing,
             labels=self.labels,
             notice=self.notice,
+            multi_label=self.multi_label,
             compiled=formats.Compiled(
                 self.isa, {n: a for n, a in asked.items() if a != "auto"}, weights, PACKING
             ),
@@ -396,4 +446,5 @@ def _restore(source: Any, digest: str | None, options: dict[str, Any]) -> Model:
     check_digest(source, digest)
     model = load(source, threads=options["threads"], algorithm=options["algorithm"])
     model.preprocessing, model.labels = options["preprocessing"], options["labels"]
+    model.multi_label = options["multi_label"]
     return model

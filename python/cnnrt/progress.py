@@ -1,8 +1,10 @@
-"""A progress bar on a terminal, where tqdm is installed."""
+"""Progress on a terminal: a bar, if tqdm is installed, or the step that long work is at."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import time
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -65,3 +67,33 @@ def progress_bar(total: int, unit: str = "image", *, show: bool | None = None) -
         return _NoBar()
     bar: ProgressBar = tqdm(total=total, unit=unit, file=beneath(sys.stderr))
     return bar
+
+
+class Steps:
+    """The step that work of several seconds is at: a line on stderr, which goes away at the end.
+
+    The logger `cnnrt` tells the same at the level INFO.
+    """
+
+    def __init__(self, title: str, *, show: bool | None = None) -> None:
+        """`show`: None: if stderr is a terminal."""
+        self.title = title
+        self.stream = sys.stderr
+        self.show = self.stream.isatty() if show is None else show
+        self.begin = time.monotonic()
+
+    def __call__(self, step: str) -> None:
+        """Says what comes now."""
+        logging.getLogger("cnnrt").info("%s: %s", self.title, step)
+        if self.show:
+            seconds = time.monotonic() - self.begin
+            self.stream.write(f"\r\x1b[K{self.title}: {step} (after {seconds:.0f} s)")
+            self.stream.flush()
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.show:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()

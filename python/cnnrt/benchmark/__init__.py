@@ -59,17 +59,19 @@ def benchmark(
     *,
     engines: Sequence[str] = ("cnnrt",),
     threads: Sequence[int],
-    batches: Sequence[int] = (1,),
+    batches: Sequence[int | None] = (None,),
     seconds: float = 3.0,
-    shapes: Callable[[Model, int], dict[str, tuple[int, ...]]],
+    shapes: Callable[[Model, int | None], dict[str, tuple[int, ...]]],
     done: Callable[[Measurement], None] = lambda _: None,
 ) -> list[Measurement]:
     """Measures every engine at every number of threads and batch size.
 
     Args:
         path: model.bin or an ONNX file.
+        batches: batch sizes; None: the one that `shapes` finds.
         seconds: how long each of them runs.
-        shapes: of the inputs, by name, for a batch size.
+        shapes: of the inputs, by name, for a batch size. It raises ShapeError for one that the
+            network does not take; all are asked for before anything runs.
         done: called with each measurement when it is there.
 
     Raises:
@@ -82,9 +84,10 @@ def benchmark(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         onnx = _as_onnx(path, document, folder) if set(engines) - {"cnnrt"} else Path(path)
-        for batch in batches:
-            files = _inputs(model, shapes(model, batch), folder)
-            first = next(iter(shapes(model, batch).values()))
+        for asked, sizes in [(batch, shapes(model, batch)) for batch in batches]:
+            files = _inputs(model, sizes, folder)
+            first = next(iter(sizes.values()))
+            batch = asked or (first[0] if first else 1)
             source = Source(onnx, None, first, Path(path))
             for count in threads:
                 for row in _race(engines, source, files, count, batch, seconds):

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..process.extras import require
 from ..transfer.adapting import Adaptation, Measured, adapt
 from ..transfer.features import AUTO
 from .common import count, print_json
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Gives a trained network a new last layer, which tells the classes of your images. Their "
         "features are computed once with the frozen network, logistic regression makes the layer "
-        "(scikit-learn: pip install 'cnnrt[adapt]'). Features are kept on disk (CNNRT_CACHE, or "
+        "(pip install scikit-learn). Features are kept on disk (CNNRT_CACHE, or "
         "the user's cache folder): when images are added, only those cost time."
     )
     add = parser.add_argument
@@ -46,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
+    if options.html:
+        require("--html", "jinja2")
     adaptation = adapt(
         options.model,
         options.data,

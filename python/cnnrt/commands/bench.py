@@ -9,7 +9,9 @@ from .. import benchmark, feeds
 from ..analysis.summary import size_text
 from ..benchmark import Measurement
 from ..benchmark.worker import ENGINES
+from ..errors import ShapeError
 from ..model import Model
+from ..process.extras import require
 from ..process.threads import get_num_threads
 from .common import add_input, count, input_shapes, list_of, print_json, seconds
 
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_input(parser)
     numbers = list_of(count)
     add("--threads", type=numbers, metavar="N,N", help="(default: the cores there are)")
-    add("--batch", type=numbers, default=[1], metavar="N,N", help="batch sizes (default: 1)")
+    add("--batch", type=numbers, metavar="N,N", help="batch sizes (default: the model's own, or 1)")
     add("--seconds", type=seconds, default=3.0, metavar="S", help="for each row (default: 3)")
     add(
         "--against",
@@ -47,31 +49,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    def shapes(model: Model, batch: int) -> dict[str, tuple[int, ...]]:
-        """The shapes asked for or stated, with the batch size in free first axes."""
-        given = input_shapes(options.input, model)
-        found = feeds.shapes(model.inputs, given)
-        return {
-            spec.name: (batch, *found[spec.name][1:])
-            if spec.shape and isinstance(spec.shape[0], str) and spec.name not in (given or {})
-            else found[spec.name]
-            for spec in model.inputs
-        }
+    if options.against:
+        for name in options.against:
+            require(f"--against {name}", ENGINES[name].package)
+        require("--against", "onnx")
 
-    if not options.json:
-        print(f"{COLUMNS[0][0]:<{COLUMNS[0][1]}}" + "".join(f"{n:>{w}}" for n, w in COLUMNS[1:]))
+    def shapes(model: Model, batch: int | None) -> dict[str, tuple[int, ...]]:
+        return batch_shapes(model, input_shapes(options.input, model), batch)
+
+    shown: list[Measurement] = []
+
+    def show(row: Measurement) -> None:
+        if options.json:
+            return
+        if not shown:  # nothing is printed before something could be measured
+            print(
+                f"{COLUMNS[0][0]:<{COLUMNS[0][1]}}", *(f"{n:>{w}}" for n, w in COLUMNS[1:]), sep=""
+            )
+        shown.append(row)
+        print(_line(row), flush=True)
+
     rows = benchmark.benchmark(
         options.model,
         engines=["cnnrt", *options.against],
         threads=options.threads or [get_num_threads()],
-        batches=options.batch,
+        batches=options.batch or [None],
         seconds=options.seconds,
         shapes=shapes,
-        done=lambda row: None if options.json else print(_line(row), flush=True),
+        done=show,
     )
     if options.json:
         print_json([dataclasses.asdict(row) for row in rows])
     return 0 if all(not row.failed for row in rows if row.engine == "cnnrt") else 1
+
+
+def batch_shapes(
+    model: Model, given: dict[str, tuple[int, ...]] | None, batch: int | None
+) -> dict[str, tuple[int, ...]]:
+    """The shapes asked for or stated, with the batch size in free first axes.
+
+    Args:
+        given: the shapes of --input, by the names of the inputs.
+        batch: None: what the model or `given` says, or 1.
+
+    Raises:
+        ShapeError: the network cannot run at this batch size, or `given` has another.
+    """
+    found = feeds.shapes(model.inputs, given)
+    named = given or {}
+    free = [
+        spec.name
+        for spec in model.inputs
+        if spec.shape and isinstance(spec.shape[0], str) and spec.name not in named
+    ]
+    if batch is None or free:
+        return {n: (batch or s[0], *s[1:]) if n in free else s for n, s in found.items()}
+    fixed = next((s[0] for s in found.values() if s), 1)
+    if batch != fixed:
+        name = next(iter(found))
+        reason = (
+            f"--input gives {fixed} for the first axis of {name!r}: leave --input or --batch out"
+            if named
+            else f"the first axis of its input {name!r} is fixed at {fixed}: export the network "
+            "with a free batch, or leave --batch out"
+        )
+        raise ShapeError(f"--batch {batch}: {reason}")
+    return found
 
 
 def _peer(name: str) -> str:

@@ -8,7 +8,7 @@ from .. import formats
 from ..errors import UnsupportedOperator, ValueNeeded
 from ..graph import Graph
 from ..passes import partition, problems
-from .common import add_shape_argument, planned_shapes
+from .common import add_input, planned_shapes
 
 HELP = "list what in a model cnnrt does not run"
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="also compare a model.bin with its digests"
     )
-    add_shape_argument(parser)
+    add_input(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def execute(options: argparse.Namespace) -> int:
     except UnsupportedOperator as error:
         print(error)
         return 1
-    shapes, unknown = planned_shapes(graph.inputs, options.shape)
+    shapes, unknown = planned_shapes(graph.inputs, options.input)
     if not unknown and (found := _problems(graph, shapes)):
         print(f"{options.model}: cnnrt does not run {len(found)} of its {len(graph.nodes)} nodes:")
         print("\n".join(f"  {line}" for line in found))
@@ -77,4 +77,4 @@ def _count(number: int, what: str) -> str:
 def _note(unknown: list[str]) -> str:
     if not unknown:
         return ""
-    return f" (free sizes, {', '.join(unknown)}: give --shape to have the shapes checked too)"
+    return f" (free sizes, {', '.join(unknown)}: give --input to have the shapes checked too)"

@@ -7,17 +7,25 @@ import json
 import math
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import ShapeError
-from ..graph import ANY_SHAPE, TensorSpec
+import numpy as np
+
+from ..errors import FormatError, ShapeError
+from ..graph import ANY_SHAPE, Array, TensorSpec
+from ..images import SUFFIXES
+from ..preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from ..model import Model
 
 T = TypeVar("T")
+NamedShape = tuple[str, tuple[int, ...]]
+Shapes = dict[str, tuple[int, ...]]
 
 
 def count(text: str) -> int:
@@ -53,32 +61,104 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number or fraction") from None
 
 
-def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+def named_shape(text: str) -> NamedShape:
     """An argument such as 1x3x224x224 or NAME=1x3x224x224; without a name that is empty."""
     name, _, sizes = text.rpartition("=")
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a shape such as 1x3x224x224")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a shape such as 1x3x224x224 (a file of values goes to --data)"
+        )
     return name, tuple(int(size) for size in sizes.split("x"))
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
-    """Declares --input, the shapes of the network's inputs; see `input_shapes`."""
+    """Declares --input, shapes of the network's inputs; see `input_shapes`, `planned_shapes`."""
     parser.add_argument(
         "--input",
         type=named_shape,
         action="append",
         default=[],
         metavar="[NAME=]1x3x224x224",
-        help="shape of the input; once for each input of several (default: what the model states)",
+        help="shape of the input; once for each input of several (default: what the model states, "
+        "and 1 for a batch)",
+    )
+    parser.add_argument("--shape", nargs="+", action=_FormerShape, help=argparse.SUPPRESS)
+
+
+class _FormerShape(argparse.Action):
+    """--shape, the former name of --input, also with its numbers apart by spaces."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002  (argparse gives them)
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        joined = ["x".join(values)] if all(v.isdecimal() for v in values) else values
+        try:
+            namespace.input = [*namespace.input, *map(named_shape, joined)]
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, f"{error}; it is --input now") from None
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Declares --data, the values of the network's inputs; see `read_data`."""
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="values of the input: an image, an .npy file of one array, or an .npz file of arrays "
+        "by input name (default: random numbers)",
     )
 
 
-def input_shapes(
-    given: list[tuple[str, tuple[int, ...]]], model: Model
-) -> dict[str, tuple[int, ...]] | None:
-    """Shapes given by --input, by the names of the inputs; None if it was not given."""
+def read_data(model: Model, path: str, preprocessing: Preprocessing | None) -> dict[str, Array]:
+    """The arrays of a file by the names of the inputs; an image as the model's input.
+
+    Args:
+        preprocessing: what is done to an image; None: what the model says.
+
+    Raises:
+        FormatError: the file does not hold arrays.
+        ImageError: it cannot be read as an image.
+        GraphError: the model does not say how an image becomes its input.
+    """
     first = model.inputs[0].name
-    return {name or first: shape for name, shape in given} or None
+    if Path(path).suffix.lower() in SUFFIXES:
+        return {first: model.input_from(path) if preprocessing is None else preprocessing(path)}
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return {first: found}
+        with found:
+            return {name: found[name] for name in found.files}
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise FormatError(
+            f"{path}: is neither an image nor an .npy or .npz file: {error}"
+        ) from None
+
+
+def input_shapes(given: Sequence[NamedShape], model: Model) -> Shapes | None:
+    """Shapes given by --input, by the names of the inputs; None if it was not given.
+
+    Raises:
+        ShapeError: a shape is given twice, or for an input of several without its name.
+    """
+    return _by_name(given, [spec.name for spec in model.inputs]) or None
+
+
+def _by_name(given: Sequence[NamedShape], names: Sequence[str]) -> Shapes:
+    shapes: Shapes = {}
+    for text, shape in given:
+        if not text and len(names) > 1 and len(given) > 1:
+            raise ShapeError(f"--input: say which: NAME=SHAPE, a name of {', '.join(names)}")
+        name = text or names[0]
+        if name not in names:
+            raise ShapeError(f"--input: no input is named {name}; there are {', '.join(names)}")
+        if name in shapes:
+            raise ShapeError(f"--input: gives the shape of {name!r} twice")
+        shapes[name] = shape
+    return shapes
 
 
 def print_json(document: Any) -> None:
@@ -103,43 +183,30 @@ def complain(error: Exception) -> None:
     print(f"cnnrt: error: {f'{name}: {reason}' if reason and name else error}", file=sys.stderr)
 
 
-Shapes = dict[str, tuple[int, ...]]
-
-
-def add_shape_argument(parser: argparse.ArgumentParser) -> None:
-    """Declares --shape, for inputs whose sizes the model leaves free; see `planned_shapes`."""
-    parser.add_argument(
-        "--shape",
-        type=named_shape,
-        action="append",
-        default=[],
-        metavar="[NAME=]1x3x224x224",
-        help="shape of an input whose sizes are free (default: 1 for a batch)",
-    )
+def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Prints a warning as one line on stderr; takes the place of `warnings.showwarning`."""
+    print(f"cnnrt: warning: {message}", file=sys.stderr)
 
 
 def planned_shapes(
-    specs: Sequence[TensorSpec], given: Sequence[tuple[str, tuple[int, ...]]]
+    specs: Sequence[TensorSpec], given: Sequence[NamedShape]
 ) -> tuple[Shapes, list[str]]:
     """The shape of each input, and the names of free sizes that are taken for 1 but are no batch.
 
     Raises:
         ShapeError: a shape is given for no input, or does not fit.
     """
-    named = {name or specs[0].name: shape for name, shape in given}
+    named = _by_name(given, [spec.name for spec in specs])
     shapes: Shapes = {}
     unknown: list[str] = []
     for spec in specs:
         if spec.name in named:
-            shape = named.pop(spec.name)
+            shape = named[spec.name]
             if not spec.accepts(shape):
-                raise ShapeError(f"--shape: input {spec.name!r} takes {list(spec.shape)}")
+                raise ShapeError(f"--input: {spec.name!r} takes {list(spec.shape)}")
             shapes[spec.name] = shape
             continue
         shapes[spec.name] = tuple(1 if isinstance(n, str) else n for n in spec.shape)
         unknown += [n for n in spec.shape[1:] if isinstance(n, str)]
         unknown += ANY_SHAPE if spec.shape == ANY_SHAPE else []
-    if named:
-        names = ", ".join(spec.name for spec in specs)
-        raise ShapeError(f"--shape: no input is named {', '.join(named)}; there are {names}")
     return shapes, list(dict.fromkeys(unknown))

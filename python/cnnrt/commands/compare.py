@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ..cost import ALGORITHMS
-from ..errors import FormatError, GraphError, ShapeError
+from ..errors import GraphError, ShapeError
 from ..graph import Array
 from ..images import SUFFIXES
 from ..inspection import comparing
 from ..model import Model
 from ..preprocessing import Preprocessing
-from .common import add_shape_argument, count, number, planned_shapes
+from .common import add_data, add_input, count, number, planned_shapes, read_data
 
 HELP = "find the first node whose result differs from another runtime's"
 
@@ -42,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for torch: the program (default: the model's name with .pt2). Give only files that "
         "you trust",
     )
-    add("--input", metavar="FILE", help="an .npz file of arrays by input name, or an image")
+    add_data(parser)
     add("--seed", type=int, default=0, metavar="N", help="of the random input (default: 0)")
-    add_shape_argument(parser)
+    add_input(parser)
     add("--rtol", type=number, default=1e-4, metavar="X", help="(default: 1e-4)")
     add("--atol", type=number, default=1e-8, metavar="X", help="(default: 1e-8)")
     add("--algorithm", choices=ALGORITHMS, default="auto", help="of the 3x3 convolutions")
@@ -65,8 +64,9 @@ def execute(options: argparse.Namespace) -> int:
         threads=options.threads,
         algorithm=options.algorithm,
     )
-    if options.input:
-        inputs, source = _read_inputs(model, options.input), options.input
+    if options.data:
+        inputs = read_data(model, options.data, _preprocessing(model, options.data))
+        source = options.data
     else:
         inputs = _random_inputs(model, options)
         source = f"random, seed {options.seed}"
@@ -94,9 +94,9 @@ def execute(options: argparse.Namespace) -> int:
 
 def _random_inputs(model: Model, options: argparse.Namespace) -> dict[str, Array]:
     """Normal numbers, or zeros and ones for integers and truth values."""
-    shapes, unknown = planned_shapes(model.inputs, options.shape)
+    shapes, unknown = planned_shapes(model.inputs, options.input)
     if unknown:
-        raise ShapeError(f"the sizes {', '.join(unknown)} are free; give --shape or --input")
+        raise ShapeError(f"the sizes {', '.join(unknown)} are free; give --input or --data")
     generator = np.random.default_rng(options.seed)
     inputs = {}
     for spec in model.inputs:
@@ -108,31 +108,15 @@ def _random_inputs(model: Model, options: argparse.Namespace) -> dict[str, Array
     return inputs
 
 
-def _read_inputs(model: Model, path: str) -> dict[str, Array]:
-    """The arrays of an .npz file, or an image as the model's input.
-
-    Raises:
-        FormatError: the file does not hold arrays.
-        ImageError: it cannot be read as an image.
-        GraphError: the model does not take images.
-    """
-    if Path(path).suffix.lower() in SUFFIXES:
-        return {model.inputs[0].name: _preprocessing(model)(path)}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise ValueError("one array without a name")
-            return {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise FormatError(f"{path}: is neither an image nor an .npz file: {error}") from None
-
-
-def _preprocessing(model: Model) -> Preprocessing:
-    """The model's, or for want of it one that scales an image's values to 0 to 1.
+def _preprocessing(model: Model, path: str) -> Preprocessing | None:
+    """The model's, or for want of it one that scales an image's values to 0 to 1; None: the file is
+    no image.
 
     Raises:
         GraphError: its input is no image of fixed size.
     """
+    if Path(path).suffix.lower() not in SUFFIXES:
+        return None
     if model.preprocessing is not None:
         return model.preprocessing
     shape = model.inputs[0].shape

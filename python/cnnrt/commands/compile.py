@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import ShapeError
+from .. import feeds
 from ..graph import Array
 from ..model import Model, load
-from .common import count
+from .common import NamedShape, add_input, input_shapes
 
 HELP = "write a file that loads faster: weights packed for this machine"
 
@@ -24,13 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", help="model.bin or an ONNX file")
     add("-o", "--output", required=True, metavar="FILE", help="the file to write")
-    add(
-        "--shape",
-        type=count,
-        nargs="+",
-        metavar="N",
-        help="of the input, where the model leaves it open: batch, channels, height, width",
-    )
+    add_input(parser)
     add("--tune", action="store_true", help="time the algorithms of 3x3 convolutions first")
 
 
@@ -41,7 +36,7 @@ def execute(options: argparse.Namespace) -> int:
         CnnrtError, OSError: the model cannot be loaded, or the file cannot be written.
     """
     model = load(options.source)
-    x = _input(model, options.shape) if options.shape else None
+    x = _zeros(model, options.input) if options.input else None
     if options.tune:
         model.tune(x)
     model.save_compiled(options.output, x)
@@ -51,12 +46,11 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
-def _input(model: Model, shape: list[int]) -> Array:
-    """An input of this shape.
+def _zeros(model: Model, given: Sequence[NamedShape]) -> dict[str, Array]:
+    """Inputs of these shapes.
 
     Raises:
-        ShapeError: the model has several inputs.
+        ShapeError: the model does not take them.
     """
-    if len(model.inputs) != 1:
-        raise ShapeError(f"--shape is for models of one input; this one has {len(model.inputs)}")
-    return np.zeros(shape, model.inputs[0].dtype)
+    shapes = feeds.shapes(model.inputs, input_shapes(given, model))
+    return {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in model.inputs}

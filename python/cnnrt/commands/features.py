@@ -15,6 +15,7 @@ from ..errors import GraphError
 from ..inspection import pictures
 from ..inspection.activation_maps import METHODS, activation_map
 from ..model import Model, load
+from ..process.extras import require
 from ..storage.files import atomic_write
 from .common import count
 
@@ -51,6 +52,7 @@ _CHANNELS_HELP = f"channels of a layer, those that vary most (default: {pictures
 
 
 def execute(options: argparse.Namespace) -> int:
+    require("a page", "jinja2")
     model = load(options.model, threads=options.threads)
     photo = pictures.photograph(options.image)
     x = model.input_from(options.image)

@@ -8,9 +8,9 @@ from typing import Any
 
 from .. import pages
 from ..analysis.profiling import Profile
-from ..errors import GraphError
 from ..model import Model, load
-from .common import add_input, count, input_shapes, print_json, seconds
+from ..process.extras import require
+from .common import add_data, add_input, count, input_shapes, print_json, read_data, seconds
 
 HELP = "show where the time of a network goes, layer by layer"
 
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", help="model.bin or an ONNX file")
     add("image", nargs="?", help="an image to run on (default: random numbers)")
     add_input(parser)
+    add_data(parser)
     add("--threads", type=count, metavar="N", help="threads to use (default: the cores there are)")
     add("--seconds", type=seconds, default=1.0, metavar="S", help="how long (default: 1)")
     form = parser.add_mutually_exclusive_group()
@@ -38,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
+    if options.html:
+        require("--html", "jinja2")
     model = load(options.model, threads=options.threads)
     profile = model.profile(_input(model, options), seconds=options.seconds)
     if options.json:
@@ -71,12 +74,9 @@ def _write_page(path: str, name: str, profile: Profile) -> None:
 
 
 def _input(model: Model, options: argparse.Namespace) -> Any:
-    """The image as the network takes it, or the shapes of --input."""
-    if options.image is None:
+    """The image or the values as the network takes them, or the shapes of --input."""
+    path = options.image or options.data
+    if path is None:
         return input_shapes(options.input, model)
-    if model.preprocessing is None:
-        raise GraphError(
-            "this model does not say how an image becomes its input; leave the image out, or see "
-            "`python -m cnnrt convert --help`"
-        )
-    return model.preprocessing(options.image)
+    found = {model.inputs[0].name: model.input_from(path)} if options.image else None
+    return found or read_data(model, path, None)

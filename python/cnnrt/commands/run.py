@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..classification import Classification
+from .. import formats
+from ..classification import Classification, is_scores
 from ..errors import GraphError, ImageError
 from ..graph import Array
 from ..images import image_files
@@ -26,6 +27,7 @@ from ..progress import progress_bar
 from ..storage.files import atomic_write
 from ..storage.text import escaped
 from .common import complain, count, print_json
+from .describing import PRESET_HELP, described_by
 
 HELP = "name what is in images"
 
@@ -72,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("images", nargs="+", metavar="image", help="images, or folders of them")
     add("--top", type=count, default=5, metavar="N", help="classes to print (default: 5)")
     add("--threads", type=count, metavar="N", help="threads to use (default: the cores there are)")
+    add("--preset", metavar="NAME", help=PRESET_HELP)
+    add("--labels", metavar="FILE", help="text file with the name of one class per line")
     add("--json", action="store_true", help="print JSON: a list with one object per image")
     add("--output", metavar="FILE.npz", help="save the outputs of all images, as NumPy arrays")
 
@@ -84,8 +88,12 @@ def execute(options: argparse.Namespace) -> int:
     """
     # Pillow only warns of a picture of 90 million pixels and more; here that is an error.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    model = load(options.model, threads=options.threads)
     files = image_files(options.images)
+    model = load(options.model, threads=options.threads)
+    if options.preset or options.labels:
+        own = formats.Document(model.graph, model.preprocessing, model.labels, {})
+        found = described_by(options, own)
+        model.preprocessing, model.labels = found.preprocessing, found.labels
     _warm_up(model)
     documents: list[dict[str, Any]] = []
     results: list[Result] = []
@@ -120,11 +128,12 @@ def _warm_up(model: Model) -> None:
     """
     if model.preprocessing is None:
         raise GraphError(
-            "this model does not say how an image becomes its input; "
-            "`python -m cnnrt convert --help` tells how to add that"
+            "this model does not say how an image becomes its input: add --preset imagenet, or the "
+            "preset that fits, here or to `cnnrt convert`, which keeps it in a file "
+            "(in Python: export(preprocessing=...))"
         )
     h, w = model.preprocessing.size
-    model(model.preprocessing(np.zeros((h, w), np.uint8)))
+    model(model.input_from(np.zeros((h, w), np.uint8)))
 
 
 def _result(model: Model, file: Path, top: int) -> Result:
@@ -133,15 +142,15 @@ def _result(model: Model, file: Path, top: int) -> Result:
     Raises:
         ImageError: it cannot be read.
     """
-    assert model.preprocessing is not None
-    x = model.preprocessing(file)
+    x = model.input_from(file)
     start = time.perf_counter()
     y = model(x)
     milliseconds = 1e3 * (time.perf_counter() - start)
     outputs = y if isinstance(y, dict) else {model.outputs[0].name: y}
     classes = None
-    if model.labels:
-        classes = model.classes(next(iter(outputs.values())), top)
+    scores = next(iter(outputs.values()))
+    if model.labels and is_scores(scores.shape):
+        classes = model.classes(scores, top)
     return Result(os.fspath(file), milliseconds, outputs, classes)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import pages
 from ..model import load
+from ..process.extras import require
 from .common import add_input, input_shapes, print_json
 
 HELP = "list the layers of a network, what they cost and how much of the image they see"
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
+    if options.html:
+        require("--html", "jinja2")
     model = load(options.model)
     summary = model.summary(input_shapes(options.input, model))
     if options.json:

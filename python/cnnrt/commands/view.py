@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import feeds
 from ..analysis import drawing
 from ..model import load
+from ..process.extras import require
 from .common import add_input, input_shapes
 
 HELP = "draw the graph of a network as an HTML page that works offline"
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
+    require("a page", "jinja2")
     model = load(options.model)
     output = options.output or f"{Path(options.model).stem}.html"
     shapes = feeds.shapes(model.inputs, input_shapes(options.input, model))

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from ..errors import FormatError
+from ..preprocessing.descriptions import describe
 from ..process.locks import importing
 from ..storage.files import map_file, open_model
 from . import foreign
@@ -61,7 +62,12 @@ def _read_onnx(source: Any, at: str, verify: bool) -> Document:
         from .onnx.importer import read_onnx_model  # noqa: PLC0415  (only needed here)
 
     graph, metadata = read_onnx_model(source)
-    return described(graph, metadata, at)
+    found = described(graph, metadata, at)
+    if any(key.startswith("cnnrt.") for key in metadata):
+        return found
+    path = source if isinstance(source, (str, os.PathLike)) else None
+    told = describe(metadata, path, graph)
+    return found._replace(**told._asdict())
 
 
 def _is_message(source: str | os.PathLike[str] | bytes) -> bool:

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnsupportedOperator
+from ..errors import FormatError, PreprocessingWarning
+from ..graph import Graph
 from ..preprocessing import Preprocessing
+from ..preprocessing.fitting import (
+    check_labels,
+    fitted,
+    fixed_size,
+    image_input,
+    warn_of_missing,
+    warn_of_unstated,
+)
+from ..preprocessing.presets import Found, imagenet_labels, named, of_weights
+from ..progress import Steps
 from . import write_model
 from .onnx.importer import read_onnx
+from .torch_exporter import as_tensors, check_module, to_onnx
 
 if TYPE_CHECKING:
     import torch
 
-FREE_BATCH = "batch"
-"""Name of the first axis of inputs whose size is left free."""
+FIELDS = tuple(field.name for field in dataclasses.fields(Preprocessing))
 
 
 def export(
@@ -26,13 +38,15 @@ def export(
     path: str | os.PathLike[str] | None,
     *,
     labels: Sequence[str] | None = None,
-    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
     weights: Any = None,
     float16: bool = False,
     notice: str | None = None,
     dynamic_shapes: Any = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    multi_label: bool = False,
+    progress: bool | None = None,
 ) -> bytes | None:
     """Writes a PyTorch module to a file that `cnnrt.load` reads.
 
@@ -43,13 +57,16 @@ def export(
     timm's models say how they want their pictures; so do torchvision's weights, given as `weights`.
     Both know the names of their classes. What `labels` and `preprocessing` say comes first.
 
+    Where PyTorch's newer exporter fails, its older one is tried. It records what the module does
+    with the example, and a warning tells of it.
+
     Args:
         module: exported in evaluation mode, and left in the mode it was in.
-        example_inputs: a tensor, or a tuple of tensors, that the module takes.
+        example_inputs: a tensor or an array, or a tuple of them, that the module takes.
         path: where to; None: the bytes are returned.
         labels: names of the classes, in the order of the output.
-        preprocessing: what is done to pictures before the network sees them; its fields may also
-            come as a dict.
+        preprocessing: what is done to pictures before the network sees them: a `Preprocessing`, a
+            dict of its fields, or the name of a preset such as "imagenet" (`Preprocessing.preset`).
         weights: the torchvision weights in the module, such as `ResNet18_Weights.DEFAULT`.
         float16: stores weights in half the space; see `cnnrt.formats.write_model`.
         notice: where the weights come from and their licence.
@@ -57,38 +74,44 @@ def export(
             the first of each input, if they are equal and the network can be exported so.
         input_names: names for the inputs; None: those of the module's parameters.
         output_names: names for the outputs; None: those that the exporter gives.
+        multi_label: several classes may hold at once: each score goes through a sigmoid, unless the
+            network ends in one. False: the scores go through a softmax.
+        progress: shows the step on stderr; None: if that is a terminal.
 
     Raises:
         UnsupportedOperator: the network needs operators that cnnrt does not have, has shapes that
-            depend on the data, or is quantised by PyTorch.
-        FormatError, ValueError: `preprocessing` is not one.
+            depend on the data, is quantised by PyTorch, or cannot be exported for another reason.
+        FormatError: this is no module; `labels` or `preprocessing` do not fit the network.
+        ShapeError: the module does not take the example.
+        ValueError: `preprocessing` is not one.
         ImportError: PyTorch or the packages that its exporter uses are missing.
         OSError: the file cannot be written.
     """
-    inputs = (
-        tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-    )
-    if isinstance(preprocessing, Mapping):
-        preprocessing = Preprocessing.from_json(dict(preprocessing))
-    found_preprocessing, found_labels = _carried(module, weights)
+    check_module(module)
+    given = example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    inputs = as_tensors(tuple(given))
+    if isinstance(preprocessing, Mapping):  # the checks before the work
+        Preprocessing.from_json({"size": [1, 1], **preprocessing})
+    elif isinstance(preprocessing, str):
+        named(preprocessing)
     names = {"input_names": input_names, "output_names": output_names}
-    with _evaluating(module):
-        try:
-            proto = _to_onnx(module, inputs, dynamic_shapes, names)
-        except RuntimeError as error:
-            reason = _unsupported(error)
-            if reason is None:
-                raise
-            raise UnsupportedOperator(f"{type(module).__name__} {reason}") from error
-    graph = read_onnx(proto, name=type(module).__name__)
-    return write_model(
-        path,
-        graph,
-        preprocessing=preprocessing or found_preprocessing,
-        labels=found_labels if labels is None else labels,
-        notice=notice,
-        float16=float16,
-    )
+    name = type(module).__name__
+    with Steps(f"exporting {name}", show=progress) as step:
+        with _evaluating(module):
+            proto = to_onnx(module, inputs, dynamic_shapes, names, step)
+        step("reading the network")
+        graph = read_onnx(proto, name=name)
+        found = _described(module, graph, preprocessing, labels, weights)
+        step("writing the file")
+        return write_model(
+            path,
+            graph,
+            preprocessing=found.preprocessing,
+            labels=found.labels,
+            notice=notice,
+            float16=float16,
+            multi_label=multi_label,
+        )
 
 
 @contextmanager
@@ -103,110 +126,76 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def _to_onnx(
-    module: torch.nn.Module, inputs: tuple[Any, ...], dynamic_shapes: Any, names: Mapping[str, Any]
-) -> Any:
-    """The module as an ONNX ModelProto."""
-    try:
-        import onnxscript  # noqa: F401, PLC0415  (what the exporter would miss in many words)
-        import torch  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError(
-            "exporting needs PyTorch and the packages of its exporter: pip install 'cnnrt[torch]'"
-        ) from error
+def _described(
+    module: torch.nn.Module,
+    graph: Graph,
+    preprocessing: Preprocessing | Mapping[str, Any] | str | None,
+    labels: Sequence[str] | None,
+    weights: Any,
+) -> Found:
+    """The preprocessing and the labels: those given, or those that come along.
 
-    def run(inputs: tuple[Any, ...], dynamic_shapes: Any) -> Any:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of the exporter about its own inner workings
-            program = torch.onnx.export(
-                module,
-                inputs,
-                dynamo=True,
-                verbose=False,
-                dynamic_shapes=dynamic_shapes,
-                **names,
-            )
-        assert program is not None  # it is None only if a file was asked for
-        return program.model_proto
-
-    if dynamic_shapes is not None:
-        return run(inputs, dynamic_shapes or None)
-    batches = {tensor.shape[0] if getattr(tensor, "ndim", 0) else None for tensor in inputs}
-    if len(batches) != 1 or None in batches:
-        return run(inputs, None)
-    # PyTorch takes a size of 1 in the example for one that is always 1: it sees a batch of 2.
-    several = tuple(torch.cat([tensor] * 2) for tensor in inputs)
-    try:
-        return run(several, tuple({0: FREE_BATCH} for _ in inputs))
-    except Exception as error:  # the exporter's errors have no common base
-        reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-        proto = run(inputs, None)
-        warnings.warn(
-            f"the model runs only at the batch size of the example, {batches.pop()}: it cannot be "
-            f"exported for any ({reason[0][:200]})",
-            stacklevel=3,
-        )
-        return proto
+    Raises:
+        FormatError: what is given does not fit the network.
+    """
+    carried = _carried(module, graph, weights)
+    image = image_input(graph)
+    size = fixed_size(image) if image else None
+    stated: set[str] = set(FIELDS)
+    if isinstance(preprocessing, str):
+        chosen = named(preprocessing, size)
+        assert chosen.preprocessing is not None
+        fits = fitted(chosen.preprocessing, graph)
+        carried = Found(fits, chosen.labels or carried.labels)
+    elif preprocessing is not None:
+        if isinstance(preprocessing, Mapping):
+            stated = set(preprocessing)
+            filled = {"size": list(size), **preprocessing} if size else dict(preprocessing)
+            preprocessing = Preprocessing.from_json(filled)
+        else:
+            stated = {"resize"}  # a value that is no default shows by itself
+        carried = Found(fitted(preprocessing, graph), carried.labels)
+        warn_of_unstated(preprocessing, graph, stated, stacklevel=4)
+    check_labels(labels, graph)
+    if labels is not None:
+        carried = carried._replace(labels=list(labels))
+    if labels and carried.preprocessing is None:
+        warn_of_missing(graph, "the network", stacklevel=4)
+    return carried
 
 
-def _unsupported(error: BaseException) -> str | None:
-    """What PyTorch's exporter says in thousands of words of networks that no ONNX file can hold."""
-    causes: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in causes:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    kinds, text = {type(c).__name__ for c in causes}, " ".join(str(c) for c in causes)
-    if kinds & DATA_DEPENDENT or "data-dependent" in text:
-        return (
-            "has shapes that depend on the values of its input, as a detection network's boxes: "
-            "PyTorch cannot export it, and cnnrt runs networks whose shapes follow from the "
-            "input's shape; export its backbone and heads, and select boxes in Python"
-        )
-    if "PackedParams" in text or "quantized" in text:
-        return (
-            "is quantised by torch.ao.quantization, whose packed int8 layers PyTorch cannot "
-            "export to ONNX; export the float network instead"
-        )
-    return None
-
-
-DATA_DEPENDENT = {"GuardOnDataDependentSymNode", "UserError", "PendingUnbackedSymbolNotFound"}
-"""The exporter's exceptions about values that become shapes."""
-
-
-def _carried(
-    module: torch.nn.Module, weights: Any
-) -> tuple[Preprocessing | None, list[str] | None]:
-    """The preprocessing and the class names that torchvision's weights or a timm model carry."""
-    if weights is not None:
-        categories = weights.meta.get("categories")
-        preset = weights.transforms()
-        return Preprocessing.from_torchvision(preset), list(categories) if categories else None
+def _carried(module: torch.nn.Module, graph: Graph, weights: Any) -> Found:
+    """The preprocessing and the class names that torchvision's weights or a timm model carry, as
+    far as they fit the network."""
     config = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
-    if not isinstance(config, Mapping) or "input_size" not in config:
-        return None, None
     try:
-        preprocessing = Preprocessing.from_timm(config)
-    except (KeyError, TypeError, ValueError) as error:
-        warnings.warn(f"the model's own preprocessing is left out: {error}", stacklevel=3)
-        preprocessing = None
-    return preprocessing, _timm_labels(module, config)
-
-
-def _timm_labels(module: torch.nn.Module, config: Mapping[str, Any]) -> list[str] | None:
-    """The names of a timm model's classes, if there are as many as it has outputs."""
-    classes = getattr(module, "num_classes", None)
-    labels = list(config.get("label_names") or ())
-    if not labels:
-        try:
-            from timm.data.imagenet_info import (  # noqa: PLC0415
-                ImageNetInfo,
-                infer_imagenet_subset,
-            )
-
-            subset = infer_imagenet_subset(module)  # by the number of classes
-            labels = list(ImageNetInfo(subset).label_descriptions()) if subset else []
-        except (ImportError, AttributeError, OSError, ValueError):
-            return None
-    return labels if len(labels) == classes else None
+        if weights is not None:
+            found = of_weights(weights)
+        elif isinstance(config, Mapping) and "input_size" in config:
+            image = image_input(graph)
+            size = fixed_size(image) if image else None
+            # The size that the example has: timm too keeps the share of the crop.
+            sized = {**config, "input_size": (config["input_size"][0], *size)} if size else config
+            found = Found(Preprocessing.from_timm(sized))
+        else:
+            return Found()
+        found = found._replace(
+            preprocessing=found.preprocessing and fitted(found.preprocessing, graph)
+        )
+    except (FormatError, KeyError, TypeError, ValueError) as error:
+        warnings.warn(
+            f"the model's own preprocessing is left out: {error}",
+            PreprocessingWarning,
+            stacklevel=4,
+        )
+        found = Found()
+    labels = found.labels
+    if weights is None and isinstance(config, Mapping):
+        classes = getattr(module, "num_classes", None)
+        labels = imagenet_labels({**config, "num_classes": classes})
+        labels = labels if labels and len(labels) == classes else None
+    try:
+        check_labels(labels, graph)
+    except FormatError:  # of a network whose classifier was replaced
+        labels = None
+    return found._replace(labels=labels)

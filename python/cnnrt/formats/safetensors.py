@@ -59,6 +59,8 @@ class Document(NamedTuple):
     metadata: dict[str, Any]
     """`notice` and `producer`, if the file has them, and the entries of other tools."""
     compiled: Compiled | None = None
+    multi_label: bool = False
+    """Whether several classes may hold at once; see `cnnrt.export`."""
 
 
 def write_model(
@@ -69,6 +71,7 @@ def write_model(
     labels: Sequence[str] | None = None,
     notice: str | None = None,
     float16: bool = False,
+    multi_label: bool = False,
     compiled: Compiled | None = None,
 ) -> bytes | None:
     """Writes a model; with `path` None returns the bytes instead.
@@ -83,13 +86,17 @@ def write_model(
         notice: where the weights come from and their licence.
         float16: stores float32 constants of two axes and more in half the space, unless a value
             is beyond the range of float16. They are widened when read; only precision is lost.
+        multi_label: whether several classes may hold at once.
         compiled: packed weights, for a compiled file.
 
     Raises:
         GraphError: the graph is inconsistent, or holds what a file cannot.
         OSError: the file cannot be written.
     """
-    chunks = _chunks(graph, preprocessing, labels, notice, float16, compiled)
+    own = metadata_of(
+        preprocessing=preprocessing, labels=labels, notice=notice, multi_label=multi_label
+    )
+    chunks = _chunks(graph, own, float16, compiled)
     if path is None:
         return b"".join(chunks)
     atomic_write(path, chunks)
@@ -144,6 +151,7 @@ def described(graph: Graph, metadata: Mapping[str, str], at: str) -> Document:
         preprocessing=_preprocessing(metadata, at),
         labels=_labels(metadata, at),
         metadata=_others(metadata, at),
+        multi_label=_json(metadata, "multi_label", at) is True,
     )
 
 
@@ -152,23 +160,20 @@ def metadata_of(
     preprocessing: Preprocessing | None,
     labels: Sequence[str] | None,
     notice: str | None,
+    multi_label: bool = False,
 ) -> dict[str, str]:
-    """A file's metadata beside the graph; arguments that are None are left out."""
+    """A file's metadata beside the graph; what is None or False is left out."""
     documents = {
         "preprocessing": preprocessing and preprocessing.to_json(),
         "labels": None if labels is None else list(labels),
         "notice": notice,
+        "multi_label": multi_label or None,
     }
     return {f"cnnrt.{k}": _dumps(v) for k, v in documents.items() if v is not None}
 
 
 def _chunks(
-    graph: Graph,
-    preprocessing: Preprocessing | None,
-    labels: Sequence[str] | None,
-    notice: str | None,
-    float16: bool,
-    compiled: Compiled | None,
+    graph: Graph, own: Mapping[str, str], float16: bool, compiled: Compiled | None
 ) -> Iterator[bytes | memoryview]:
     """The bytes of a file: length of the header, header, tensors."""
     from .. import __version__  # noqa: PLC0415  (the package imports this module)
@@ -184,7 +189,7 @@ def _chunks(
         "cnnrt.format_version": _dumps(COMPILED_VERSION if compiled else FORMAT_VERSION),
         **({"cnnrt.compiled": _dumps(compiled.to_json())} if compiled else {}),
         "cnnrt.graph": _dumps(graph_to_json(graph)),
-        **metadata_of(preprocessing=preprocessing, labels=labels, notice=notice),
+        **own,
         "cnnrt.producer": _dumps({"name": "cnnrt", "version": __version__}),
     }
     _check_written(metadata)

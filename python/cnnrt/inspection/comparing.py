@@ -310,7 +310,10 @@ def load_pair(
     if reference == "numpy":
         return model, numpy_reference(graph)
     if not is_onnx:
-        raise FormatError(f"{path}: the reference {reference} needs the ONNX file; numpy does not")
+        raise FormatError(
+            f"{path}: the reference {reference} needs the ONNX file; for a model.bin add "
+            "--reference numpy"
+        )
     if reference == "onnxruntime":
         return model, onnxruntime_reference(path)
     return model, torch_reference(path, program or str(Path(path).with_suffix(".pt2")))

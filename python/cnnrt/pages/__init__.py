@@ -17,6 +17,7 @@ from PIL import Image
 from .. import __version__
 from ..graph import Array
 from ..ops import OPS
+from ..process.extras import missing
 from ..storage.files import atomic_write
 from ..storage.text import escaped_lines
 
@@ -52,7 +53,7 @@ def render(template: str, **values: Any) -> str:
     try:
         import jinja2  # noqa: PLC0415
     except ImportError:
-        raise ImportError("HTML pages need Jinja: pip install 'cnnrt[html]'") from None
+        raise ImportError(missing("an HTML page", "jinja2")) from None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cnnrt", "pages"),
         autoescape=True,

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import GraphError
 from ..graph import Array
+from ..process.extras import missing
 from ..storage.cache import cache_folder, digest, read_arrays, write_arrays
 
 STRENGTHS = tuple(10.0**e for e in range(-5, 3))
@@ -87,7 +88,7 @@ def require_scikit_learn() -> Any:
     try:
         import sklearn  # noqa: PLC0415
     except ImportError:
-        raise ImportError("fitting a head needs scikit-learn: pip install 'cnnrt[adapt]'") from None
+        raise ImportError(missing("fitting a head", "sklearn")) from None
     return sklearn
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ... import ops
 from ...errors import FormatError, UnsupportedOperator
+from ...process.extras import missing
 from ...process.locks import importing
 from ...storage.files import file_of, map_file
 from . import opsets
@@ -33,9 +34,7 @@ def parse(
             import onnx.numpy_helper  # noqa: PLC0415
             import onnx.shape_inference  # noqa: PLC0415
     except ImportError as error:
-        raise ImportError(
-            "reading ONNX needs the package onnx: pip install 'cnnrt[onnx]'"
-        ) from error
+        raise ImportError(missing("reading ONNX", "onnx", error)) from error
 
     if isinstance(source, onnx.ModelProto):
         return source, "ONNX model", Storage()

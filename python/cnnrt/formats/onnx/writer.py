@@ -20,6 +20,7 @@ from ...graph import ANY_SHAPE, Array, Graph, Node, TensorSpec
 from ...ops.activation import Activation
 from ...passes import infer
 from ...preprocessing import Preprocessing
+from ...process.extras import missing
 from ...process.locks import importing
 from ...storage.files import atomic_write
 from ..safetensors import metadata_of
@@ -43,13 +44,15 @@ def write_onnx(
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] | None = None,
     notice: str | None = None,
+    multi_label: bool = False,
 ) -> bytes | None:
     """Writes a network as ONNX; with `path` None returns the bytes instead.
 
     Args:
         path: path of the file, or None. The file appears under its name only when it is complete.
         graph: the network, as it was read: not after passes.
-        preprocessing, labels, notice: as in `write_model`; kept in the model's metadata.
+        preprocessing, labels, notice, multi_label: as in `write_model`; they become metadata of
+            the model.
 
     Raises:
         UnsupportedOperator: ONNX has no operator for one of the network's.
@@ -61,7 +64,9 @@ def write_onnx(
     if size > MAX_BYTES:
         raise GraphError(f"an ONNX file holds 2 GB; the weights of this model have {size:,} bytes")
     proto = _Writer(graph).model()
-    documents = metadata_of(preprocessing=preprocessing, labels=labels, notice=notice)
+    documents = metadata_of(
+        preprocessing=preprocessing, labels=labels, notice=notice, multi_label=multi_label
+    )
     for key, value in documents.items():
         proto.metadata_props.add(key=key, value=value)
     data: bytes = proto.SerializeToString()
@@ -76,9 +81,7 @@ class _Writer:
         try:
             import onnx  # noqa: F401, PLC0415  (an optional dependency)
         except ImportError as error:
-            raise ImportError(
-                "writing ONNX needs the package onnx: pip install 'cnnrt[onnx]'"
-            ) from error
+            raise ImportError(missing("writing ONNX", "onnx", error)) from error
         self.source = graph
         self.graph = replace(graph, nodes=[], constants=dict(graph.constants))
         self.taken = {*graph.tensors(), *graph.constants}

@@ -6,26 +6,30 @@ The arithmetic is that of torchvision's transforms on PIL images, pixel for pixe
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .errors import FormatError, ImageError
-from .graph import Array
-from .process.limits import MAX_PIXELS
-from .process.locks import importing
-from .storage import validate
+from ..errors import FormatError, ImageError
+from ..graph import Array
+from ..process.limits import MAX_PIXELS
+from ..process.locks import importing
+from ..storage import validate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Channels = Literal["RGB", "BGR", "L"]
+Layout = Literal["NCHW", "NHWC"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 CHANNELS = ("RGB", "BGR", "L")
+LAYOUTS = ("NCHW", "NHWC")
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+
+ImageChannels = Literal["RGB", "BGR"]
+IMAGE_CHANNELS = ("RGB", "BGR")
 
 MAX_SIDE = 2**15
 """Pixels of a side of the network's input."""
@@ -41,7 +45,8 @@ class Preprocessing:
 
     First the picture is resized as `resize` says, then its centre is cut out as `crop` says.
     What is not of `size` by then is resized to it. At last each value (0 to 255) of each channel
-    becomes `(value * scale - mean) / std`.
+    becomes `(value * scale - mean) / std`. `Preprocessing.preset("imagenet")` and other presets
+    have the usual numbers.
 
     Attributes:
         size: height and width of the network's input.
@@ -49,10 +54,13 @@ class Preprocessing:
             and width; None: the picture stays as it is.
         interpolation: how pixels are resampled, as Pillow names it; smoothed when shrinking.
         crop: "center" cuts out `size`, with black around a smaller picture; None: no crop.
-        channels: their order; "L" is grey.
+        channels: their order in the network's input; "L" is grey.
         scale: factor of the values; 1 / 255 where mean and std are fractions of 1.
         mean: per channel, in the order of `channels`; nothing: zeros.
         std: likewise; nothing: ones.
+        pad: a grey value from 0 to 255. The whole picture is then fitted into `size`, and bars of
+            this grey fill the rest (letterbox). It stands in place of `resize` and `crop`.
+        layout: axes of the network's input, "NCHW" or "NHWC".
 
     Raises:
         ValueError: a field is out of range.
@@ -66,6 +74,8 @@ class Preprocessing:
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    pad: int | None = None
+    layout: Layout = "NCHW"
 
     def __post_init__(self) -> None:
         try:
@@ -73,22 +83,44 @@ class Preprocessing:
         except FormatError as error:
             raise ValueError(str(error)) from None
 
-    def __call__(self, image: str | os.PathLike[str] | Image | Array) -> Array:
-        """The network's input for one picture, float32 of shape (1, C, h, w).
+    def __call__(self, image: Any, channels: ImageChannels = "RGB") -> Array:
+        """The network's input for one picture or several.
 
         Args:
             image: a file, a PIL image, or an array of uint8 and of shape (H, W), (H, W, 1),
                 (H, W, 3) or (H, W, 4): grey, RGB or RGBA. Transparent parts count as white, and a
-                camera's note that the picture is turned (EXIF) is followed.
+                camera's note that the picture is turned (EXIF) is followed. Several: a list of
+                these.
+            channels: the order of colours in arrays, "RGB" or "BGR", as OpenCV's frames have it.
+                Files and PIL images know their own.
+
+        Returns:
+            float32 (N, C, h, w), or (N, h, w, C) if `layout` is "NHWC"; N is 1 for one picture.
 
         Raises:
             ImageError: it is no picture, is damaged, or is too large.
+            ValueError: `channels` is neither "RGB" nor "BGR".
         """
         with importing:
-            from .images import open_image  # noqa: PLC0415  (Pillow, only once a picture comes)
+            from ..images import open_image  # noqa: PLC0415  (Pillow, only once a picture comes)
 
-        picture = open_image(image, "L" if self.channels == "L" else "RGB")
-        return self._normalised(np.asarray(self._fitted(picture)))
+        if channels not in IMAGE_CHANNELS:
+            raise ValueError(f"channels {channels!r}; expected one of {', '.join(IMAGE_CHANNELS)}")
+        several = as_list(image)
+        if several is not None:
+            parts = [self(one, channels) for one in several]
+            return np.concatenate(parts) if parts else self._empty()
+        mode: Literal["L", "RGB"] = "L" if self.channels == "L" else "RGB"
+        picture = open_image(image, mode, bgr=channels == "BGR")
+        x = self._normalised(np.asarray(self._fitted(picture)))
+        return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if self.layout == "NHWC" else x
+
+    def _empty(self) -> Array:
+        """The input for no picture at all."""
+        size = (
+            (len(self.mean), *self.size) if self.layout == "NCHW" else (*self.size, len(self.mean))
+        )
+        return np.empty((0, *size), np.float32)
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part of a picture that the network sees: left, top, right and bottom, in pixels of
@@ -97,8 +129,13 @@ class Preprocessing:
         Raises:
             ImageError: the picture is so long and thin that it would become too large.
         """
-        h, w = (height, width) if self.resize is None else resized_size(height, width, self.resize)
-        if not self.crop:
+        if self.pad is not None:
+            h, w = self._inside(height, width)
+        elif self.resize is None:
+            h, w = height, width
+        else:
+            h, w = resized_size(height, width, self.resize)
+        if not self.crop and self.pad is None:
             return 0.0, 0.0, float(width), float(height)
         left, top = _begin(w, self.size[1]), _begin(h, self.size[0])
         across, down = width / w, height / h
@@ -120,10 +157,16 @@ class Preprocessing:
         with importing:
             from PIL import Image  # noqa: PLC0415
 
-            from .images import resized  # noqa: PLC0415
+            from ..images import resized  # noqa: PLC0415
 
         method = Image.Resampling[self.interpolation.upper()]
         width, height = picture.size
+        if self.pad is not None:
+            height, width = self._inside(height, width)
+            framed = Image.new(picture.mode, self.size[::-1], (self.pad,) * len(picture.getbands()))
+            place = (_begin(self.size[1], width), _begin(self.size[0], height))
+            framed.paste(resized(picture, width, height, method), place)
+            return framed
         if self.resize is not None:
             height, width = resized_size(height, width, self.resize)
             picture = resized(picture, width, height, method)
@@ -132,6 +175,11 @@ class Preprocessing:
             left, top = _begin(width, w), _begin(height, h)
             picture = picture.crop((left, top, left + w, top + h))
         return resized(picture, w, h, method)
+
+    def _inside(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the largest picture of these proportions inside of `size`."""
+        ratio = min(self.size[0] / height, self.size[1] / width)
+        return max(1, round(height * ratio)), max(1, round(width * ratio))
 
     def _normalised(self, pixels: Array) -> Array:
         """uint8 (h, w) or (h, w, 3), RGB -> float32 (1, C, h, w)."""
@@ -154,7 +202,9 @@ class Preprocessing:
         """The fields, as JSON has them; `from_json` reads them."""
         resize = list(self.resize) if isinstance(self.resize, tuple) else self.resize
         lists = {"size": list(self.size), "mean": list(self.mean), "std": list(self.std)}
-        return {**vars(self), **lists, "resize": resize}
+        document = {**vars(self), **lists, "resize": resize}
+        rare = {"pad": None, "layout": "NCHW"}  # left out as a rule: files are as they always were
+        return {k: v for k, v in document.items() if k not in rare or v != rare[k]}
 
     @classmethod
     def from_json(cls, document: Any, at: str = "preprocessing") -> Preprocessing:
@@ -163,12 +213,32 @@ class Preprocessing:
         Raises:
             FormatError: a field is missing, unknown, of the wrong type or out of range.
         """
-        optional = "resize interpolation crop channels scale mean std"
+        optional = "resize interpolation crop channels scale mean std pad layout"
         table = validate.record(document, at, "size", optional)
         try:
             return cls(**table)
         except ValueError as error:
             raise FormatError(f"{at}: {error}") from None
+
+    @classmethod
+    def preset(cls, name: str, size: tuple[int, int] | None = None) -> Preprocessing:
+        """The preprocessing that goes by a name.
+
+        Args:
+            name: one of `cnnrt.preprocessing.PRESETS`, such as "imagenet"; the name of a
+                torchvision weight, such as "ResNet18_Weights.IMAGENET1K_V1"; or that of a timm
+                model, such as "timm/resnet18.a1_in1k".
+            size: height and width of the network's input; None: the preset's own.
+
+        Raises:
+            ValueError: nothing goes by this name.
+            ImportError: torchvision or timm, which would know it, is missing.
+        """
+        from .presets import named  # noqa: PLC0415  (that module imports this one)
+
+        found = named(name, size).preprocessing
+        assert found is not None
+        return found
 
     @classmethod
     def from_torchvision(cls, preset: Any) -> Preprocessing:
@@ -219,6 +289,11 @@ class Preprocessing:
         )
 
 
+def as_list(image: Any) -> list[Any] | None:
+    """The pictures of a list or a tuple; None: it is a single one."""
+    return list(image) if isinstance(image, (list, tuple)) else None
+
+
 def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width after `resize`; for an int as torchvision computes them.
 
@@ -258,6 +333,11 @@ def _normalise(self: Preprocessing) -> None:
         resize: Any = self.resize
         single = isinstance(resize, int)
         put("resize", _side(resize, "resize") if single else _size(resize, "resize"))
+    validate.choice(self.layout, "layout", LAYOUTS)
+    if self.pad is not None:
+        put("pad", validate.integer(self.pad, "pad", 0, 255))
+        if self.resize is not None:
+            validate.fail("pad", "no resize beside it", self.resize)
     put("scale", validate.number(self.scale, "scale"))
     count = 1 if self.channels == "L" else 3
     put("mean", _numbers(self.mean, "mean", count, 0.0))

@@ -1,0 +1,8 @@
+"""From pictures to the array that a network takes, and where the numbers for that come from."""
+
+from __future__ import annotations
+
+from .presets import PRESETS
+from .steps import CHANNELS, INTERPOLATIONS, Preprocessing, as_list
+
+__all__ = ["CHANNELS", "INTERPOLATIONS", "PRESETS", "Preprocessing", "as_list"]
