@@ -97,8 +97,9 @@ def _entry(name: str, value: Any) -> list[str]:
 
 def _module(module: ModuleType) -> list[str]:
     parts = [f"### {module.__name__}\n", _text(module)]
-    for name, value in vars(module).items():
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and name[0] != "_":
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isfunction(value):
             parts += [f"#### kernels.{name}\n", _code(f"kernels.{name}", value), _text(value)]
     return parts
 
