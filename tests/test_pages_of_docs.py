@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +14,27 @@ import pytest
 import api_page
 import cnnrt
 import prose
+from cnnrt.cli import _parser
 
 ROOT = Path(__file__).parent.parent
-EXECUTED = ("README.md", "docs/from-pytorch.md", "docs/serving.md")
+EXECUTED = ("README.md", "docs/from-pytorch.md", "docs/lessons.md", "docs/serving.md")
 """Pages whose Python blocks are one program each; the tutorial has a test of its own."""
+ELSEWHERE = {
+    "docs/tutorial.md": "test_tutorial.py runs its blocks and commands one after the other",
+    "docs/adding-an-operator.md": "test_adding_an_operator.py applies it to the sources",
+    "docs/format.md": "its reader and writer are run by test_formats.py",
+    "docs/api.md": "signatures, no program; test_reference_has_every_public_name compares them",
+    "docs/quantization.md": "its photos are not in the project; tests/quantization run the same calls",
+    "docs/real-files.md": "it needs files that are downloaded",
+    "CONTRIBUTING.md": "commands of developers, which .ci runs",
+    "HACKING.md": "a map",
+}
+"""Pages whose code another test runs, or that have none to run."""
 
 
 @pytest.mark.parametrize("name", EXECUTED)
 def test_code_runs(name: str, tmp_path: Path) -> None:
-    if "torch" in name:
+    if "torch" in name or "lessons" in name:
         for package in ("torch", "onnxscript"):
             pytest.importorskip(package)
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / name).read_text(), re.M | re.S)
@@ -37,6 +50,46 @@ def test_code_runs(name: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_no_page_has_code_that_nothing_runs() -> None:
+    for page in prose.pages():
+        name = str(page.relative_to(ROOT))
+        if re.search(r"^```python", page.read_text(), re.M):
+            assert name in EXECUTED or name in ELSEWHERE, f"{name}: which test runs its code?"
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and text of every command of cnnrt that a page shows."""
+    found = []
+    for page in prose.pages():
+        text = page.read_text().replace("\\\n", " ")
+        for line in re.findall(r"^(?:    |\$ )(?:python -m )?(cnnrt [a-z]+ .*)$", text, re.M):
+            found.append((page.name, re.split(r"\s#", line)[0].split(" && ")[0].strip()))
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_are_those_of_the_command_line(page: str, line: str) -> None:
+    """Every option that a page shows is one that there is."""
+    try:
+        _parser().parse_args(shlex.split(line)[1:])
+    except SystemExit:
+        pytest.fail(f"{page}: {line}")
+
+
+GRADES = {"README.md": 10, "docs/tutorial.md": 10, "docs/lessons.md": 10, "docs/serving.md": 10}
+"""School years after which a page can be read with ease, at most."""
+
+
+@pytest.mark.parametrize("name", GRADES)
+def test_pages_are_easy_to_read(name: str) -> None:
+    textstat = pytest.importorskip("textstat")
+    sentences = [s for s in prose.sentences_of_page(ROOT / name) if s.words >= 3]
+    # Code counts as one word, and every sentence ends in a full stop.
+    text = " ".join(re.sub(r"`[^`]*`", "code", s.text).rstrip(" :;.") + "." for s in sentences)
+    assert textstat.flesch_kincaid_grade(text) <= GRADES[name]
+    assert textstat.automated_readability_index(text) <= GRADES[name]
 
 
 def anchors(path: Path) -> set[str]:
