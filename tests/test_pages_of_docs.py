@@ -27,7 +27,7 @@ ELSEWHERE = {
     "docs/adding-an-operator.md": "test_adding_an_operator.py applies it to the sources",
     "docs/format.md": "its reader and writer are run by test_formats.py",
     "docs/api.md": "signatures, no program; test_reference_has_every_public_name compares them",
-    "docs/quantization.md": "its photos are not in the project; tests/quantization run the same calls",
+    "docs/quantization.md": "its photos are missing; test_quantization.py does the same",
     "docs/real-files.md": "it needs files that are downloaded",
     "CONTRIBUTING.md": "commands of developers, which .ci runs",
     "HACKING.md": "a map",

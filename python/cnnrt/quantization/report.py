@@ -113,6 +113,7 @@ class Quantization:
             "preprocessing": self.model.preprocessing,
             "labels": self.model.labels,
             "notice": self.model.notice,
+            "multi_label": self.model.multi_label,
         }
         if str(path).endswith(".onnx"):
             from ..formats.onnx.writer import write_onnx  # noqa: PLC0415  (needs a package)
