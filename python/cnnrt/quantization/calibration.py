@@ -128,6 +128,7 @@ class Calibration:
             preprocessing=self.whole.preprocessing,
             labels=self.whole.labels,
             notice=self.whole.notice,
+            multi_label=self.whole.multi_label,
             threads=self.whole.threads,
         )
 

@@ -127,4 +127,5 @@ def _loaded(source: Source) -> Model:
         preprocessing=document.preprocessing,
         labels=document.labels,
         notice=document.metadata.get("notice"),
+        multi_label=document.multi_label,
     )
