@@ -9,7 +9,6 @@ matters.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -106,7 +105,7 @@ class Machine:
         """Nanoseconds of compute and weight traffic together: the longer, and a third of the
         shorter. This was measured for layers from 64 to 512 channels with the next panel
         prefetched."""
-        return max(compute, traffic) + 0.3 * min(compute, traffic)
+        return compute + 0.3 * traffic if compute > traffic else traffic + 0.3 * compute
 
 
 MACHINES = {
@@ -161,34 +160,35 @@ def tile_use(rows: int, tile_rows: int) -> float:
     Tiles of 7 rows and more run at full speed; below about 5 the chains of dependent additions
     are too few to fill the pipeline.
     """
-    tiles = math.ceil(rows / tile_rows)
-    height = rows / tiles
-    return min(1.0, 0.25 + 0.75 * height / min(7, tile_rows))
+    height = rows / -(-rows // tile_rows)
+    full = min(7, tile_rows)
+    return 1.0 if height >= full else 0.25 + 0.75 * height / full
 
 
 def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> float:
     """Nanoseconds of a convolution by implicit im2col."""
-    pixels = s.out_d * s.out_h * s.out_w
-    macs = math.ceil(s.m / 16) * 16 * s.c * s.taps * pixels
-    width = s.out_w if s.out_w != 7 or machine.tile_rows != 14 else 14
-    rows = width if s.taps > 1 else pixels
-    compute = macs / machine.macs[s.dtype] / tile_use(rows, machine.tile_rows)
-    return machine.time_overlapped(
-        compute, s.m * s.c * s.taps * s.dtype.itemsize / weight_bandwidth
-    )
+    c, m, taps, _, out_w, *_, dtype = s
+    pixels = s.out_d * s.out_h * out_w
+    macs = -(-m // 16) * 16 * c * taps * pixels
+    width = out_w if out_w != 7 or machine.tile_rows != 14 else 14
+    rows = width if taps > 1 else pixels
+    compute = macs / machine.macs[dtype] / tile_use(rows, machine.tile_rows)
+    return machine.time_overlapped(compute, m * c * taps * dtype.itemsize / weight_bandwidth)
 
 
 def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: float) -> float:
     """Nanoseconds of a convolution by F(tile x tile, r x r) or F(tile, r)."""
-    positions, tiles = s.positions(tile), s.tiles(tile)
-    m = math.ceil(s.m / 16) * 16
-    macs = positions * tiles * s.out_d * s.c * s.kernel[0] * m
-    rows = winograd_batch(machine, s, tile) * s.out_d
-    compute = macs / machine.macs[s.dtype] / tile_use(rows, machine.tile_rows)
-    read, write = WINOGRAD[s.kernel[1:], tile]
-    transforms = tiles * s.out_d * (read * math.ceil(s.c / 16) + write * (m // 16))
-    transforms *= MACHINES["avx512"].macs[s.dtype] / machine.macs[s.dtype]
-    traffic = positions * s.c * s.kernel[0] * m * s.dtype.itemsize / weight_bandwidth
+    c, m, _, _, _, out_d, (kernel_d, kernel_h, kernel_w), dtype = s
+    positions, tiles, rate = s.positions(tile), s.tiles(tile), machine.macs[dtype]
+    blocks = -(-m // 16)
+    weights = positions * c * kernel_d * blocks * 16
+    rows = winograd_batch(machine, s, tile) * out_d
+    compute = weights * tiles * out_d / rate / tile_use(rows, machine.tile_rows)
+    read, write = WINOGRAD[(kernel_h, kernel_w), tile]
+    transforms = tiles * out_d * (read * -(-c // 16) + write * blocks)
+    if machine is not MACHINES["avx512"]:
+        transforms *= MACHINES["avx512"].macs[dtype] / rate
+    traffic = weights * dtype.itemsize / weight_bandwidth
     return machine.time_overlapped(compute, traffic) + transforms
 
 
@@ -206,5 +206,5 @@ def winograd_batch(machine: Machine, s: ConvShape, tile: int) -> int:
         return min(tiles, 49 if s.out_d == 1 else 16)
     if s.out_d > 1:
         return min(tiles, max(1, 32 // s.out_d))
-    rows = math.ceil(14 / machine.tile_rows) * machine.tile_rows
+    rows = -(-14 // machine.tile_rows) * machine.tile_rows
     return tiles if tiles <= rows + 2 else rows

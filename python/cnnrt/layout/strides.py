@@ -20,15 +20,14 @@ class Strided(NamedTuple):
     def of_blocked(x: Blocked, like: Blocked | None = None) -> Strided:
         """Strides over the axes n, block, d, h, w, lane; axes of size 1 broadcast to those of
         `like`."""
-        v = x.view()
-        strides = [v.image, v.block, v.plane, v.row, BLOCK, 1]
+        strides = [x.image, x.block, x.plane, x.row, BLOCK, 1]
         if like is not None:
             for axis, size in enumerate((x.n, x.c, *x.spatial)):
                 if size == 1:
                     strides[axis] = 0
             if x.c == 1 and like.c > 1:
                 strides[5] = 0
-        return Strided(v.at, strides)
+        return Strided(x.at, strides)
 
     @staticmethod
     def of_plain(x: Plain, shape: Sequence[int]) -> Strided:
@@ -48,7 +47,11 @@ def blocked_shape(x: Blocked) -> tuple[int, ...]:
 
 def merge_axes(shape: Sequence[int], *strides: Sequence[int]) -> tuple[list[int], list[list[int]]]:
     """Drops axes of size 1, and merges neighbours that are contiguous in every operand."""
-    sizes: list[int] = []
+    first, *others = strides
+    if all(other == first for other in others):
+        sizes, merged = _merge(shape, first)
+        return sizes, [list(merged) for _ in strides]
+    sizes = []
     steps: list[tuple[int, ...]] = []
     for n, inner in zip(shape, zip(*strides, strict=True), strict=True):
         if n == 1:
@@ -62,6 +65,22 @@ def merge_axes(shape: Sequence[int], *strides: Sequence[int]) -> tuple[list[int]
     if not sizes:
         return [1], [[1] for _ in strides]
     return sizes, [list(s) for s in zip(*steps, strict=True)]
+
+
+def _merge(shape: Sequence[int], strides: Sequence[int]) -> tuple[list[int], list[int]]:
+    """`merge_axes` of operands that all have the same strides."""
+    sizes: list[int] = []
+    merged: list[int] = []
+    for n, stride in zip(shape, strides, strict=True):
+        if n == 1:
+            continue
+        if sizes and merged[-1] == n * stride:
+            sizes[-1] *= n
+            merged[-1] = stride
+        else:
+            sizes.append(n)
+            merged.append(stride)
+    return (sizes, merged) if sizes else ([1], [1])
 
 
 def is_row_major(shape: Sequence[int], strides: Sequence[int]) -> bool:

@@ -177,6 +177,11 @@ class Blocked:
         """A tensor of another type that begins at the same place."""
         return Blocked(self.buffer, type_, self.border, self.first_block, self.parent_blocks)
 
+    @property
+    def at(self) -> At:
+        """The position of the first pixel of the interior."""
+        return At(self.buffer, self.first * self.itemsize)
+
     def view(self, d: int = 0, h: int = 0, w: int = 0) -> ViewAt:
         """The tensor seen from pixel (d, h, w); negative positions lie in the border."""
         first = self.first

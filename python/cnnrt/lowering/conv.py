@@ -109,10 +109,12 @@ def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
             cost_ns, kind = winograd_time(machine, shape, tile, bandwidth), f"winograd{tile}"
             found.append(Choice(kind, "", cost_ns, tile))
             reason = f"{reason}, {kind} {cost_ns / 1e3:.0f} us"
-    # Below 16 channels on a side the transforms cost more than they save, by measurement.
-    allowed = found if c >= BLOCK and m >= BLOCK else found[:1]
-    best = min(allowed, key=lambda choice: choice.cost_ns)
-    return _Costs(tuple(found), best._replace(reason=reason))
+    best = found[0]
+    if c >= BLOCK and m >= BLOCK:  # below, the transforms cost more than they save, as measured
+        for choice in found:
+            if choice.cost_ns < best.cost_ns:
+                best = choice
+    return _Costs(tuple(found), Choice(best.kind, reason, best.cost_ns, best.tile))
 
 
 def algorithms(

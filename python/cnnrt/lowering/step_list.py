@@ -31,9 +31,14 @@ class StepList:
         for value in fields.values():
             kind = value.__class__
             if kind is ViewAt:
-                value.at.buffer.touch(number)
+                buffer = value.at.buffer
             elif kind is At:
-                value.buffer.touch(number)
+                buffer = value.buffer
+            else:
+                continue
+            buffer.last = number
+            if buffer.first < 0:
+                buffer.first = number
         independent = self._after_border == number and kernel != "border"
         self.steps.append(Step(kernel, fields, self._node, note, cost_ns, independent))
         self._cost_ns += cost_ns

@@ -56,21 +56,21 @@ class Conv(Op):
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, weight, bias, residual, scale = operands(node, inputs, 2, 5)
-        if x.rank < 3 or weight.rank != x.rank:
+        x_shape, w_shape = x.type.shape, weight.type.shape
+        if len(x_shape) < 3 or len(w_shape) != len(x_shape):
             raise shape_error(node, inputs, "x and weight need the same rank, at least 3")
         group = at_least(node, "group", 1)
-        if weight.shape[1] * group != x.shape[1] or weight.shape[0] % group:
+        if w_shape[1] * group != x_shape[1] or w_shape[0] % group:
             raise shape_error(
-                node, inputs, f"weight takes {weight.shape[1]} x {group} (group) input channels"
+                node, inputs, f"weight takes {w_shape[1]} x {group} (group) input channels"
             )
-        if bias and bias.shape != weight.shape[:1]:
-            raise shape_error(node, inputs, f"bias must have shape ({weight.shape[0]},)")
-        spatial = self.windows(node, x.shape, weight.shape).out
-        out = TensorType((x.shape[0], weight.shape[0], *spatial), x.type.dtype)
+        if bias and bias.type.shape != w_shape[:1]:
+            raise shape_error(node, inputs, f"bias must have shape ({w_shape[0]},)")
+        spatial = self.windows(node, x_shape, w_shape).out
+        out = TensorType((x_shape[0], w_shape[0], *spatial), x.type.dtype)
         if residual and residual.shape != out.shape:
             raise shape_error(node, inputs, f"residual must have shape {out.shape}")
-        factors = (*x.shape[:2], *[1] * (x.rank - 2))
-        if scale and scale.shape != factors:
+        if scale and scale.shape != (factors := (*x_shape[:2], *[1] * (x.rank - 2))):
             raise shape_error(node, inputs, f"scale must have shape {factors}")
         return [out]
 
