@@ -89,7 +89,7 @@ def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, "/dev/zero", "/dev/null"):
-        with pytest.raises(FormatError, match="is no plain file; read it, and give the bytes"):
+        with pytest.raises(FormatError, match="is not a regular file; read it and pass its bytes"):
             cnnrt.load(path)
 
 

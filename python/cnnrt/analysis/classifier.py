@@ -85,7 +85,7 @@ class _Search:
         while True:
             node = self.producers.get(name)
             if node is None:
-                raise self.missing(f"nothing before {name!r} is one")
+                raise self.missing(f"there is none up to {name!r}")
             if node.op == "linear" and not activated:
                 return self._linear(node)
             if node.op == "conv":
@@ -95,7 +95,7 @@ class _Search:
             elif node.op in POOLED_SCORES:
                 activated = True
             elif node.op not in SAME_SCORES:
-                raise self.missing(f"{node.name!r} ({node.op}) is met first")
+                raise self.missing(f"{node.name!r} ({node.op}) comes after it")
             name = node.inputs[0]
 
     def missing(self, reason: str) -> GraphError:
@@ -109,14 +109,16 @@ class _Search:
         if weight is None:
             raise self.missing(f"the weight of {node.name!r} is computed")
         if self.graph.types[node.inputs[0]].rank != 2:
-            raise self.missing(f"{node.name!r} is applied at many places")
+            raise self.missing(f"{node.name!r} is applied at several positions")
         return self._found(node, weight, self._maps(node.inputs[0]))
 
     def _conv(self, node: Node, *, pooled: bool, activated: bool) -> Classifier:
         weight = self.graph.constants.get(node.inputs[1])
         x = self.graph.types[node.inputs[0]].shape
         if weight is None or len(x) != 4 or node["group"] != 1 or weight.shape[2:] != (1, 1):
-            raise self.missing(f"the convolution {node.name!r} is another one")
+            raise self.missing(
+                f"the convolution {node.name!r} is not 1x1, in one group, with constant weights"
+            )
         if x[2:] == (1, 1) and not activated:
             return self._found(node, weight, self._maps(node.inputs[0]))
         if not pooled:

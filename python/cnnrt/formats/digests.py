@@ -60,7 +60,7 @@ def check(data: memoryview, at: str) -> None:
 
 def _compare(written: Any, found: str, what: str) -> None:
     if written != found:
-        raise FormatError(f"{what}: is not what was written: its SHA-256 is another one")
+        raise FormatError(f"{what}: has changed since it was written: its SHA-256 differs")
 
 
 def _header(header: Mapping[str, Any]) -> str:

@@ -30,13 +30,13 @@ def open_model(path: str | os.PathLike[str]) -> BinaryIO:
     """Opens a model file for reading.
 
     Raises:
-        FormatError: it does not exist, may not be read, or is no plain file: a pipe could be waited
+        FormatError: it does not exist, may not be read, or is not a regular file: a pipe could be waited
             for without end, and is empty once it has been read.
     """
     try:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise FormatError(f"{path}: is no plain file; read it, and give the bytes")
+            raise FormatError(f"{path}: is not a regular file; read it and pass its bytes")
         return Path(path).open("rb")
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file") from None
