@@ -3,9 +3,9 @@
     python bench/clients.py [--only nudenet,magika] [--report docs/clients.md]
 
 Installs each client from the package index into a folder of its own, with the networks that it
-carries, and runs it in two processes: as it is, and by `python -m cnnrt.compat`. Compares the
-answers of both, the time of a call (the minimum of several) and the peak memory of the process.
-Nothing of the clients is kept in this repository.
+carries. Runs it in two processes: as it is, and by `python -m cnnrt.compat`. Compares the answers
+of both, the time of a call (the minimum of several) and the peak memory of the process. Nothing of
+the clients is kept in this repository.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What other tools say of pictures and classes, in an ONNX file or beside it, is taken over."""
+"""Descriptions of pictures and classes by other tools, in an ONNX file or beside it, are taken
+over."""
 
 from __future__ import annotations
 

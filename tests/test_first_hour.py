@@ -1,7 +1,7 @@
 """The first hour with cnnrt: mistakes that new users make, and how each is answered.
 
-Nothing may be wrong without a word: the first part is about numbers, the second about what stops
-somebody at the door, the third about what slows down.
+Nothing may be wrong without a word. The first part is about numbers, the second about obstacles at
+the door, the third about delays.
 """
 
 from __future__ import annotations

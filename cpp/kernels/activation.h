@@ -20,7 +20,7 @@ static_assert(static_cast<int>(Activation::none) == 0 && static_cast<int>(Activa
 // True if min(high, max(low, x)) is the activation; the others need `activate`.
 CNNRT_INLINE bool is_clamp(const Epilogue& e) { return e.activation <= Activation::clip; }
 
-// The limits of a clamp, infinite where it has none. Infinite both for the other activations.
+// The limits of a clamp; an absent limit is infinite. Both are infinite for other activations.
 struct Limits {
     float low, high;
 };

@@ -33,8 +33,8 @@ void widen(const float* x, float* y, int64_t n) {
     __builtin_memcpy(y, x, static_cast<size_t>(n) * 4);
 }
 
-// To an integer, towards zero, by way of WIDE. NaN and what WIDE cannot hold become the nearer end
-// of its range: anything else would be undefined. T then takes the low bits, as in NumPy.
+// To an integer, towards zero, by way of WIDE. NaN and values beyond WIDE become the nearer end of
+// its range: anything else would be undefined. T then takes the low bits, as in NumPy.
 template <class WIDE, class T>
 void truncate(const float* x, T* y, int64_t n) {
     constexpr float kEnd = sizeof(WIDE) == 8 ? 0x1.fffffep62f : 0x1.fffffep30f;

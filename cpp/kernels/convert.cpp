@@ -8,7 +8,7 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kChunk = 16384;  // elements in one task, about
+constexpr int64_t kChunk = 16384;  // approximate elements in one task
 constexpr int64_t kStretch = 512;  // floats between two stages
 
 struct Element {

@@ -1,4 +1,4 @@
-// A chain of elementwise operations, tile by tile: what lies between two of them stays in L1.
+// A chain of elementwise operations, tile by tile: values between two of them stay in L1.
 //
 // A tile is a stretch of the row-major index space. An operand whose elements follow each other
 // there is read where it lies; any other one is copied into its register. So is the rest of the
@@ -11,7 +11,7 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kTask = 16384;           // elements in one task, about
+constexpr int64_t kTask = 16384;           // approximate elements in one task
 constexpr int64_t kRegisterBytes = 24576;  // bytes of all registers: half of the smallest L1, and a
                                            // quarter for what is read and written
 constexpr int64_t kLongest = 1024;         // elements of a tile: beyond it nothing is gained
@@ -48,14 +48,14 @@ struct Operand {
         }
     }
 
-    // Where elements [begin, begin + n) lie, if they follow each other; or else null.
+    // The location of elements [begin, begin + n) if they follow each other, else null.
     char* direct(int64_t begin, int64_t n) const {
         if (stride[dims - 1] != 1) return nullptr;
         const int64_t inner = shape[dims - 1], first = begin % inner;
         return first + n <= inner ? place(begin / inner, first) : nullptr;
     }
 
-    // Where an element of a row lies, counted along the last axis.
+    // The location of an element of a row, counted along the last axis.
     char* place(int64_t row, int64_t column) const {
         int64_t at = column * stride[dims - 1];
         for (int i = dims - 2; i >= 0; --i) {
@@ -143,7 +143,7 @@ Loop loop_of(const Instruction& p) {
     return integer_loop(operation, type);
 }
 
-// A program with its operands, and where its registers are at the present tile.
+// A program with its operands, and the locations of its registers for the present tile.
 class Machine {
 public:
     Machine(const PointwiseArgs& args, const Context& context, const Cut& cut)
@@ -174,12 +174,12 @@ public:
         }
     }
 
-    // What is the same in every tile.
+    // Computes the values that are the same in every tile.
     void prepare() {
         for (int i = 0; i < once_; ++i) execute(i, 0, tile_);
     }
 
-    // Elements [begin, begin + n).
+    // Computes elements [begin, begin + n).
     void run(int64_t begin, int64_t n) {
         for (int i = once_; i < instructions_; ++i) execute(i, begin, n);
     }

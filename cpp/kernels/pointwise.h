@@ -9,7 +9,7 @@
 namespace cnnrt::CNNRT_ISA {
 
 // Before a loop over registers: a result may take the place of an operand, each element the place
-// of its own. Without it the compiler looks if they overlap, and goes one by one if they do.
+// of its own. Without it the compiler tests if they overlap, and goes one by one if they do.
 #if defined(__clang__)
 #define CNNRT_SAME_PLACES _Pragma("clang loop vectorize(assume_safety)")
 #else

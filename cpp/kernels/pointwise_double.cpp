@@ -1,5 +1,5 @@
 // The operations of pointwise programs on float64: loops over doubles, of which the compiler makes
-// vectors where they are arithmetic, and the C library's functions.
+// vectors if they are arithmetic, and the C library's functions.
 #include "pointwise.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -13,7 +13,7 @@ CNNRT_INLINE void each(const void* a, const void* b, void* y, int64_t n, F f) {
     for (int64_t i = 0; i < n; ++i) py[i] = static_cast<T>(f(pa[i], pb[i]));
 }
 
-// Both pass on a NaN of either operand.
+// Both propagate a NaN of either operand.
 CNNRT_INLINE double least(double a, double b) { return a < b || a != a ? a : b; }
 CNNRT_INLINE double most(double a, double b) { return a > b || a != a ? a : b; }
 

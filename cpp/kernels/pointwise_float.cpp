@@ -60,8 +60,8 @@ Loop float_loop(Operation operation) {
             return LANES(mul(a, b));
         case Operation::div:
             return LANES(div(a, b));
-        // min and max pass on a NaN of either operand: the vocabulary's return b, select keeps one
-        // in a.
+        // min and max propagate a NaN of either operand: the vocabulary's return b, and select
+        // keeps a's.
         case Operation::min:
             return LANES(select(is_nan(a), a, min(a, b)));
         case Operation::max:

@@ -1,4 +1,4 @@
-"""From a network's scores to the classes that a picture may show."""
+"""Turns a network's scores into the classes that a picture may show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from .errors import PreprocessingWarning, ShapeError
 from .graph import Array, Graph
 
 Scores = Literal["logits", "logits of each class", "probabilities"]
-"""Scores that softmax makes probabilities of; that sigmoid does, one by one; and ready ones."""
+"""Scores that softmax turns into probabilities, scores that sigmoid does one by one, and
+probabilities."""
 
 CHUNK = 16
 """Pictures that are prepared and run together. A plan is kept for each number of images."""
@@ -69,7 +70,7 @@ def probabilities(scores: Array, kind: Scores = "logits") -> Array:
 
 
 def is_scores(shape: Sequence[int]) -> bool:
-    """Whether an output of this shape has one score per class: (classes,), (N, classes), and axes
+    """True if an output of this shape has one score per class: (classes,), (N, classes), and axes
     of 1 after that."""
     return len(shape) <= 2 or all(size == 1 for size in shape[2:])
 

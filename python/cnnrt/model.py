@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .analysis.summary import Summary
 
 MAX_VARIANTS = 4
-"""Combinations of optional inputs whose plans are kept."""
+"""Maximum number of combinations of optional inputs whose plans are kept."""
 
 
 def load(
@@ -51,13 +51,14 @@ def load(
     Args:
         source: a path, bytes (bytearray, memoryview), a file open for reading in binary mode, or an
             onnx.ModelProto. ONNX files need the package `onnx` (``pip install onnx``).
-        threads: how many to use; None: `cnnrt.get_num_threads()`.
-        algorithm: how convolutions of 3x3, 1x3, 3x1 and 3 taps are done: "auto", "im2col" (exact),
-            "winograd2" or "winograd4" (5x5: the first three); or a dict of these by node name.
-        tune: times these ways now, inside the network, and takes the fastest for each layer that
-            `algorithm` does not name; see `Model.tune`.
+        threads: number of threads; None: `cnnrt.get_num_threads()`.
+        algorithm: algorithm of convolutions of 3x3, 1x3, 3x1 and 3 taps: "auto", "im2col" (exact),
+            "winograd2" or "winograd4". Those of 5x5 have the first three. A dict names them by
+            node.
+        tune: times these algorithms now, inside the network, and takes the fastest for each layer
+            that `algorithm` does not name; see `Model.tune`.
         verify: reads the whole file and compares each tensor and the header with the digests that
-            `convert`, `export` and `save_compiled` write: a flipped bit is an error, not a result.
+            `convert`, `export` and `save_compiled` write. A flipped bit is an error, not a result.
 
     Raises:
         FormatError: the file is missing, damaged or of another kind, or has no digests.
@@ -88,8 +89,8 @@ def load(
 class Model:
     """A network, ready to run on arrays. May be called from several threads at once.
 
-    It can be pickled: one that was loaded from a model.bin as the path and digest of that file, any
-    other as its bytes.
+    It can be pickled. A model that was loaded from a model.bin goes as the path and digest of that
+    file, any other as its bytes.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Model:
 
         Args:
             notice: where the weights come from and their licence.
-            multi_label: whether several classes may hold at once: each score has a sigmoid.
+            multi_label: True if several classes may hold at once: each score has a sigmoid.
             ready: the weights that a compiled file holds packed, by their names there.
 
         Raises:
@@ -159,7 +160,7 @@ class Model:
 
     @property
     def optional_inputs(self) -> list[TensorSpec]:
-        """The inputs that need not be given, by name: the model has a value for each."""
+        """The inputs that need not be given, by name; the model has a value for each."""
         return list(self.graph.optional_inputs)
 
     @property
@@ -172,10 +173,10 @@ class Model:
 
         Args:
             x: an array of the input's shape, or a dict of arrays by input name, which may hold
-                optional inputs too. What NumPy takes for an array, such as a list or a tensor, is
-                converted to the input's dtype if that is of the same kind or a wider one. Of uint8
-                for an input of floats a `PreprocessingWarning` tells: it is a picture, as a rule,
-                that was not normalised.
+                optional inputs too. Anything that NumPy takes for an array, such as a list or a
+                tensor, is converted to the input's dtype if that is of the same kind or a wider
+                one. An array of uint8 for an input of floats brings a `PreprocessingWarning`: as a
+                rule it is a picture that was not normalised.
 
         Returns:
             The output array; for a network of several outputs a dict of arrays by name.
@@ -190,12 +191,12 @@ class Model:
         return self.run(x)
 
     def run(self, x: Inputs, outputs: Sequence[str] | None = None) -> Any:
-        """As calling the model, but any inner tensors can be asked for, by name.
+        """Like calling the model, but returns any inner tensors, by name.
 
-        Only what they need is computed.
+        Only the nodes that they need are computed.
 
         Returns:
-            One array if one output is asked for (or the network has one), else a dict by name.
+            One array if one output is requested (or the network has one), else a dict by name.
 
         Raises:
             ShapeError: an input has another shape or dtype than the network takes.
@@ -221,7 +222,7 @@ class Model:
         Args:
             image: a path, a PIL image, or a uint8 array H x W, H x W x 3 or H x W x 4. Several come
                 as a list of these.
-            top: how many.
+            top: number of classes.
             channels: the order of colours in arrays: "RGB", or "BGR" as OpenCV's frames have it.
 
         Returns:
@@ -270,7 +271,7 @@ class Model:
         Args:
             scores: (classes,) or (1, classes) of one image, (N, classes) of several; axes of 1 may
                 follow.
-            top: how many.
+            top: number of classes.
 
         Returns:
             A list of `Classification`, empty if there are no scores; for several images a list of
@@ -283,12 +284,16 @@ class Model:
 
     @property
     def kind_of_scores(self) -> Scores:
-        """The kind of scores in the first output: "probabilities" if the network ends in a softmax
-        or a sigmoid, "logits of each class" if it is `multi_label`, otherwise "logits"."""
+        """The kind of scores in the first output.
+
+        It is "probabilities" if the network ends in a softmax or a sigmoid, "logits of each class"
+        if it is `multi_label`, otherwise "logits".
+        """
         return classification.kind_of_scores(self.graph, multi_label=self.multi_label)
 
     def describe(self, x: Inputs | None = None) -> str:
-        """The steps of the plan, one per line: node, kernel, way chosen and why, predicted time.
+        """The steps of the plan, one per line: node, kernel, algorithm with the reason, predicted
+        time.
 
         Args:
             x: an input, for a network whose input sizes are free.
@@ -299,12 +304,12 @@ class Model:
         return description.describe(self._plans.get(shapes, self._default_outputs, arrays))
 
     def summary(self, x: Inputs | Shapes | None = None) -> Summary:
-        """The layers after fusion, with what each costs and how much of the input it sees.
+        """The layers after fusion, each with its cost and its receptive field.
 
         Args:
-            x: an input or its shape, for a network whose input sizes are free, or to see other
-                sizes; for several inputs a dict by name. None: the sizes that the model states,
-                and 1 for a free size of the first axis.
+            x: an input or its shape, if the network's input sizes are free, or to see other sizes.
+                For several inputs it is a dict by name. None: the sizes that the model states, and
+                1 for a free size of the first axis.
 
         Raises:
             ShapeError: the network does not take such an input, or its sizes are free.
@@ -324,7 +329,7 @@ class Model:
         """Where the time of a run goes, layer by layer, and how near to the machine's peak.
 
         Args:
-            x: as in `summary`; where no values are given, random ones.
+            x: as in `summary`; if no values are given, they are random.
             seconds: how long to measure.
 
         Raises:
@@ -337,11 +342,11 @@ class Model:
         return profiling.profile(self.graph, self.isa, plan_for(self, inputs), inputs, seconds)
 
     def tune(self, x: Inputs | None = None) -> dict[str, str]:
-        """Times each way of doing the convolutions that have several, inside this network, and
+        """Times each algorithm of the convolutions that have several, inside this network, and
         keeps the fastest.
 
         The results are cached on disk by CPU and layer shape (`CNNRT_CACHE`, or the user's cache
-        folder), so that tuning the same layers again takes no time.
+        folder). Tuning the same layers again takes no time.
 
         Args:
             x: an input of the size to be tuned for; None: the size that the model states.
@@ -360,9 +365,9 @@ class Model:
     def save_compiled(self, path: str | os.PathLike[str], x: Inputs | None = None) -> None:
         """Writes a file that `cnnrt.load` loads faster: the model with its weights packed.
 
-        The packed weights are those of the plans that the model has, with the algorithms asked for
-        or found by `tune`. Loaded, they are mapped and shared by all processes. Weights that
-        another machine wants otherwise are packed when it loads the file, as from a model.bin.
+        The packed weights are those of the plans that the model has, with the algorithms requested
+        or found by `tune`. Loaded, they are mapped and shared by all processes. A machine that
+        needs other packed weights packs them when it loads the file, as from a model.bin.
 
         Args:
             path: the file, larger than model.bin by `memory().packed`.
@@ -398,17 +403,20 @@ class Model:
         self._packed.release()
 
     def memory(self) -> MemoryUse:
-        """Memory that the model takes, and the least that it could do with."""
+        """Memory that the model takes, and the minimum that it needs."""
         plans = self._plans
         return memory_use(self.graph, self._packed, plans.memory(), plans.run_memory)
 
     def trim(self) -> None:
-        """Gives back what is not in use: idle workspaces and outputs, and all plans but the one
-        used last with the weights that only they need. What is needed again is made again."""
+        """Gives back memory that is not in use: idle workspaces and outputs, and all plans but the
+        one used last.
+
+        Weights that only those plans need go too. Everything is made again on demand.
+        """
         self._plans.trim()
 
     def _given(self, names: tuple[str, ...]) -> Model:
-        """The same network where these optional inputs are given, one of a few kept."""
+        """The same network with these optional inputs given, one of a few kept."""
         found = self._variants.get(names)
         if found is None:
             found = with_graph(self, self.graph.with_inputs(names))
@@ -419,7 +427,7 @@ class Model:
 
 
 def plan_for(model: Model, arrays: Sequence[Array]) -> AnyPlan:
-    """The plan that checked inputs of these shapes run by."""
+    """The plan that runs checked inputs of these shapes."""
     return model._plans.get(feeds.shapes_of(arrays), model._default_outputs, arrays)
 
 

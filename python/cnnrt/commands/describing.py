@@ -1,4 +1,4 @@
-"""Options that say how pictures become a network's input, and what its classes are called."""
+"""Options for the preprocessing of pictures and the names of classes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ FIELDS = ("size", "resize", "crop", "interpolation", "channels", "scale", "mean"
 
 
 def described_by(options: argparse.Namespace, document: Document) -> Description:
-    """The preprocessing and the labels that the options ask for, over those that the model has.
+    """The preprocessing and the labels that the options describe, in place of those of the model.
 
-    A warning tells of pixels left at 0 to 255, and of pictures cut but not resized.
+    It warns of pixels left at 0 to 255, and of pictures cut but not resized.
 
     Raises:
         FormatError: they do not fit the network, or a file of labels cannot be read.
@@ -77,8 +77,8 @@ def _preset(options: argparse.Namespace, document: Document) -> Found | None:
 def _preprocessing(
     options: argparse.Namespace, document: Document, preset: Found | None
 ) -> tuple[Preprocessing | None, set[str] | None]:
-    """The preprocessing that the options ask for, based on the preset's or the model's; and the
-    fields that are stated, None if there is nothing new."""
+    """The preprocessing that the options describe, based on the preset's or the model's. None if
+    there is nothing new. With it come the fields that are stated."""
     given: dict[str, Any] = {
         name: value for name in FIELDS if (value := getattr(options, name, None)) is not None
     }
@@ -104,7 +104,7 @@ def _preprocessing(
 
 
 def _input_size(document: Document) -> tuple[int, int]:
-    """Height and width of the network's input, for want of --size."""
+    """Height and width of the network's input, in place of --size."""
     found = image_input(document.graph)
     size = fixed_size(found) if found else None
     if size is None:

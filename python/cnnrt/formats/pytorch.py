@@ -51,27 +51,27 @@ def export(
     """Writes a PyTorch module to a file that `cnnrt.load` reads.
 
     Layers keep their names: `model.run(x, outputs=["layer3.1.relu"])` gives the output of that
-    module. PyTorch's exporter folds batch normalisation into a convolution before it; of such a
-    pair only the result is there, under the name of the normalisation.
+    module. PyTorch's exporter folds batch normalisation into a convolution before it; such a pair
+    has only its result, under the name of the normalisation.
 
-    timm's models say how they want their pictures; so do torchvision's weights, given as `weights`.
-    Both know the names of their classes. What `labels` and `preprocessing` say comes first.
+    timm's models carry their preprocessing and class names, and so do torchvision's weights, given
+    as `weights`. `labels` and `preprocessing` take precedence over both.
 
-    Where PyTorch's newer exporter fails, its older one is tried. It records what the module does
-    with the example, and a warning tells of it.
+    If PyTorch's newer exporter fails, its older one is tried. It records what the module does with
+    the example, and a warning tells of it.
 
     Args:
         module: exported in evaluation mode, and left in the mode it was in.
         example_inputs: a tensor or an array, or a tuple of them, that the module takes.
-        path: where to; None: the bytes are returned.
+        path: path of the file; None: the bytes are returned.
         labels: names of the classes, in the order of the output.
         preprocessing: what is done to pictures before the network sees them: a `Preprocessing`, a
             dict of its fields, or the name of a preset such as "imagenet" (`Preprocessing.preset`).
         weights: the torchvision weights in the module, such as `ResNet18_Weights.DEFAULT`.
         float16: stores weights in half the space; see `cnnrt.formats.write_model`.
         notice: where the weights come from and their licence.
-        dynamic_shapes: which sizes are free, as `torch.export.export` takes them; (): none; None:
-            the first of each input, if they are equal and the network can be exported so.
+        dynamic_shapes: which sizes are free, as `torch.export.export` takes them; (): none. None:
+            the first size of each input, if these are equal and the exporter can do it.
         input_names: names for the inputs; None: those of the module's parameters.
         output_names: names for the outputs; None: those that the exporter gives.
         multi_label: several classes may hold at once: each score goes through a sigmoid, unless the

@@ -60,7 +60,7 @@ class Document(NamedTuple):
     """`notice` and `producer`, if the file has them, and the entries of other tools."""
     compiled: Compiled | None = None
     multi_label: bool = False
-    """Whether several classes may hold at once; see `cnnrt.export`."""
+    """True if several classes may hold at once; see `cnnrt.export`."""
 
 
 def write_model(

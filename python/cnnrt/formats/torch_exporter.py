@@ -1,4 +1,4 @@
-"""PyTorch's exporters to ONNX: the newer one, the older where that fails, and what they say."""
+"""PyTorch's exporters to ONNX: the newer one, the older if that fails, and their messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 FREE_BATCH = "batch"
-"""Name of the first axis of inputs whose size is left free."""
+"""Name of the first axis of inputs, if its size is left free."""
 
 DATA_DEPENDENT = {"GuardOnDataDependentSymNode", "UserError", "PendingUnbackedSymbolNotFound"}
 """The exporter's exceptions about values that become shapes."""
@@ -75,7 +75,7 @@ def to_onnx(
     """The module as an ONNX ModelProto.
 
     Args:
-        say: told what is being done.
+        say: called with each step's description.
 
     Raises:
         ShapeError: the module does not take the example.
@@ -114,8 +114,8 @@ def _first_that_works(
     names: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Any:
-    """The first of these that PyTorch manages: any batch, the example's batch; each with the newer
-    exporter, then with the older."""
+    """The first of these exports that PyTorch manages: any batch, then the example's batch; each
+    with the newer exporter, then with the older."""
     import torch  # noqa: PLC0415
 
     if isinstance(module, torch.jit.ScriptModule):
@@ -175,7 +175,7 @@ def _newer(module: Any, inputs: tuple[Any, ...], dynamic_shapes: Any, names: Any
 
 
 def _older(module: Any, inputs: tuple[Any, ...], free: dict[int, str], names: Any) -> Any:
-    """By the exporter that runs the module once and records it.
+    """The export by the older exporter, which runs the module once and records it.
 
     Args:
         free: the free axes of every input, by their numbers.
@@ -233,13 +233,13 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def _is_conversion(error: Exception | None) -> bool:
-    """Whether PyTorch traced the module but has no ONNX for a part of it; other sizes of the
+    """True if PyTorch traced the module but has no ONNX for a part of it. Other sizes of the
     example would not help."""
     return any(type(cause).__name__ == "ConversionError" for cause in _causes(error))
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what went wrong first."""
+    """The first line of the first error."""
     text = str(_causes(error)[-1]).strip() or str(error).strip() or type(error).__name__
     line = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()[0].strip()
     return line if len(line) <= 200 else f"{line[:200]}..."

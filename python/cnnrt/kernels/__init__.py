@@ -7,9 +7,8 @@ All arrays are float32, N C H W, in and out; numbers of other types are converte
 the name of one of `ACTIVATIONS`, or a tuple (name, alpha, beta). `threads` and `isa` choose the
 number of threads and the instruction-set tier.
 
-Raises (all functions):
-    ShapeError: the arrays do not fit each other or the arguments.
-    ValueError: an argument is none of those that there are.
+Raises (all functions): ShapeError: the arrays do not fit each other or the arguments. ValueError:
+    an argument is none of the accepted values.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ def conv2d(
 ) -> Array:
     """activation(conv(x, weight) + bias + residual).
 
-    As in every framework, the filter is not turned round: this is cross-correlation. Images with
-    one or three spatial axes are taken too, as by `conv1d` and `conv3d`.
+    As in every framework, the filter is not flipped: this is cross-correlation. Images with one or
+    three spatial axes are accepted too, as by `conv1d` and `conv3d`.
 
     Args:
         x: (N, C, H, W).

@@ -36,10 +36,10 @@ def run(
     """The result of one operator.
 
     Args:
-        op: its name.
-        names: those of its inputs in order, empty for one left out.
+        op: name of the operator.
+        names: names of its inputs in order, empty for one left out.
         inputs: arrays by name; they become float32.
-        attributes: those of the operator.
+        attributes: attributes of the operator.
         constants: weights by name.
     """
     from ..model import Model  # noqa: PLC0415  (which imports this package's other modules)
@@ -63,8 +63,8 @@ def spatial(function: str, x: Any, axes: int | None = None) -> int:
     """The number of spatial axes of x.
 
     Args:
-        function: its name, for the error.
-        axes: how many there must be; None: 1 to 3.
+        function: name of the function, for the error.
+        axes: the required number; None: 1 to 3.
 
     Raises:
         ShapeError: x has another number of axes than two more.
@@ -124,7 +124,7 @@ def activation(value: ActivationLike) -> Activation | None:
     """An activation from its name, or its name and parameters.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: there is no activation of this name.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""What the lowerings of all convolution algorithms share."""
+"""Types and helpers that the lowerings of all convolution algorithms share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Choice(NamedTuple):
 
 
 class ConvLowering:
-    """One convolution of which the algorithm is chosen.
+    """One convolution whose algorithm has been chosen.
 
     Making it appends the reorder that blocks the residual, if one is needed.
     """
@@ -88,11 +88,11 @@ AXIS_FIELDS = {
         "size": "in",
     }.items()
 }
-"""The fields of args.h that hold those of Windows."""
+"""Fields of kernels.def that hold those of Windows."""
 
 
 def per_axis(w: Windows, *names: str) -> dict[str, int]:
-    """The fields kernel_d, kernel_h, ... of args.h from those of Windows."""
+    """The fields kernel_d, kernel_h, ... of kernels.def from those of Windows."""
     fields = {}
     w = w.in_3d
     for name in names:

@@ -13,7 +13,7 @@ from .builder import PlanBuilder
 from .registry import ALL_TYPES, lowers
 
 QUANTISED = frozenset(("uint8", "int8", "uint16", "int16"))
-"""Quantised elements of which a float32 holds all, with their zero points."""
+"""Quantised elements whose values, with their zero points, a float32 holds exactly."""
 
 
 @lowers("cast", "cast_like", types=ALL_TYPES)

@@ -48,7 +48,8 @@ def lower_operator(node: Node, builder: PlanBuilder) -> bool:
 
 
 def _lower(program: Program, builder: PlanBuilder) -> bool:
-    """y, ... = program(x, ...), blocked if an input lies so and all others can be read so."""
+    """Appends y, ... = program(x, ...), blocked if an input lies so and all others can be read
+    so."""
     constants, types = builder.graph.constants, builder.graph.types
     numbers = {
         name: constants[name].reshape(()).item()

@@ -1,7 +1,7 @@
 """Pointwise programs as the kernel reads them: instructions on registers (pointwise.h).
 
 Each operator becomes instructions on named values. Values then get registers, the fewest that hold
-what is still read: their number decides how long a tile may be.
+all values still to be read. Their number decides how long a tile may be.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OTHER_NAMES = {
     "bitwise_xor": "bit_xor",
     "bitwise_not": "bit_not",
 }
-"""Instructions that are not named as their operators."""
+"""Instructions whose names differ from their operators'."""
 TWO_PARAMETERS = frozenset(("affine", "clip", "hard_sigmoid", "selu"))
 """Activations that are several instructions on float64, of which one has a single parameter."""
 SWAPPED = frozenset(("greater", "greater_or_equal"))
@@ -52,21 +52,21 @@ class Instruction(NamedTuple):
 
     operation: str
     type: DType
-    """Of the operands."""
+    """The type of the operands."""
     result: DType
     y: str
     inputs: tuple[str, ...]
     alpha: float = 0.0
     beta: float = 0.0
     number: int = 0
-    """Of an activation, or of the input that is loaded."""
+    """Number of the activation, or of the input that is loaded."""
     value: bytes = b""
-    """Of a constant."""
+    """The value of a constant."""
 
 
 @dataclass
 class _Translation:
-    """Instructions as the operators of a program become them."""
+    """The instructions that the operators of a program become."""
 
     types: Mapping[str, TensorType]
     constants: Mapping[str, Array]
@@ -225,11 +225,11 @@ def encode(
     """The instructions of a program.
 
     Args:
-        program: its operators pass `takes`.
+        program: a program whose operators pass `takes`.
         loaded: the inputs that lie in memory, in the order of the kernel's operands. All others
             are constants of one element.
-        types: of all its tensors.
-        constants: by name.
+        types: types of all its tensors.
+        constants: constants by name.
     """
     translation = _Translation(types, constants)
     for name in program.inputs:
@@ -256,7 +256,7 @@ def encode(
 def _assigned(
     once: Sequence[Instruction], tiles: Sequence[Instruction], outputs: Sequence[str]
 ) -> Code:
-    """The lines with their registers; that of a value which is read no more is free again."""
+    """The lines with their registers; a value that is read no more frees its register."""
     lines = [*once, *tiles]
     last = {name: i for i, line in enumerate(lines) for name in (*line.inputs, line.y)}
     last |= dict.fromkeys((line.y for line in once), len(lines))

@@ -1,4 +1,4 @@
-"""Connected elementwise operators as one: what `passes.fuse_pointwise` makes."""
+"""Connected elementwise operators as one, made by `passes.fuse_pointwise`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SEVERAL: Mapping[str, frozenset[DType]] = {
     **dict.fromkeys(("and", "or", "xor"), LOGIC),
     "equal": NUMBERS | LOGIC,
 }
-"""The types of the first input of operators of several inputs."""
+"""Types of the first input of operators with several inputs."""
 ONE: Mapping[str, frozenset[DType]] = {
     **dict.fromkeys(("ceil", "sin", "cos", "tan", "sinh", "cosh", "swish"), FLOATS),
     **dict.fromkeys(("asinh", "acosh", "atanh", "is_nan", "is_inf"), FLOATS),
@@ -41,7 +41,7 @@ ONE: Mapping[str, frozenset[DType]] = {
     "not": LOGIC,
     "bitwise_not": INTEGERS,
 }
-"""The same for operators of one input that are no activations."""
+"""Types of the input of operators with one input that are no activations."""
 OF_INTEGERS = frozenset(("neg", "abs", "relu"))
 """Activations that integers have too."""
 POINTWISE = frozenset(
@@ -59,8 +59,8 @@ def takes(node: Node, types: Mapping[str, TensorType]) -> bool:
     """True if an operator can be part of a program.
 
     Args:
-        node: of any operator.
-        types: of its inputs and outputs.
+        node: a node of any operator.
+        types: types of its inputs and outputs.
     """
     op = node.op
     if op not in POINTWISE or len(node.outputs) != 1:
@@ -190,7 +190,7 @@ def program_of(node: Node) -> Program:
     """The program of a pointwise node.
 
     Raises:
-        GraphError: it has none; files cannot hold such nodes.
+        GraphError: the node has no program; files cannot hold such nodes.
     """
     program = node["program"]
     if not isinstance(program, Program):
@@ -199,6 +199,6 @@ def program_of(node: Node) -> Program:
 
 
 def pointwise_node(inputs: Sequence[str], nodes: Sequence[Node], outputs: Sequence[str]) -> Node:
-    """A node that does what these nodes do, named after the last of them."""
+    """A node that does the work of these nodes, named after the last of them."""
     program = Program(tuple(inputs), tuple(nodes), tuple(outputs))
     return Node("pointwise", nodes[-1].name, list(inputs), list(outputs), {"program": program})

@@ -1,7 +1,7 @@
 """Convolutions as products of matrices, which NumPy leaves to BLAS.
 
-Method: im2col, as Chellapilla, Puri and Simard describe it ("High Performance Convolutional Neural
-Networks for Document Processing", 2006), some rows of an image at a time.
+The method is im2col, some rows of an image at a time. Source: Chellapilla, Puri and Simard, "High
+Performance Convolutional Neural Networks for Document Processing", 2006.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ..graph import Array
 from .windows import Windows
 
 COLUMNS = 1 << 20
-"""Elements of the patches that are multiplied at once, about: few enough for a cache, and so many
-that the threads of BLAS seldom wait for each other."""
+"""Approximate elements of the patches that are multiplied at once. They are few enough for a cache,
+and so many that the threads of BLAS seldom wait for each other."""
 
 
 def convolve(x: Array, weight: Array, windows: Windows, group: int) -> Array:
@@ -66,7 +66,7 @@ def product(a: Array, b: Array) -> Array:
 
 
 def _is_exact(a: Array, b: Array, terms: int) -> bool:
-    """True if every sum of so many products of two arrays of integers is below 2^53."""
+    """True if every sum of this many products of two arrays of integers is below 2^53."""
     if not a.size or not b.size:
         return False
     largest = [max(abs(int(x.min())), abs(int(x.max()))) for x in (a, b)]

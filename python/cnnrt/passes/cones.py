@@ -1,8 +1,9 @@
 """Cones of a graph: the nodes between one tensor and another that is a function of it alone.
 
 Exporters spell an activation or a normalisation in many ways. A cone is computed on samples and
-compared with what cnnrt has kernels for, so that no spelling needs a pattern of its own. The
-spellings of one function are told from other functions at these samples, however they compute it.
+compared with the functions that cnnrt has kernels for, so no spelling needs a pattern of its own.
+The spellings of one function are told from other functions at these samples, however they compute
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MAX_NODES = 24
 
 
 class Line(NamedTuple):
-    """One node of a cone: its operator, its attributes, and what it reads.
+    """One node of a cone: its operator, its attributes, and its operands.
 
     Operands are a number of the line that makes one, "x" for the tensor that the cone begins at, a
     float, or "v0", "v1", ... for constants of several elements.
@@ -35,7 +36,7 @@ class Cone(NamedTuple):
     """The lines of a cone in order, the last of which makes its result."""
 
     root: str
-    """The tensor that it begins at."""
+    """The tensor that the cone begins at."""
     lines: tuple[Line, ...]
     vectors: tuple[str, ...]
     """The constants of several elements, in the order of their numbers."""
@@ -115,9 +116,10 @@ def value_of(
     """The result of a cone's lines; None if they cannot be computed so.
 
     Args:
-        lines: of a cone.
+        lines: lines of a cone.
         samples: float64 arrays for "x" and the vectors.
-        others: what operators do that are not elementwise; a ValueError if they cannot.
+        others: functions of operators that are not elementwise; they raise ValueError for other
+            inputs.
     """
     made: list[Any] = []
     for line in lines:

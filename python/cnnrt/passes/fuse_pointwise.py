@@ -1,7 +1,7 @@
-"""Connected elementwise operators into one node, which goes over memory once.
+"""Fuses connected elementwise operators into one node, which goes over memory once.
 
-It takes what the passes before it leave: activations that no kernel carries, arithmetic that no
-pattern matched, comparisons, selections and casts.
+It takes the operators that earlier passes leave: activations that no kernel carries, arithmetic
+that no pattern matched, comparisons, selections and casts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Fusion:
         self.graph = graph
         self.nodes = graph.nodes
         self.group: dict[int, list[int]] = {}
-        """For each node that can be joined, by number, the numbers of those it is joined with."""
+        """The numbers of the nodes that each node is joined with, by its number."""
         self.maker: dict[str, int] = {}
         """The number of the node that makes a tensor."""
         self.readers: dict[str, list[int]] = {}
@@ -65,7 +65,7 @@ class _Fusion:
                     self.group[member] = group
 
     def _fits(self, group: list[int]) -> bool:
-        """True if the kernel takes so many operators and operands."""
+        """True if the kernel takes this many operators and operands."""
         if len(group) > MAX_NODES:
             return False
         inputs, outputs = self._operands(group)
@@ -76,7 +76,7 @@ class _Fusion:
         return name in self.graph.constants and self.graph.types[name].size == 1
 
     def _operands(self, group: Iterable[int]) -> tuple[list[str], list[str]]:
-        """What a group reads of others, and what others read of it."""
+        """The tensors that a group reads from others, and those that others read from it."""
         members = set(group)
         made = [self.nodes[i].outputs[0] for i in group]
         read = dict.fromkeys(name for i in group for name in self.nodes[i].inputs if name)
@@ -103,7 +103,7 @@ class _Fusion:
         return False
 
     def _before(self, group: Iterable[int]) -> list[int]:
-        """The nodes that make what a group reads."""
+        """The nodes that make the inputs of a group."""
         maker = self.maker
         return [maker[name] for i in group for name in self.nodes[i].inputs if name in maker]
 

@@ -1,4 +1,4 @@
-"""Elementwise operators that together are one activation, however they are spelt."""
+"""Finds elementwise operators that together are one activation, however they are spelt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ACTIVATIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("softsign", {}),
     ("elu", {"alpha": 1.0}),
 )
-"""What a chain of operators may be: operators with their attributes."""
+"""Functions that a chain of operators may be: operators with their attributes."""
 
 CHAIN = frozenset(
     (
@@ -38,11 +38,11 @@ CHAIN = frozenset(
         *("less", "less_or_equal", "greater", "greater_or_equal", "clip"),
     )
 ) - {"identity"}
-"""Operators that chains are made of."""
+"""Operators in chains."""
 
 POINTS = np.concatenate([-np.geomspace(24, 1e-3, 24), [0.0], np.geomspace(1e-3, 24, 24)])
-"""Where functions are compared: both sides of zero, from where all of them are nearly linear to
-where all have reached their limits."""
+"""Points at which functions are compared. They lie on both sides of zero, from where all functions
+are nearly linear to where all have reached their limits."""
 ATOL, RTOL = 1e-7, 1e-5
 """A file's constants are rounded to six digits at least. Two of `ACTIVATIONS` differ by 1e-4 and
 more somewhere."""
@@ -55,7 +55,7 @@ def recognise_activations(
 
     Args:
         graph: is changed.
-        types: of tensors, if they are known. Ranks are the same for all sizes.
+        types: types of tensors, if they are known. Ranks are the same for all sizes.
     """
     cones = Cones(graph, lambda node: node.op in CHAIN)
     for node in graph.nodes:
@@ -73,7 +73,7 @@ def recognise_activations(
 
 
 def _keeps_rank(root: str, node: Node, types: Mapping[str, TensorType]) -> bool:
-    """False if a constant gives the result more axes than the tensor has that it is made of."""
+    """False if a constant gives the result more axes than the tensor that it is computed from."""
     x, y = types.get(root), types.get(node.outputs[0])
     return x is None or y is None or (x.rank == y.rank and x.dtype == y.dtype)
 

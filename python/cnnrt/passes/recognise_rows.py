@@ -1,4 +1,5 @@
-"""Normalisations of rows that are written as sums, means and arithmetic, however they are spelt."""
+"""Finds normalisations of rows that are written as sums, means and arithmetic, however they are
+spelt."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ Function = Callable[[Array], Array]
 
 
 def _of_rows(function: Function) -> Function:
-    """A function of whole rows, which refuses what has been reduced."""
+    """A function of whole rows, which refuses reduced ones."""
 
     def reduce(x: Array) -> Array:
         if x.ndim != 2 or x.shape[1] == 1:
@@ -28,7 +29,7 @@ def _of_rows(function: Function) -> Function:
 
 
 def _of_statistics(x: Array) -> Array:
-    """The identity of what has been reduced, which refuses whole rows."""
+    """The identity of reduced rows, which refuses whole ones."""
     if x.ndim != 2 or x.shape[1] != 1:
         raise ValueError("rows")
     return x
@@ -42,16 +43,16 @@ REDUCTIONS: dict[str, Function] = {
     "reduce_l2": _of_rows(lambda x: np.sqrt((x * x).sum(1, keepdims=True))),
 }
 SHAPERS = dict.fromkeys(("reshape", "expand", "unsqueeze", "squeeze"), _of_statistics)
-"""What gives the statistics of rows another shape."""
+"""Operators that give the statistics of rows another shape."""
 OTHERS: dict[str, Function] = {**REDUCTIONS, **SHAPERS}
 
 ROWS, DEVIATIONS = 4, np.array([[2.0], [0.1], [1e-3], [3e-4]])
-"""Samples, of rows so different that epsilons differ in them."""
+"""Samples: rows so different that epsilons make a difference."""
 MAX_EPSILON = 1e-2
 
 
 class Normalisation(NamedTuple):
-    """What the lines of a cone compute: an operator, its epsilon, and which vectors it reads."""
+    """The function of a cone's lines: an operator, its epsilon, and the vectors that it reads."""
 
     op: str
     epsilon: float = 0.0
@@ -161,7 +162,7 @@ def _meaning(lines: tuple[Line, ...], vectors: int, size: int) -> Normalisation 
 
 
 def _candidates(x: Array, lines: tuple[Line, ...]) -> Iterator[tuple[Normalisation, Array]]:
-    """Normalisations, and what they make of rows."""
+    """Normalisations, and their results for rows."""
     shifted = x - x.max(1, keepdims=True)
     total = np.exp(shifted).sum(1, keepdims=True)
     yield Normalisation("softmax"), np.exp(shifted) / total

@@ -1,4 +1,4 @@
-"""From pictures to the array that a network takes, and where the numbers for that come from."""
+"""Turns pictures into the array that a network takes, and finds the numbers for that."""
 
 from __future__ import annotations
 

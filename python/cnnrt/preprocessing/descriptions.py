@@ -35,7 +35,7 @@ Size = tuple[int, int]
 
 
 class Description(NamedTuple):
-    """A network's preprocessing and classes, as far as they are known."""
+    """The preprocessing and the classes of a network, as far as they are known."""
 
     preprocessing: Preprocessing | None = None
     labels: list[str] | None = None
@@ -48,8 +48,8 @@ def describe(
     """The description in the metadata of an ONNX model, or in the files beside it.
 
     Args:
-        metadata: the model's own.
-        path: where the model lies; None: in memory only.
+        metadata: the model's metadata.
+        path: the model's path; None: it is only in memory.
         graph: the network, whose sizes go before those of the descriptions.
     """
     found = image_input(graph)
@@ -192,7 +192,7 @@ def _timm(config: Any, around: Mapping[str, Any]) -> Description | None:
 def _beside(folder: Path, size: Size | None) -> Description | None:
     """Hugging Face's `preprocessor_config.json` and `config.json` (of transformers or timm), and
     Keras' `image_converter.json` or `preprocessor.json`, in the model's folder. Exporters put the
-    model into a folder `onnx` inside of that."""
+    model into a folder `onnx` inside it."""
     folders = [folder, folder.parent] if folder.name == "onnx" else [folder]
     for place in folders:
         config = _file(place / "config.json")
@@ -206,7 +206,7 @@ def _beside(folder: Path, size: Size | None) -> Description | None:
             return timm
         labels = _by_index(config["id2label"]) if config.get("id2label") else None
         if labels and all(label == f"LABEL_{i}" for i, label in enumerate(labels)):
-            labels = None  # transformers' own names for want of others
+            labels = None  # transformers' own names in place of others
         preprocessing = None
         if images:
             preprocessing = _hugging_face(images, size)

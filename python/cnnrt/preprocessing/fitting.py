@@ -1,4 +1,4 @@
-"""Whether a way of preparing pictures, and names of classes, fit the network that they are for."""
+"""Checks that preprocessing and names of classes fit their network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fixed_size(found: ImageInput) -> tuple[int, int] | None:
 
 
 def fitted(preprocessing: Preprocessing, graph: Graph) -> Preprocessing:
-    """The same preprocessing for this network: its axes in the order that the network takes.
+    """The same preprocessing with its axes in the order that this network takes.
 
     Raises:
         FormatError: its size, its channels or its numbers are not what the network takes.
@@ -111,10 +111,10 @@ def warn_of_unstated(
     preprocessing: Preprocessing, graph: Graph, stated: Iterable[str], stacklevel: int = 2
 ) -> None:
     """Warns of pixels that go in as 0 to 255, or of pictures that are cut and not resized, if
-    nobody asked for that.
+    nobody requested that.
 
     Args:
-        stated: the fields that the caller named.
+    stated: the fields that the caller named.
     """
     found, given = image_input(graph), set(stated)
     if found is None:
@@ -142,18 +142,18 @@ def warn_of_unstated(
 
 
 def _raw(preprocessing: Preprocessing) -> bool:
-    """Whether the values of pixels stay 0 to 255."""
+    """True if the values of pixels stay 0 to 255."""
     return (
         preprocessing.scale == 1 and not any(preprocessing.mean) and set(preprocessing.std) == {1}
     )
 
 
 ARITHMETIC = {"add", "sub", "mul", "div", "batch_normalization", "cast", "transpose", "identity"}
-"""Operators that a network's own normalisation is made of, as Keras' Rescaling is."""
+"""Operators of a network's own normalisation, such as Keras' Rescaling."""
 
 
 def _normalises(graph: Graph) -> bool:
-    """Whether the first operator that does something to the input is arithmetic with constants."""
+    """True if the first operator that changes the input is arithmetic with constants."""
     name = graph.inputs[0].name
     for node in graph.nodes:
         if name not in node.inputs:

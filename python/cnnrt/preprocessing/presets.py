@@ -1,4 +1,4 @@
-"""Preprocessing by name: what networks that were trained in the usual ways expect of a picture."""
+"""Preprocessing by name: the steps that networks trained in the usual ways expect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Preset(NamedTuple):
 
     about: str
     side: int
-    """Pixels of a side of the input, unless the network says another size."""
+    """Pixels of a side of the input, unless the network states another size."""
     resize: float | None
     """The shorter side before the crop, over that of the input; None: no resize, no crop."""
     fields: Mapping[str, Any]
@@ -31,7 +31,8 @@ class Preset(NamedTuple):
         if self.resize is None:
             return Preprocessing(size=size, **self.fields)
         h, w = size
-        # An input that is no square has no one side to crop from: the picture is fitted to both.
+        # An input that is no square has no one side to crop from: the picture is fitted to both
+        # sides.
         resize = (
             round(h * self.resize) if h == w else (round(h * self.resize), round(w * self.resize))
         )
@@ -72,7 +73,7 @@ PRESETS: dict[str, Preset] = {
 
 
 class Found(NamedTuple):
-    """The preprocessing, and maybe the labels, that go by a name."""
+    """The preprocessing, and perhaps the labels, that go by a name."""
 
     preprocessing: Preprocessing | None = None
     labels: list[str] | None = None

@@ -36,17 +36,17 @@ MAX_SIDE = 2**15
 BAND_PIXELS = 2**20
 """Pixels that are normalised at a time."""
 MAX_VIEW = 16
-"""Times the area of a picture that its surroundings take that the network sees."""
+"""Maximum area of the surroundings that a network sees, over that of the picture."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """Steps that turn a picture into the input of a network.
 
-    First the picture is resized as `resize` says, then its centre is cut out as `crop` says.
-    What is not of `size` by then is resized to it. At last each value (0 to 255) of each channel
-    becomes `(value * scale - mean) / std`. `Preprocessing.preset("imagenet")` and other presets
-    have the usual numbers.
+    First the picture is resized as `resize` says, then its centre is cut out as `crop` says. A
+    picture that is not of `size` by then is resized to it. Finally each value (0 to 255) of each
+    channel becomes `(value * scale - mean) / std`. `Preprocessing.preset("imagenet")` and other
+    presets have the usual numbers.
 
     Attributes:
         size: height and width of the network's input.
@@ -55,7 +55,7 @@ class Preprocessing:
         interpolation: how pixels are resampled, as Pillow names it; smoothed when shrinking.
         crop: "center" cuts out `size`, with black around a smaller picture; None: no crop.
         channels: their order in the network's input; "L" is grey.
-        scale: factor of the values; 1 / 255 where mean and std are fractions of 1.
+        scale: factor of the values; 1 / 255 if mean and std are fractions of 1.
         mean: per channel, in the order of `channels`; nothing: zeros.
         std: likewise; nothing: ones.
         pad: a grey value from 0 to 255. The whole picture is then fitted into `size`, and bars of
@@ -87,8 +87,8 @@ class Preprocessing:
         """The network's input for one picture or several.
 
         Args:
-            image: a file, a PIL image, or an array of uint8 and of shape (H, W), (H, W, 1),
-                (H, W, 3) or (H, W, 4): grey, RGB or RGBA. Transparent parts count as white, and a
+            image: a file, a PIL image, or an array of uint8. Its shape is (H, W), (H, W, 1), (H, W,
+                3) or (H, W, 4), for grey, RGB or RGBA. Transparent parts count as white, and a
                 camera's note that the picture is turned (EXIF) is followed. Several: a list of
                 these.
             channels: the order of colours in arrays, "RGB" or "BGR", as OpenCV's frames have it.
@@ -124,7 +124,9 @@ class Preprocessing:
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part of a picture that the network sees: left, top, right and bottom, in pixels of
-        the picture; beyond its borders where it is smaller than the crop.
+        the picture.
+
+        It goes beyond the picture's borders if the picture is smaller than the crop.
 
         Raises:
             ImageError: the picture is so long and thin that it would become too large.
@@ -313,8 +315,8 @@ def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tupl
 
 
 def _begin(size: int, crop: int) -> int:
-    """Where a centred crop begins along an axis; before the picture if that is shorter. Rounded as
-    torchvision does."""
+    """The beginning of a centred crop along an axis; before the picture if that is shorter. It is
+    rounded as torchvision does."""
     return -((crop - size) // 2) if size < crop else round((size - crop) / 2)
 
 

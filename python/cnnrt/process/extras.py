@@ -1,4 +1,4 @@
-"""Packages that only some commands need: whether they are there, and how to install them.
+"""Packages that only some commands need: a check for them, and the line to install them.
 
 The line to install names the packages themselves. It works in any environment: beside a checkout,
 beside a wheel, and on a machine that trains and has no cnnrt.
@@ -22,7 +22,7 @@ PACKAGES = {
 
 
 def present(module: str) -> bool:
-    """Whether a module can be imported, without importing it."""
+    """True if a module can be imported; does not import it."""
     try:
         return find_spec(module) is not None
     except (ImportError, ValueError):
@@ -30,7 +30,7 @@ def present(module: str) -> bool:
 
 
 def install_line(*modules: str) -> str:
-    """The command that installs what these modules come from."""
+    """The command that installs the packages of these modules."""
     return "pip install " + " ".join(
         f"'{requirement}'" if ">" in requirement else requirement
         for requirement in (PACKAGES.get(module, (module, ""))[0] for module in modules)
@@ -38,7 +38,7 @@ def install_line(*modules: str) -> str:
 
 
 def missing(purpose: str, module: str, error: BaseException | None = None) -> str:
-    """The text of an ImportError: what a module is needed for, and how to have it."""
+    """The text of an ImportError: the purpose of a module, and the way to install it."""
     line = f"{purpose} needs {module}: {install_line(module)}"
     if error is not None and present(module):
         return f"{purpose} needs {module}, which cannot be imported here: {error}"

@@ -30,8 +30,8 @@ def open_model(path: str | os.PathLike[str]) -> BinaryIO:
     """Opens a model file for reading.
 
     Raises:
-        FormatError: it does not exist, may not be read, or is not a regular file: a pipe could be waited
-            for without end, and is empty once it has been read.
+        FormatError: it does not exist, may not be read, or is not a regular file. A read from a
+            pipe could wait without end, and empties it.
     """
     try:
         mode = Path(path).stat().st_mode
