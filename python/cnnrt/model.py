@@ -174,9 +174,9 @@ class Model:
         Args:
             x: an array of the input's shape, or a dict of arrays by input name, which may hold
                 optional inputs too. Anything that NumPy takes for an array, such as a list or a
-                tensor, is converted to the input's dtype if that is of the same kind or a wider
-                one. An array of uint8 for an input of floats brings a `PreprocessingWarning`: as a
-                rule it is a picture that was not normalised.
+                tensor, is converted. The input's dtype must be of the same kind or a wider one. An
+                array of uint8 for an input of floats brings a `PreprocessingWarning`: as a rule it
+                is a picture that was not normalised.
 
         Returns:
             The output array; for a network of several outputs a dict of arrays by name.

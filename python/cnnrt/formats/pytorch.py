@@ -65,8 +65,9 @@ def export(
         example_inputs: a tensor or an array, or a tuple of them, that the module takes.
         path: path of the file; None: the bytes are returned.
         labels: names of the classes, in the order of the output.
-        preprocessing: what is done to pictures before the network sees them: a `Preprocessing`, a
-            dict of its fields, or the name of a preset such as "imagenet" (`Preprocessing.preset`).
+        preprocessing: the steps for pictures before the network sees them. It is a `Preprocessing`,
+            a dict of its fields, or the name of a preset such as "imagenet"
+            (`Preprocessing.preset`).
         weights: the torchvision weights in the module, such as `ResNet18_Weights.DEFAULT`.
         float16: stores weights in half the space; see `cnnrt.formats.write_model`.
         notice: where the weights come from and their licence.
@@ -79,8 +80,9 @@ def export(
         progress: shows the step on stderr; None: if that is a terminal.
 
     Raises:
-        UnsupportedOperator: the network needs operators that cnnrt does not have, has shapes that
-            depend on the data, is quantised by PyTorch, or cannot be exported for another reason.
+        UnsupportedOperator: the network needs operators that cnnrt does not have, or has shapes
+            that depend on the data. Or PyTorch has quantised it, or cannot export it for another
+            reason.
         FormatError: this is no module; `labels` or `preprocessing` do not fit the network.
         ShapeError: the module does not take the example.
         ValueError: `preprocessing` is not one.
