@@ -223,6 +223,13 @@ def test_silu_written_as_a_product_goes_into_the_convolution() -> None:
     check(graph)
 
 
+def test_spatial_mean_over_a_single_axis_without_a_list() -> None:
+    b = Builder(2, 20, 6)
+    graph = b.graph(b("reduce_mean", "x", b.constant(np.array(-1))))
+    assert fused(graph)[0] == "global_average_pool"
+    check(graph)
+
+
 def test_spatial_mean_is_global_pooling() -> None:
     for keepdims in (0, 1):
         b = Builder(2, 20, 6, 5)

@@ -17,7 +17,7 @@ def _spatial_mean(node: Node, c: Context) -> bool:
     axes = node.attributes.get("axes")
     if node.input(1):
         value = c.graph.constants.get(node.inputs[1])
-        axes = None if value is None else value.tolist()
+        axes = None if value is None else value.reshape(-1).tolist()
     if not axes or rank not in (3, 4, 5):
         return False
     if sorted(a % rank for a in axes) != list(range(2, rank)):
