@@ -36,6 +36,9 @@ from .weight_packer import WeightPacker
 if TYPE_CHECKING:
     from .conv_lowering import Choice
 
+LONG_TABLE = 10_000
+"""Numbers of a table that are not made objects of Python, of 40 bytes each."""
+
 
 class PlanBuilder(StepList):
     """Appends the steps of a graph, node by node.
@@ -404,6 +407,11 @@ class PlanBuilder(StepList):
             ShapeError: a value needs more bits.
         """
         try:
+            if isinstance(values, np.ndarray) and values.size > LONG_TABLE:
+                narrow = np.ascontiguousarray(values, np.int32)
+                if (narrow != values).any():
+                    raise OverflowError
+                return _core.Memory(narrow)
             if isinstance(values, np.ndarray):
                 values = values.reshape(-1).tolist()
             numbers = array("i", values)

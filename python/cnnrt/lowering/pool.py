@@ -13,6 +13,7 @@ from ..graph import Array, Node
 from ..ops import OPS
 from ..ops.pool import Adaptive
 from ..ops.windows import Windows, resolve_windows
+from ..process.limits import check_memory
 from .builder import PlanBuilder
 from .reduce import reduce_step
 from .registry import lowers
@@ -20,6 +21,9 @@ from .step_list import epilogue
 
 PLANAR_CHANNELS = 8
 """Maximum channels of a plain tensor that is pooled as it lies: half of a block would be empty."""
+
+WINDOW_BYTES = 80
+"""Bytes of a row of windows while the table is made."""
 
 
 @lru_cache(256)  # the pools of a pyramid are alike
@@ -37,6 +41,16 @@ def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> Array:
     first = start if include_pad else begin
     count = np.maximum(0, -((first - last) // dilation))
     return np.stack([begin, np.maximum(begin, end), count], axis=1)
+
+
+def _check_windows(node: Node, builder: PlanBuilder, count: int) -> None:
+    """Checks that a table of so many windows may be made.
+
+    Raises:
+        MemoryLimitError: it may not.
+    """
+    at = f"node {node.name!r}: the table of its windows"
+    check_memory(WINDOW_BYTES * count, builder.options.limit, at)
 
 
 def pool_step(
@@ -105,6 +119,7 @@ def lower_pool(node: Node, builder: PlanBuilder) -> bool:
         ceil_mode=bool(node["ceil_mode"]),
     )
     include_pad = bool(node.attributes.get("count_include_pad", 0))
+    _check_windows(node, builder, sum(w.out))
     windows = [axis_windows(w, i, include_pad=include_pad) for i in range(len(w.out))]
     pool_step(node, builder, "max" if node.op == "max_pool" else "average", windows, w.dilation)
     return True
@@ -139,9 +154,9 @@ def lower_adaptive_pool(node: Node, builder: PlanBuilder) -> bool:
     spatial, out = builder.type(node.inputs[0]).shape[2:], builder.type(node.outputs[0]).shape[2:]
     op = OPS[node.op]
     assert isinstance(op, Adaptive)
-    windows = [
-        [(b, e, e - b) for b, e in op.bounds(n, o)] for n, o in zip(spatial, out, strict=True)
-    ]
+    _check_windows(node, builder, sum(out))
+    bounds = [op.bounds(n, o) for n, o in zip(spatial, out, strict=True)]
+    windows = [np.hstack([axis, np.diff(axis)]) for axis in bounds]
     mode = "max" if node.op == "adaptive_max_pool" else "average"
     pool_step(node, builder, mode, windows, (1,) * len(spatial))
     return True

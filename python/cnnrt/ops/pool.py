@@ -279,15 +279,17 @@ class Adaptive(Op):
             made.append(Link((axis,), ratio - 1, ratio, (ratio - 1) / 2) if whole else mixed(axis))
         return made
 
-    def bounds(self, size: int, out: int) -> list[tuple[int, int]]:
-        """Where each window begins and ends along an axis of `size` elements."""
-        return [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+    def bounds(self, size: int, out: int) -> Array:
+        """Where each window begins and ends along an axis of `size` elements, (out, 2)."""
+        i = np.arange(out)
+        return np.stack([i * size // out, -(-(i + 1) * size // out)], axis=1)
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         fold = self.fold[self.name]
         for axis, out in enumerate(node["output_size"], start=2):
             lanes = np.moveaxis(x, axis, -1)
-            parts = [fold(lanes[..., a:b], axis=-1) for a, b in self.bounds(x.shape[axis], out)]
+            bounds = self.bounds(x.shape[axis], out).tolist()
+            parts = [fold(lanes[..., a:b], axis=-1) for a, b in bounds]
             x = np.stack(parts, axis=axis).astype(x.dtype, copy=False)
         return (x,)
 

@@ -169,6 +169,8 @@ class Resize(Op):
         check_kind(node, inputs, scales, "f", "floats")
         choice(node, "nearest_mode", NEAREST)
         mode = choice(node, "coordinate_transformation_mode", COORDINATES)
+        if any(p is not None and p.type.size > 2 * x.rank for p in (roi, scales, sizes)):
+            raise shape_error(node, inputs, f"takes roi, scales and sizes for {x.rank} axes")
         factors = None if scales is None else list(value_of(node, inputs, scales).reshape(-1))
         resized = self.sizes(node, inputs, x.shape, factors, integers(node, inputs, sizes))
         if mode == "tf_crop_and_resize":
