@@ -37,7 +37,9 @@ SECTIONS: dict[str, tuple[Any, ...]] = {
     "Loading and running": ("load", "Model", "Classification", "TensorSpec"),
     "Images": ("Preprocessing", "image_files"),
     "What a model tells": (Summary, Profile, MemoryUse),
-    "Settings of the process": ("set_num_threads", "get_num_threads", "set_memory_limit"),
+    "Settings of the process": (
+        *("set_num_threads", "get_num_threads", "set_memory_limit", "set_work_limit"),
+    ),
     "From PyTorch": ("export",),
     "Features and new heads": ("FeatureExtractor", "adapt", "Adaptation", Measured),
     "In 8 bits": ("quantize", post_training, Quantization, LayerReport, TensorReport, Changed),
@@ -45,7 +47,7 @@ SECTIONS: dict[str, tuple[Any, ...]] = {
     "Kernels alone": ("kernels",),
     "Errors and warnings": (
         *("CnnrtError", "FormatError", "UnsupportedOperator", "GraphError", "ShapeError"),
-        *("ImageError", "MemoryLimitError", "PreprocessingWarning"),
+        *("ImageError", "MemoryLimitError", "WorkLimitError", "PreprocessingWarning"),
     ),
 }
 """The names of `cnnrt.__all__` in reading order, and classes that only methods return."""

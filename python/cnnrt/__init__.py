@@ -24,6 +24,7 @@ from .errors import (
     PreprocessingWarning,
     ShapeError,
     UnsupportedOperator,
+    WorkLimitError,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .inspection.activation_maps import ActivationMap, activation_map
     from .model import Model, load
     from .preprocessing import Preprocessing
-    from .process.limits import set_memory_limit
+    from .process.limits import set_memory_limit, set_work_limit
     from .process.threads import get_num_threads, set_num_threads
     from .quantization.quantizer import quantize
     from .transfer.adapting import Adaptation, adapt
@@ -60,6 +61,7 @@ _ON_DEMAND = {
     "quantize": "quantization.quantizer",
     "set_memory_limit": "process.limits",
     "set_num_threads": "process.threads",
+    "set_work_limit": "process.limits",
 }
 """Modules of names that are imported on first use: `import cnnrt` takes milliseconds."""
 
@@ -119,6 +121,7 @@ __all__ = [
     "ShapeError",
     "TensorSpec",
     "UnsupportedOperator",
+    "WorkLimitError",
     "activation_map",
     "adapt",
     "export",
@@ -129,4 +132,5 @@ __all__ = [
     "quantize",
     "set_memory_limit",
     "set_num_threads",
+    "set_work_limit",
 ]

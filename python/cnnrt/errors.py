@@ -34,6 +34,10 @@ class MemoryLimitError(ShapeError):
     """A network asks for more memory than its size allows; see `cnnrt.set_memory_limit`."""
 
 
+class WorkLimitError(CnnrtError):
+    """A run does not end within the work that its size allows; see `cnnrt.set_work_limit`."""
+
+
 class UnsupportedOperator(CnnrtError):
     """The model needs operators, or attributes of operators, that cnnrt does not run."""
 

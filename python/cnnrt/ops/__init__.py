@@ -23,9 +23,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..errors import GraphError, ShapeError, UnsupportedOperator
 from ..graph import Array, Graph, Node, TensorType, Value
@@ -35,8 +35,18 @@ from .axes import AxesMapping, mixes_all_axes
 REQUIRED: Any = object()
 """The default of an attribute that must be given."""
 
-RunSubgraph = Callable[[Graph, Sequence[Value]], list[Value]]
-"""Runs a subgraph on the values of its inputs, in order."""
+
+class RunSubgraph(Protocol):
+    """Runs a subgraph on the values of its inputs, in order."""
+
+    def __call__(self, graph: Graph, values: Sequence[Value]) -> list[Value]: ...
+
+    def hold(self, nbytes: int) -> None:
+        """Counts memory that the operator keeps until it is done.
+
+        Raises:
+            MemoryLimitError: a run may not use as much.
+        """
 
 
 class Operand(NamedTuple):

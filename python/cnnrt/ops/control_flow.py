@@ -15,7 +15,6 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..graph import Array, Graph, Node, Value
-from ..process.limits import check_memory, memory_limit
 from . import REQUIRED, RunSubgraph, register
 from .common import RuntimeTyped
 
@@ -45,18 +44,17 @@ def split_captured(node: Node, values: Sequence[Value]) -> tuple[list[Value], li
 class Collected:
     """Stacked outputs of the iterations of a loop, within the memory limit."""
 
-    def __init__(self, node: Node, count: int, given: Sequence[Value]) -> None:
+    def __init__(self, node: Node, count: int, run: RunSubgraph) -> None:
         self.node = node
         self.values: list[list[Array]] = [[] for _ in range(count)]
-        self._nbytes = 0
-        self._limit = memory_limit(sum(x.nbytes for x in given if isinstance(x, np.ndarray)))
+        self._run = run
 
     def add(self, values: Sequence[Value]) -> None:
         """Takes the outputs of one iteration.
 
         Raises:
             ShapeError: an output is not a tensor, or has another shape than before.
-            MemoryLimitError: all of them together exceed the limit of a plan.
+            MemoryLimitError: all of them together exceed what a run may use.
         """
         for kept, value in zip(self.values, values, strict=True):
             if not isinstance(value, np.ndarray):
@@ -66,9 +64,9 @@ class Collected:
                     self.node,
                     f"an output to be stacked has shape {kept[0].shape}, then {value.shape}",
                 )
-            self._nbytes += value.nbytes
+            # Its copy among the others too, and 128 bytes of the array itself.
+            self._run.hold(2 * value.nbytes + 128)
             kept.append(value)
-        check_memory(self._nbytes, self._limit, f"the outputs of node {self.node.name!r}")
 
     def stacked(self, i: int, axis: int, body: Graph, output: int) -> Array:
         """Output `i` of all iterations along a new axis; if there was none, of length 0."""
@@ -120,7 +118,7 @@ class Loop(RuntimeTyped):
         limit = None if count is None else int(count.reshape(()))
         holds = condition is None or condition_of(node, condition)
         stacked = len(body.outputs) - 1 - len(carried)
-        collected = Collected(node, stacked, inputs)
+        collected = Collected(node, stacked, run)
         for i in itertools.count():
             if not holds or (limit is not None and i >= limit):
                 break
@@ -214,7 +212,7 @@ class Scan(RuntimeTyped):
         if len(steps) != 1:
             raise fail(node, f"the scanned inputs have {sorted(steps)} slices; expected as many")
         count = steps.pop() if length is None else min(length, *steps)
-        collected = Collected(node, stacked, own)
+        collected = Collected(node, stacked, run)
         for i in range(count):
             slices = [np.ascontiguousarray(x[i]).reshape(x.shape[1:]) for x in lanes]
             results = run(body, [*state, *slices, *captured])
@@ -250,5 +248,6 @@ class SequenceMap(RuntimeTyped):
         for i in range(len(first)):
             element = [x[i] if isinstance(x, list) else x for x in own]
             for kept, value in zip(outputs, run(body, [*element, *captured]), strict=True):
+                run.hold(np.asarray(value).nbytes + 128)
                 kept.append(value)
         return list(outputs)

@@ -20,7 +20,7 @@ from .fuse_pointwise import fuse_pointwise
 from .fuse_scale import fuse_scale
 from .half_storage import half_storage
 from .hoist_reshapes import hoist_reshapes
-from .infer import constant_types, infer, inputs_of_value, problems
+from .infer import constant_types, infer, inputs_of_value, problems, work_of
 from .partition import Partition, partition
 from .push_gather_up import push_gather_up
 from .recognise_activations import recognise_activations
@@ -153,4 +153,5 @@ __all__ = [
     "problems",
     "specialise",
     "with_types",
+    "work_of",
 ]

@@ -164,7 +164,8 @@ def _types(
 ) -> list[TensorType]:
     """The checked types of a node's outputs; `computed`: if an input is no constant."""
     # Its shapes are its results: what they cost is paid here.
-    if not computed and isinstance(op, ByValue) and not budget.take(0, _work(node, operands, [])):
+    by_value = not computed and isinstance(op, ByValue)
+    if by_value and not budget.take(0, work_of(node, _types_of(operands), [])):
         problem = f"{_Place(node)}: is too much work to be done before the network runs"
         raise ShapeError(problem)
     try:
@@ -200,7 +201,8 @@ def _fold(
     if op.type_only:
         arrays = [np.broadcast_to(np.zeros((), x.type.dtype), x.shape) for x in present]
     elif present and op.pure:
-        if not budget.take(sum(t.nbytes for t in inferred), _work(node, operands, inferred)):
+        work = work_of(node, _types_of(operands), inferred)
+        if not budget.take(sum(t.nbytes for t in inferred), work):
             return None
         arrays = [np.asarray(x.value) for x in present]
     else:
@@ -236,16 +238,20 @@ class _Place:
         return f"node {self._node.name!r} ({self._node.op})"
 
 
-def _work(node: Node, operands: Sequence[Operand | None], inferred: list[TensorType]) -> int:
+def _types_of(operands: Sequence[Operand | None]) -> list[TensorType]:
+    return [x.type for x in operands if x is not None]
+
+
+def work_of(node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
     """Rough upper bound on the work of the node's reference, in elements."""
-    sizes = [x.type.size for x in operands if x is not None]
-    made = sum(type_.size for type_ in inferred) or max(sizes, default=0)
+    sizes = [x.size for x in inputs]
+    made = sum(type_.size for type_ in outputs) or max(sizes, default=0)
     work = sum(sizes) + made * math.prod(node.attributes.get("kernel_shape") or (1,))
     op = ops.op(node)
     if op.all_pairs:
         work += made * math.prod(sorted(sizes)[:-1] if node.op == "einsum" else sizes[1:2])
     if op.python_loop:
-        work += LOOP * max((max(x.shape, default=1) for x in operands if x), default=1)
+        work += LOOP * max((max(x.shape, default=1) for x in inputs), default=1)
     return work
 
 

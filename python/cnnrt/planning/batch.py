@@ -29,6 +29,8 @@ class BatchPlan:
     def __init__(self, head: Plan, tail: Plan) -> None:
         self.parts = (head, tail)
         self.weights = head.weights | tail.weights
+        self.nbytes = head.nbytes + tail.nbytes
+        self.cost_ns = head.cost_ns + tail.cost_ns
 
     @property
     def threads(self) -> int:

@@ -60,9 +60,8 @@ class _Rounded(Exception):
 class Interpreter:
     """A graph of operators among `EXACT`, as it is run without a plan."""
 
-    def __init__(self, graph: Graph, evaluate: Evaluate) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._evaluate = evaluate
         self._constants = {k: np.asarray(v) for k, v in graph.constants.items()}
         self._known: dict[tuple[DType, ...], list[list[DType]] | None] = {}
         """The dtypes of all results, by those of the inputs; None if it is planned for these."""
@@ -72,11 +71,14 @@ class Interpreter:
         """True if all operators are such that a small stage runs without a plan."""
         return all(node.op in EXACT for node in graph.nodes)
 
-    def run(self, values: Sequence[Value], spans: Array | None = None) -> list[Value] | None:
+    def run(
+        self, values: Sequence[Value], evaluate: Evaluate, spans: Array | None = None
+    ) -> list[Value] | None:
         """The outputs in the graph's order; None if the values need a plan.
 
         Args:
             values: values of the inputs, in the graph's order.
+            evaluate: runs one node.
             spans: int64 (threads, nodes, 2), for the times of `Plan.trace`.
         """
         arrays = [value for value in values if isinstance(value, np.ndarray)]
@@ -87,7 +89,7 @@ class Interpreter:
         if dtypes is None or any(_is_half(dtype) for dtype in signature):
             return None
         try:
-            found, results = self._run(arrays, dtypes, spans)
+            found, results = self._run(arrays, dtypes, evaluate, spans)
         except _TooLarge:
             return None
         except _Rounded:
@@ -97,14 +99,18 @@ class Interpreter:
         return results
 
     def _run(
-        self, arrays: Sequence[Array], dtypes: list[list[DType]], spans: Array | None
+        self,
+        arrays: Sequence[Array],
+        dtypes: list[list[DType]],
+        evaluate: Evaluate,
+        spans: Array | None,
     ) -> tuple[list[list[DType]], list[Value]]:
         """The dtypes of all results, and the outputs.
 
         Args:
             arrays: the inputs.
             dtypes: dtypes of all results, or none if they are not known yet.
-            spans: as for `run`.
+            evaluate, spans: as for `run`.
         """
         known: dict[str, Any] = {"": None, **self._constants}
         known |= zip((spec.name for spec in self.graph.inputs), arrays, strict=True)
@@ -120,7 +126,7 @@ class Interpreter:
                 given = [t.dtype for t in types]
             else:
                 given = dtypes[number]
-            results = self._evaluate(node, inputs)
+            results = evaluate(node, inputs)
             for name, value, dtype in zip(node.outputs, results, given, strict=False):
                 array = np.asarray(value, dtype.numpy)
                 made += array.nbytes
@@ -151,10 +157,10 @@ class Interpreter:
         note = "on few elements: not planned"
         return [StepInfo(n.name, "reference", f"{n.op} {note}", 0.0) for n in self.graph.nodes]
 
-    def trace(self, values: Sequence[Value], threads: int) -> Array | None:
+    def trace(self, values: Sequence[Value], threads: int, evaluate: Evaluate) -> Array | None:
         """The times of each node in one run, as in `Plan.trace`; None if the values need a plan."""
         spans = np.full((threads, len(self.graph.nodes), 2), -1, np.int64)
-        return None if self.run(values, spans) is None else spans
+        return None if self.run(values, evaluate, spans) is None else spans
 
 
 def _max_elements(node: Node, inputs: Sequence[Array | None]) -> float:

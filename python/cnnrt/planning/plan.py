@@ -11,10 +11,11 @@ import numpy as np
 
 from .. import _core, ops
 from ..errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
-from ..graph import Array, Graph, TensorType
+from ..graph import Array, Graph, Node, TensorType
 from ..layout.arena import lay_out
 from ..layout.tensors import Plain, Step
 from ..lowering import Lowered, PlanOptions, ReferenceStep
+from ..passes import work_of
 from ..process.limits import check_memory
 from .memory_use import PlanMemory
 
@@ -25,6 +26,9 @@ SERIAL_BELOW = 500.0
 """Nanoseconds below which one thread does a step. Handing half of it to another core, whose caches
 do not hold the input, would take as long."""
 
+
+REFERENCE_NS, ELEMENT_NS = 10_000.0, 4.0
+"""An operator in NumPy takes this for the call and for an element; a product takes 1 ns."""
 
 SERIAL_NETWORK_BELOW = 30000.0
 """The same for a whole network: waking another thread takes part of this time."""
@@ -83,7 +87,17 @@ class Plan:
         self.core.finish(arena, *specs, threads, images if self._whole else 1)
         used = (arena + self.core.scratch_bytes) * min(images, threads)
         used += images * sum(type_.nbytes for type_ in self.externals[n:])
-        check_memory(used + lowered.packed_bytes, options.limit, f"the plan of {self.graph.name!r}")
+        in_numpy = [s for s in self.steps if isinstance(s, ReferenceStep)]
+        used += max((_reference_bytes(s.node, self.graph) for s in in_numpy), default=0)
+        self.nbytes = used + lowered.packed_bytes
+        """Memory that a run takes besides its inputs."""
+        check_memory(self.nbytes, options.limit, f"the plan of {self.graph.name!r}")
+        self._costs = [
+            s.cost_ns if isinstance(s, Step) else _reference_ns(s.node, self.graph)
+            for s in self.steps
+        ]
+        self.cost_ns = images * sum(self._costs)
+        """Estimated nanoseconds of a run on one thread."""
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
@@ -175,10 +189,10 @@ class Plan:
     def describe(self) -> list[StepInfo]:
         """The steps in order."""
         return [
-            StepInfo(s.node, s.kernel, s.note, s.cost_ns)
+            StepInfo(s.node, s.kernel, s.note, cost_ns)
             if isinstance(s, Step)
-            else StepInfo(s.node.name, "reference", f"{s.node.op} in NumPy: no kernel", 0.0)
-            for s in self.steps
+            else StepInfo(s.node.name, "reference", f"{s.node.op} in NumPy: no kernel", cost_ns)
+            for s, cost_ns in zip(self.steps, self._costs, strict=True)
         ]
 
 
@@ -190,6 +204,27 @@ def step_times(spans: Array) -> Array:
     """
     done = np.maximum.accumulate(spans[:, :, 1].max(axis=0))
     return np.diff(done, prepend=0)
+
+
+def _reference_ns(node: Node, graph: Graph) -> float:
+    """Estimated nanoseconds of an operator in NumPy."""
+    types = ops.NodeTypes.of(node, graph)
+    macs = ops.op(node).macs(node, types)
+    inputs = [x.type for x in types.inputs if x is not None]
+    outputs = [y for y in types.outputs if y is not None]
+    if macs:
+        return REFERENCE_NS + macs + ELEMENT_NS * sum(type_.size for type_ in (*inputs, *outputs))
+    return REFERENCE_NS + ELEMENT_NS * work_of(node, inputs, outputs)
+
+
+def _reference_bytes(node: Node, graph: Graph) -> int:
+    """Estimated bytes of the arrays that an operator in NumPy makes on its way."""
+    types = ops.NodeTypes.of(node, graph)
+    sizes = [x.type.size for x in types.inputs if x is not None]
+    sizes += [y.size for y in types.outputs if y is not None]
+    # All products of a transposed convolution are there before they are added up.
+    products = ops.op(node).macs(node, types) if node.op == "conv_transpose" else 0
+    return 16 * max(sizes, default=0) + 8 * products
 
 
 def _run_reference(step: ReferenceStep, arrays: list[Array]) -> None:

@@ -85,6 +85,8 @@ class PlanCache:
         self._hot: _Hot | None = None
         self._hot_used = False
         self._lock = Lock()
+        self.made = 0
+        """Plans made so far."""
         self._part = memory is not None
         self.run_memory = _core.RunMemory() if memory is None else memory
         """The memory of runs, which the plans share."""
@@ -157,6 +159,8 @@ class PlanCache:
                     plan = self._make_stages(shapes, outputs, values, limit)
                     break
                 self._valued[outputs] = self._valued.get(outputs, set()) | needed
+        if key not in self._plans:
+            self.made += 1
         if not kept:
             return plan
         if key not in self._plans:

@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
 from ..dtypes import as_dtype
-from ..errors import CnnrtError, IndexOutOfRange, MemoryLimitError, ShapeError
-from ..graph import Array, Graph, Node, Value
+from ..errors import MemoryLimitError
+from ..graph import Array, Graph, Node, TensorType, Value
 from ..layout.tensors import Step
 from ..lowering import ReferenceStep
-from ..ops import RunSubgraph
 from ..passes import Partition
-from ..process.limits import check_memory, memory_limit
 from ..weights.packed import Key
+from .allowance import RUN_NS, Allowance, leaves, nbytes_of, predicted
+from .evaluation import Charged, evaluated
 from .interpreter import Interpreter
 from .memory_use import PlanMemory
 from .plan import StepInfo, step_times
@@ -33,16 +32,8 @@ MakeCache = Callable[[Graph], Any]
 """Makes the plan cache of a graph, with the settings and the packed weights of the model."""
 
 
-UNCHECKED = 1 << 20
-"""Bytes of a result that is not held against the memory limit: to ask the machine takes 35 us."""
-
 ON_VALUES = "on values"
 """Stands for a kernel's name where an operator runs between two stages."""
-
-
-def no_subgraph(graph: Graph, values: Sequence[Value]) -> list[Value]:
-    """Takes the place of what runs subgraphs, for operators that have none."""
-    raise ShapeError(f"the graph {graph.name!r} cannot be run here, on {len(values)} values")
 
 
 class Subnetwork:
@@ -55,28 +46,42 @@ class Subnetwork:
         self.graph = graph
         self.last: Any = None
         """The plan, or interpreter, used last, or None."""
-        self._interpreter = Interpreter(graph, evaluated) if Interpreter.takes(graph) else None
+        self._interpreter = Interpreter(graph) if Interpreter.takes(graph) else None
         self._make_cache = make_cache
         self._outputs = tuple(spec.name for spec in graph.outputs)
         self._caches: dict[tuple[Any, ...], Any] = {}
 
-    def run(self, values: Sequence[Value]) -> list[Value]:
-        """The outputs for the values of the inputs, both in the graph's order."""
-        results = None if self._interpreter is None else self._interpreter.run(values)
-        if results is not None:
-            self.last = self._interpreter
-            return results
-        return list(self.plan_for(values).run(values))
+    def run(self, values: Sequence[Value], allowance: Allowance, at: str) -> list[Value]:
+        """The outputs for the values of the inputs, both in the graph's order.
 
-    def trace(self, values: Sequence[Value], threads: int) -> Array:
+        Raises:
+            MemoryLimitError: the run may not use as much memory; `at` names the node.
+            WorkLimitError: it may not do as much work.
+        """
+        if self._interpreter is not None:
+            charged = Charged(allowance, at)
+            results = self._interpreter.run(values, charged)
+            charged.spend()
+            if results is not None:
+                self.last = self._interpreter
+                return results
+        plan = self.plan_for(values, allowance, at)
+        allowance.spend(RUN_NS + plan.cost_ns, at)
+        if isinstance(plan, StagedPlan):
+            return plan.run_within(allowance, values)
+        allowance.check(plan.nbytes, at)
+        return list(plan.run(values))
+
+    def trace(self, values: Sequence[Value], threads: int, allowance: Allowance, at: str) -> Array:
         """When each thread worked on each step in one run, as `Plan.trace`."""
-        spans = None if self._interpreter is None else self._interpreter.trace(values, threads)
-        if spans is not None:
-            self.last = self._interpreter
-            return spans
-        return self.plan_for(values).trace(values)  # type: ignore[no-any-return]
+        if self._interpreter is not None:
+            spans = self._interpreter.trace(values, threads, evaluated)
+            if spans is not None:
+                self.last = self._interpreter
+                return spans
+        return self.plan_for(values, allowance, at).trace(values)  # type: ignore[no-any-return]
 
-    def plan_for(self, values: Sequence[Value]) -> Any:
+    def plan_for(self, values: Sequence[Value], allowance: Allowance, at: str) -> Any:
         """The plan for values of these types; made if there is none."""
         types = tuple(x.dtype if isinstance(x, np.ndarray) else None for x in values)
         cache: Any = self._caches.get(types)
@@ -90,8 +95,16 @@ class Subnetwork:
             graph = replace(self.graph, inputs=inputs)
             cache = self._caches.setdefault(types, self._make_cache(graph))
         shapes = tuple(x.shape if isinstance(x, np.ndarray) else () for x in values)
-        self.last = cache.get(shapes, self._outputs, values)
-        return self.last
+        made, began = cache.made, time.thread_time_ns()
+        try:
+            plan = cache.get(shapes, self._outputs, values, allowance.room)
+        except MemoryLimitError as error:
+            held = f"{allowance.held / 2**20:.1f} MiB are held beside it"
+            raise MemoryLimitError(f"{at}: {error}; {held}") from None
+        if cache.made != made:
+            allowance.spend_planning(len(self.graph.nodes), time.thread_time_ns() - began, at)
+        self.last = plan
+        return plan
 
     def plans(self) -> Iterator[Any]:
         """All plans that are kept."""
@@ -135,6 +148,12 @@ class StagedPlan:
         self._on_values = parts.on_values
         self._subnetworks: dict[int, Subnetwork] = {}
         self._shapes = tuple(shapes.get(name, ()) for name in self._inputs)
+        self._at = f"a stage of {graph.name!r}"
+        self._given = _stored(graph) + sum(
+            TensorType(shapes[spec.name], spec.dtype).nbytes
+            for spec in graph.inputs
+            if spec.name in shapes
+        )
         self._head = None
         self._head_inputs: list[str] = []
         self._head_outputs: list[str] = []
@@ -148,42 +167,60 @@ class StagedPlan:
             )
         self._rest = None if parts.rest is None else Subnetwork(parts.rest, make_cache)
 
+    @property
+    def cost_ns(self) -> float:
+        """Estimated nanoseconds of the first stage on one thread."""
+        return 0.0 if self._head is None else float(self._head.cost_ns)
+
     def run(self, inputs: Sequence[Value]) -> list[Any]:
         """Outputs of the graph, in order."""
+        return self.run_within(Allowance(self._given), inputs)
+
+    def run_within(self, allowance: Allowance, inputs: Sequence[Value]) -> list[Any]:
+        """The same, as a part of a run that has an allowance."""
+        room = allowance.room
         known = dict(zip(self._inputs, inputs, strict=True)) | self._constants
         given = set(known)
         known[""] = None
         if self._head is not None:
             arrays = [known[name] for name in self._head_inputs]
+            allowance.hold(self._head.nbytes, self._at)
             known |= zip(self._head_outputs, self._head.run(arrays), strict=True)
         for node in self._on_values:
-            known |= zip(node.outputs, self._evaluate(node, known), strict=False)
+            known |= zip(node.outputs, self._evaluate(node, known, allowance), strict=False)
             known[""] = None
         if self._rest is not None:
             graph = self._rest.graph
-            results = self._rest.run([known[spec.name] for spec in graph.inputs])
+            values = [known[spec.name] for spec in graph.inputs]
+            results = self._rest.run(values, allowance, self._at)
             known |= {s.name: y for s, y in zip(graph.outputs, results, strict=True)}
+        allowance.room = room
         # A result belongs to the caller: inputs and constants are copied.
         return [_copy(known[n]) if n in given else known[n] for n in self._outputs]
 
-    def _evaluate(self, node: Node, known: dict[str, Value]) -> list[Value]:
+    def _evaluate(self, node: Node, known: dict[str, Value], allowance: Allowance) -> list[Value]:
         """The outputs of an operator that runs on values."""
         values = [known[name] for name in node.inputs]
         if node.op == "identity":
             return values
-        results = evaluated(node, values, self._run_subgraph)
+        at = f"node {node.name!r} ({node.op})"
+        held = {id(value) for value in leaves(values)}
+        room = allowance.room
+        if not node.subgraphs():
+            nbytes, ns = predicted(node, values)
+            allowance.check(nbytes, at)
+            allowance.spend(ns, at)
+        results = evaluated(node, values, _Runner(self, allowance, at, held))
+        results = [_contiguous(value) for value in results]
+        allowance.room = room
         # Sixty NonZero in a row may make twice as much each.
-        nbytes = sum(map(_nbytes, results))
-        if nbytes > UNCHECKED:
-            check_memory(nbytes, memory_limit(0), f"node {node.name!r} ({node.op}): its result")
-        return [_contiguous(value) for value in results]
+        allowance.hold(nbytes_of(results, held), at)
+        return results
 
-    def _run_subgraph(self, graph: Graph, values: Sequence[Value]) -> list[Value]:
-        subnetwork = self._subnetworks.get(id(graph))
-        if subnetwork is None:
-            subnetwork = Subnetwork(graph, self._make_cache)
-            subnetwork = self._subnetworks.setdefault(id(graph), subnetwork)
-        return subnetwork.run(values)
+    def subnetwork(self, graph: Graph) -> Subnetwork:
+        """A subgraph of a node of this plan."""
+        found = self._subnetworks.get(id(graph))
+        return found or self._subnetworks.setdefault(id(graph), Subnetwork(graph, self._make_cache))
 
     # What a plan tells of itself -----------------------------------------------------------------
 
@@ -238,20 +275,21 @@ class StagedPlan:
         known = dict(zip(self._inputs, inputs, strict=True)) | self._constants
         known[""] = None
         tables = [np.empty((self.threads, 0, 2), np.int64)]
+        allowance = Allowance(self._given)
         if self._head is not None:
             arrays = [known[name] for name in self._head_inputs]
             tables.append(self._head.trace(arrays))
             known |= zip(self._head_outputs, self._head.run(arrays), strict=True)
         for node in self._on_values:
             start = time.perf_counter_ns()
-            known |= zip(node.outputs, self._evaluate(node, known), strict=False)
+            known |= zip(node.outputs, self._evaluate(node, known, allowance), strict=False)
             known[""] = None
             span = np.full((self.threads, 1, 2), -1, np.int64)
             span[0, 0] = 0, time.perf_counter_ns() - start
             tables.append(span)
         if self._rest is not None:
             values = [known[spec.name] for spec in self._rest.graph.inputs]
-            tables.append(self._rest.trace(values, self.threads))
+            tables.append(self._rest.trace(values, self.threads, allowance, self._at))
         return join_traces(tables, self.threads)
 
     def time(self, inputs: Sequence[Value]) -> list[int]:
@@ -269,27 +307,24 @@ class StagedPlan:
         )
 
 
-def evaluated(node: Node, values: Sequence[Value], run: RunSubgraph = no_subgraph) -> list[Value]:
-    """The outputs of a node for the values of its inputs.
+class _Runner:
+    """Runs the subgraphs of a node within the allowance of the run."""
 
-    Raises:
-        CnnrtError: the values do not fit the operator; the error names the node.
-    """
-    at = f"node {node.name!r} ({node.op})"
-    try:
-        results = ops.op(node).evaluate(node, values, run)
-    except CnnrtError:
-        raise
-    except IndexError as error:
-        raise IndexOutOfRange(f"{at}: {error}") from error
-    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-        # AttributeError: of a sequence in the place of a tensor
-        raise ShapeError(f"{at} cannot be evaluated: {error}") from error
-    except MemoryError as error:
-        raise MemoryLimitError(f"{at} needs more memory than there is: {error}") from error
-    if len(results) < len(node.outputs):
-        raise ShapeError(f"{at} gives {len(results)} outputs, not {len(node.outputs)}")
-    return results
+    def __init__(self, plan: StagedPlan, allowance: Allowance, at: str, held: set[int]) -> None:
+        self._plan = plan
+        self._allowance = allowance
+        self._at = at
+        self._held = held
+
+    def __call__(self, graph: Graph, values: Sequence[Value]) -> list[Value]:
+        room = self._allowance.room
+        self.hold(nbytes_of(values, self._held))  # those that a loop carries
+        results = self._plan.subnetwork(graph).run(values, self._allowance, self._at)
+        self._allowance.room = room
+        return results
+
+    def hold(self, nbytes: int) -> None:
+        self._allowance.hold(nbytes, self._at)
 
 
 def join_traces(tables: Sequence[Array], threads: int) -> Array:
@@ -307,13 +342,14 @@ def _contiguous(value: Value) -> Value:
     if isinstance(value, list) or value is None:
         return value
     array = np.asarray(value)
-    return np.ascontiguousarray(array).reshape(array.shape)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
-def _nbytes(value: Value) -> int:
-    if isinstance(value, list):
-        return sum(map(_nbytes, value))
-    return 0 if value is None else int(np.asarray(value).nbytes)
+def _stored(graph: Graph) -> int:
+    """Bytes of the constants of a graph and of its subgraphs."""
+    total = sum(value.nbytes for value in graph.constants.values())
+    inner = (sub for node in graph.nodes for sub in node.subgraphs().values())
+    return total + sum(map(_stored, inner))
 
 
 def _copy(value: Value) -> Value:

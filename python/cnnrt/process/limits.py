@@ -1,9 +1,13 @@
-"""How much memory a network may ask for, as files come from anybody.
+"""How much memory, and how much work, a network may ask for, as files come from anybody.
 
 A few bytes of a file can ask for any amount: an `expand` to gigabytes, a border of a billion
 pixels. The bytes of a network's constants and of the caller's arrays are real, and so they are the
 measure. A plan may use `FLOOR` bytes and `FACTOR` times those bytes. It never uses more than
 `MACHINE_SHARE` of the memory of the machine or container. `set_memory_limit` replaces all three.
+
+How much work a plain network is follows from its sizes. A loop may go on for ever. What a run does
+behind the first stage of its plan may be `WORK_FLOOR` nanoseconds and `WORK_FACTOR` for each byte
+given, as the steps' costs predict them. `set_work_limit` replaces both.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import MemoryLimitError
+from ..errors import MemoryLimitError, WorkLimitError
 
 MAX_RANK = 32
 """Axes of a tensor: what NumPy 1 can hold."""
@@ -21,8 +25,8 @@ MAX_SIZE = 2**31 - 1
 MAX_PIXELS = 2**26
 """Pixels of a network's input, and of a picture on its way there."""
 
-FLOOR = 512 << 20
-"""Bytes that every plan may use."""
+FLOOR = 384 << 20
+"""Bytes that every plan may use: with Python's own, less than 500 MB."""
 FACTOR = 1024
 """Bytes that a plan may use for each byte given. Enlarging images fourfold by a network with 64
 channels at the full size, the most of any common network, takes 400."""
@@ -34,14 +38,21 @@ those: networks fold masks, anchors and position tables, a few megabytes."""
 FOLDED_WORK = 1 << 31
 """Multiplications, or elements touched, to compute them: seconds at most."""
 
+WORK_FLOOR = 2e9
+"""Nanoseconds of predicted work behind the first stage: some 80,000 iterations of a small loop."""
+WORK_FACTOR = 4096
+"""The same for each byte given. Weights are read at 0.1 ns a byte or faster: a loop may read all of
+them 40,000 times."""
+
 _chosen: int | None = None
+_chosen_work: float | None = None
 
 
 def set_memory_limit(nbytes: int | None) -> None:
     """Sets how many bytes one plan of a model may use; None: back to automatic.
 
     Counted are the arena, the inputs and outputs, scratch memory and packed weights. Automatic is
-    512 MiB and 1024 times the size of the weights and inputs, at most three quarters of the memory
+    384 MiB and 1024 times the size of the weights and inputs, at most three quarters of the memory
     of the machine or container.
 
     Raises:
@@ -53,11 +64,32 @@ def set_memory_limit(nbytes: int | None) -> None:
     _chosen = nbytes
 
 
+def set_work_limit(seconds: float | None) -> None:
+    """Sets how much work a run may do behind the first stage of its plan; None: automatic.
+
+    Counted is the predicted time on one thread of loops, and of whatever has sizes that depend on
+    computed values. Automatic is 2 seconds and 4096 ns for each byte of weights and inputs.
+
+    Raises:
+        ValueError: it is not above 0.
+    """
+    global _chosen_work  # noqa: PLW0603  (as above)
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"the limit must be above 0 seconds, not {seconds}")
+    _chosen_work = seconds
+
+
 def memory_limit(given: int) -> int:
     """Bytes that a plan may use that was given `given` bytes of constants and inputs."""
     if _chosen is not None:
         return _chosen
     return min(FLOOR + FACTOR * given, most_memory())
+
+
+def work_limit(given: int) -> float:
+    """Predicted nanoseconds of a run behind its first stage, if `given` bytes of constants and
+    inputs were given."""
+    return WORK_FLOOR + WORK_FACTOR * given if _chosen_work is None else _chosen_work * 1e9
 
 
 def most_memory() -> int:
@@ -90,6 +122,20 @@ def check_memory(nbytes: int, limit: int, at: str) -> None:
         raise MemoryLimitError(
             f"{at} takes {_text(nbytes)}; a network of this size may use {_text(limit)}. If it is "
             f"meant to, allow it: cnnrt.set_memory_limit({nbytes})"
+        )
+
+
+def check_work(ns: float, limit: float, at: str) -> None:
+    """Checks that the work of a run up to what `at` names stays within the limit.
+
+    Raises:
+        WorkLimitError: it does not.
+    """
+    if ns > limit:
+        raise WorkLimitError(
+            f"{at}: work of {ns / 1e9:.1f} s came together behind the first stage; a network of "
+            f"this size may do {limit / 1e9:.1f} s. If it is meant to do more, allow it: "
+            f"cnnrt.set_work_limit({4 * ns / 1e9:.0f})"
         )
 
 
