@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cnnrt.errors import FormatError, ImageError
 from cnnrt.images import open_image
@@ -287,6 +287,19 @@ def test_16_bits(dtype: Any, tmp_path: Path) -> None:
 def test_floating_point() -> None:
     with pytest.raises(ImageError, match="floating point"):
         PLAIN(Image.fromarray(np.zeros((4, 6), np.float32)))
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation(orientation: int, tmp_path: Path) -> None:
+    """As Pillow turns them; 0 and 9 mean nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "image.png"
+    Image.fromarray(noise(4, 6)).save(path, exif=exif)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+        np.testing.assert_array_equal(np.asarray(open_image(image, "RGB")), expected)
+    np.testing.assert_array_equal(np.asarray(open_image(path, "RGB")), expected)
 
 
 def test_the_cameras_orientation(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError
 from .graph import Array
@@ -26,6 +26,8 @@ MAX_SIDE = 1 << 20
 pixels. A file of 11 kB can hold a single row of 89 million pixels, and that would be 4 GB."""
 PIXEL_BYTES = 8
 """Bytes of a pixel as it was read and, at the same time, as RGB: four each in Pillow."""
+TURNED = range(2, 9)
+"""Orientations of Exif that are not upright."""
 BAND_PIXELS = 1 << 20
 """Pixels that are converted at a time, if that takes more memory than the picture."""
 
@@ -184,7 +186,8 @@ def _converted(image: Image.Image, name: str, mode: Literal["RGB", "L"]) -> Imag
         raise ImageError(f"{name}: has pixels of floating point; expected 8 or 16 bits")
     try:
         image.load()
-        image = ImageOps.exif_transpose(image) or image
+        if image.getexif().get(ExifTags.Base.Orientation) in TURNED:
+            image = ImageOps.exif_transpose(image)  # which would copy any other picture
         if image.mode.startswith("I"):
             image = _in_bands(image, "L", _from_16_bits)
         elif image.has_transparency_data:
