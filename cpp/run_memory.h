@@ -1,8 +1,8 @@
 // The memory of runs, which all plans of a model share: workspaces, and the arrays that are
 // returned.
 //
-// What is idle waits for the next run, which may be at another input size. Freed, it would go back
-// to the system, and touching new pages is slow: 1000 cost 3 ms on Zen 4.
+// Idle memory waits for the next run, which may be at another input size. Freed memory would go
+// back to the system, and touching new pages is slow: 1000 cost 3 ms on Zen 4.
 #pragma once
 
 #include <atomic>
@@ -54,7 +54,7 @@ private:
     FreeList<Workspace> idle_;
 };
 
-// malloc keeps smaller arrays in its heap, so that pooling them saves nothing.
+// malloc keeps smaller arrays in its heap, so pooling them saves nothing.
 constexpr size_t kMinPooledBytes = size_t{64} << 10;
 
 // The memory of outputs that the user has dropped. As many are kept as a run returns, which is
@@ -65,7 +65,7 @@ public:
     std::unique_ptr<Memory> take(size_t bytes);
     void give_back(std::unique_ptr<Memory> memory);
     void trim();
-    // Says that a run returns so many outputs of kMinPooledBytes or more.
+    // Sets the number of outputs of kMinPooledBytes or more that a run returns.
     void keep(size_t count);
     int64_t idle_bytes() const { return idle_bytes_.load(std::memory_order_relaxed); }
 
