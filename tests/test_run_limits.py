@@ -1,4 +1,4 @@
-"""What a run may take behind the first stage of its plan: loops without end, values that grow."""
+"""Limits of a run behind the first stage of its plan: loops without end, values that grow."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from .preprocessing import Preprocessing, as_list
 from .preprocessing.steps import ImageChannels
 from .process.isa import default_isa
 from .process.locks import importing
-from .process.threads import MOST, share_budget
+from .process.threads import MAX_THREADS, share_budget
 from .storage.origin import Origin, check_digest
 from .weights.packed import PACKING, Packed
 
@@ -122,7 +122,7 @@ class Model:
         self.notice = notice
         self.multi_label = multi_label
         shared = share_budget()
-        self.threads = shared if threads is None else min(int(threads), MOST)
+        self.threads = shared if threads is None else min(int(threads), MAX_THREADS)
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
         self.isa = isa or default_isa()

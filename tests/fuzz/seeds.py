@@ -115,7 +115,7 @@ DIALECT = (
         l = Constant <value = int64[2] {0, 1}> ()
         z = Gather <axis = 0> (k, l) }""",
 )
-"""What the standard's cases of one operator do not have: stages, loops, quantised layers."""
+"""Networks that the standard's cases of one operator lack: stages, loops, quantised layers."""
 
 
 def onnx_seeds() -> list[bytes]:

@@ -1,9 +1,9 @@
 """Memory and work that one run may take behind the first stage of its plan.
 
-A file says how much its network computes, if sizes do not depend on computed values. Behind the
-first stage they do: how often a loop runs, how many elements a range has. So a run has an
-allowance, which all its stages and subgraphs share, at any depth. Work is predicted, not measured:
-a slow machine refuses what a fast one refuses.
+A file shows the work of its network, if sizes do not depend on computed values. Behind the first
+stage they do: the iterations of a loop, the elements of a range. So a run has an allowance, which
+all its stages and subgraphs share, at any depth. Work is predicted, not measured: a slow machine
+refuses what a fast one refuses.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ takes 11 us."""
 PLAN_NS, NODE_NS = 1e5, 5e4
 """Work of planning: of a plan, and of each node. A body of two nodes takes 0.2 ms."""
 SLOWEST = 30
-"""How many times as long planning takes under an emulator, at most."""
+"""Maximum factor by which an emulator slows planning down."""
 LEAF_NS, ELEMENT_NS, ARRAY_NS, PAIR_NS = 500.0, 10.0, 1000.0, 1.0
-"""Work of an array that an operator gets, of an element of it, of an array that it makes, and of a
-pair of boxes that it compares."""
+"""Work of four things: an array that an operator gets, one of its elements, an array that it makes,
+and a pair of boxes that it compares."""
 ARRAY_BYTES = 128
 """Bytes of an array besides its elements."""
 
 
 class Allowance:
-    """The rest of what a run may take, in bytes and in predicted nanoseconds."""
+    """The remaining allowance of a run, in bytes and in predicted nanoseconds."""
 
     def __init__(self, given: int) -> None:
         """
@@ -49,7 +49,7 @@ class Allowance:
         return self._limit - self.room
 
     def hold(self, nbytes: int, at: str) -> None:
-        """Takes memory that stays while what comes next is planned and run.
+        """Takes memory that stays while later nodes are planned and run.
 
         Raises:
             MemoryLimitError: there is not as much left.
@@ -58,7 +58,7 @@ class Allowance:
         self.room -= nbytes
 
     def check(self, nbytes: int, at: str) -> None:
-        """Checks that there is memory for what will be made.
+        """Checks that there is memory for future results.
 
         Raises:
             MemoryLimitError: there is not.
@@ -79,7 +79,7 @@ class Allowance:
             check_work(self._work, self._most_work, at)
 
     def spend_planning(self, nodes: int, taken_ns: int, at: str) -> None:
-        """Takes the work of planning so many nodes, which took so long.
+        """Takes the work of planning this many nodes, which took `taken_ns`.
 
         Constants may be computed there, which nobody predicts.
 
@@ -100,7 +100,7 @@ def leaves(values: Iterable[Value]) -> Iterator[Array]:
 
 
 def nbytes_of(values: Sequence[Value], known: Collection[int] = ()) -> int:
-    """Bytes of the arrays of values but for those that are known by their `id`."""
+    """Bytes of the arrays of values, apart from those known by their `id`."""
     return sum(x.nbytes for x in leaves(values) if id(x) not in known)
 
 

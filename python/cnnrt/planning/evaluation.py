@@ -17,7 +17,7 @@ OPERATOR_NS = 4000.0
 
 
 class _NoSubgraph:
-    """Takes the place of what runs subgraphs, for operators that have none."""
+    """Replaces the function that runs subgraphs, for operators that have none."""
 
     def __call__(self, graph: Graph, values: Sequence[Value]) -> list[Value]:
         raise ShapeError(f"the graph {graph.name!r} cannot be run here, on {len(values)} values")
@@ -43,7 +43,7 @@ def evaluated(node: Node, values: Sequence[Value], run: RunSubgraph = NO_SUBGRAP
     except IndexError as error:
         raise IndexOutOfRange(f"{at}: {error}") from error
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-        # AttributeError: of a sequence in the place of a tensor
+        # AttributeError: a sequence in the place of a tensor
         raise ShapeError(f"{at} cannot be evaluated: {error}") from error
     except MemoryError as error:
         raise MemoryLimitError(f"{at} needs more memory than there is: {error}") from error

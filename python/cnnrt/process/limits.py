@@ -1,13 +1,13 @@
-"""How much memory, and how much work, a network may ask for, as files come from anybody.
+"""Limits to the memory and the work of a network, since its file may come from anybody.
 
 A few bytes of a file can ask for any amount: an `expand` to gigabytes, a border of a billion
 pixels. The bytes of a network's constants and of the caller's arrays are real, and so they are the
 measure. A plan may use `FLOOR` bytes and `FACTOR` times those bytes. It never uses more than
 `MACHINE_SHARE` of the memory of the machine or container. `set_memory_limit` replaces all three.
 
-How much work a plain network is follows from its sizes. A loop may go on for ever. What a run does
-behind the first stage of its plan may be `WORK_FLOOR` nanoseconds and `WORK_FACTOR` for each byte
-given, as the steps' costs predict them. `set_work_limit` replaces both.
+The work of a plain network follows from its sizes, but a loop may go on for ever. Behind the first
+stage of its plan a run may take `WORK_FLOOR` nanoseconds and `WORK_FACTOR` for each byte given. The
+costs of the steps predict its time. `set_work_limit` replaces both.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MAX_PIXELS = 2**26
 FLOOR = 384 << 20
 """Bytes that every plan may use: with Python's own, less than 500 MB."""
 FACTOR = 1024
-"""Bytes that a plan may use for each byte given. Enlarging images fourfold by a network with 64
-channels at the full size, the most of any common network, takes 400."""
+"""Bytes that a plan may use for each byte given. A network that enlarges images fourfold, with 64
+channels at the full size, takes 400: the most of any common one."""
 MACHINE_SHARE = 0.75
 
 FOLDED_FLOOR, FOLDED_FACTOR = 64 << 20, 4
-"""Bytes of constants that may be computed from the constants of a file, and that for each byte of
-those: networks fold masks, anchors and position tables, a few megabytes."""
+"""Bytes of constants that may be computed from those of a file: in any case, and for each byte of
+the file's. Networks fold masks, anchors and position tables, a few megabytes."""
 FOLDED_WORK = 1 << 31
 """Multiplications, or elements touched, to compute them: seconds at most."""
 
@@ -51,9 +51,9 @@ _chosen_work: float | None = None
 def set_memory_limit(nbytes: int | None) -> None:
     """Sets how many bytes one plan of a model may use; None: back to automatic.
 
-    Counted are the arena, the inputs and outputs, scratch memory and packed weights. Automatic is
-    384 MiB and 1024 times the size of the weights and inputs, at most three quarters of the memory
-    of the machine or container.
+    The limit counts the arena, the inputs and outputs, scratch memory and packed weights. Automatic
+    is 384 MiB and 1024 times the size of the weights and inputs. It is at most three quarters of
+    the memory of the machine or container.
 
     Raises:
         ValueError: it is less than 1.
@@ -67,8 +67,8 @@ def set_memory_limit(nbytes: int | None) -> None:
 def set_work_limit(seconds: float | None) -> None:
     """Sets how much work a run may do behind the first stage of its plan; None: automatic.
 
-    Counted is the predicted time on one thread of loops, and of whatever has sizes that depend on
-    computed values. Automatic is 2 seconds and 4096 ns for each byte of weights and inputs.
+    The limit counts the predicted time on one thread of loops, and of operators whose sizes depend
+    on computed values. Automatic is 2 seconds and 4096 ns for each byte of weights and inputs.
 
     Raises:
         ValueError: it is not above 0.
@@ -80,20 +80,20 @@ def set_work_limit(seconds: float | None) -> None:
 
 
 def memory_limit(given: int) -> int:
-    """Bytes that a plan may use that was given `given` bytes of constants and inputs."""
+    """Bytes that a plan may use whose constants and inputs have `given` bytes."""
     if _chosen is not None:
         return _chosen
     return min(FLOOR + FACTOR * given, most_memory())
 
 
 def work_limit(given: int) -> float:
-    """Predicted nanoseconds of a run behind its first stage, if `given` bytes of constants and
-    inputs were given."""
+    """Predicted nanoseconds of a run behind its first stage, if its constants and inputs have
+    `given` bytes."""
     return WORK_FLOOR + WORK_FACTOR * given if _chosen_work is None else _chosen_work * 1e9
 
 
 def most_memory() -> int:
-    """Bytes that one plan or picture may use at most, however much was given for it."""
+    """Upper limit in bytes of one plan or picture, whatever was given for it."""
     return int(MACHINE_SHARE * _machine_memory())
 
 

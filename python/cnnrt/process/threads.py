@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import _core
 
 NO_QUOTA = 1 << 16
-MOST = 1 << 16
+MAX_THREADS = 1 << 16
 """Maximum number of threads; larger requests are reduced to it."""
 
 _chosen: int | None = None
@@ -42,13 +42,13 @@ def get_num_threads() -> int:
         return _chosen
     requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if requested.isascii() and requested.isdigit() and requested.strip("0"):
-        return int(requested) if len(requested) < 6 else MOST
+        return int(requested) if len(requested) < 6 else MAX_THREADS
     return max(1, min(_cores(_affinity()), _quota()))
 
 
 def share_budget() -> int:
     """Makes `get_num_threads()` the number that running models share; returns it."""
-    threads = min(get_num_threads(), MOST)
+    threads = min(get_num_threads(), MAX_THREADS)
     _core.set_thread_budget(threads)
     return threads
 

@@ -26,7 +26,7 @@ HALF_WAY = 0.5
 Other images have larger values in some channels. If channels are brought to the full size of the
 tensor, these are cut off. EfficientNet-Lite0 then loses 14 dB on other photos.
 """
-MOST = 16.0
+MAX_FACTOR = 16.0
 """Largest factor of a channel."""
 SMOOTHING = 0.5
 """SmoothQuant's alpha: the power of a channel's size that moves into the weights."""
@@ -89,7 +89,7 @@ def balance(
 def _equalise(edit: _Edit, pair: _Pair, largest: Array) -> None:
     """Brings the channels nearer to the size of the largest one."""
     ratio = largest.max(initial=0) / np.maximum(largest, 1e-30)
-    factor = np.where(largest > 0, np.minimum(ratio**HALF_WAY, MOST), 1.0)
+    factor = np.where(largest > 0, np.minimum(ratio**HALF_WAY, MAX_FACTOR), 1.0)
     edit.scale(pair.first.weight, pair.first, factor, axis=0)
     if pair.first.bias:
         edit.scale(pair.first.bias, pair.first, factor, axis=0)
@@ -105,7 +105,7 @@ def _smooth(edit: _Edit, norm: _Norm, largest: Array) -> None:
     ratio = np.where(usable, largest, 1.0) ** SMOOTHING
     ratio /= np.where(usable, weight, 1.0) ** (1 - SMOOTHING)
     ratio /= np.exp(np.log(ratio).mean())
-    factor = np.where(usable, np.clip(ratio, 1 / MOST, MOST), 1.0)
+    factor = np.where(usable, np.clip(ratio, 1 / MAX_FACTOR, MAX_FACTOR), 1.0)
     for index in (1, 2):
         if norm.node.input(index):
             edit.scale_input(norm.node.outputs[0], index, 1 / factor)
