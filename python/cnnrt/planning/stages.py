@@ -9,7 +9,7 @@ too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,10 +27,7 @@ from .evaluation import Charged, evaluated
 from .interpreter import Interpreter
 from .memory_use import PlanMemory
 from .plan import StepInfo, step_times
-
-MakeCache = Callable[[Graph], Any]
-"""Makes the plan cache of a graph, with the settings and the packed weights of the model."""
-
+from .stage import MakeCache, Stage, StageCache, StagePlan
 
 ON_VALUES = "on values"
 """Stands for a kernel's name where an operator runs between two stages."""
@@ -44,12 +41,12 @@ class Subnetwork:
 
     def __init__(self, graph: Graph, make_cache: MakeCache) -> None:
         self.graph = graph
-        self.last: Any = None
+        self.last: Stage | None = None
         """The plan, or interpreter, used last, or None."""
         self._interpreter = Interpreter(graph) if Interpreter.takes(graph) else None
         self._make_cache = make_cache
         self._outputs = tuple(spec.name for spec in graph.outputs)
-        self._caches: dict[tuple[Any, ...], Any] = {}
+        self._caches: dict[tuple[Any, ...], StageCache] = {}
 
     def run(self, values: Sequence[Value], allowance: Allowance, at: str) -> list[Value]:
         """The outputs for the values of the inputs, both in the graph's order.
@@ -79,12 +76,12 @@ class Subnetwork:
             if spans is not None:
                 self.last = self._interpreter
                 return spans
-        return self.plan_for(values, allowance, at).trace(values)  # type: ignore[no-any-return]
+        return self.plan_for(values, allowance, at).trace(values)
 
-    def plan_for(self, values: Sequence[Value], allowance: Allowance, at: str) -> Any:
+    def plan_for(self, values: Sequence[Value], allowance: Allowance, at: str) -> StagePlan:
         """The plan for values of these types; made if there is none."""
         types = tuple(x.dtype if isinstance(x, np.ndarray) else None for x in values)
-        cache: Any = self._caches.get(types)
+        cache = self._caches.get(types)
         if cache is None:
             inputs = [
                 replace(spec, dtype=as_dtype(dtype))
@@ -106,7 +103,7 @@ class Subnetwork:
         self.last = plan
         return plan
 
-    def plans(self) -> Iterator[Any]:
+    def plans(self) -> Iterator[StagePlan]:
         """All plans that are kept."""
         for cache in list(self._caches.values()):
             yield from cache.plans()
@@ -168,9 +165,14 @@ class StagedPlan:
         self._rest = None if parts.rest is None else Subnetwork(parts.rest, make_cache)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that the first stage takes; the others are counted as they are planned."""
+        return 0 if self._head is None else self._head.nbytes
+
+    @property
     def cost_ns(self) -> float:
         """Estimated nanoseconds of the first stage on one thread."""
-        return 0.0 if self._head is None else float(self._head.cost_ns)
+        return 0.0 if self._head is None else self._head.cost_ns
 
     def run(self, inputs: Sequence[Value]) -> list[Any]:
         """Outputs of the graph, in order."""
@@ -224,7 +226,7 @@ class StagedPlan:
 
     # What a plan tells of itself -----------------------------------------------------------------
 
-    def _parts(self) -> Iterator[Any]:
+    def _parts(self) -> Iterator[StagePlan]:
         """All plans that this one is made of."""
         if self._head is not None:
             yield self._head
@@ -234,7 +236,7 @@ class StagedPlan:
             yield from self._rest.plans()
 
     @property
-    def _last_rest(self) -> Any:
+    def _last_rest(self) -> Stage | None:
         return None if self._rest is None else self._rest.last
 
     @property
