@@ -12,6 +12,7 @@ from cnnrt import Model, _core
 from cnnrt.graph import Array, Graph
 from cnnrt.layout.tensors import At, Buffer, Step, ViewAt
 from cnnrt.model import plan_for
+from cnnrt.ops.requantised import Addition
 from networks import network, operator
 
 COPY = {
@@ -79,6 +80,7 @@ def cases() -> Iterator[Graph]:
     yield operator("where", f(3, 4) > 0, f(3, 4), f(3, 4), computed=[1, 2])[0]
     yield operator("less", f(3, 4), f(4), computed=[1])[0]
     yield operator("quantize_linear", f(3, 4), np.float32(0.1), np.uint8(3))[0]
+    yield from quantised_cases()
     yield operator("softmax", f(3, 4))[0]
     yield operator("layer_normalization", f(3, 4), f(4), f(4))[0]
     yield operator("reduce_sum", f(3, 4), np.array([1]))[0]
@@ -91,6 +93,23 @@ def cases() -> Iterator[Graph]:
         "lstm", f(3, 2, 4), f(1, 20, 4), f(1, 20, 5), f(1, 40), lengths, computed=[4],
         outputs=3, hidden_size=5,
     )[0]  # fmt: skip
+
+
+def quantised_cases() -> Iterator[Graph]:
+    """The same for kernels on bytes."""
+    image, small = np.zeros((1, 32, 9, 9), np.uint8), np.zeros((2, 5), np.uint8)
+    more = {"b": np.zeros(32, np.int32), "s": f(32), "t": np.arange(256).astype(np.uint8)}
+    pads = {"pads": [1] * 4}
+    residual = {**pads, "addition": Addition(1.0, 1.0, 0.0)}
+    dense = {**more, "w": np.zeros((32, 32, 3, 3), np.int8)}
+    each = {**more, "w": np.zeros((32, 1, 3, 3), np.int8)}
+    yield network({"x": image, "r": image}, dense, ("y", "qconv", "x w b s r t", residual))
+    yield network({"x": image}, each, ("y", "qconv", "x w b s  t", {**pads, "group": 32}))
+    layer = {"w": np.zeros((32, 5), np.int8), "b": f(32), "s": f(32)}
+    yield network({"x": small}, layer, ("y", "qlinear", "x w b s", {"floats": 1}))
+    yield network({"x": image}, {}, ("y", "max_pool", "x", {"kernel_shape": [2, 2]}))
+    yield network({"a": image, "b": image}, {}, ("y", "qadd", "a b"))
+    yield network({"x": image}, more, ("y", "table", "x t"))
 
 
 def smaller(place: Any) -> Any:

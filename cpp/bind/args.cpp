@@ -110,6 +110,22 @@ void read(const py::object& v, Epilogue& field) {
     field.alpha = t[1].cast<float>();
     field.beta = t[2].cast<float>();
 }
+void read(const py::object& v, Requant& f) {
+    if (v.is_none()) return;
+    const auto t = v.cast<py::tuple>();
+    size_t used = 0;
+    const auto next = [&](auto&... fields) {
+        (
+            [&] {
+                if (used >= t.size()) throw py::cast_error();
+                read(py::object(t[used++]), fields);
+            }(),
+            ...);
+    };
+    next(f.floats, f.zero, f.low, f.high, f.mine, f.other, f.constant, f.residual_first, f.shift,
+         f.rounds, f.inner_zero, f.inner_low, f.inner_high);
+    if (used != t.size()) throw py::cast_error();
+}
 void read(const py::object& v, GateEpilogues& field) {
     const auto list = v.cast<py::list>();
     if (list.size() != std::size(field)) throw py::cast_error();

@@ -52,6 +52,20 @@ void bind_pack(py::module_& m) {
         "weight"_a, "threads"_a = 1);
     m.def(
         "pack_conv_grouped",
+        [](const py::array_t<int8_t, py::array::c_style>& w, int64_t group,
+           const std::vector<int32_t>& window, int64_t span, int threads) {
+            check(w.ndim() == 3 && group > 0, "weight must be [m, c / group, taps]");
+            check(static_cast<int64_t>(window.size()) == blocks_of(w.shape(0)),
+                  "one window per block");
+            const int64_t panel = span * 16 * w.shape(2) * 16;
+            auto to = std::make_unique<Memory>(static_cast<size_t>(blocks_of(w.shape(0)) * panel));
+            pack_conv_grouped(kInt8Panels, w.data(), w.shape(0), w.shape(1) * group, group,
+                              w.shape(2), window.data(), span, panel, to->data(), threads);
+            return to;
+        },
+        py::arg("weight").noconvert(), "group"_a, "window"_a, "span"_a, "threads"_a = 1);
+    m.def(
+        "pack_conv_grouped",
         [](const Floats& w, int64_t group, const std::vector<int32_t>& window, int64_t span,
            int threads) {
             check(w.ndim() == 3 && group > 0, "weight must be [m, c / group, taps]");

@@ -66,6 +66,19 @@ struct Epilogue {
     Activation activation = Activation::none;
     float alpha = 0, beta = 0;
 };
+// What becomes of int32 sums, v = float(sum) * factor: bytes, round(v) + zero, or floats.
+//
+// A residual r of bytes is added as fma(v, mine, fma(r - shift, other, constant)), or with both
+// products exchanged; the result is rounded, plus shift. With `rounds`, v is first rounded to a
+// byte within [inner_low, inner_high], and shift taken off. Bytes are clamped to [low, high].
+struct Requant {
+    int32_t floats = 0;  // 1: y has floats, v + a bias, activated; 2: y has the sums
+    int32_t zero = 0, low = 0, high = 255;
+    float mine = 0, other = 0, constant = 0;
+    int32_t residual_first = 0, shift = 0;
+    int32_t rounds = 0, inner_zero = 0, inner_low = 0, inner_high = 0;
+};
+
 // The epilogues of a recurrent layer. Each direction has those of the gates, the candidate and the
 // output of lstm.
 using GateEpilogues = Epilogue[6];

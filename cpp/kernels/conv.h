@@ -141,6 +141,7 @@ struct Conv {
     const float* const scale;
     Weight* const scratch;
     const bool shared;
+    const int64_t unit;  // elements of Out in a stored result
     T t{};
 
     static ConvShape shape_of(const ConvArgs& g) {
@@ -159,7 +160,8 @@ struct Conv {
           windows(context.at<const int32_t>(args.windows)),
           scale(context.at<const float>(args.scale)),
           scratch(reinterpret_cast<Weight*>(context.scratch)),
-          shared(context.shared) {
+          shared(context.shared),
+          unit(output.unit()) {
         static_cast<Output&>(t) = output;
         t.a_step = g.step_w;
         t.offsets = context.at<const int32_t>(g.offsets);
@@ -167,12 +169,13 @@ struct Conv {
         t.last_taps = g.last_taps;
         t.last_steps = steps_of(g.last_depth);
         t.b_block = g.panel;
-        t.residual_row = t.y_row = 16;
+        t.residual_row = 16;
+        t.y_row = 16 * unit;
         t.residual_block = g.residual.block;
-        t.y_block = g.y.block;
+        t.y_block = g.y.block * unit;
         t.lanes = 16;
         t.a_split = g.step_h;
-        t.y_split = g.y.row;
+        t.y_split = g.y.row * unit;
         t.residual_split = g.residual.row;
     }
 
@@ -280,8 +283,8 @@ private:
         }
         for (int64_t u = u0; u < u1; ++u) {
             t.a = input_of(from, at);
-            Out* const to =
-                y + at.image * g.y.image + at.d * g.y.plane + at.h * g.y.row + at.first * 16;
+            Out* const to = y + unit * (at.image * g.y.image + at.d * g.y.plane + at.h * g.y.row +
+                                        at.first * 16);
             const Out* const added = residual ? residual + at.image * g.residual.image +
                                                     at.d * g.residual.plane +
                                                     at.h * g.residual.row + at.first * 16
@@ -297,7 +300,8 @@ private:
                 const int blocks = block + s.group_blocks <= g.blocks ? s.group_blocks : 1;
                 t.b = panels + (block - block0) * g.panel;
                 t.bias = bias + block * 16;
-                t.y = to + block * g.y.block;
+                t.y = to + block * t.y_block;
+                t.begin_block(block);
                 if (added) t.residual = added + block * g.residual.block;
                 TileFunction<T> f = tiles(blocks)[pixels];
                 if (both) f = Tiles::paired(g.step_w, blocks);

@@ -5,10 +5,12 @@
 //   In, Weight         the element types of the products, for which Dot is specialised
 //   Out                the element type of y and of a residual
 //   y, y_row, y_block, y_split, residual     where the tile is
+//   unit()             elements of Out in a stored result, which strides of y count
+//   begin_block(b)     tells it the first block of the tile
 //   prefetch<...>()    brings the lines of y near
 //   store<...>(sums)   the epilogue
 //
-// Integer sums get a policy of their own beside this one (scale, zero point, saturation).
+// Integer sums have a policy of their own, in output_u8.h.
 #pragma once
 
 #include "activation.h"
@@ -34,6 +36,9 @@ struct FloatOutput {
     int64_t y_row, y_block, y_split;
     int lanes;  // of the last block that are stored: 16, or the rest of a plain row
     Epilogue epilogue;
+
+    static CNNRT_INLINE int64_t unit() { return 1; }
+    CNNRT_INLINE void begin_block(int64_t) {}
 
     template <int ROWS, int BLOCKS, int SPLIT>
     CNNRT_INLINE void prefetch() const {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .dtypes import FLOAT32, DType
+from .dtypes import FLOAT32, UINT8, DType
 from .ops.elementwise import ACTIVATIONS
 
 WINOGRAD: dict[tuple[tuple[int, int], int], tuple[float, float]] = {
@@ -109,14 +109,26 @@ class Machine:
 
 
 MACHINES = {
-    "avx512": Machine("avx512", {FLOAT32: 126.0}, 14),
+    "avx512": Machine("avx512", {FLOAT32: 126.0, UINT8: 480.0}, 14),
     "avx2": Machine(
-        "avx2", {FLOAT32: 50.0}, 6, cold=15.0, warm=50.0, activations=30.0, functions=1.6
+        "avx2",
+        {FLOAT32: 50.0, UINT8: 58.0},
+        6,
+        cold=15.0,
+        warm=50.0,
+        activations=30.0,
+        functions=1.6,
     ),
     "neon": Machine(
-        "neon", {FLOAT32: 30.0}, 6, cold=15.0, warm=40.0, activations=20.0, functions=1.0
+        "neon",
+        {FLOAT32: 30.0, UINT8: 60.0},
+        6,
+        cold=15.0,
+        warm=40.0,
+        activations=20.0,
+        functions=1.0,
     ),
-    "portable": Machine("portable", {FLOAT32: 10.0}, 2, functions=0.5),
+    "portable": Machine("portable", {FLOAT32: 10.0, UINT8: 10.0}, 2, functions=0.5),
 }
 
 

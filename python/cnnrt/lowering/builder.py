@@ -322,7 +322,7 @@ class PlanBuilder(StepList):
 
     def _allocate_blocked(self, name: str) -> Blocked:
         type_ = self.type(name)
-        border = self.tensors.border(name)
+        border, fill = self.tensors.border(name), self.tensors.fill(name)
         y = Blocked(NOWHERE, type_, border)
         y.buffer = self.new_buffer(y.nbytes)
         if border != NO_BORDER:
@@ -339,6 +339,7 @@ class PlanBuilder(StepList):
                 border_d=border.d,
                 border_h=border.h,
                 border_w=border.w,
+                **({"fill": fill} if fill else {}),
                 note="zero border",
                 cost_ns=(y.buffer.nbytes - y.n * y.blocks * d * h * w * BLOCK * y.itemsize) / 40,
             )

@@ -7,7 +7,7 @@ into the last, longest concatenation, and the shorter ones are its beginnings.
 
 from __future__ import annotations
 
-from ..dtypes import FLOAT32
+from ..dtypes import FLOAT32, UINT8
 from ..graph import Graph, Node
 from ..layout.tensors import BLOCK
 
@@ -16,8 +16,8 @@ def in_whole_blocks(graph: Graph, node: Node) -> bool:
     """True if a concat node joins channels, and each input begins at a whole block."""
     types = graph.types
     type_ = types[node.outputs[0]]
-    rank = len(type_.shape)
-    if not 3 <= rank <= 5 or type_.dtype is not FLOAT32 or node.attributes["axis"] % rank != 1:
+    rank, kept = len(type_.shape), type_.dtype in (FLOAT32, UINT8)
+    if not 3 <= rank <= 5 or not kept or node.attributes["axis"] % rank != 1:
         return False
     shapes = [types[name].shape for name in node.inputs]
     if any(0 in shape for shape in shapes):

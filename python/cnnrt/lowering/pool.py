@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import UINT8
 from ..graph import Array, Node
 from ..ops import OPS
 from ..ops.pool import Adaptive
@@ -16,7 +17,7 @@ from ..ops.windows import Windows, resolve_windows
 from ..process.limits import check_memory
 from .builder import PlanBuilder
 from .reduce import reduce_step
-from .registry import lowers
+from .registry import FLOAT, lowers
 from .step_list import epilogue
 
 PLANAR_CHANNELS = 8
@@ -105,10 +106,42 @@ def pool_step(
 
 
 def _poolable(node: Node, builder: PlanBuilder) -> bool:
-    return len(node.outputs) == 1 and 3 <= builder.type(node.inputs[0]).rank <= 5
+    x = builder.type(node.inputs[0])
+    if x.dtype == UINT8 and "max" not in node.op:
+        return False
+    return len(node.outputs) == 1 and 3 <= x.rank <= 5
 
 
-@lowers("max_pool", "average_pool")
+def byte_pool_step(
+    node: Node,
+    builder: PlanBuilder,
+    windows: Sequence[Any],
+    dilation: tuple[int, ...],
+    **fields: Any,
+) -> None:
+    """Appends a pool of bytes whose windows are given for each spatial axis of x."""
+    missing = 3 - len(windows)
+    tables = [np.asarray(axis) for axis in ([[(0, 1, 1)]] * missing + list(windows))]
+    taps = math.prod(int((axis[:, 1] - axis[:, 0]).max()) for axis in tables)
+    x = builder.blocked(node.inputs[0])
+    y = builder.new_blocked(node.outputs[0])
+    for name, table, step in zip("dhw", tables, (1,) * missing + dilation, strict=True):
+        fields[f"out_{name}"] = len(table)
+        fields[f"windows_{name}"] = builder.table(table)
+        fields[f"dilation_{name}"] = step
+    builder.step(
+        "pool_u8",
+        x=x.view(),
+        y=y.view(),
+        n=y.n,
+        blocks=y.blocks,
+        note=f"{fields['mode']} of bytes",
+        cost_ns=y.image * taps / 60,
+        **fields,
+    )
+
+
+@lowers("max_pool", "average_pool", types=FLOAT | {UINT8})
 def lower_pool(node: Node, builder: PlanBuilder) -> bool:
     if not _poolable(node, builder):
         return False
@@ -121,14 +154,21 @@ def lower_pool(node: Node, builder: PlanBuilder) -> bool:
     include_pad = bool(node.attributes.get("count_include_pad", 0))
     _check_windows(node, builder, sum(w.out))
     windows = [axis_windows(w, i, include_pad=include_pad) for i in range(len(w.out))]
+    if builder.type(node.inputs[0]).dtype == UINT8:
+        byte_pool_step(node, builder, windows, w.dilation, mode="max")
+        return True
     pool_step(node, builder, "max" if node.op == "max_pool" else "average", windows, w.dilation)
     return True
 
 
-@lowers("global_average_pool", "global_max_pool")
+@lowers("global_average_pool", "global_max_pool", types=FLOAT | {UINT8})
 def lower_global_pool(node: Node, builder: PlanBuilder) -> bool:
     if not _poolable(node, builder):
         return False
+    if builder.type(node.inputs[0]).dtype == UINT8:
+        sizes = builder.type(node.inputs[0]).shape[2:]
+        byte_pool_step(node, builder, [[(0, n, n)] for n in sizes], (1,) * len(sizes), mode="max")
+        return True
     if not builder.is_blocked(node.inputs[0]) and node.attributes.get("activation") is None:
         _reduce_plain(node, builder)
         return True

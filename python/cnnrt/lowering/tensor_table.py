@@ -27,6 +27,7 @@ class TensorTable:
         self.concatenated: dict[str, Blocked] = {}
         """The results of concatenations of which a part has been made."""
         self._borders: dict[str, Border] = {}
+        self._fills: dict[str, int] = {}
         self._uses: dict[str, int] = {}
         self._readers: dict[str, Node] = {}
         self._made: set[str] = set()
@@ -46,6 +47,14 @@ class TensorTable:
         """Makes the border of a tensor at least as wide as this one."""
         self._borders[name] = self.border(name).union(border)
 
+    def require_fill(self, name: str, fill: int) -> None:
+        """Asks for a value in the border of a tensor of integers; the first that asks gets it."""
+        self._fills.setdefault(self.places.get(name, (name, 0))[0], fill)
+
+    def fill(self, name: str) -> int:
+        """The value in the border of a tensor."""
+        return self._fills.get(self.places.get(name, (name, 0))[0], 0)
+
     def share_borders(self) -> None:
         """Gives the parts of each concatenation, which share its memory, one border."""
         for part, (whole, _) in self.places.items():
@@ -54,7 +63,10 @@ class TensorTable:
     def fits_border(self, name: str, tensor: Blocked) -> bool:
         """True if `tensor` has the border that the readers of `name` need."""
         border = self._borders.get(name)
-        return border is None or border.union(tensor.border) == tensor.border
+        if border is None or border == NO_BORDER:
+            return True
+        # What fills the border of a tensor of integers depends on its readers.
+        return tensor.itemsize > 1 and border.union(tensor.border) == tensor.border
 
     def sole_reader(self, name: str) -> Node | None:
         """The only node that reads a tensor, unless the tensor is itself an output."""

@@ -1,0 +1,147 @@
+"""Operators on bytes that are no products of weights: tables, sums, gates, pools."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..dtypes import UINT8
+from ..graph import Node
+from ..layout.tensors import BLOCK
+from ..ops import OPS
+from ..ops.requantised import QAveragePool, QGlobalAveragePool
+from .builder import PlanBuilder
+from .pool import axis_windows, byte_pool_step
+from .registry import ALL_TYPES, lowers
+
+
+@lowers("table", types=ALL_TYPES)
+def lower_table(node: Node, builder: PlanBuilder) -> bool:
+    x, y = node.inputs[0], node.outputs[0]
+    table = builder.constant(node.inputs[1])
+    if table is None or table.dtype.itemsize != 1:
+        return False
+    memory = builder.constant_memory(node.inputs[1], "table", table)
+    fields: dict[str, Any]
+    shape: tuple[int, ...]
+    if builder.is_blocked(x) and builder.type(x).dtype == UINT8 == builder.type(y).dtype:
+        source, target = builder.blocked(x), builder.new_blocked(y)
+        a, b = source.view(), target.view()
+        d, h, w = source.spatial
+        places = {"x": a.at, "y": b.at}
+        shape = (source.n, source.blocks, d, h, w * BLOCK)
+        fields = {
+            "dims": 5,
+            "shape": shape,
+            "x_stride": (a.image, a.block, a.plane, a.row, 1),
+            "y_stride": (b.image, b.block, b.plane, b.row, 1),
+        }
+    else:
+        plain, made = builder.plain(x), builder.new_plain(y)
+        places = {"x": plain.at, "y": made.at}
+        shape = (plain.type.size,)
+        fields = {"dims": 1, "shape": shape, "x_stride": (1,), "y_stride": (1,)}
+    builder.step(
+        "lookup_u8",
+        **places,
+        table=memory,
+        note="table of 256",
+        cost_ns=math.prod(shape) / 40,
+        **fields,
+    )
+    return True
+
+
+@lowers("qadd", "qmul", types=ALL_TYPES)
+def lower_pair(node: Node, builder: PlanBuilder) -> bool:
+    a_name, b_name = node.inputs
+    a, b = builder.type(a_name).shape, builder.type(b_name).shape
+    gate = (*a[:2], *[1] * (len(a) - 2))
+    if not 3 <= len(a) <= 5 or len(b) != len(a):
+        return False
+    swapped = a != b and a == (*b[:2], *[1] * (len(b) - 2)) and node.op == "qmul"
+    if swapped:
+        a_name, b_name, b, gate = b_name, a_name, a, (*b[:2], *[1] * (len(b) - 2))
+        a = builder.type(a_name).shape
+    if b not in (a, gate):
+        return False
+    x, other = builder.blocked(a_name), builder.blocked(b_name)
+    y = builder.new_blocked(node.outputs[0])
+    d, h, w = y.spatial
+    shift = node["shift"]
+    if node.op == "qadd":
+        fields = {
+            "a_ratio": node["a_ratio"],
+            "b_ratio": node["b_ratio"],
+            "constant": node["constant"],
+        }
+    else:
+        zeros = (node["a_zero"], node["b_zero"])
+        a_zero, b_zero = zeros[::-1] if swapped else zeros
+        fields = {
+            "a_zero": a_zero,
+            "b_zero": b_zero,
+            "a_ratio": node["ratio"],
+            "constant": node["zero"] - shift,
+        }
+    builder.step(
+        "byte_pair",
+        a=x.view(),
+        b=other.view(),
+        y=y.view(),
+        op=node.op[1:],
+        n=y.n,
+        blocks=y.blocks,
+        d=d,
+        h=h,
+        w=w,
+        gate=int(a != b),
+        shift=shift,
+        low=node["low"],
+        high=node["high"],
+        note=f"{node.op[1:]} of bytes",
+        cost_ns=y.image / 10,
+        **fields,
+    )
+    return True
+
+
+@lowers("qaverage_pool", types=ALL_TYPES)
+def lower_average(node: Node, builder: PlanBuilder) -> bool:
+    shape = builder.type(node.inputs[0]).shape
+    if not 3 <= len(shape) <= 5:
+        return False
+    op = OPS[node.op]
+    assert isinstance(op, QAveragePool)
+    w = op.windows(node, shape)
+    include_pad = bool(node["count_include_pad"])
+    windows = [axis_windows(w, i, include_pad=include_pad) for i in range(len(w.out))]
+    byte_pool_step(node, builder, windows, w.dilation, scale=node["x_scale"], **_average(node))
+    return True
+
+
+@lowers("qglobal_average_pool", types=ALL_TYPES)
+def lower_global_average(node: Node, builder: PlanBuilder) -> bool:
+    shape = builder.type(node.inputs[0]).shape
+    if not 3 <= len(shape) <= 5:
+        return False
+    op = OPS[node.op]
+    assert isinstance(op, QGlobalAveragePool)
+    factor = float(op.factor(node, math.prod(shape[2:])))
+    windows = [[(0, n, n)] for n in shape[2:]]
+    byte_pool_step(
+        node, builder, windows, (1,) * len(windows), scale=factor, whole=1, **_average(node)
+    )
+    return True
+
+
+def _average(node: Node) -> dict[str, Any]:
+    return {
+        "mode": "average",
+        "x_zero": node["x_zero"],
+        "y_scale": node["y_scale"],
+        "zero": node["zero"],
+        "shift": node["shift"],
+        "low": node["low"],
+        "high": node["high"],
+    }
