@@ -17,12 +17,14 @@ from .fold_norm import fold_norm
 from .fuse_attention import fuse_attention
 from .fuse_epilogue import fuse_activations, fuse_epilogue
 from .fuse_pointwise import fuse_pointwise
+from .fuse_quantised import PRODUCTS, fuse_quantised
 from .fuse_scale import fuse_scale
 from .half_storage import half_storage
 from .hoist_reshapes import hoist_reshapes
 from .infer import constant_types, infer, inputs_of_value, problems, work_of
 from .partition import Partition, partition
 from .push_gather_up import push_gather_up
+from .quantised import quantised
 from .recognise_activations import recognise_activations
 from .recognise_rows import REDUCTIONS, recognise_rows
 from .rewrite import RULES, rewrite
@@ -44,6 +46,7 @@ PER_SHAPE: list[tuple[Callable[[Graph], None], Sequence[Collection[str]]]] = [
     (recognise_rows, [REDUCTIONS]),  # normalisations that are written as arithmetic
     (rewrite, [RULES]),  # patterns of several operators into the one they mean
     (eliminate, []),  # the parts of those patterns: they are readers no more
+    (fuse_quantised, [PRODUCTS]),  # additions and tables of bytes into the product before them
     (fuse_attention, [{"softmax"}, {"matmul"}]),  # products around a softmax into attention
     (push_gather_up, [{"gather"}]),  # a selection of rows before what works row by row
     (hoist_reshapes, [{"linear"}, {"add"}]),  # what lies between a layer and a residual addition
@@ -86,6 +89,7 @@ def prepare(
         infer(checked, shapes, limit)
         half_storage(result, checked.types)
         types = checked.types
+    quantised(result, types)
     for run in ONCE:
         run(result)
     recognise_activations(result, types)

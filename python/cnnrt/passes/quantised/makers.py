@@ -1,0 +1,111 @@
+"""Pending tensors of floats made as tensors of bytes, once their scale is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ...graph import Node
+from ...ops import OPS
+from .products import make_product
+from .state import State
+from .values import BYTES, SIGN, Kind, Pending, Scaling
+
+
+def make(state: State, pending: Pending, y: Scaling, output: str) -> bool:
+    """Makes a pending tensor as bytes; False if that cannot be done."""
+    return MAKERS[pending.kind](state, pending, y, output)
+
+
+def shift_of(y: Scaling) -> int:
+    """128 for tensors of int8, which are rounded as the numbers that they were; else 0."""
+    return SIGN if y.dtype == np.int8 else 0
+
+
+def make_pair(state: State, pending: Pending, y: Scaling, output: str) -> bool:
+    """A sum or a product of two tensors of bytes."""
+    a, b = pending.codes
+    kinds = {a.scaling.dtype, b.scaling.dtype, y.dtype}
+    if len(kinds) > 1:
+        return False
+    low, high = pending.limits(y)
+    shift = shift_of(y)
+    attributes: dict[str, object] = {"low": low, "high": high, "shift": shift}
+    if pending.kind == "add":
+        ratios = [np.float32(v.scaling.scale / y.scale) for v in (a, b)]
+        zeros = [np.float32(v.scaling.zero - shift) for v in (a, b)]
+        shifts = ratios[0] * zeros[0] + ratios[1] * zeros[1]
+        constant = np.float32(np.float32(y.zero - shift) - shifts)
+        attributes |= {
+            "a_ratio": float(ratios[0]),
+            "b_ratio": float(ratios[1]),
+            "constant": float(constant),
+        }
+    else:
+        ratio = np.float32(a.scaling.scale * b.scaling.scale / y.scale)
+        attributes |= {
+            "a_zero": a.scaling.zero,
+            "b_zero": b.scaling.zero,
+            "ratio": float(ratio),
+            "zero": y.zero,
+        }
+    op = f"q{pending.kind}"
+    (root, a_table), (other, b_table) = state.root(a.tensor), state.root(b.tensor)
+    if root == other:
+        node = Node(op, pending.node.name, [], [], attributes)
+        table = OPS[op].reference(node, a_table, b_table)[0]
+        state.table(pending.node.name, root, table, output)
+    else:
+        state.emit(op, pending.node.name, [a.tensor, b.tensor], output, **attributes)
+    return True
+
+
+def make_average(state: State, pending: Pending, y: Scaling, output: str) -> bool:
+    """A pool of means, of windows or of whole images."""
+    node, (x,) = pending.node, pending.codes
+    if x.scaling.dtype != y.dtype:
+        return False
+    low, high = pending.limits(y)
+    state.emit(
+        f"q{node.op}",
+        node.name,
+        [x.tensor],
+        output,
+        **{k: v for k, v in node.attributes.items() if k != "activation"},
+        x_zero=x.scaling.zero,
+        x_scale=float(x.scaling.scale),
+        y_scale=float(y.scale),
+        zero=y.zero,
+        shift=shift_of(y),
+        low=low,
+        high=high,
+    )
+    return True
+
+
+def make_concat(state: State, pending: Pending, y: Scaling, output: str) -> bool:
+    """Tensors side by side: each is made with the scale of the whole."""
+    low, high = pending.limits(y)
+    parts = []
+    for code in pending.codes:
+        base, inner = state.root(code.tensor)
+        table = np.clip(y.bytes_of(code.scaling.values()), low, high)
+        if np.array_equal(table, BYTES):
+            parts.append(code.tensor)
+            continue
+        part = state.unique(f"{output}/part")
+        state.table(pending.node.name, base, table[inner], part)
+        parts.append(part)
+    axis = pending.node["axis"]
+    state.emit("concat", pending.node.name, parts, output, axis=axis)
+    return True
+
+
+MAKERS: dict[Kind, Callable[[State, Pending, Scaling, str], bool]] = {
+    "product": make_product,
+    "add": make_pair,
+    "mul": make_pair,
+    "average": make_average,
+    "concat": make_concat,
+}

@@ -1,0 +1,194 @@
+"""Quantised weights as the operators on bytes take them: signed integers without a zero point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ...graph import Array, Graph, Node
+from ...ops import OPS
+from ...weights.lazy import lazy
+from .values import Scaling
+
+MOST_SUM = float(1 << 31)
+"""Sums stay below it, in int32 and as multiples of the result's scale."""
+MOST_INPUTS = 65_000
+"""So many products of a byte and an int8 are below `MOST_SUM`, whatever they are."""
+
+
+class Weight(NamedTuple):
+    """A constant that is dequantised: (values - zero) * scale."""
+
+    name: str
+    values: Array
+    scale: Array
+    zero: Array | None
+    axis: int
+    """The axis that scale and zero point belong to, if they have several elements."""
+
+    def transposed(self) -> Weight:
+        """The same matrix, transposed."""
+        turned = lazy(self.values.shape[::-1], self.values.dtype, np.transpose, self.values)
+        return self._replace(name=f"{self.name}.T", values=turned, axis=1 - self.axis)
+
+
+def weight_of(
+    name: str, producers: Mapping[str, Node], constants: Mapping[str, Array]
+) -> Weight | None:
+    """The `Weight` that a tensor is, or None."""
+    node = producers.get(name)
+    if node is None:
+        return None
+    if node.op == "transpose":
+        inner = weight_of(node.inputs[0], producers, constants)
+        if inner is None or inner.values.ndim != 2:
+            return None
+        return inner.transposed() if node["perm"] in (None, [1, 0], (1, 0)) else inner
+    if node.op != "dequantize_linear" or node["block_size"]:
+        return None
+    values = _quantised(node.inputs[0], producers, constants)
+    scale = constants.get(node.inputs[1])
+    zero = constants.get(node.input(2))
+    if values is None or scale is None or (node.input(2) and zero is None):
+        return None
+    if scale.dtype != np.float32 or values.dtype.kind not in "iu" or values.dtype.itemsize > 4:
+        return None
+    axis = node["axis"] % max(values.ndim, 1)
+    zeros = None if zero is None else np.asarray(zero)
+    return Weight(node.inputs[0], values, np.asarray(scale).reshape(-1), zeros, axis)
+
+
+def _quantised(
+    name: str, producers: Mapping[str, Node], constants: Mapping[str, Array]
+) -> Array | None:
+    """A constant of integers, or one of floats behind QuantizeLinear."""
+    if name in constants:
+        return constants[name]
+    node = producers.get(name)
+    if node is None or node.op != "quantize_linear":
+        return None
+    inputs = [constants.get(x) if x else None for x in node.inputs]
+    if any(v is None for x, v in zip(node.inputs, inputs, strict=True) if x):
+        return None
+    arrays = [None if v is None else np.asarray(v) for v in inputs]
+    return OPS["quantize_linear"].reference(node, *arrays)[0]
+
+
+class Factors(NamedTuple):
+    """The constants of a product of bytes, by name."""
+
+    weight: str
+    bias: str
+    scale: str
+
+
+def per_channel(values: Array, axis: int, weight: Weight, channels: int) -> Array | None:
+    """One value for each output channel, from one for all or one for each; None: others."""
+    if values.size == 1:
+        return np.repeat(values.reshape(-1), channels)
+    return values.reshape(-1) if values.size == channels and weight.axis == axis else None
+
+
+def signed(graph: Graph, weight: Weight) -> str | None:
+    """The name of a constant of the weight less its zero point, channels first; None: too large."""
+    values, zero = weight.values, weight.zero
+    if values.dtype == np.int8 and (zero is None or not zero.any()):
+        if graph.constants.get(weight.name) is not values:
+            name = f"{weight.name}/signed"
+            graph.constants[name] = values
+            return name
+        return weight.name
+    if values.dtype.itemsize > 1:
+        return None
+    name = f"{weight.name}/signed"
+    if name in graph.constants:
+        return name
+    wide = np.asarray(values).astype(np.int16)
+    if zero is not None:
+        shape = [1] * values.ndim
+        if zero.size > 1:
+            shape[weight.axis] = -1
+        wide = wide - zero.astype(np.int16).reshape(shape)
+    small = wide.min(initial=0) >= -128 and wide.max(initial=0) <= 127
+    graph.constants[name] = wide.astype(np.int8) if small else wide
+    return name
+
+
+def factors(
+    graph: Graph,
+    key: str,
+    weight: Weight,
+    bias: Array | Weight | None,
+    x: Scaling,
+    y: Scaling | None,
+) -> Factors | None:
+    """The constants of a product whose weight has its output channels first.
+
+    Args:
+        graph: gets the constants.
+        key: the name of the result, with which those of its constants begin.
+        weight: with at most 8 bits.
+        bias: of floats, or of integers at the scale of the sums; None: 0.
+        x: the scaling of the input.
+        y: that of the result; None: floats.
+
+    Returns None if a sum might not fit into int32, or a result not before it is saturated.
+    """
+    channels = weight.values.shape[0]
+    w_scale = per_channel(weight.scale, 0, weight, channels)
+    name = signed(graph, weight)
+    if w_scale is None or name is None or not channels:
+        return None
+    sums = (x.scale * w_scale).astype(np.float32)
+    ratio = sums if y is None else (sums / y.scale).astype(np.float32)
+    added = _bias(bias, sums, y is None)
+    if added is None or not np.isfinite(ratio).all() or (ratio < 0).any():
+        return None
+    most = _most(graph.constants[name], x.zero)
+    if added.dtype == np.int32:
+        most = most + np.abs(added.astype(np.float64))
+    if (most >= MOST_SUM).any() or (y is not None and (most * ratio >= MOST_SUM / 2).any()):
+        return None
+    names = Factors(name, f"{key}/bias", f"{key}/scale")
+    graph.constants[names.bias] = added
+    graph.constants[names.scale] = ratio
+    return names
+
+
+def _most(weight: Array, zero: int) -> Array:
+    """A bound of the magnitude of each output's sum."""
+    reach = max(zero, 255 - zero)
+    inputs = math.prod(weight.shape[1:])
+    if inputs <= MOST_INPUTS and weight.dtype == np.int8:
+        return np.full(weight.shape[0], 128.0 * reach * inputs)
+    flat = np.abs(np.asarray(weight).reshape(weight.shape[0], -1).astype(np.float64))
+    return np.asarray(flat.sum(axis=1) * reach)
+
+
+def _bias(bias: Array | Weight | None, sums: Array, floats: bool) -> Array | None:
+    """A bias as int32 at the scales of the sums, or as floats if the result is of floats."""
+    if bias is None:
+        return np.zeros(len(sums), np.int32)
+    if isinstance(bias, Weight):
+        values = np.asarray(bias.values).reshape(-1)
+        zero = 0 if bias.zero is None else bias.zero.astype(np.int64).reshape(-1)
+        whole = values.astype(np.int64) - zero
+        if np.allclose(bias.scale, sums, rtol=1e-4, atol=0) and _fits(whole, sums):
+            return whole.astype(np.int32)
+        exact: Array = (whole * bias.scale.astype(np.float64)).reshape(-1)
+    else:
+        exact = np.asarray(bias).astype(np.float64).reshape(-1)
+    if exact.shape != sums.shape or not np.isfinite(exact).all():
+        return None
+    if floats:
+        return exact.astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        units = np.rint(exact / sums)
+    return units.astype(np.int32) if _fits(units, sums) else None
+
+
+def _fits(values: Array, sums: Array) -> bool:
+    return values.shape == sums.shape and bool((np.abs(values) < 1 << 30).all())
