@@ -566,3 +566,20 @@ def test_export_says_what_it_does(torch: Any, capsys: Any) -> None:
     assert out == ""
     steps = [line for line in err.split("\r") if "exporting Sequential: " in line]
     assert len(steps) == 4 and err.endswith("\r\x1b[K")
+
+
+def test_check_names_what_has_no_kernel(tmp_path: Path, capsys: Any) -> None:
+    """Row 16: "cnnrt runs it" is not all that there is to say of a slow network."""
+    graph = means((1, 3, 8, 8))
+    status, out, _ = command(capsys, "check", saved(tmp_path, graph))
+    assert status == 0 and "NumPy" not in out
+    from cnnrt import ops
+    from cnnrt.lowering import LOWERINGS
+
+    assert "hardmax" not in LOWERINGS
+    graph.nodes.insert(2, Node("hardmax", "odd", ["m"], ["z"]))
+    graph.nodes[3].inputs[0] = "z"
+    for node in graph.nodes:
+        ops.complete(node)
+    status, out, _ = command(capsys, "check", saved(tmp_path, graph))
+    assert status == 0 and "1 of its " in out and "by NumPy, more slowly: odd" in out

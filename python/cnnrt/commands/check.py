@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import argparse
 
+import numpy as np
+
 from .. import formats
 from ..errors import UnsupportedOperator, ValueNeeded
 from ..graph import Graph
+from ..model import Model, plan_for
 from ..passes import partition, problems
 from .common import add_input, planned_shapes
 
 HELP = "list what in a model cnnrt does not run"
+
+
+SHOWN = 5
+"""Steps without a kernel that are named."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +51,8 @@ def execute(options: argparse.Namespace) -> int:
     operators = len({node.op for node in graph.nodes})
     nodes, ops = _count(len(graph.nodes), "node"), _count(operators, "operator")
     stages = "" if unknown else _stages(graph, shapes)
-    print(f"{options.model}: cnnrt runs it: {nodes}, {ops}{stages}{_note(unknown)}")
+    slow = "" if unknown or stages else _without_kernel(graph, shapes)
+    print(f"{options.model}: cnnrt runs it: {nodes}, {ops}{stages}{slow}{_note(unknown)}")
     return 0
 
 
@@ -68,6 +76,17 @@ def _stages(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
         f"\nin stages: the types of results depend on values at {names}; "
         f"{_count(count, 'node')} after that, planned when the sizes are known"
     )
+
+
+def _without_kernel(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
+    """A line about the steps that NumPy computes, as they have no kernel; empty if none does."""
+    arrays = [np.zeros(shapes[spec.name], spec.dtype) for spec in graph.inputs]
+    steps = plan_for(Model(graph), arrays).describe()
+    slow = [step.node for step in steps if step.kernel == "reference"]
+    if not slow:
+        return ""
+    named = ", ".join(slow[:SHOWN]) + (", ..." if len(slow) > SHOWN else "")
+    return f"\n{len(slow)} of its {_count(len(steps), 'step')} by NumPy, more slowly: {named}"
 
 
 def _count(number: int, what: str) -> str:
