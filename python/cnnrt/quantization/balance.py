@@ -8,6 +8,7 @@ the differences, and the weights the other part. That is SmoothQuant, Xiao et al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,8 +27,15 @@ HALF_WAY = 0.5
 Other images have larger values in some channels. If channels are brought to the full size of the
 tensor, these are cut off. EfficientNet-Lite0 then loses 14 dB on other photos.
 """
-MAX_FACTOR = 16.0
-"""Largest factor of a channel."""
+MAX_FACTOR = 4.0
+"""Largest factor of a channel before a depthwise convolution."""
+MAX_SMOOTHED = 256.0
+"""Largest factor of a channel behind a layer normalisation, where outliers are far larger."""
+ENOUGH = 10_000
+"""Pixels of a map from which on channels are scaled before a clip too.
+
+An image shows nearly all values that a channel has there. On smaller maps other images exceed them,
+and the clip cuts those values off."""
 SMOOTHING = 0.5
 """SmoothQuant's alpha: the power of a channel's size that moves into the weights."""
 KEEPS_CHANNELS = {"reshape", "transpose", "slice", "concat", "pad", "split", "squeeze", "unsqueeze"}
@@ -39,6 +47,8 @@ class _Pair:
 
     first: Layer
     second: Layer
+    bound: float
+    """The upper bound of the clip between them; infinite without one."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,8 @@ def balance(
 
 def _equalise(edit: _Edit, pair: _Pair, largest: Array) -> None:
     """Brings the channels nearer to the size of the largest one."""
-    ratio = largest.max(initial=0) / np.maximum(largest, 1e-30)
+    goal = min(float(largest.max(initial=0)), pair.bound)
+    ratio = np.maximum(goal / np.maximum(largest, 1e-30), 1.0)
     factor = np.where(largest > 0, np.minimum(ratio**HALF_WAY, MAX_FACTOR), 1.0)
     edit.scale(pair.first.weight, pair.first, factor, axis=0)
     if pair.first.bias:
@@ -105,7 +116,7 @@ def _smooth(edit: _Edit, norm: _Norm, largest: Array) -> None:
     ratio = np.where(usable, largest, 1.0) ** SMOOTHING
     ratio /= np.where(usable, weight, 1.0) ** (1 - SMOOTHING)
     ratio /= np.exp(np.log(ratio).mean())
-    factor = np.where(usable, np.clip(ratio, 1 / MAX_FACTOR, MAX_FACTOR), 1.0)
+    factor = np.where(usable, np.clip(ratio, 1 / MAX_SMOOTHED, MAX_SMOOTHED), 1.0)
     for index in (1, 2):
         if norm.node.input(index):
             edit.scale_input(norm.node.outputs[0], index, 1 / factor)
@@ -137,16 +148,25 @@ class _Finder:
                 or second.input in self.outputs
             ):
                 continue
-            if self._is_homogeneous(first):
-                found.append(_Pair(first, second))
+            bound = self._bound(first)
+            if bound is not None:
+                found.append(_Pair(first, second, bound))
         return found
 
-    def _is_homogeneous(self, layer: Layer) -> bool:
-        """True if nothing or a ReLU follows the layer: factors of channels pass through."""
+    def _bound(self, layer: Layer) -> float | None:
+        """The upper bound of what follows a layer; None if factors of channels do not pass it."""
         if layer.output == layer.sum:
-            return True
+            return math.inf
         node = self.producers[layer.output]
-        return node.op == "relu" and node.inputs[0] == layer.sum
+        if node.inputs[0] != layer.sum:  # a residual addition lies between them
+            return None
+        if node.op == "relu":
+            return math.inf
+        low, high = (self.graph.constants.get(node.input(i)) for i in (1, 2))
+        pixels = math.prod(self.types[layer.output].shape[2:])
+        if node.op != "clip" or low is None or low.reshape(()) != 0 or pixels < ENOUGH:
+            return None
+        return math.inf if high is None else float(high.reshape(()))
 
     def norms(self) -> list[_Norm]:
         found = []

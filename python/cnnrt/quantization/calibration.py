@@ -61,11 +61,10 @@ class Calibration:
         self.exclude, self.round_residual = frozenset(exclude), round_residual
         self.calibrated, self.held = split(len(samples))
         self._prepared = prepare(whole.graph, samples.shapes())
-        if unknown := self.exclude - {node.name for node in self._prepared.graph.nodes}:
-            raise GraphError(
-                f"no node is named {sorted(unknown)[0]!r} after norms and factors are folded in; "
-                f"nodes are {', '.join(node.name for node in self._prepared.graph.nodes)}"
-            )
+        nodes = [*self._prepared.graph.nodes, *whole.graph.nodes]
+        if unknown := self.exclude - {node.name for node in nodes}:
+            layers = ", ".join(self.scheme().candidates)
+            raise GraphError(f"no node is named {sorted(unknown)[0]!r}; layers are {layers}")
         if not self.scheme().layers:
             raise GraphError(
                 "nothing in this network can run in integers: it has no convolution or linear "
