@@ -21,6 +21,7 @@ import gc, os, sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import cnnrt
+from cnnrt.model import plan_for
 from cnnrt import ops
 from cnnrt.graph import Graph, Node, TensorSpec
 

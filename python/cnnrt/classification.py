@@ -80,6 +80,8 @@ def classes(
 ) -> list[Classification] | list[list[Classification]]:
     """The `top` likeliest classes by the scores of one picture, or a list for each of several."""
     scores = np.asarray(scores)
+    if not scores.size and scores.ndim != 2:
+        return []
     if not is_scores(scores.shape):
         raise ShapeError(
             f"an output of shape {scores.shape} has no score for each class of a picture: expected "
