@@ -52,6 +52,15 @@ void indices(const IndexedArgs& f, const Bounds& bounds) {
                    f.index_bytes);
 }
 
+void matmul_like(const MatmulArgs& f, const Bounds& bounds, int64_t size) {
+    Axes a = axes_of(f.dims, f.shape, f.a_stride), b = axes_of(f.dims, f.shape, f.b_stride);
+    a.insert(a.end(), {{f.rows, f.a_row}, {f.depth, 1}});
+    b.insert(b.end(), {{f.depth, f.b_row}, {f.columns, f.b_column}});
+    bounds.strided(f.a, a, size);
+    bounds.strided(f.b, b, size);
+    bounds.first(f.y, product(f.dims, f.shape) * f.rows * f.columns, size);
+}
+
 void peak_like(const PeakArgs& f, const Bounds& bounds) {
     bounds.first(f.y, Checked(kBlock) + Checked(kBlock) * f.tasks);  // peak_u8's 64 factors too
 }
@@ -387,12 +396,12 @@ void arg_extremum_bounds(const ArgExtremumArgs& f, const Bounds& bounds) {
 }
 
 void matmul_bounds(const MatmulArgs& f, const Bounds& bounds) {
-    Axes a = axes_of(f.dims, f.shape, f.a_stride), b = axes_of(f.dims, f.shape, f.b_stride);
-    a.insert(a.end(), {{f.rows, f.a_row}, {f.depth, 1}});
-    b.insert(b.end(), {{f.depth, f.b_row}, {f.columns, f.b_column}});
-    bounds.strided(f.a, a);
-    bounds.strided(f.b, b);
-    bounds.first(f.y, product(f.dims, f.shape) * f.rows * f.columns);
+    matmul_like(f, bounds, sizeof(float));
+}
+
+void matmul_double_bounds(const MatmulArgs& f, const Bounds& bounds) {
+    need(f.rows >= 1 && f.depth >= 1 && f.columns >= 1, "an empty product");
+    matmul_like(f, bounds, sizeof(double));
 }
 
 void recurrent_bounds(const RecurrentArgs& f, const Bounds& bounds) {

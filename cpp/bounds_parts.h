@@ -1,4 +1,4 @@
-// Parts that the checks of bounds.cpp and bounds_u8.cpp share.
+// What the checks of bounds.cpp and bounds_u8.cpp share.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ struct Range {
     Checked low, high;
 };
 
-// The elements that strided axes reach; each place is `width` elements wide.
+// The elements that strided axes reach, each place being `width` elements wide.
 template <class List>
 Range span(const List& axes, Checked width = 1) {
     Range range{0, width};
@@ -62,7 +62,7 @@ struct Extremes {
     int64_t low, high;
 };
 
-// The minimum and the maximum of `count` entries of a table, `step` apart.
+// The least and the greatest of `count` entries of a table, `step` apart.
 [[maybe_unused]] Extremes extremes(const int32_t* table, int64_t count, int64_t step = 1) {
     Extremes found{table[0], table[0]};
     for (int64_t i = 1; i < count; ++i) {
@@ -72,7 +72,7 @@ struct Extremes {
     return found;
 }
 
-// The results of a blocked kernel, and the operands with the same layout.
+// The results of a blocked kernel, and what lies as they do.
 template <class Args>
 void outputs(const Args& f, const View& field, const Bounds& bounds) {
     bounds.pixels(field, f.n, f.blocks, f.out_d, f.out_h, f.out_w);

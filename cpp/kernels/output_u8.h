@@ -1,4 +1,4 @@
-// Output policies of int32 sums: requantised bytes, or floats. See Requant of args.h.
+// What becomes of int32 sums: bytes, requantised, or floats. See Requant of args.h.
 //
 // Each element is rounded in the same way wherever it is in a tile, and on every tier. The product
 // with the factor is rounded to float, the result to even. Sources that include this file are
@@ -156,7 +156,7 @@ private:
         __builtin_memcpy(p, whole, static_cast<size_t>(lanes) * 4);
     }
 
-    // In place, over the stored sums: this kernel is not optimised for floats.
+    // In place, over the stored sums: floats are not what this kernel is made for.
     __attribute__((noinline)) void finish_floats(int rows, int split, int blocks,
                                                  int last_lanes) const {
         for (int m = 0; m < rows; ++m)

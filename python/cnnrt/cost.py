@@ -96,6 +96,11 @@ class Machine:
     functions: float = 8.0
     """Values of an exponential function, or of one that takes as long."""
 
+    @property
+    def macs_of_doubles(self) -> float:
+        """Multiply-adds of float64: half of the lanes, and a tile that reaches two thirds."""
+        return self.macs[FLOAT32] / 3
+
     def time_of(self, activation: Sequence[Any] | None, elements: int) -> float:
         """Nanoseconds of computing an `Activation`; 0 for one of few instructions."""
         costly = activation is not None and ACTIVATIONS[activation[0]].costly

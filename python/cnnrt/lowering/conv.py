@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .. import _core
 from ..cost import Machine, im2col_time, winograd_time
-from ..dtypes import FLOAT32
+from ..dtypes import FLOAT32, FLOAT64
 from ..graph import Array, Node
 from ..layout.strides import Strided, blocked_shape
 from ..layout.tensors import BLOCK, Border
@@ -22,7 +22,8 @@ from .conv_im2col import im2col, row_bands
 from .conv_lowering import Choice, ConvLowering, conv_shape, per_axis
 from .conv_winograd import winograd, winograd_tiles
 from .dense import linear_step
-from .registry import borders, lowers
+from .doubles import lower_conv_double
+from .registry import FLOATS, borders, lowers
 from .step_list import epilogue
 
 PLANAR_CHANNELS = 15
@@ -138,8 +139,10 @@ def conv_borders(node: Node, builder: PlanBuilder) -> Mapping[str, Border]:
     return {node.inputs[0]: border}
 
 
-@lowers("conv")
+@lowers("conv", types=FLOATS)
 def lower_conv(node: Node, builder: PlanBuilder) -> bool:
+    if builder.type(node.inputs[0]).dtype == FLOAT64:
+        return lower_conv_double(node, builder, windows_of(node, builder))
     choice = choose(node, builder)
     if choice is None:
         return False

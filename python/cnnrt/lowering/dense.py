@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 from .. import _core
+from ..dtypes import FLOAT64
 from ..graph import Array, Node
 from ..layout.tensors import BLOCK, ceil_div
 from .builder import PlanBuilder
-from .registry import lowers
+from .doubles import lower_linear_double
+from .registry import FLOATS, lowers
 from .step_list import epilogue
 
 PART = 4 << 20
@@ -72,8 +74,10 @@ def _pack(weight: Array, builder: PlanBuilder) -> Any:
     return memory
 
 
-@lowers("linear")
+@lowers("linear", types=FLOATS)
 def lower_linear(node: Node, builder: PlanBuilder) -> bool:
+    if builder.type(node.inputs[0]).dtype == FLOAT64:
+        return lower_linear_double(node, builder)
     weight = builder.constant(node.inputs[1])
     bias = node.input(2)
     if weight is None or weight.size == 0 or (bias and builder.constant(bias) is None):

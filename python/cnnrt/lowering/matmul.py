@@ -8,16 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import _core
+from ..dtypes import FLOAT64
 from ..graph import Node
 from ..layout.strides import Strided, merge_axes
 from ..layout.tensors import At, row_major
 from ..ops import OPS
 from ..ops.attention import Attention
 from .builder import PlanBuilder
-from .registry import lowers
+from .doubles import product_step
+from .registry import FLOATS, lowers
 
 
-@lowers("matmul")
+@lowers("matmul", types=FLOATS)
 def lower_matmul(node: Node, builder: PlanBuilder) -> bool:
     a, b = (_matrices(name, builder, rows=i == 0) for i, name in enumerate(node.inputs))
     y = builder.type(node.outputs[0])
@@ -28,12 +30,14 @@ def lower_matmul(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("gemm")
+@lowers("gemm", types=FLOATS)
 def lower_gemm(node: Node, builder: PlanBuilder) -> bool:
     """Lowers gemm with computed factors; a constant b has become `linear`."""
     if node["alpha"] != 1 or (len(node.inputs) > 2 and node["beta"] != 1):
         return False
     y = builder.type(node.outputs[0])
+    if y.dtype == FLOAT64 and node.input(2):
+        return False
     (a_shape, a), (b_shape, b) = (
         _matrices(name, builder, rows=i == 0, transposed=bool(node[t]))
         for i, (name, t) in enumerate(zip(node.inputs, ("transA", "transB"), strict=False))
@@ -98,6 +102,11 @@ def _product(
     b_batch = Strided(b.at, b.strides[:-2]).broadcast(b_shape[:-2], batch)
     y = builder.new_plain(name)
     axes, (a_strides, b_strides) = merge_axes(batch, a_batch.strides, b_batch.strides)
+    if y.type.dtype == FLOAT64:
+        left = Strided(a.at, [*a_strides, *a.strides[-2:]])
+        right = Strided(b.at, [*b_strides, *b.strides[-2:]])
+        product_step(builder, left, right, y.at, (rows, depth, columns), axes)
+        return
     builder.step(
         "matmul",
         a=a.at,

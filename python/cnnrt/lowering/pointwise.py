@@ -32,7 +32,7 @@ ELSEWHERE = {"add", "sub", "mul", "div", "min", "max", "pow", "prelu"}
 
 @lowers("pointwise", types=ALL_TYPES)
 def lower_pointwise(node: Node, builder: PlanBuilder) -> bool:
-    return _lower(program_of(node), builder)
+    return lower_program(program_of(node), builder)
 
 
 @lowers(*sorted(SEVERAL.keys() - ELSEWHERE), types=ALL_TYPES)
@@ -44,10 +44,10 @@ def lower_operator(node: Node, builder: PlanBuilder) -> bool:
     inputs = tuple(dict.fromkeys(filter(None, node.inputs)))
     if len(inputs) > MAX_INPUTS:
         return False
-    return _lower(Program(inputs, (node,), tuple(node.outputs)), builder)
+    return lower_program(Program(inputs, (node,), tuple(node.outputs)), builder)
 
 
-def _lower(program: Program, builder: PlanBuilder) -> bool:
+def lower_program(program: Program, builder: PlanBuilder) -> bool:
     """Appends y, ... = program(x, ...), blocked if an input lies so and all others can be read
     so."""
     constants, types = builder.graph.constants, builder.graph.types

@@ -16,7 +16,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..dtypes import DTYPES, FLOAT32, DType
+from ..dtypes import DTYPES, FLOAT32, FLOAT64, DType
 from ..errors import GraphError
 from ..graph import Node
 from ..layout.tensors import Border
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LOWERINGS: dict[str, LowerFunction] = {}
 FLOAT = frozenset({FLOAT32})
+FLOATS = frozenset({FLOAT32, FLOAT64})
 ALL_TYPES = frozenset(DTYPES.values())
 TYPES: dict[str, frozenset[DType]] = {}
 """The element types that each operator is lowered for."""

@@ -1,0 +1,78 @@
+"""Networks of float64: every product has a kernel, and the results are those of NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnrt import Model
+from cnnrt.graph import Array
+from networks import by_kernels, by_reference, operator
+
+RNG = np.random.default_rng(0)
+
+
+def doubles(*shape: int) -> Array:
+    return RNG.standard_normal(shape)
+
+
+CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 3, 9, 11), (8, 3, 3, 3), {"pads": [1] * 4}),
+    ((1, 5, 9, 11), (7, 5, 3, 3), {"strides": [2, 1], "pads": [0, 1, 2, 1]}),
+    ((1, 4, 9, 9), (6, 4, 1, 1), {}),
+    ((1, 4, 9, 9), (6, 4, 1, 1), {"strides": [2, 2]}),
+    ((2, 6, 9, 9), (9, 2, 3, 3), {"group": 3, "dilations": [2, 2]}),
+    ((1, 6, 9, 9), (6, 1, 3, 3), {"group": 6, "pads": [1] * 4}),
+    ((2, 3, 17), (4, 3, 5), {"pads": [2, 2]}),
+    ((1, 2, 5, 6, 7), (3, 2, 3, 3, 3), {"pads": [1] * 6}),
+]
+
+
+@pytest.mark.parametrize(("x", "weight", "attributes"), CONVOLUTIONS)
+def test_convolution(
+    x: tuple[int, ...], weight: tuple[int, ...], attributes: dict[str, Any], isa: str, threads: int
+) -> None:
+    for bias in (None, doubles(weight[0])):
+        for activation in (None, ("relu", 0.0, 0.0), ("silu", 0.0, 0.0)):
+            graph, inputs = operator(
+                "conv", doubles(*x), doubles(*weight), bias, activation=activation, **attributes
+            )
+            (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+            (want,) = by_reference(graph, inputs)
+            assert got.dtype == np.float64
+            assert np.abs(got - want).max() <= 1e-12 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("columns", [1, 15, 16, 17, 33])
+@pytest.mark.parametrize("rows", [1, 3, 8, 17])
+def test_product(rows: int, columns: int, isa: str, threads: int) -> None:
+    a, b = doubles(2, rows, 7), doubles(2, 7, columns)
+    graph, inputs = operator("matmul", a, b, computed=[1])
+    (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+    assert np.abs(got - a @ b).max() <= 1e-14 * 7 * np.abs(a).max() * np.abs(b).max()
+
+
+def test_layer(isa: str, threads: int) -> None:
+    residual = doubles(5, 9)
+    graph, inputs = operator("linear", doubles(5, 7), doubles(9, 7), doubles(9), residual,
+                             computed=[3], activation=("tanh", 0.0, 0.0))  # fmt: skip
+    (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+    (want,) = by_reference(graph, inputs)
+    assert np.abs(got - want).max() <= 1e-14
+
+
+def test_the_bits_are_the_same_for_any_number_of_threads() -> None:
+    graph, inputs = operator("conv", doubles(3, 16, 20, 20), doubles(32, 16, 3, 3))
+    one, two = (Model(graph, threads=n)(next(iter(inputs.values()))) for n in (1, 2))
+    assert np.array_equal(one, two)
+
+
+def test_patches_that_are_too_many_go_by_the_reference() -> None:
+    graph, inputs = operator("conv", doubles(1, 64, 130, 130), doubles(4, 64, 3, 3))
+    x = next(iter(inputs.values()))
+    model = Model(graph)
+    assert "no kernel" in model.describe()
+    (want,) = by_reference(graph, inputs)
+    assert np.abs(model(x) - want).max() <= 1e-10
