@@ -105,7 +105,57 @@ def _join_constants(node: Node, c: Context) -> bool:
     return False
 
 
+def _one_hot(node: Node, c: Context) -> bool:
+    """The product of a one-hot vector and a matrix is a row of the matrix.
+
+    JAX and TensorFlow write a one-hot vector as the comparison of an index with 0, 1, 2, ... An
+    index that is none of them chooses a row of zeros.
+    """
+    types, constants = c.graph.types, c.graph.constants
+    cast = c.made_by(node.inputs[0], "cast")
+    equal = c.made_by(cast.inputs[0], "equal") if cast else None
+    weight = constants.get(node.inputs[1])
+    if equal is None or weight is None or weight.ndim != 2 or weight.size > MAX_TABLE:
+        return False
+    bias = constants.get(node.input(2))
+    if node.input(3) or node.attributes.get("activation") or (node.input(2) and bias is None):
+        return False
+    size, lead = weight.shape[1], types[node.outputs[0]].shape[:-1]
+    for name, numbers in (equal.inputs, equal.inputs[::-1]):
+        expand, value = c.made_by(name, "expand"), constants.get(numbers)
+        index = types[expand.inputs[0] if expand else name]
+        if value is None or index.shape != (*lead, 1) or index.dtype.name not in INDICES:
+            continue
+        if value.size != size or value.shape[-1] != size or (value != np.arange(size)).any():
+            continue
+        rows = np.zeros((size + 1, weight.shape[0]), weight.dtype)
+        rows[:-1] = np.asarray(weight).T
+        rows += 0 if bias is None else np.asarray(bias)
+        table = c.new_constant(node, "rows", rows)
+        ends = [np.array(end, index.dtype.numpy) for end in (-1, size)]  # both are the last row
+        low, high = (c.new_constant(node, f"end{i}", end) for i, end in enumerate(ends))
+        shape = c.new_constant(node, "shape", np.array(lead, np.int64))
+        near, flat = (f"{node.outputs[0]}.{part}" for part in ("near", "flat"))
+        source = expand.inputs[0] if expand else name
+        made = [
+            Node("clip", f"{node.name}.near", [source, low, high], [near]),
+            Node("reshape", f"{node.name}.flat", [near, shape], [flat]),
+            Node("gather", node.name, [table, flat], list(node.outputs), {"axis": 0}),
+        ]
+        for part in made:
+            ops.complete(part)
+        types[near], types[flat] = index, TensorType(lead, index.dtype)
+        c.replaced[id(node)] = made
+        return True
+    return False
+
+
+INDICES = ("int32", "int64")
+MAX_TABLE = 1 << 22
+"""Elements of a matrix of which another copy is made."""
+
 RULES: dict[str, list[Rule]] = {
+    "linear": [_one_hot],
     "reduce_mean": [_spatial_mean],
     "add": [_join_constants],
     "reshape": [_add_before_reshape],
