@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,73 +21,13 @@ import machine
 import numpy as np
 import onnx
 import report
+from element_types import chains, element_types
 from engines import Array, Source
+from operator_case import RECENT, Case, f, i, rng
 from race import Entry, Turn, Worker, WorkerError
-
-OPSET = 21
-RECENT = 24
-"""Opset of the operators that came after OPSET."""
 
 MAP = (1, 64, 56, 56)
 """The feature map of most rows."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One operator: its first input is the model's, and "x" among the others is that input
-    again."""
-
-    op: str
-    x: Array
-    others: tuple[Array | str, ...] = ()
-    attributes: dict[str, Any] = field(default_factory=dict)
-    note: str = ""
-    opset: int = OPSET
-    outputs: int = 1
-    """Number of the node's outputs; the model's is the first."""
-
-    @property
-    def name(self) -> str:
-        """The operator, and what sets it apart from the other rows of its kind."""
-        return f"{self.op} {self.note}".strip()
-
-    def model(self) -> onnx.ModelProto:
-        """An ONNX model with the operator's first output."""
-        from onnx import helper, numpy_helper  # noqa: PLC0415
-
-        names, weights = ["x"], []
-        for i, other in enumerate(self.others):
-            if isinstance(other, str):
-                names.append(other)
-                continue
-            names.append(f"w{i}")
-            weights.append(numpy_helper.from_array(other, f"w{i}"))
-        element = helper.np_dtype_to_tensor_dtype(self.x.dtype)
-        results = ["y", "z"][: self.outputs]
-        node = helper.make_node(self.op, names, results, name=self.op, **self.attributes)
-        graph = helper.make_graph(
-            [node],
-            "operator",
-            [helper.make_tensor_value_info("x", element, self.x.shape)],
-            [onnx.ValueInfoProto(name="y")],
-            weights,
-        )
-        opsets = [helper.make_opsetid("", self.opset)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        return onnx.shape_inference.infer_shapes(model, check_type=True, data_prop=True)
-
-
-_rng = np.random.default_rng(0)
-
-
-def f(*shape: int) -> Array:
-    """Random numbers."""
-    return _rng.standard_normal(shape, np.float32)
-
-
-def i(*values: int) -> Array:
-    """Whole numbers, such as a shape."""
-    return np.array(values, np.int64)
 
 
 def cases() -> Iterator[Case]:
@@ -104,6 +43,8 @@ def cases() -> Iterator[Case]:
     yield from _sampling()
     yield from _recurrent()
     yield from _integers()
+    yield from element_types()
+    yield from chains()
 
 
 def _convolutions() -> Iterator[Case]:
@@ -288,18 +229,18 @@ def _shapes() -> Iterator[Case]:
 
 
 def _indices() -> Iterator[Case]:
-    rows = _rng.integers(0, 1000, (1, 128))
+    rows = rng.integers(0, 1000, (1, 128))
     yield Case("Gather", f(1000, 256), (rows,), note="rows")
     yield Case("Gather", f(1, 256, 1000), (rows[0],), {"axis": 2}, "columns")
-    yield Case("GatherElements", f(64, 1000), (_rng.integers(0, 64, (64, 1000)),))
-    yield Case("GatherND", f(64, 64, 64), (_rng.integers(0, 64, (500, 2)),))
+    yield Case("GatherElements", f(64, 1000), (rng.integers(0, 64, (64, 1000)),))
+    yield Case("GatherND", f(64, 64, 64), (rng.integers(0, 64, (500, 2)),))
     yield Case("ScatterND", f(1000, 64), (rows.reshape(-1, 1), f(128, 64)))
     yield Case(
         "ScatterND", f(1000, 64), (rows.reshape(-1, 1), f(128, 64)), {"reduction": "add"}, "add"
     )
-    index = _rng.integers(0, 1000, (2000, 64))
+    index = rng.integers(0, 1000, (2000, 64))
     yield Case("ScatterElements", f(1000, 64), (index, f(2000, 64)), {"reduction": "add"}, "add")
-    yield Case("OneHot", _rng.integers(0, 100, 1000), (i(100), np.array([0, 1], np.float32)))
+    yield Case("OneHot", rng.integers(0, 100, 1000), (i(100), np.array([0, 1], np.float32)))
 
 
 def _sampling() -> Iterator[Case]:
@@ -340,10 +281,10 @@ def _recurrent() -> Iterator[Case]:
 
 def _integers() -> Iterator[Case]:
     scale, zero = np.array(0.02, np.float32), np.array(128, np.uint8)
-    q = _rng.integers(0, 256, MAP).astype(np.uint8)
+    q = rng.integers(0, 256, MAP).astype(np.uint8)
     yield Case("QuantizeLinear", f(*MAP), (scale, zero))
     yield Case("DequantizeLinear", q, (scale, zero))
-    whole = _rng.integers(-9, 9, MAP)
+    whole = rng.integers(-9, 9, MAP)
     yield Case("Add", whole, (whole[::-1].copy(),), note="int64")
     yield Case("ReduceSum", whole, (i(2, 3),), note="int64")
 

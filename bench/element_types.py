@@ -1,0 +1,107 @@
+"""Rows of operators.py: operators on every element type, and chains of elementwise operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from engines import Array
+from operator_case import Case, f
+
+SIZE = (64, 56, 56)
+"""Elements of the rows, those of a feature map."""
+
+COMPARED = ("float32", "float64", "int64", "int32", "uint8", "int8", "bool")
+ADDED = ("float64", "int64", "int32")
+"""Types besides float32 of which onnxruntime has arithmetic."""
+
+
+def of_type(dtype: str, seed: int) -> Array:
+    """Numbers of a type, small enough that nothing overflows."""
+    rng = np.random.default_rng(seed)
+    if dtype.startswith("float"):
+        return rng.standard_normal(SIZE).astype(dtype)
+    return rng.integers(0, 2 if dtype == "bool" else 100, SIZE).astype(dtype)
+
+
+def element_types() -> Iterator[Case]:
+    """Comparison, arithmetic, logic, selection and casts, and products of float64."""
+    condition = of_type("bool", 2)
+    for dtype in COMPARED:
+        x, other = of_type(dtype, 0), of_type(dtype, 1)
+        yield Case("Equal", x, (other,), note=dtype)
+        if dtype == "bool":
+            yield Case("And", x, (other,), note=dtype)
+            yield Case("Not", x, note=dtype)
+            continue
+        yield Case("Where", condition, (x, other), note=dtype)
+        yield Case("Less", x, (other,), note=dtype)
+    for dtype in ADDED:
+        x, other = of_type(dtype, 0), of_type(dtype, 1)
+        for op in ("Add", "Sub", "Mul", "Div"):
+            yield Case(op, x, (np.maximum(other, 1),), note=dtype)
+        yield Case("Max", x, (other,), note=dtype)
+    for before, after in (
+        ("float32", "float16"),
+        ("float16", "float32"),
+        ("float32", "int64"),
+        ("int64", "float32"),
+        ("int64", "int32"),
+        ("int32", "int64"),
+        ("uint8", "int64"),
+        ("int64", "bool"),
+        ("bool", "float32"),
+        ("float64", "float32"),
+        ("uint8", "float32"),
+        ("int8", "int32"),
+    ):
+        to = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(after))
+        yield Case("Cast", of_type(before, 0), attributes={"to": to}, note=f"{before} to {after}")
+    image, weight = (f(1, 32, 56, 56).astype("d"), f(32, 32, 3, 3).astype("d"))
+    yield Case("Conv", image, (weight,), {"pads": [1] * 4}, "float64 3x3")
+    yield Case("MatMul", f(256, 256).astype("d"), (f(256, 256).astype("d"),), note="float64")
+    for op in ("Exp", "Sigmoid", "Tanh", "Relu"):
+        yield Case(op, of_type("float64", 0), note="float64")
+    half = [f(*shape).astype(np.float16) for shape in ((1, 32, 56, 56), (32, 32, 3, 3))]
+    yield Case("Conv", half[0], (half[1],), {"pads": [1] * 4}, "float16 3x3")
+    yield Case("Add", of_type("float16", 0), (of_type("float16", 1),), note="float16")
+
+
+LINKS = ("Add", "Mul", "Sub", "Max", "Sigmoid", "Mul", "Add", "Tanh", "Mul", "Min", "Abs", "Add")
+ALONE = frozenset(("Sigmoid", "Tanh", "Abs"))
+
+
+@dataclass(frozen=True)
+class Chain(Case):
+    """Several of `LINKS`, each on the result of the one before."""
+
+    length: int = 2
+
+    def model(self) -> onnx.ModelProto:
+        from onnx import helper, numpy_helper  # noqa: PLC0415
+
+        last, nodes = "x", []
+        for k, op in enumerate(LINKS[: self.length]):
+            other = ["x" if k % 2 else "channel"]
+            y = "y" if k == self.length - 1 else f"t{k}"
+            nodes.append(helper.make_node(op, [last, *(other if op not in ALONE else [])], [y]))
+            last = y
+        value = helper.make_tensor_value_info
+        channel = np.linspace(0.5, 1.5, self.x.shape[0], dtype=np.float32).reshape(-1, 1, 1)
+        graph = helper.make_graph(
+            nodes,
+            "chain",
+            [value("x", onnx.TensorProto.FLOAT, self.x.shape)],
+            [value("y", onnx.TensorProto.FLOAT, self.x.shape)],
+            [numpy_helper.from_array(channel, "channel")],
+        )
+        opsets = [helper.make_opsetid("", self.opset)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def chains() -> Iterator[Case]:
+    """Chains of 2 to 12 operators."""
+    for length in range(2, len(LINKS) + 1):
+        yield Chain("Chain", f(*SIZE), note=f"of {length}", length=length)
