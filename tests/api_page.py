@@ -48,6 +48,7 @@ SECTIONS: dict[str, tuple[Any, ...]] = {
     "Errors and warnings": (
         *("CnnrtError", "FormatError", "UnsupportedOperator", "GraphError", "ShapeError"),
         *("ImageError", "MemoryLimitError", "WorkLimitError", "PreprocessingWarning"),
+        "MissingKernelWarning",
     ),
 }
 """The names of `cnnrt.__all__` in reading order, and classes that only methods return."""

@@ -55,3 +55,10 @@ class PreprocessingWarning(UserWarning):
 
     The network would run, and its answers would be wrong without a word.
     """
+
+
+class MissingKernelWarning(UserWarning):
+    """Operators of a network run by their NumPy references, and take a good part of its time.
+
+    The results are right. `Model.describe` names the operators.
+    """

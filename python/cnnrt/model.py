@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from . import classification, feeds, formats
 from .classification import Scores
 from .cost import Algorithms
-from .errors import GraphError
+from .errors import GraphError, MissingKernelWarning
 from .feeds import Inputs, Shapes
 from .formats import Source
 from .graph import Array, Graph, TensorSpec
@@ -63,6 +64,9 @@ def load(
     Raises:
         FormatError: the file is missing, damaged or of another kind, or has no digests.
         UnsupportedOperator: the network needs operators that cnnrt does not have.
+
+    Warns:
+        MissingKernelWarning: operators without a kernel take a good part of a run.
     """
     origin = Origin.of(source)
     content = formats.read(source, verify=verify)
@@ -81,6 +85,9 @@ def load(
         ready=ready,
     )
     model._origin = origin
+    if model._missing:
+        name = content.graph.name
+        warnings.warn(f"{name!r}: {model._missing}", MissingKernelWarning, stacklevel=2)
     if tune:
         model.tune()
     return model
@@ -132,7 +139,8 @@ class Model:
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
         self._packed = Packed(graph.constants.values(), ready)
         self._plans = PlanCache(graph, self._packed, self.threads, self.isa, self._algorithms)
-        self._plans.make_ahead()
+        ahead = self._plans.make_ahead()
+        self._missing = description.missing_kernels(ahead, serious=True) if ahead else None
         self._variants: dict[tuple[str, ...], Model] = {}
 
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:

@@ -60,7 +60,7 @@ class Case(NamedTuple):
     group: int = 1
     n: int = 1
     high: int = 127
-    """Largest value of the weights."""
+    """Of the weights."""
 
 
 def conv(

@@ -11,13 +11,10 @@ from ..errors import UnsupportedOperator, ValueNeeded
 from ..graph import Graph
 from ..model import Model, plan_for
 from ..passes import partition, problems
+from ..planning.description import missing_kernels
 from .common import add_input, planned_shapes
 
 HELP = "list what in a model cnnrt does not run"
-
-
-SHOWN = 5
-"""Steps without a kernel that are named."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,12 +78,8 @@ def _stages(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
 def _without_kernel(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
     """A line about the steps that NumPy computes, as they have no kernel; empty if none does."""
     arrays = [np.zeros(shapes[spec.name], spec.dtype) for spec in graph.inputs]
-    steps = plan_for(Model(graph), arrays).describe()
-    slow = [step.node for step in steps if step.kernel == "reference"]
-    if not slow:
-        return ""
-    named = ", ".join(slow[:SHOWN]) + (", ..." if len(slow) > SHOWN else "")
-    return f"\n{len(slow)} of its {_count(len(steps), 'step')} by NumPy, more slowly: {named}"
+    missing = missing_kernels(plan_for(Model(graph), arrays))
+    return f"\n{missing}" if missing else ""
 
 
 def _count(number: int, what: str) -> str:

@@ -191,9 +191,18 @@ class Plan:
         return [
             StepInfo(s.node, s.kernel, s.note, cost_ns)
             if isinstance(s, Step)
-            else StepInfo(s.node.name, "reference", f"{s.node.op} in NumPy: no kernel", cost_ns)
+            else StepInfo(
+                s.node.name,
+                REFERENCE,
+                f"{s.node.op} in NumPy: no kernel",
+                cost_ns,
+            )
             for s, cost_ns in zip(self.steps, self._costs, strict=True)
         ]
+
+
+REFERENCE = "reference"
+"""The kernel of a step that runs by its operator's NumPy reference, in a `StepInfo`."""
 
 
 def step_times(spans: Array) -> Array:

@@ -175,26 +175,31 @@ class PlanCache:
             self._hot = _Hot(shapes[0], key, plan)
         return plan
 
-    def make_ahead(self) -> None:
+    def make_ahead(self) -> AnyPlan | None:
         """Packs the weights now, if the sizes of one image are known: the first run then takes no
         longer than the others.
 
         A free batch is taken for 1. If the network does not take that, it is planned when an input
-        comes.
+        comes. Returns the plan, if one was made.
         """
         shapes = []
         guessed = any(isinstance(spec.shape[0], str) for spec in self._graph.inputs if spec.shape)
         for spec in self._graph.inputs:
             batch, *rest = (*spec.shape, 1)[: max(1, len(spec.shape))]
             if spec.shape == ANY_SHAPE or any(isinstance(size, str) for size in rest):
-                return
+                return None
             shape = (1 if isinstance(batch, str) else batch, *rest)
             shapes.append(shape[: len(spec.shape)])
         # A large input is planned for when it comes.
         given = limits.memory_limit(sum(v.nbytes for v in self._graph.constants.values()))
         expected = (ShapeError,) if guessed else (MemoryLimitError, ValueNeeded)
         with contextlib.suppress(*expected):
-            self.get(tuple(shapes), self._default_outputs, limit=given)  # type: ignore[arg-type]
+            return self.get(
+                tuple(shapes),  # type: ignore[arg-type]
+                self._default_outputs,
+                limit=given,
+            )
+        return None
 
     def replace(self) -> None:
         """Makes plans anew after a change of algorithms."""
