@@ -149,7 +149,7 @@ def _result(model: Model, file: Path, top: int) -> Result:
     outputs = y if isinstance(y, dict) else {model.outputs[0].name: y}
     classes = None
     scores = next(iter(outputs.values()))
-    if model.labels and is_scores(scores.shape):
+    if model.labels and (is_scores(scores.shape) or not scores.size):
         classes = model.classes(scores, top)
     return Result(os.fspath(file), milliseconds, outputs, classes)
 
