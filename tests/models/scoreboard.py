@@ -49,8 +49,9 @@ those that pass.
 * **no kernel**: steps that run by an operator's NumPy reference.
 * **ms**: one image of the input given, 2 threads, the shortest of several runs on {cpu}.
 
-The table lacks torchvision's detection models, whose shapes depend on the data, and the int8
-networks of `torchvision.models.quantization`. Both are refused with an error that says so.
+The table lacks torchvision's detectors, which `tests/models/test_detectors.py` exports as a whole
+and holds against PyTorch: two sizes, with many detections, one and none. It also lacks the int8
+networks of `torchvision.models.quantization`, which are refused with an error that says so.
 """
 
 

@@ -82,7 +82,7 @@ def test_the_zoo_has_all_of_torchvision() -> None:
     assert not missing
 
 
-QUICK_REFUSALS = ("fasterrcnn_mobilenet_v3_large_320_fpn", "quantized_mobilenet_v2")
+QUICK_REFUSALS = ("quantized_mobilenet_v2",)
 
 
 def refused(names: list[str]) -> list[object]:
@@ -90,14 +90,6 @@ def refused(names: list[str]) -> list[object]:
         pytest.param(name, marks=[] if name in QUICK_REFUSALS else [pytest.mark.zoo])
         for name in names
     ]
-
-
-@pytest.mark.parametrize("name", refused(zoo.DETECTION))
-def test_detection_networks_are_refused_in_one_sentence(name: str) -> None:
-    """The choice of boxes depends on the content of the picture."""
-    module = zoo.models.get_model(name, weights=None, weights_backbone=None).eval()
-    with pytest.raises(UnsupportedOperator, match="shapes that depend on the values of its input"):
-        cnnrt.export(module, ([torch.rand(3, 64, 64)],), None, dynamic_shapes=())
 
 
 @pytest.mark.parametrize("name", refused(zoo.QUANTISED))

@@ -58,7 +58,8 @@ def export(
     as `weights`. `labels` and `preprocessing` take precedence over both.
 
     If PyTorch's newer exporter fails, its older one is tried. It records what the module does with
-    the example, and a warning tells of it.
+    the example, and a warning tells of it. torchvision's detectors always take that road, without
+    a warning: they are made for it, and run on pictures of any size.
 
     Args:
         module: exported in evaluation mode, and left in the mode it was in.

@@ -25,6 +25,9 @@ FREE_BATCH = "batch"
 DATA_DEPENDENT = {"GuardOnDataDependentSymNode", "UserError", "PendingUnbackedSymbolNotFound"}
 """The exporter's exceptions about values that become shapes."""
 
+DETECTOR_OPSET = 18
+"""The opset of detectors: one for which torchvision states its operators to the older exporter."""
+
 EXPORT = "build the module, module.load_state_dict(...), then cnnrt.export(module, inputs, path)"
 
 
@@ -118,6 +121,9 @@ def _first_that_works(
     with the newer exporter, then with the older."""
     import torch  # noqa: PLC0415
 
+    if _is_detector(module):
+        say("PyTorch's older exporter")
+        return _detector(module, inputs, dynamic_shapes, names)
     if isinstance(module, torch.jit.ScriptModule):
         say("torch.onnx.export (of a TorchScript program)")
         return _older(module, inputs, _free_axes(inputs) if dynamic_shapes is None else {}, names)
@@ -196,6 +202,53 @@ def _older(module: Any, inputs: tuple[Any, ...], free: dict[int, str], names: An
             input_names=given,
             output_names=names.get("output_names"),
             dynamic_axes=dict.fromkeys(given, free) if free else None,
+        )
+    return onnx.load_from_string(file.getvalue())
+
+
+def _is_detector(module: Any) -> bool:
+    """True if a part of torchvision's detectors is in it. These depend on values in their shapes,
+    and mark the places for the older exporter themselves."""
+    home = "torchvision.models.detection."
+    return any(type(part).__module__.startswith(home) for part in module.modules())
+
+
+def _detector(module: Any, inputs: tuple[Any, ...], dynamic_shapes: Any, names: Any) -> Any:
+    """The export of a detector, with free sizes of its pictures unless `dynamic_shapes` says which.
+
+    Its outputs are those that it has in PyTorch, one after the other, named by the keys of their
+    dict if there is one.
+    """
+    import onnx  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+    from torch.utils import _pytree  # noqa: PLC0415  (it has no public name)
+
+    tensors = _pytree.tree_leaves(inputs)
+    one = len(tensors) == 1
+    given = names.get("input_names") or (
+        ["images"] if one else [f"image{i}" for i in range(len(tensors))]
+    )
+    found, _ = _pytree.tree_flatten_with_path(module(*inputs))
+    keys = [str(getattr(path[-1], "key", "")) if path else "" for path, _ in found]
+    named = all(keys) and len({*keys}) == len(keys)
+    if dynamic_shapes is None:
+        free = [{x.ndim - 2: "height", x.ndim - 1: "width"} for x in tensors]
+    else:
+        leaves = _pytree.tree_leaves(dynamic_shapes, is_leaf=lambda x: isinstance(x, dict))
+        free = [{a: str(getattr(n, "__name__", n)) for a, n in x.items()} for x in leaves if x]
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            inputs,
+            file,  # type: ignore[arg-type]
+            dynamo=False,
+            verbose=False,
+            opset_version=DETECTOR_OPSET,
+            input_names=given,
+            output_names=names.get("output_names") or (keys if named else None),
+            dynamic_axes=dict(zip(given, free, strict=False)),
         )
     return onnx.load_from_string(file.getvalue())
 

@@ -90,7 +90,7 @@ def _accepts(node: Node, graph: Graph) -> bool:
     types = graph.types
     if node.op in CHAIN:  # a statistic without its axis would lie along another one
         rank = types[node.outputs[0]].rank
-        computed = [types[name] for name in node.inputs if name not in graph.constants]
+        computed = [types[name] for name in node.inputs if name and name not in graph.constants]
         even = all(x.rank == rank or x.size == 1 for x in computed)
         return even and node.attributes.get("activation") is None
     if len(node.outputs) != 1:

@@ -1,0 +1,126 @@
+"""torchvision's detectors, exported as a whole: boxes, labels, scores, masks and key points.
+
+Weights are random. The threshold of the score makes that many, one or no detection is left.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch's wheel is declared for Python 3.11 only")
+
+from torch import Tensor, nn  # noqa: E402
+
+import cnnrt  # noqa: E402
+import zoo  # noqa: E402
+
+SIZES = (160, 200), (192, 144)
+QUICK = ("fasterrcnn_mobilenet_v3_large_320_fpn",)
+BOUND = 1e-3
+"""Of |difference| / max |output|. Boxes are exponentials of what the network computes, and a mask
+is sampled between pixels."""
+
+
+def detector(name: str) -> nn.Module:
+    """A detector with seeded weights, for small pictures.
+
+    Each layer is scaled when a picture first passes through it, so that what it makes has a given
+    spread (layer-sequential unit variance: Mishkin and Matas, "All you need is a good init").
+    Scores are then far from each other, and boxes near their anchors.
+    """
+    torch.manual_seed(zlib.crc32(name.encode()))
+    small = {} if name.startswith("ssd") else {"min_size": 160, "max_size": 224}
+    module = zoo.models.get_model(name, weights=None, weights_backbone=None, **small).eval()
+    seen = set()
+
+    def scale(layer: nn.Module, spread: float, y: Tensor) -> Tensor | None:
+        if layer in seen or y.numel() < 2:
+            return None
+        seen.add(layer)
+        factor = spread / float(y.std())
+        layer.weight.mul_(factor)
+        return y * factor
+
+    hooks = []
+    for key, layer in module.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            spread = 2.0 if "cls" in key or "classification" in key else 1.0
+            spread = 0.3 if "bbox" in key or "regression" in key else spread
+            hooks.append(
+                layer.register_forward_hook(
+                    lambda layer, _, y, spread=spread: scale(layer, spread, y)
+                )
+            )
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    for holder in holders(module):
+        holder.score_thresh = 0.0
+    with torch.no_grad():
+        module([image(0, *SIZES[0])])
+    for hook in hooks:
+        hook.remove()
+    return module
+
+
+def image(seed: int, height: int, width: int) -> Tensor:
+    """A picture (3, height, width) of values from 0 to 1."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(3, height, width, generator=generator)
+
+
+def holders(module: nn.Module) -> list[nn.Module]:
+    """The parts that have a threshold of the score of what is detected."""
+    return [m for m in (module, getattr(module, "roi_heads", None)) if hasattr(m, "score_thresh")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.zoo]) for n in zoo.DETECTION],
+)
+@pytest.mark.filterwarnings("ignore")  # of PyTorch about its own parts
+def test_agrees_with_pytorch(name: str) -> None:
+    """At two sizes, with many detections, one and none."""
+    module = detector(name)
+    (holder,) = holders(module)
+    with torch.no_grad():
+        best = module([image(7, *SIZES[0])])[0]["scores"].sort(descending=True).values
+    assert len(best) > 5
+    thresholds = {"many": 0.0, "one": float(best[:2].mean()), "none": 2.0}
+    for case, threshold in thresholds.items():
+        holder.score_thresh = threshold
+        data = cnnrt.export(module, ([image(7, *SIZES[0])],), None)
+        model = cnnrt.load(data)
+        for size in SIZES:
+            x = image(7, *size)
+            with torch.no_grad():
+                (want,) = module([x])
+            got = model(x.numpy())
+            assert list(got) == list(want)
+            if size == SIZES[0]:
+                count = len(want["scores"])
+                assert count > 5 if case == "many" else count == (case == "one"), case
+            check(got, {k: v.numpy() for k, v in want.items()}, f"{name}, {case}, {size}")
+
+
+def check(got: dict[str, np.ndarray], want: dict[str, np.ndarray], at: str) -> None:
+    """Detections agree in their order; two whose scores are nearly equal may be exchanged."""
+    for key, expected in want.items():
+        assert got[key].shape == expected.shape, (at, key, got[key].shape, expected.shape)
+        assert got[key].dtype == expected.dtype, (at, key)
+    order = [pairs(got, want, i) for i in range(len(want["scores"]))]
+    assert sorted(order) == list(range(len(order))), at
+    for key, expected in want.items():
+        if expected.size:
+            error = np.abs(got[key][order].astype(np.float64) - expected).max()
+            assert error <= BOUND * np.abs(expected).max() + 1e-6, (at, key, error)
+
+
+def pairs(got: dict[str, np.ndarray], want: dict[str, np.ndarray], i: int) -> int:
+    """The number of the detection that is number i of what is wanted."""
+    near = np.flatnonzero(np.abs(got["scores"] - want["scores"][i]) < 1e-4)
+    near = near[got["labels"][near] == want["labels"][i]]
+    assert near.size, (i, want["scores"][i], got["scores"][max(i - 1, 0) : i + 2])
+    return int(near[np.abs(got["boxes"][near] - want["boxes"][i]).max(axis=1).argmin()])
