@@ -60,7 +60,7 @@ class Case(NamedTuple):
     group: int = 1
     n: int = 1
     high: int = 127
-    """Of the weights."""
+    """Largest value of the weights."""
 
 
 def conv(

@@ -1,7 +1,7 @@
 """Products of float64: layers and convolutions as one product of matrices and a program.
 
-Networks of doubles are rare, so there is one way of doing each: patches are gathered in memory
-(im2col), multiplied, and what follows the product is a pointwise program.
+Networks of doubles are rare, so there is one algorithm for each. Patches are gathered in memory
+(im2col) and multiplied; a pointwise program follows the product.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Tables and additions of bytes are done by the product before them, in registers."""
+"""Fuses tables and additions of bytes into the product before them, which does them in
+registers."""
 
 from __future__ import annotations
 

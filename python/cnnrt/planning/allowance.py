@@ -23,8 +23,8 @@ PLAN_NS, NODE_NS = 1e5, 5e4
 SLOWEST = 30
 """Maximum factor by which an emulator slows planning down."""
 LEAF_NS, ELEMENT_NS, ARRAY_NS, PAIR_NS = 500.0, 10.0, 1000.0, 1.0
-"""Work of four things: an array that an operator gets, one of its elements, an array that it makes,
-and a pair of boxes that it compares."""
+"""Work of an operator. The figures are for an input array, for one of its elements, for an output
+array, and for a pair of boxes compared."""
 ARRAY_BYTES = 128
 """Bytes of an array besides its elements."""
 

@@ -1,4 +1,4 @@
-"""What stages ask of the plans and caches below them, whichever these are."""
+"""Interfaces of the plans and caches that stages use, whichever these are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .plan import StepInfo
 
 
 class Stage(Protocol):
-    """What a stage that has run tells of itself: a plan's, or an interpreter's."""
+    """The facts about a stage that has run, from a plan or an interpreter."""
 
     @property
     def graphs(self) -> tuple[Graph, ...]: ...

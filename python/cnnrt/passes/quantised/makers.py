@@ -1,4 +1,4 @@
-"""Pending tensors of floats made as tensors of bytes, once their scale is known."""
+"""Makes pending tensors of floats as tensors of bytes, once their scale is known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shift_of(y: Scaling) -> int:
 
 
 def make_pair(state: State, pending: Pending, y: Scaling, output: str) -> bool:
-    """A sum or a product of two tensors of bytes."""
+    """Makes a sum or a product of two tensors of bytes."""
     a, b = pending.codes
     kinds = {a.scaling.dtype, b.scaling.dtype, y.dtype}
     if len(kinds) > 1:
@@ -62,7 +62,7 @@ def make_pair(state: State, pending: Pending, y: Scaling, output: str) -> bool:
 
 
 def make_average(state: State, pending: Pending, y: Scaling, output: str) -> bool:
-    """A pool of means, of windows or of whole images."""
+    """Makes a pool of means, of windows or of whole images."""
     node, (x,) = pending.node, pending.codes
     if x.scaling.dtype != y.dtype:
         return False
@@ -85,7 +85,7 @@ def make_average(state: State, pending: Pending, y: Scaling, output: str) -> boo
 
 
 def make_concat(state: State, pending: Pending, y: Scaling, output: str) -> bool:
-    """Tensors side by side: each is made with the scale of the whole."""
+    """Makes tensors side by side, each with the scale of the whole."""
     low, high = pending.limits(y)
     parts = []
     for code in pending.codes:

@@ -23,13 +23,13 @@ class State:
         self.readers = graph.reader_counts()
         self.nodes: list[Node] = []
         self.uint8: dict[str, str] = {}
-        """For tensors of int8 their form as uint8."""
+        """The uint8 form of tensors of int8."""
         self.lookups: dict[str, Lookup] = {}
         self.pending: dict[str, Pending] = {}
         self.products: dict[str, Pending] = {}
         """The convolutions and products among the pending."""
         self.origin: dict[str, tuple[str, Array]] = {}
-        """For tensors of bytes that are a table of another: that one, and the table."""
+        """The source and the table of tensors of bytes that are a table of another."""
         self._taken = {*graph.tensors(), *graph.constants}
 
     def unique(self, name: str) -> str:
@@ -46,7 +46,7 @@ class State:
         return name
 
     def emit(self, op: str, name: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Appends a node; the name of its output."""
+        """Appends a node; returns the name of its output."""
         node = Node(op, name, inputs, [output], attributes)
         complete(node)
         self.nodes.append(node)
@@ -81,7 +81,7 @@ class State:
         return scaling(self.constants, scale, zero, known)
 
     def code(self, name: str) -> Code | None:
-        """The bytes that a tensor of floats is, dequantised."""
+        """The bytes that a tensor of floats is made from by dequantisation."""
         found = self.lookups.get(name)
         return found.code if found else None
 
@@ -94,7 +94,7 @@ class State:
         return self.origin.get(tensor, (tensor, np.arange(256, dtype=np.uint8)))
 
     def lookup(self, x: Code) -> Lookup:
-        """Dequantised bytes."""
+        """The values of dequantised bytes."""
         base, table = self.root(x.tensor)
         return Lookup(base, x.scaling.values()[table], x)
 

@@ -1,4 +1,5 @@
-"""Quantised weights as the operators on bytes take them: signed integers without a zero point."""
+"""Quantised weights in the form that operators on bytes take: signed integers without a zero
+point."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from ...ops import OPS
 from ...weights.lazy import lazy
 from .values import Scaling
 
-MOST_SUM = float(1 << 31)
+MAX_SUM = float(1 << 31)
 """Sums stay below it, in int32 and as multiples of the result's scale."""
-MOST_INPUTS = 65_000
-"""So many products of a byte and an int8 are below `MOST_SUM`, whatever they are."""
+MAX_INPUTS = 65_000
+"""Maximum number of inputs: any such sum of products of a byte and an int8 is below `MAX_SUM`."""
 
 
 class Weight(NamedTuple):
@@ -38,7 +39,7 @@ class Weight(NamedTuple):
 def weight_of(
     name: str, producers: Mapping[str, Node], constants: Mapping[str, Array]
 ) -> Weight | None:
-    """The `Weight` that a tensor is, or None."""
+    """The `Weight` behind a tensor, or None."""
     node = producers.get(name)
     if node is None:
         return None
@@ -133,7 +134,7 @@ def factors(
         weight: with at most 8 bits.
         bias: of floats, or of integers at the scale of the sums; None: 0.
         x: the scaling of the input.
-        y: that of the result; None: floats.
+        y: the scaling of the result; None: floats.
 
     Returns None if a sum might not fit into int32, or a result not before it is saturated.
     """
@@ -147,10 +148,12 @@ def factors(
     added = _bias(bias, sums, y is None)
     if added is None or not np.isfinite(ratio).all() or (ratio < 0).any():
         return None
-    most = _most(graph.constants[name], x.zero)
+    magnitudes = _max_magnitudes(graph.constants[name], x.zero)
     if added.dtype == np.int32:
-        most = most + np.abs(added.astype(np.float64))
-    if (most >= MOST_SUM).any() or (y is not None and (most * ratio >= MOST_SUM / 2).any()):
+        magnitudes = magnitudes + np.abs(added.astype(np.float64))
+    if (magnitudes >= MAX_SUM).any() or (
+        y is not None and (magnitudes * ratio >= MAX_SUM / 2).any()
+    ):
         return None
     names = Factors(name, f"{key}/bias", f"{key}/scale")
     graph.constants[names.bias] = added
@@ -158,11 +161,11 @@ def factors(
     return names
 
 
-def _most(weight: Array, zero: int) -> Array:
+def _max_magnitudes(weight: Array, zero: int) -> Array:
     """A bound of the magnitude of each output's sum."""
     reach = max(zero, 255 - zero)
     inputs = math.prod(weight.shape[1:])
-    if inputs <= MOST_INPUTS and weight.dtype == np.int8:
+    if inputs <= MAX_INPUTS and weight.dtype == np.int8:
         return np.full(weight.shape[0], 128.0 * reach * inputs)
     flat = np.abs(np.asarray(weight).reshape(weight.shape[0], -1).astype(np.float64))
     return np.asarray(flat.sum(axis=1) * reach)
