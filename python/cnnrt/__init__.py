@@ -11,8 +11,10 @@ model.run(x, outputs=["layer3.1.relu"])  # any inner tensor
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
@@ -79,12 +81,31 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+def import_on_demand(name: str) -> ModuleType:
+    """The module of this package with a relative name, as `.model`.
+
+    An error, or a signal handler that raises, may end an import in its midst. What it left is then
+    removed, so that the next import begins anew: the table of operators is filled by modules that
+    would not run again.
+    """
+    with importing:
+        before = set(sys.modules)
+        try:
+            return import_module(name, __name__)
+        except BaseException:
+            for made in sys.modules.keys() - before - {f"{__name__}._core"}:
+                package, _, child = made.rpartition(".")
+                if made.startswith(f"{__name__}."):
+                    del sys.modules[made]
+                    vars(sys.modules.get(package, ModuleType(package))).pop(child, None)
+            raise
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = _version()
     elif name in _ON_DEMAND or name == "kernels":
-        with importing:
-            module = import_module(f".{_ON_DEMAND.get(name, name)}", __name__)
+        module = import_on_demand(f".{_ON_DEMAND.get(name, name)}")
         value = getattr(module, name) if name in _ON_DEMAND else module
     else:
         raise AttributeError(f"module 'cnnrt' has no attribute {name!r}")

@@ -61,8 +61,33 @@ def network(layers: int = 6) -> bytes:
     return data
 
 
+def selection() -> bytes:
+    """A model.bin that runs in stages: the elements of x that are not 0, then their sums."""
+    nodes = [
+        Node("non_zero", "places", ["x"], ["places"]),
+        Node("gather", "chosen", ["x", "places"], ["chosen"], {"axis": 0}),
+        Node("cumsum", "y", ["chosen", "axis"], ["y"]),
+    ]
+    for node in nodes:
+        ops.complete(node)
+    graph = Graph(
+        [TensorSpec("x", ("n",))],
+        [TensorSpec("y", ())],
+        nodes,
+        {"axis": np.array(1)},
+        name="stages",
+    )
+    data = write_model(None, graph)
+    assert data is not None
+    return data
+
+
 def image(size: int, batch: int = 1) -> np.ndarray[Any, Any]:
     return np.random.default_rng(size).standard_normal((batch, 8, size, size)).astype("f")
+
+
+def ramp(size: int) -> np.ndarray[Any, Any]:
+    return np.arange(size, dtype="f")
 
 
 def forks(more: Budget) -> str:
@@ -71,6 +96,7 @@ def forks(more: Budget) -> str:
     data = network()
     want = cnnrt.load(data, threads=1)(image(9))
     file = Path(tempfile.mkdtemp()) / "compiled.bin"
+    staged = cnnrt.load(selection(), threads=1)
 
     def work(seed: int) -> None:
         rng = random.Random(seed)
@@ -89,6 +115,8 @@ def forks(more: Budget) -> str:
                 model = cnnrt.load(data, threads=1 + seed % 2)
             elif kind == 4:
                 model.run(image(8), outputs=[f"t{rng.randint(1, 6)}"])
+            elif kind < 8:
+                staged(ramp(rng.randint(3, 60)))
 
     for seed in range(4):
         threading.Thread(target=work, args=(seed,), daemon=True).start()
@@ -102,6 +130,7 @@ def forks(more: Budget) -> str:
             signal.alarm(CHILD_SECONDS)
             good = np.array_equal(model(image(9)), want)
             good &= model(image(11, 2)).shape == (2, 8, 11, 11)
+            good &= staged(ramp(70 + count % 9)).shape == (1, 69 + count % 9)
             model.trim()
             model.memory()
             if count % 10 == 0:
@@ -123,8 +152,8 @@ def signals(more: Budget) -> str:
     data = network(3)
     file = Path(tempfile.mkdtemp()) / "model.bin"
     file.write_bytes(data)
-    model = cnnrt.load(file, threads=1)
-    want, want2 = model(image(9)), model(image(12, 2))
+    model, staged = cnnrt.load(file, threads=1), cnnrt.load(selection(), threads=1)
+    want, want2, want3 = model(image(9)), model(image(12, 2)), staged(ramp(9))
     rng = random.Random(1)
     os.environ["CNNRT_CACHE"] = str(file.parent / "cache")
     compiled = file.with_name("compiled.bin")
@@ -136,6 +165,7 @@ def signals(more: Budget) -> str:
         *[lambda: model(image(9))] * 2,
         *[lambda: model.run(image(9))] * 2,
         *[lambda: model(image(size(), rng.randint(1, 3)))] * 4,
+        *[lambda: staged(ramp(size()))] * 2,
         lambda: model.run(image(9), outputs=["t2"]),
         model.memory,
         model.trim,
@@ -167,7 +197,8 @@ def signals(more: Budget) -> str:
                 count += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
             watch.beat()
-            if not np.array_equal(model(image(9)), want):
+            same = np.array_equal(model(image(9)), want)
+            if not (same and np.array_equal(staged(ramp(9)), want3)):
                 fail("other bits after an interruption")
             if rounds % 50 == 0:
                 if not np.array_equal(model.run(image(12, 2)), want2):
@@ -183,12 +214,13 @@ def nested(more: Budget) -> str:
     """Calls the model while it plans, from a handler and a finaliser."""
     data = network(10)
     model, other = cnnrt.load(data, threads=1), cnnrt.load(data, threads=1)
+    staged = cnnrt.load(selection(), threads=1)
     calls = 0
 
     def call() -> None:
         nonlocal calls
         calls += 1
-        kind = calls % 5
+        kind = calls % 6
         if kind == 0:
             model.memory()
         elif kind == 1:
@@ -197,6 +229,8 @@ def nested(more: Budget) -> str:
             model(image(6))
         elif kind == 3:
             other(image(5 + calls % 40))
+        elif kind == 4:
+            staged(ramp(5 + calls % 40))
         else:
             other.trim()
 
@@ -224,6 +258,7 @@ def nested(more: Budget) -> str:
         while more(calls):
             signal.setitimer(signal.ITIMER_VIRTUAL, 0.003)
             model(image(5 + rounds % 50))
+            staged(ramp(5 + rounds % 50))
             for _ in range(3):
                 Cycle()
             rounds += 1

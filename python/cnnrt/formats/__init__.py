@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from .. import import_on_demand
 from ..errors import FormatError
 from ..preprocessing.descriptions import describe
-from ..process.locks import importing
 from ..storage.files import map_file, open_model
 from . import foreign
 from .compiled import Compiled
@@ -58,10 +58,8 @@ def read(source: Source, *, verify: bool = False) -> Document:
 def _read_onnx(source: Any, at: str, verify: bool) -> Document:
     if verify:
         raise FormatError(f"{at}: is no model.bin; only those have digests to be verified by")
-    with importing:
-        from .onnx.importer import read_onnx_model  # noqa: PLC0415  (only needed here)
-
-    graph, metadata = read_onnx_model(source)
+    importer = import_on_demand(".formats.onnx.importer")  # only needed here
+    graph, metadata = importer.read_onnx_model(source)
     found = described(graph, metadata, at)
     if any(key.startswith("cnnrt.") for key in metadata):
         return found
