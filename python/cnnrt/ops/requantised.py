@@ -1,9 +1,9 @@
 """Operators on bytes that the pass `quantised` makes of quantised networks.
 
-A tensor of bytes is uint8. What its zero point and scale are is known to the operators that read it
-alone: those of an operator are attributes, and its result is saturated into [low, high]. Sums are
-exact in int32, and the rounding is that of ONNX Runtime on x86-64. So every result is the same to
-the bit on every instruction set, for any number of threads, and however operators are fused.
+A tensor of bytes is uint8. Only the operators that read it know its zero point and scale, which are
+their attributes. A result is saturated into [low, high]. Sums are exact in int32, and the rounding
+is that of ONNX Runtime on x86-64. So every result is the same to the bit on every instruction set,
+for any number of threads, and however operators are fused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BYTE_MAX = 255
 class Addition(NamedTuple):
     """How a residual is added to a result.
 
-    With r the bytes of the residual less `shift` and v the result over its scale, the sum is
+    Let r be the bytes of the residual less `shift`, and v the result over its scale. The sum is
     fma(v, mine, fma(r, other, constant)), rounded to even, plus shift. If `first`, r and v change
     places.
     """
@@ -40,8 +40,8 @@ class Addition(NamedTuple):
     constant: float
     first: bool = False
     middle: tuple[int, int, int] | None = None
-    """Zero point, low and high of the bytes that v is rounded to before the addition, which then
-    are taken less shift; None: v is not rounded."""
+    """Zero point, low and high of the bytes to which v is rounded before the addition. Shift is
+    then subtracted from them. None: v is not rounded."""
     shift: int = 0
     """128 for tensors that the file has as int8: they are added as the numbers that they were."""
 

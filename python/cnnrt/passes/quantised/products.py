@@ -37,7 +37,7 @@ def product(state: State, node: Node) -> None:
 
 
 def _with_bias(state: State, node: Node) -> None:
-    """x W + b: the addition of one constant for each column."""
+    """Notes x W + b: the addition of one constant for each column."""
     for x, other in (node.inputs, node.inputs[::-1]):
         pending, bias = state.pending.get(x), state.constants.get(other)
         if pending is None or pending.kind != "product" or bias is None or not state.sole(x):
