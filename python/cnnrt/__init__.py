@@ -84,9 +84,9 @@ if hasattr(os, "register_at_fork"):
 def import_on_demand(name: str) -> ModuleType:
     """The module of this package with a relative name, as `.model`.
 
-    An error, or a signal handler that raises, may end an import in its midst. What it left is then
-    removed, so that the next import begins anew: the table of operators is filled by modules that
-    would not run again.
+    An error, or a signal handler that raises, may end an import in its midst. The modules that it
+    left are then removed, so the next import begins anew. Otherwise the table of operators would
+    stay incomplete, as those modules would not run again.
     """
     with importing:
         before = set(sys.modules)
