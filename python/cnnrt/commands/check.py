@@ -77,6 +77,8 @@ def _stages(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
 
 def _without_kernel(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> str:
     """A line about the steps that NumPy computes, as they have no kernel; empty if none does."""
+    if any(spec.kind != "tensor" for spec in graph.inputs):
+        return ""
     arrays = [np.zeros(shapes[spec.name], spec.dtype) for spec in graph.inputs]
     missing = missing_kernels(plan_for(Model(graph), arrays))
     return f"\n{missing}" if missing else ""
