@@ -45,6 +45,13 @@ CNNRT_INLINE T quotient(T a, T b) {
     }
     return static_cast<T>(a / b);
 }
+// Of 32 bits by way of doubles, which have vector division: their quotient cannot round to the next
+// integer, as it is further from it than 2^-31 of itself.
+CNNRT_INLINE int32_t quotient(int32_t a, int32_t b) {
+    const double q = static_cast<double>(a) / static_cast<double>(b == 0 ? 1 : b);
+    const double wrapped = q >= 0x1p31 ? -0x1p31 : q;
+    return b == 0 ? 0 : static_cast<int32_t>(wrapped);
+}
 template <class T>
 CNNRT_INLINE T remainder(T a, T b) {
     if (b == 0) return 0;
