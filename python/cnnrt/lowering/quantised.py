@@ -30,14 +30,15 @@ def requant(node: Node, builder: PlanBuilder, channels: int) -> dict[str, Any]:
     floats, bias, table = node["floats"], node.input(2), node.input(5)
     value = builder.constant(bias)
     how: Addition = node["addition"] or Addition(0.0, 0.0, 0.0)
-    fields = {
-        "factors": _padded(builder, node.inputs[3], channels),
+    fields: dict[str, Any] = {
         "requant": (
             *(floats, node["zero"], node["low"], node["high"]),
             *(how.mine, how.other, how.constant, int(how.first), how.shift),
             *(int(how.middle is not None), *(how.middle or (0, 0, 0))),
         ),
     }
+    if node.input(3):
+        fields["factors"] = _padded(builder, node.inputs[3], channels)
     if table:
         fields["table"] = builder.constant_memory(table, "table", _constant(builder, table))
     if floats and value is not None and value.dtype == np.float32:
@@ -62,13 +63,12 @@ def sums_bias(node: Node, builder: PlanBuilder, weight: Array) -> Any:
     """The bias of sums of x itself, in whole blocks: without the share of x's zero point."""
     channels = weight.shape[0]
     name, zero = node.input(2), node["x_zero"]
-    value = builder.constant(name)
+    value = builder.constant(name) if name else None
     padded = np.zeros(ceil_div(channels, BLOCK) * BLOCK, np.int64)
     if value is not None and value.dtype != np.float32:
         padded[:channels] = value
-    key = name
+    key = name or node.inputs[1]
     if zero:
-        key = node.inputs[1] if value is None else name
         total = np.asarray(weight).reshape(channels, -1).sum(axis=1, dtype=np.int64)
         padded[:channels] -= zero * total
     # Sums wrap; that of x less its zero point fits.
@@ -128,9 +128,8 @@ def _is_depthwise(node: Node, builder: PlanBuilder) -> bool:
 
 def _has_kernel(node: Node, builder: PlanBuilder) -> bool:
     weight = builder.constant(node.inputs[1])
-    if weight is None or builder.constant(node.inputs[3]) is None:
-        return False
-    if node.input(2) and builder.constant(node.inputs[2]) is None:
+    given = [name for name in (node.input(2), node.input(3), node.input(5)) if name]
+    if weight is None or any(builder.constant(name) is None for name in given):
         return False
     x = builder.type(node.inputs[0]).shape
     wide = weight.dtype != np.int8

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..dtypes import FLOAT32, UINT8
+from ..dtypes import FLOAT32, INT32, UINT8
 from ..graph import Array, Node, TensorType
 from . import OPS, NodeTypes, Op, register, shape_error
 from .axes import ALL, AxesMapping, Links, aligned, every, follow
@@ -25,6 +25,8 @@ from .pool import AveragePool, GlobalAveragePool
 from .quantize import CONV_ATTRIBUTES
 
 BYTE_MAX = 255
+SUMS = 2
+"""The value of `floats` that asks for the int32 sums."""
 
 
 class Addition(NamedTuple):
@@ -59,7 +61,8 @@ def clamped(node: Node, values: Array) -> Array:
 
 
 class Requantising(Op):
-    """A product of integers whose sums become bytes, or floats if `floats` is 1.
+    """A product of integers whose sums become bytes, or floats if `floats` is 1. If it is 2, they
+    stay as they are.
 
     Inputs: x (uint8), weight (int8, or int16 if a difference from its zero point needs 9 bits),
     bias, scale (float32), residual (uint8), table (uint8). The last two may be absent. A bias of
@@ -89,7 +92,7 @@ class Requantising(Op):
         Raises:
             ShapeError: an input does not fit.
         """
-        x, weight, bias, scale, residual, table = operands(node, inputs, 4, 6)
+        x, weight, bias, scale, residual, table = operands(node, inputs, 2, 6)
         if x.type.dtype != UINT8 or weight.type.dtype.kind != "i":
             raise shape_error(node, inputs, "x must be uint8, weight of signed integers")
         for v in (bias, scale):
@@ -99,16 +102,20 @@ class Requantising(Op):
             raise shape_error(node, inputs, f"residual must have shape {shape}")
         if table and table.shape != (BYTE_MAX + 1,):
             raise shape_error(node, inputs, "the table must have 256 entries")
-        return TensorType(shape, FLOAT32 if node["floats"] else UINT8)
+        if scale is None and node["floats"] != SUMS:
+            raise shape_error(node, inputs, "sums alone need no scale")
+        return TensorType(shape, (UINT8, FLOAT32, INT32)[node["floats"]])
 
     def finish(self, node: Node, sums: Array, inputs: Any, axis: int) -> tuple[Array, ...]:
         """The result of exact sums, held in float64, whose channels are along an axis."""
-        _, _, bias, scale, residual, table = (*inputs, None, None)[:6]
+        _, _, bias, scale, residual, table = (*inputs, *[None] * 4)[:6]
         channels = [1] * sums.ndim
         channels[axis] = -1
         added_last = bias is not None and bias.dtype.kind == "f"
         if bias is not None and not added_last:
             sums = sums + bias.reshape(channels)
+        if node["floats"] == SUMS:
+            return (sums.astype(np.int64).astype(np.int32),)
         v = sums.astype(np.float32) * scale.reshape(channels)
         if node["floats"]:
             if added_last:

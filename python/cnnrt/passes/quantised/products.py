@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from ...graph import Array, Node
 from ...ops import complete
 from ...ops.quantize import CONV_ATTRIBUTES
+from ...ops.requantised import Addition
 from .state import State
-from .values import Pending, Scaling
+from .values import SIGN, Code, Pending, Scaling
 from .weights import Weight, factors, weight_of
 
 
@@ -47,6 +49,20 @@ def _with_bias(state: State, node: Node) -> None:
         factor = factor_of(state, pending)
         if factor is not None and bias.shape == factor.weight.values.shape[:1]:
             state.pending[node.outputs[0]] = pending.with_bias(other)
+
+
+def with_residual(state: State, node: Node) -> bool:
+    """Notes the addition of dequantised bytes to a product that is not rounded before."""
+    for x, other in (node.inputs, node.inputs[::-1]):
+        pending, code = state.pending.get(x), state.code(other)
+        if pending is None or pending.kind != "product" or code is None or not state.sole(x):
+            continue
+        a, b = state.types.get(x), state.types.get(other)
+        fits = a is not None and b is not None and a.shape == b.shape
+        if fits and not pending.clamps and pending.residual is None:
+            state.pending[node.outputs[0]] = replace(pending, residual=code)
+            return True
+    return False
 
 
 def factor_of(state: State, pending: Pending) -> Factor | None:
@@ -90,11 +106,16 @@ def make_factor(state: State, pending: Pending, factor: Factor, y: Scaling, outp
     if names is None:
         return False
     low, high = pending.limits(y)
+    inputs, addition = [x.tensor, *names], None
+    if pending.residual is not None:
+        inputs.append(pending.residual.tensor)
+        addition = _addition(pending.residual, y)
     state.emit(
         _op(pending.node),
         pending.node.name,
-        [x.tensor, *names],
+        inputs,
         output,
+        addition=addition,
         **_windows(pending.node),
         x_zero=x.scaling.zero,
         zero=y.zero,
@@ -102,6 +123,14 @@ def make_factor(state: State, pending: Pending, factor: Factor, y: Scaling, outp
         high=high,
     )
     return True
+
+
+def _addition(residual: Code, y: Scaling) -> Addition:
+    """How a residual is added to a product over y's scale."""
+    shift = SIGN if y.dtype == residual.scaling.dtype == np.int8 else 0
+    ratio = np.float32(residual.scaling.scale / y.scale)
+    constant = np.float32(y.zero - shift) - ratio * np.float32(residual.scaling.zero - shift)
+    return Addition(1.0, float(ratio), float(constant), shift=shift)
 
 
 def finish_floats(state: State) -> None:

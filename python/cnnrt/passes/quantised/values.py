@@ -80,6 +80,8 @@ class Pending:
     """Limits that were applied to it since, in order."""
     bias: str = ""
     """The name of the bias of a product."""
+    residual: Code | None = None
+    """What is added to a product before it is rounded."""
 
     def with_bias(self, name: str) -> Pending:
         """The same product with a bias."""

@@ -11,7 +11,7 @@ from ...graph import Array, Node
 from ...ops import OPS
 from ...ops.elementwise import Unary
 from .makers import make
-from .products import product
+from .products import product, with_residual
 from .qlinear import QLINEAR
 from .state import State
 from .values import Code, Kind, Lookup, Pending, Scaling, function_values, scalar, scaling
@@ -137,7 +137,7 @@ def binary(state: State, node: Node) -> bool:
     if codes[0] and codes[1] and node.op in ("add", "mul"):
         kind: Kind = "add" if node.op == "add" else "mul"
         state.pending[y] = Pending(kind, node, (codes[0], codes[1]))
-    elif node.op == "add":
+    elif node.op == "add" and not with_residual(state, node):
         product(state, node)
     values = [_operand(state, a, y), _operand(state, b, y)]
     bases = {v.base for v in values if isinstance(v, Lookup)}

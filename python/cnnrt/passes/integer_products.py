@@ -1,0 +1,221 @@
+"""Rules for products of integers whose zero points are known only at run time.
+
+With u8 inputs x of zero point z, a product of x - z with weights is that of x less z times the
+weights that meet the image. The first is a kernel's, the second a constant times a scalar.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import ops
+from ..dtypes import DTYPES, FLOAT32, INT32, UINT8, DType
+from ..graph import Array, Node, TensorType
+from ..ops import OPS
+from ..ops.quantize import CONV_ATTRIBUTES
+from ..ops.requantised import SUMS
+from .quantised.values import FLIPPED, SIGN
+from .quantised.weights import Weight, signed
+from .rules import Context, Rule
+
+
+class _Sequence:
+    """The nodes that take the place of one."""
+
+    def __init__(self, node: Node, context: Context) -> None:
+        self.node, self.context = node, context
+        self.nodes: list[Node] = []
+
+    def add(
+        self, op: str, inputs: list[str], shape: tuple[int, ...], dtype: DType, **attributes: object
+    ) -> str:
+        """Appends a node with one output; the name of that."""
+        name = f"{self.node.outputs[0] or self.node.name}.{len(self.nodes)}"
+        made = Node(op, f"{self.node.name}.{len(self.nodes)}", inputs, [name], dict(attributes))
+        ops.complete(made)
+        self.context.graph.types[name] = TensorType(shape, dtype)
+        self.nodes.append(made)
+        return name
+
+    def constant(self, name: str, value: Array) -> str:
+        return self.context.new_constant(self.node, name, value)
+
+    def finish(self, *outputs: tuple[str, str]) -> bool:
+        """Gives the tensors (made, wanted) the names of the outputs."""
+        names = dict(outputs)
+        for made in self.nodes:
+            made.inputs = [names.get(x, x) for x in made.inputs]
+            made.outputs = [names.get(y, y) for y in made.outputs]
+        self.context.replaced[id(self.node)] = self.nodes
+        return True
+
+
+def _dynamic_quantize(node: Node, c: Context) -> bool:
+    """The range of x and 0, by reductions, and the rest element by element."""
+    x = node.inputs[0]
+    type_ = c.graph.types[x]
+    if type_.dtype != np.float32 or not type_.size:
+        return False
+    s, zero_dim = _Sequence(node, c), ()
+    naught = s.constant("zero", np.float32(0).reshape(()))
+    one = s.constant("one", np.float32(1).reshape(()))
+    most = s.constant("most", np.float32(255).reshape(()))
+    low = s.add("reduce_min", [x], zero_dim, FLOAT32, keepdims=0)
+    low = s.add("min", [low, naught], zero_dim, FLOAT32)
+    high = s.add("reduce_max", [x], zero_dim, FLOAT32, keepdims=0)
+    high = s.add("max", [high, naught], zero_dim, FLOAT32)
+    step = s.add("sub", [high, low], zero_dim, FLOAT32)
+    step = s.add("div", [step, most], zero_dim, FLOAT32)
+    empty = s.add("equal", [step, naught], zero_dim, DTYPES["bool"])
+    scale = s.add("where", [empty, one, step], zero_dim, FLOAT32)
+    zero = s.add("neg", [low], zero_dim, FLOAT32)
+    zero = s.add("div", [zero, scale], zero_dim, FLOAT32)
+    zero = s.add("round", [zero], zero_dim, FLOAT32)
+    zero = s.add("clip", [zero, naught, most], zero_dim, FLOAT32)
+    q = s.add("div", [x, scale], type_.shape, FLOAT32)
+    q = s.add("round", [q], type_.shape, FLOAT32)
+    q = s.add("add", [q, zero], type_.shape, FLOAT32)
+    q = s.add("clip", [q, naught, most], type_.shape, FLOAT32)
+    q = s.add("cast", [q], type_.shape, UINT8, to="uint8")
+    zero = s.add("cast", [zero], zero_dim, UINT8, to="uint8")
+    made = zip((q, scale, zero), node.outputs, strict=False)
+    return s.finish(*((mine, wanted) for mine, wanted in made if wanted))
+
+
+class _Input:
+    """The input of an integer product as bytes, and its zero point."""
+
+    def __init__(self, s: _Sequence, x: str, zero: str) -> None:
+        graph = s.context.graph
+        type_ = graph.types[x]
+        self.shift = SIGN if type_.dtype == np.int8 else 0
+        self.tensor = x
+        if self.shift:
+            table = s.constant("flip", FLIPPED)
+            self.tensor = s.add("table", [x, table], type_.shape, UINT8)
+        value = graph.constants.get(zero)
+        self.constant = None if zero and value is None else self.shift
+        if value is not None:
+            self.constant = int(np.asarray(value).reshape(())) + self.shift
+        self.zero = zero
+
+    def subtract(self, s: _Sequence, sums: str, share: Array) -> str:
+        """Sums less the share of a zero point that is computed."""
+        shape = s.context.graph.types[sums].shape
+        factor = s.add("cast", [self.zero], (), INT32, to="int32")
+        if s.context.graph.types[self.zero].rank:
+            empty = s.constant("scalar", np.zeros(0, np.int64))
+            factor = s.add("reshape", [factor, empty], (), INT32)
+        if self.shift:
+            sign = s.constant("sign", np.int32(SIGN).reshape(()))
+            factor = s.add("add", [factor, sign], (), INT32)
+        weights = s.constant("share", share)
+        part = s.add("mul", [weights, factor], share.shape, INT32)
+        return s.add("sub", [sums, part], shape, INT32)
+
+
+def _weight(node: Node, c: Context, axis: int) -> Weight | None:
+    """The constant factor of an integer product; None if a zero point does not fit one kernel."""
+    constants, types = c.graph.constants, c.graph.types
+    values, zero = constants.get(node.inputs[1]), constants.get(node.input(3))
+    if values is None or (node.input(3) and zero is None) or not values.size:
+        return None
+    if types[node.inputs[0]].dtype.itemsize != 1 or values.dtype.itemsize != 1:
+        return None
+    if node.input(2) and types[node.inputs[2]].size != 1:
+        return None
+    if zero is not None and zero.size not in (1, values.shape[axis]):
+        return None
+    zeros = None if zero is None else np.asarray(zero).reshape(-1)
+    return Weight(node.inputs[1], values, np.ones(1, np.float32), zeros, axis)
+
+
+def _parts(s: _Sequence, name: str) -> list[str]:
+    """Constants of int8 whose sum is a constant."""
+    rest = np.asarray(s.context.graph.constants[name])
+    if rest.dtype == np.int8:
+        return [name]
+    parts: list[str] = []
+    while rest.any() or not parts:
+        part = np.clip(rest, -128, 127).astype(np.int8)
+        parts.append(s.constant(f"part {len(parts)}", part))
+        rest = rest - part
+    return parts
+
+
+def _added(
+    s: _Sequence,
+    op: str,
+    x: str,
+    weights: list[str],
+    shape: tuple[int, ...],
+    attributes: dict[str, object],
+) -> str:
+    """The sum of the products of x with some weights."""
+    sums = ""
+    for weight in weights:
+        more = s.add(op, [x, weight], shape, INT32, **attributes)
+        sums = s.add("add", [sums, more], shape, INT32) if sums else more
+    return sums
+
+
+def _conv_integer(node: Node, c: Context) -> bool:
+    """ConvInteger by a constant weight."""
+    weight = _weight(node, c, 0)
+    x, y = c.graph.types[node.inputs[0]], c.graph.types[node.outputs[0]]
+    if weight is None or not 3 <= x.rank <= 5 or not x.size or not y.size:
+        return False
+    s = _Sequence(node, c)
+    name = _signed(c, weight)
+    if name is None:
+        return False
+    given = _Input(s, node.inputs[0], node.input(2))
+    attributes = {key: node[key] for key in CONV_ATTRIBUTES}
+    # One kernel takes weights of 9 bits, but not in groups.
+    parts = _parts(s, name) if node["group"] > 1 else [name]
+    more: dict[str, object] = {**attributes, "x_zero": given.constant or 0, "floats": SUMS}
+    sums = _added(s, "qconv", given.tensor, parts, y.shape, more)
+    if given.constant is None:
+        # The share of each tap, summed over its channels: padding has none.
+        taps = np.asarray(c.graph.constants[name]).sum(axis=1, keepdims=True, dtype=np.float64)
+        ones = np.ones((1, 1, *x.shape[2:]))
+        one = Node("conv", "", [], [], {**attributes, "group": 1, "activation": None})
+        share = OPS["conv"].reference(one, ones, taps)[0].astype(np.int32)
+        sums = given.subtract(s, sums, share)
+    return s.finish((sums, node.outputs[0]))
+
+
+def _matmul_integer(node: Node, c: Context) -> bool:
+    """MatMulInteger by a constant matrix."""
+    b = c.graph.types[node.inputs[1]]
+    weight = _weight(node, c, 1) if b.rank == 2 else None
+    x, y = c.graph.types[node.inputs[0]], c.graph.types[node.outputs[0]]
+    if weight is None or x.rank < 2 or not x.size or not y.size:
+        return False
+    name = _signed(c, weight.transposed())
+    if name is None:
+        return False
+    s = _Sequence(node, c)
+    given = _Input(s, node.inputs[0], node.input(2))
+    matrix = np.asarray(c.graph.constants[name])
+    attributes: dict[str, object] = {"x_zero": given.constant or 0, "floats": SUMS}
+    sums = _added(s, "qlinear", given.tensor, _parts(s, name), y.shape, attributes)
+    if given.constant is None:
+        sums = given.subtract(s, sums, matrix.sum(axis=1, dtype=np.int32))
+    return s.finish((sums, node.outputs[0]))
+
+
+def _signed(c: Context, weight: Weight) -> str | None:
+    """`signed`, with the type of what it makes."""
+    name = signed(c.graph, weight)
+    if name is not None:
+        value = c.graph.constants[name]
+        c.graph.types[name] = TensorType(value.shape, value.dtype)
+    return name
+
+
+RULES: dict[str, list[Rule]] = {
+    "dynamic_quantize_linear": [_dynamic_quantize],
+    "conv_integer": [_conv_integer],
+    "matmul_integer": [_matmul_integer],
+}
