@@ -45,8 +45,8 @@ CNNRT_INLINE T quotient(T a, T b) {
     }
     return static_cast<T>(a / b);
 }
-// Of 32 bits by way of doubles, which have vector division: their quotient cannot round to the next
-// integer, as it is further from it than 2^-31 of itself.
+// 32-bit quotients go by way of doubles, which have vector division. Such a quotient cannot round
+// to the next integer: it is further from it than 2^-31 of itself.
 CNNRT_INLINE int32_t quotient(int32_t a, int32_t b) {
     const double q = static_cast<double>(a) / static_cast<double>(b == 0 ? 1 : b);
     const double wrapped = q >= 0x1p31 ? -0x1p31 : q;

@@ -1,6 +1,6 @@
 """Rules for products of integers whose zero points are known only at run time.
 
-With u8 inputs x of zero point z, a product of x - z with weights is that of x less z times the
+Let x be u8 inputs with zero point z. A product of x - z with weights is that of x less z times the
 weights that meet the image. The first is a kernel's, the second a constant times a scalar.
 """
 

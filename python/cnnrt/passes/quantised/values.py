@@ -81,7 +81,7 @@ class Pending:
     bias: str = ""
     """The name of the bias of a product."""
     residual: Code | None = None
-    """What is added to a product before it is rounded."""
+    """Bytes that are added to a product before it is rounded."""
 
     def with_bias(self, name: str) -> Pending:
         """The same product with a bias."""
