@@ -133,7 +133,7 @@ def _has_kernel(node: Node, builder: PlanBuilder) -> bool:
         return False
     x = builder.type(node.inputs[0]).shape
     wide = weight.dtype != np.int8
-    return len(x) <= 5 and weight.size > 0 and not (wide and node["group"] > 1)
+    return len(x) <= 5 and weight.size > 0 and not (wide and node.attributes.get("group", 1) > 1)
 
 
 @borders("qconv")
