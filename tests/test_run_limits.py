@@ -109,7 +109,7 @@ def test_a_small_file_ends_soon_and_stays_small(name: str) -> None:
         check=True,
     )
     seconds, megabytes, error = done.stdout.split(maxsplit=2)
-    assert float(seconds) < 5, done.stdout
+    assert float(seconds) < 60, done.stdout  # an endless loop ends: not a measurement
     assert float(megabytes) < 500, done.stdout
     assert error.startswith(("WorkLimitError", "MemoryLimitError")), error
 
