@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
+import cnnrt
 from cnnrt.process.locks import Lock, cached_property, nested, when_free
 
 
@@ -125,3 +128,11 @@ def test_cached_property() -> None:
     circle = Circle()
     assert (circle.area, circle.area, circle.asked) == (7, 7, 1)
     assert isinstance(Circle.area, cached_property)
+
+
+def test_nothing_takes_the_lock_of_functools() -> None:
+    """Before Python 3.12 a child hangs in it if a thread of its parent held it."""
+    sources = Path(cnnrt.__file__).parent.rglob("*.py")
+    pattern = re.compile(r"functools(\.| import .*)cached_property(?!` )")
+    found = [str(p) for p in sources if p.name != "locks.py" and pattern.search(p.read_text())]
+    assert found == []

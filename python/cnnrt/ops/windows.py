@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
 from ..errors import GraphError, ShapeError
 from ..graph import Array, Node
 from ..process.limits import MAX_SIZE
+from ..process.locks import cached_property
 from .axes import Link
 
 PATCHES_FLOOR, PATCHES_FACTOR = 1 << 27, 1024
