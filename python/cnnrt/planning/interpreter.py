@@ -119,14 +119,21 @@ class Interpreter:
         for number, node in enumerate(self.graph.nodes):
             start = time.perf_counter_ns() - began
             inputs = [known[name] for name in node.inputs]
-            if not dtypes or _max_elements(node, inputs) > UNSEEN:
+            results: Sequence[Value] | None = None
+            if ops.op(node).runs_on_values:  # to infer its types would be to compute it
+                results = evaluate(node, inputs)
+                given = [as_dtype(np.asarray(y).dtype) for y in results]
+                if any(_is_half(dtype) for dtype in given):
+                    raise _Rounded
+            elif not dtypes or _max_elements(node, inputs) > UNSEEN:
                 types = _types(node, inputs)
                 if made + sum(t.nbytes for t in types) > MAX_WORK:
                     raise _TooLarge
                 given = [t.dtype for t in types]
             else:
                 given = dtypes[number]
-            results = evaluate(node, inputs)
+            if results is None:
+                results = evaluate(node, inputs)
             for name, value, dtype in zip(node.outputs, results, given, strict=False):
                 array = np.asarray(value, dtype.numpy)
                 made += array.nbytes
