@@ -1,7 +1,7 @@
 """Writes docs/api.md from signatures and docstrings: `python tests/api_page.py`.
 
-The page is kept in the repository, so that it can be read in a checkout; `tests/test_api_page.py`
-compares it with what this script makes.
+The page is kept in the repository, so that it can be read in a checkout.
+`tests/test_pages_of_docs.py` compares it with what this script makes.
 """
 
 from __future__ import annotations

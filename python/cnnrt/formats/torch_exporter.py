@@ -186,23 +186,25 @@ def _older(module: Any, inputs: tuple[Any, ...], free: dict[int, str], names: An
     Args:
         free: the free axes of every input, by their numbers.
     """
+    given = names.get("input_names") or _parameters(module, len(inputs))
+    return _recorded(
+        module,
+        inputs,
+        input_names=given,
+        output_names=names.get("output_names"),
+        dynamic_axes=dict.fromkeys(given, free) if free else None,
+    )
+
+
+def _recorded(module: Any, inputs: tuple[Any, ...], **options: Any) -> Any:
+    """The message that PyTorch's older exporter makes, without its warnings."""
     import onnx  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
-    given = names.get("input_names") or _parameters(module, len(inputs))
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            inputs,
-            file,  # type: ignore[arg-type]
-            dynamo=False,
-            verbose=False,
-            input_names=given,
-            output_names=names.get("output_names"),
-            dynamic_axes=dict.fromkeys(given, free) if free else None,
-        )
+        torch.onnx.export(module, inputs, file, dynamo=False, verbose=False, **options)  # type: ignore[arg-type]
     return onnx.load_from_string(file.getvalue())
 
 
@@ -219,8 +221,6 @@ def _detector(module: Any, inputs: tuple[Any, ...], dynamic_shapes: Any, names: 
     Its outputs are those that it has in PyTorch, one after the other, named by the keys of their
     dict if there is one.
     """
-    import onnx  # noqa: PLC0415
-    import torch  # noqa: PLC0415
     from torch.utils import _pytree  # noqa: PLC0415  (it has no public name)
 
     tensors = _pytree.tree_leaves(inputs)
@@ -236,21 +236,14 @@ def _detector(module: Any, inputs: tuple[Any, ...], dynamic_shapes: Any, names: 
     else:
         leaves = _pytree.tree_leaves(dynamic_shapes, is_leaf=lambda x: isinstance(x, dict))
         free = [{a: str(getattr(n, "__name__", n)) for a, n in x.items()} for x in leaves if x]
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            inputs,
-            file,  # type: ignore[arg-type]
-            dynamo=False,
-            verbose=False,
-            opset_version=DETECTOR_OPSET,
-            input_names=given,
-            output_names=names.get("output_names") or (keys if named else None),
-            dynamic_axes=dict(zip(given, free, strict=False)),
-        )
-    return onnx.load_from_string(file.getvalue())
+    return _recorded(
+        module,
+        inputs,
+        opset_version=DETECTOR_OPSET,
+        input_names=given,
+        output_names=names.get("output_names") or (keys if named else None),
+        dynamic_axes=dict(zip(given, free, strict=False)),
+    )
 
 
 def _parameters(module: Any, count: int) -> list[str]:
