@@ -82,7 +82,9 @@ class Service:
                     raise RequestError(
                         400, f"input {spec.name!r} takes shape {wanted}, not {list(shape)}"
                     )
-            if any(d.name not in DATATYPES for d in (s.dtype for s in known.values())):
+            if any(
+                known[n].kind != "tensor" or known[n].dtype.name not in DATATYPES for n in names
+            ):
                 raise RequestError(400, f"model {name!r} has outputs that are no tensors")
             results = await self.batcher(name).run(model, request.inputs, names, gone)
             code = "200"
