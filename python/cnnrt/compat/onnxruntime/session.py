@@ -23,7 +23,7 @@ from .metadata import ModelMetadata, facts_of
 from .options import RunOptions, SessionOptions
 from .profiling import Profiler
 from .providers import CPU, chosen
-from .types import NodeArg, element_name
+from .types import NAMES, NodeArg, element_name
 from .values import OrtValue, OrtValueVector, unwrapped
 
 Feed = Mapping[str, Any]
@@ -366,12 +366,11 @@ def _checked(spec: TensorSpec, value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         value = np.asarray(value, spec.dtype.numpy if isinstance(value, (list, tuple)) else None)
     if value.dtype != spec.dtype.numpy:
-        actual = {"f": "float", "U": "string", "S": "string"}.get(value.dtype.kind)
-        known = {"float32": "float", "float64": "double"}.get(value.dtype.name, value.dtype.name)
+        texts = value.dtype.kind in "US"
+        actual = "string" if texts else NAMES.get(value.dtype.name, value.dtype.name)
         raise status(
             InvalidArgument,
-            f"Unexpected input data type for {spec.name!r}. Actual: "
-            f"(tensor({'string' if actual == 'string' else known})) , expected: "
+            f"Unexpected input data type for {spec.name!r}. Actual: (tensor({actual})) , expected: "
             f"(tensor({element_name(spec.dtype)}))",
         )
     if not spec.accepts(value.shape):

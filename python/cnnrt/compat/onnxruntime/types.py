@@ -12,7 +12,8 @@ from .errors import InvalidArgument, status
 if TYPE_CHECKING:
     from onnx import TypeProto, ValueInfoProto
 
-_NAMES = {"float32": "float", "float64": "double"}
+NAMES = {"float32": "float", "float64": "double"}
+"""Element types that ONNX Runtime names otherwise than NumPy."""
 _CODE_NAMES = {
     8: "string",
     14: "complex64",
@@ -43,7 +44,7 @@ class NodeArg:
 
 def element_name(dtype: DType) -> str:
     """The name of an element type: "float" for float32."""
-    return _NAMES.get(dtype.name, dtype.name)
+    return NAMES.get(dtype.name, dtype.name)
 
 
 def element_type(value: Any) -> DType:
@@ -58,7 +59,7 @@ def element_type(value: Any) -> DType:
         return BY_CODE[value]
     if isinstance(value, str):
         named = value.removeprefix("tensor(").removesuffix(")")
-        value = {short: long for long, short in _NAMES.items()}.get(named, named)
+        value = {short: long for long, short in NAMES.items()}.get(named, named)
     try:
         return as_dtype(value)
     except TypeError as error:
