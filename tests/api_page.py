@@ -35,6 +35,7 @@ of this page; `python tests/api_page.py` writes it.
 """
 SECTIONS: dict[str, tuple[Any, ...]] = {
     "Loading and running": ("load", "Model", "Classification", "TensorSpec"),
+    "Detection, segmentation and pose": ("Task", "Detections", "Detection", "Segmentation"),
     "Images": ("Preprocessing", "image_files"),
     "What a model tells": (Summary, Profile, MemoryUse),
     "Settings of the process": (
@@ -84,7 +85,7 @@ def _entry(name: str, value: Any) -> list[str]:
         parts.append(
             "\n".join(f"* `{field}`" + (f": {doc}" if doc else "") for field, doc in fields) + "\n"
         )
-    for member, function in vars(value).items():
+    for member, function in _members(value).items():
         if member.startswith("_") and member != "__call__":
             continue
         shown = f"{name.rpartition('.')[2]}.{member}"
@@ -96,6 +97,12 @@ def _entry(name: str, value: Any) -> list[str]:
             call = name.rpartition(".")[2].lower() if member == "__call__" else shown
             parts += [f"#### {shown}\n", _code(call, function), _text(function)]
     return parts
+
+
+def _members(class_: type) -> dict[str, Any]:
+    """A class's own members, and those of the classes of this package that it is made of."""
+    own = [base for base in class_.__mro__ if base.__module__.startswith("cnnrt.")]
+    return {name: member for base in own for name, member in vars(base).items()}
 
 
 def _module(module: ModuleType) -> list[str]:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .process.limits import set_memory_limit, set_work_limit
     from .process.threads import get_num_threads, set_num_threads
     from .quantization.quantizer import quantize
+    from .tasks.results import Detection, Detections, Segmentation
+    from .tasks.task import Task
     from .transfer.adapting import Adaptation, adapt
     from .transfer.features import FeatureExtractor
 
@@ -51,9 +53,13 @@ _ON_DEMAND = {
     "ActivationMap": "inspection.activation_maps",
     "Adaptation": "transfer.adapting",
     "Classification": "classification",
+    "Detection": "tasks.results",
+    "Detections": "tasks.results",
     "FeatureExtractor": "transfer.features",
     "Model": "model",
     "Preprocessing": "preprocessing",
+    "Segmentation": "tasks.results",
+    "Task": "tasks.task",
     "TensorSpec": "graph",
     "activation_map": "inspection.activation_maps",
     "adapt": "transfer.adapting",
@@ -132,6 +138,8 @@ __all__ = [
     "Adaptation",
     "Classification",
     "CnnrtError",
+    "Detection",
+    "Detections",
     "FeatureExtractor",
     "FormatError",
     "GraphError",
@@ -141,7 +149,9 @@ __all__ = [
     "Model",
     "Preprocessing",
     "PreprocessingWarning",
+    "Segmentation",
     "ShapeError",
+    "Task",
     "TensorSpec",
     "UnsupportedOperator",
     "WorkLimitError",

@@ -27,6 +27,8 @@ from .process.isa import default_isa
 from .process.locks import importing
 from .process.threads import MAX_THREADS, share_budget
 from .storage.origin import Origin, check_digest
+from .tasks.methods import TaskMethods
+from .tasks.task import Task
 from .weights.packed import PACKING, Packed
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ def load(
         algorithm=algorithm,
         notice=content.metadata.get("notice"),
         multi_label=content.multi_label,
+        task=content.task,
         ready=ready,
     )
     model._origin = origin
@@ -93,7 +96,7 @@ def load(
     return model
 
 
-class Model:
+class Model(TaskMethods):
     """A network, ready to run on arrays. May be called from several threads at once.
 
     It can be pickled. A model that was loaded from a model.bin goes as the path and digest of that
@@ -111,6 +114,7 @@ class Model:
         isa: str | None = None,
         notice: str | None = None,
         multi_label: bool = False,
+        task: Task | None = None,
         ready: Mapping[str, Array] | None = None,
     ) -> None:
         """Wraps a graph; see `cnnrt.load` for the arguments.
@@ -118,6 +122,7 @@ class Model:
         Args:
             notice: where the weights come from and their licence.
             multi_label: True if several classes may hold at once: each score has a sigmoid.
+            task: what the network is for, and how its outputs are read.
             ready: the weights that a compiled file holds packed, by their names there.
 
         Raises:
@@ -128,6 +133,7 @@ class Model:
         self.labels = list(labels) if labels is not None else None
         self.notice = notice
         self.multi_label = multi_label
+        self.task = task
         shared = share_budget()
         self.threads = shared if threads is None else min(int(threads), MAX_THREADS)
         if self.threads < 1:
@@ -154,6 +160,7 @@ class Model:
             "isa": isa,
             "notice": self.notice,
             "multi_label": self.multi_label,
+            "task": self.task,
         }
         digest = self._origin.digest() if self._origin else None
         kept = (
@@ -404,6 +411,7 @@ class Model:
             labels=self.labels,
             notice=self.notice,
             multi_label=self.multi_label,
+            task=self.task,
             compiled=formats.Compiled(
                 self.isa, {n: a for n, a in asked.items() if a != "auto"}, weights, PACKING
             ),
@@ -462,5 +470,5 @@ def _restore(source: Any, digest: str | None, options: dict[str, Any]) -> Model:
     check_digest(source, digest)
     model = load(source, threads=options["threads"], algorithm=options["algorithm"])
     model.preprocessing, model.labels = options["preprocessing"], options["labels"]
-    model.multi_label = options["multi_label"]
+    model.multi_label, model.task = options["multi_label"], options["task"]
     return model

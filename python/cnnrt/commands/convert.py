@@ -11,7 +11,7 @@ from ..preprocessing import CHANNELS, INTERPOLATIONS
 from ..preprocessing.fitting import warn_of_missing
 from ..process.extras import require
 from .common import count, number
-from .describing import PRESET_HELP, described_by
+from .describing import PRESET_HELP, add_task, described_by, stated_task
 
 HELP = "write model.bin from an ONNX file, or ONNX from model.bin"
 
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="several classes may hold at once: each score goes through a sigmoid, not a softmax",
     )
+    add_task(parser)
     add("--float16", action="store_true", help="store the weights in half the space")
     image = parser.add_argument_group("preprocessing of images").add_argument
     per_pixel: Any = {"type": number, "metavar": "X"}
@@ -58,6 +59,7 @@ def execute(options: argparse.Namespace) -> int:
     described: dict[str, Any] = {
         **found._asdict(),
         "notice": document.metadata.get("notice"),
+        "task": stated_task(options) or document.task,
     }
     if found.preprocessing is None:
         warn_of_missing(document.graph, options.target)

@@ -19,6 +19,7 @@ from ..preprocessing.fitting import (
     warn_of_unstated,
 )
 from ..preprocessing.presets import Found, named
+from ..tasks.task import FAMILIES, KINDS, Task
 
 PRESET_HELP = (
     "all of these at once: "
@@ -51,6 +52,32 @@ def described_by(options: argparse.Namespace, document: Document) -> Description
         warn_of_unstated(preprocessing, document.graph, stated)
     multi_label = document.multi_label or getattr(options, "multi_label", False)
     return Description(preprocessing, labels, multi_label)
+
+
+def add_task(parser: argparse.ArgumentParser) -> None:
+    """Declares --task and --family; see `stated_task`."""
+    families = {family for known in FAMILIES.values() for family in known}
+    parser.add_argument(
+        "--task", choices=KINDS, help="what the network is for (default: as its file tells)"
+    )
+    parser.add_argument(
+        "--family",
+        choices=sorted(families),
+        help="form of the outputs (default: as their shapes tell)",
+    )
+
+
+def stated_task(options: argparse.Namespace) -> Task | None:
+    """The task that --task and --family state; None: they are not given."""
+    if options.task is None:
+        if options.family:
+            options.usage_error("--family: give --task too")
+        return None
+    try:
+        return Task(options.task, options.family or "")
+    except ValueError as error:
+        options.usage_error(f"--family: {error}")  # exits
+        raise
 
 
 def read_labels(path: str) -> list[str]:

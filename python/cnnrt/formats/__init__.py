@@ -9,6 +9,7 @@ from .. import import_on_demand
 from ..errors import FormatError
 from ..preprocessing.descriptions import describe
 from ..storage.files import map_file, open_model
+from ..tasks.recognise import of_metadata
 from . import foreign
 from .compiled import Compiled
 from .safetensors import Document, described, read_model, write_model
@@ -65,7 +66,7 @@ def _read_onnx(source: Any, at: str, verify: bool) -> Document:
         return found
     path = source if isinstance(source, (str, os.PathLike)) else None
     told = describe(metadata, path, graph)
-    return found._replace(**told._asdict())
+    return found._replace(**told._asdict(), task=of_metadata(metadata))
 
 
 def _is_message(source: str | os.PathLike[str] | bytes) -> bool:

@@ -22,6 +22,7 @@ from ..preprocessing.fitting import (
 )
 from ..preprocessing.presets import Found, imagenet_labels, named, of_weights
 from ..progress import Steps
+from ..tasks.task import Task
 from . import write_model
 from .onnx.importer import read_onnx
 from .torch_exporter import as_tensors, check_module, to_onnx
@@ -46,6 +47,7 @@ def export(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     multi_label: bool = False,
+    task: Task | str | Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> bytes | None:
     """Writes a PyTorch module to a file that `cnnrt.load` reads.
@@ -78,6 +80,8 @@ def export(
         output_names: names for the outputs; None: those that the exporter gives.
         multi_label: several classes may hold at once: each score goes through a sigmoid, unless the
             network ends in one. False: the scores go through a softmax.
+        task: what the network is for: "detect", or with the form of its outputs "detect/yolo", or a
+            `Task`. None: as the shapes of the outputs tell.
         progress: shows the step on stderr; None: if that is a terminal.
 
     Raises:
@@ -86,7 +90,7 @@ def export(
             reason.
         FormatError: this is no module; `labels` or `preprocessing` do not fit the network.
         ShapeError: the module does not take the example.
-        ValueError: `preprocessing` is not one.
+        ValueError: `preprocessing` is not one, or `task` is none.
         ImportError: PyTorch or the packages that its exporter uses are missing.
         OSError: the file cannot be written.
     """
@@ -97,6 +101,7 @@ def export(
         Preprocessing.from_json({"size": [1, 1], **preprocessing})
     elif isinstance(preprocessing, str):
         named(preprocessing)
+    stated = None if task is None else Task.of(task)
     names = {"input_names": input_names, "output_names": output_names}
     name = type(module).__name__
     with Steps(f"exporting {name}", show=progress) as step:
@@ -114,6 +119,7 @@ def export(
             notice=notice,
             float16=float16,
             multi_label=multi_label,
+            task=stated,
         )
 
 

@@ -21,6 +21,7 @@ from ..preprocessing import Preprocessing
 from ..process import limits
 from ..storage import validate
 from ..storage.files import MappedFile, atomic_write, map_file
+from ..tasks.task import Task
 from ..weights.lazy import LazyArray, files_of, lazy
 from ..weights.packed import PREFIX
 from ..weights.widen import WIDENED
@@ -61,6 +62,8 @@ class Document(NamedTuple):
     compiled: Compiled | None = None
     multi_label: bool = False
     """True if several classes may hold at once; see `cnnrt.export`."""
+    task: Task | None = None
+    """The task that the file states."""
 
 
 def write_model(
@@ -72,6 +75,7 @@ def write_model(
     notice: str | None = None,
     float16: bool = False,
     multi_label: bool = False,
+    task: Task | None = None,
     compiled: Compiled | None = None,
 ) -> bytes | None:
     """Writes a model; with `path` None returns the bytes instead.
@@ -87,6 +91,7 @@ def write_model(
         float16: stores float32 constants of two axes and more in half the space, unless a value
             is beyond the range of float16. They are widened when read; only precision is lost.
         multi_label: whether several classes may hold at once.
+        task: the network's task, and how its outputs are read.
         compiled: packed weights, for a compiled file.
 
     Raises:
@@ -94,7 +99,11 @@ def write_model(
         OSError: the file cannot be written.
     """
     own = metadata_of(
-        preprocessing=preprocessing, labels=labels, notice=notice, multi_label=multi_label
+        preprocessing=preprocessing,
+        labels=labels,
+        notice=notice,
+        multi_label=multi_label,
+        task=task,
     )
     chunks = _chunks(graph, own, float16, compiled)
     if path is None:
@@ -152,6 +161,7 @@ def described(graph: Graph, metadata: Mapping[str, str], at: str) -> Document:
         labels=_labels(metadata, at),
         metadata=_others(metadata, at),
         multi_label=_json(metadata, "multi_label", at) is True,
+        task=_task(metadata, at),
     )
 
 
@@ -161,6 +171,7 @@ def metadata_of(
     labels: Sequence[str] | None,
     notice: str | None,
     multi_label: bool = False,
+    task: Task | None = None,
 ) -> dict[str, str]:
     """A file's metadata beside the graph; what is None or False is left out."""
     documents = {
@@ -168,6 +179,7 @@ def metadata_of(
         "labels": None if labels is None else list(labels),
         "notice": notice,
         "multi_label": multi_label or None,
+        "task": task and task.to_json(),
     }
     return {f"cnnrt.{k}": _dumps(v) for k, v in documents.items() if v is not None}
 
@@ -380,6 +392,11 @@ def _preprocessing(metadata: Mapping[str, str], at: str) -> Preprocessing | None
     if document is None:
         return None
     return Preprocessing.from_json(document, f"{at}: cnnrt.preprocessing")
+
+
+def _task(metadata: Mapping[str, str], at: str) -> Task | None:
+    document = _json(metadata, "task", at)
+    return None if document is None else Task.from_json(document, f"{at}: cnnrt.task")
 
 
 def _labels(metadata: Mapping[str, str], at: str) -> list[str] | None:

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 Channels = Literal["RGB", "BGR", "L"]
 Layout = Literal["NCHW", "NHWC"]
+Align = Literal["center", "start"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 CHANNELS = ("RGB", "BGR", "L")
 LAYOUTS = ("NCHW", "NHWC")
+ALIGNS = ("center", "start")
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 ImageChannels = Literal["RGB", "BGR"]
@@ -60,6 +62,8 @@ class Preprocessing:
         std: likewise; nothing: ones.
         pad: a grey value from 0 to 255. The whole picture is then fitted into `size`, and bars of
             this grey fill the rest (letterbox). It stands in place of `resize` and `crop`.
+        align: "center" puts the whole picture into the middle, between two bars; "start" into the
+            upper left corner.
         layout: axes of the network's input, "NCHW" or "NHWC".
 
     Raises:
@@ -76,6 +80,7 @@ class Preprocessing:
     std: tuple[float, ...] = ()
     pad: int | None = None
     layout: Layout = "NCHW"
+    align: Align = "center"
 
     def __post_init__(self) -> None:
         try:
@@ -123,6 +128,24 @@ class Preprocessing:
         return np.empty((0, *size), np.float32)
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture that the network sees, if it is small enough to be shown.
+
+        Returns:
+            As `seen`.
+
+        Raises:
+            ImageError: the picture is so long and thin that it would become too large.
+        """
+        left, top, right, bottom = self.seen(width, height)
+        seen = (width + right - left) * (height + bottom - top)
+        if seen > max(MAX_PIXELS, MAX_VIEW * width * height):
+            raise ImageError(
+                f"the network sees {bottom - top:.0f} x {right - left:.0f} pixels around a picture "
+                f"of {height} x {width}; that is too much to be shown"
+            )
+        return left, top, right, bottom
+
+    def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part of a picture that the network sees: left, top, right and bottom, in pixels of
         the picture.
 
@@ -139,14 +162,8 @@ class Preprocessing:
             h, w = resized_size(height, width, self.resize)
         if not self.crop and self.pad is None:
             return 0.0, 0.0, float(width), float(height)
-        left, top = _begin(w, self.size[1]), _begin(h, self.size[0])
+        left, top = self._begin(w, self.size[1]), self._begin(h, self.size[0])
         across, down = width / w, height / h
-        seen = (width + self.size[1] * across) * (height + self.size[0] * down)
-        if seen > max(MAX_PIXELS, MAX_VIEW * width * height):
-            raise ImageError(
-                f"the network sees {self.size[0] * down:.0f} x {self.size[1] * across:.0f} pixels "
-                f"around a picture of {height} x {width}; that is too much to be shown"
-            )
         return (
             left * across,
             top * down,
@@ -166,7 +183,7 @@ class Preprocessing:
         if self.pad is not None:
             height, width = self._inside(height, width)
             framed = Image.new(picture.mode, self.size[::-1], (self.pad,) * len(picture.getbands()))
-            place = (_begin(self.size[1], width), _begin(self.size[0], height))
+            place = (-self._begin(width, self.size[1]), -self._begin(height, self.size[0]))
             framed.paste(resized(picture, width, height, method), place)
             return framed
         if self.resize is not None:
@@ -182,6 +199,11 @@ class Preprocessing:
         """Height and width of the largest picture of these proportions inside of `size`."""
         ratio = min(self.size[0] / height, self.size[1] / width)
         return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+    def _begin(self, size: int, crop: int) -> int:
+        """The beginning of what the network sees along an axis; negative if that is before the
+        picture."""
+        return 0 if self.align == "start" else _begin(size, crop)
 
     def _normalised(self, pixels: Array) -> Array:
         """uint8 (h, w) or (h, w, 3), RGB -> float32 (1, C, h, w)."""
@@ -205,7 +227,8 @@ class Preprocessing:
         resize = list(self.resize) if isinstance(self.resize, tuple) else self.resize
         lists = {"size": list(self.size), "mean": list(self.mean), "std": list(self.std)}
         document = {**vars(self), **lists, "resize": resize}
-        rare = {"pad": None, "layout": "NCHW"}  # left out as a rule: files are as they always were
+        # Left out as a rule: files are as they always were.
+        rare = {"pad": None, "layout": "NCHW", "align": "center"}
         return {k: v for k, v in document.items() if k not in rare or v != rare[k]}
 
     @classmethod
@@ -215,7 +238,7 @@ class Preprocessing:
         Raises:
             FormatError: a field is missing, unknown, of the wrong type or out of range.
         """
-        optional = "resize interpolation crop channels scale mean std pad layout"
+        optional = "resize interpolation crop channels scale mean std pad layout align"
         table = validate.record(document, at, "size", optional)
         try:
             return cls(**table)
@@ -340,6 +363,8 @@ def _normalise(self: Preprocessing) -> None:
         put("pad", validate.integer(self.pad, "pad", 0, 255))
         if self.resize is not None:
             validate.fail("pad", "no resize beside it", self.resize)
+    if validate.choice(self.align, "align", ALIGNS) == "start" and self.pad is None:
+        validate.fail("align", "a pad beside it", self.align)
     put("scale", validate.number(self.scale, "scale"))
     count = 1 if self.channels == "L" else 3
     put("mean", _numbers(self.mean, "mean", count, 0.0))

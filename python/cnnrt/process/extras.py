@@ -14,6 +14,7 @@ PACKAGES = {
     "sklearn": ("scikit-learn>=1.3", "adapt"),
     "torch": ("torch>=2.6", "torch"),
     "onnxscript": ("onnxscript", "torch"),
+    "supervision": ("supervision>=0.20", "supervision"),
     "torchvision": ("torchvision", ""),
     "timm": ("timm", ""),
     "onnxruntime": ("onnxruntime>=1.20", ""),

@@ -128,6 +128,7 @@ class Calibration:
             labels=self.whole.labels,
             notice=self.whole.notice,
             multi_label=self.whole.multi_label,
+            task=self.whole.task,
             threads=self.whole.threads,
         )
 

@@ -154,6 +154,8 @@ def quantize_dynamic(
         "preprocessing": model.preprocessing,
         "labels": model.labels,
         "notice": model.notice,
+        "multi_label": model.multi_label,
+        "task": model.task,
     }
     if str(model_output).endswith(".onnx"):
         from ..formats.onnx.writer import write_onnx  # noqa: PLC0415  (needs a package)

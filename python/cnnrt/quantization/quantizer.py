@@ -128,4 +128,5 @@ def _loaded(source: Source) -> Model:
         labels=document.labels,
         notice=document.metadata.get("notice"),
         multi_label=document.multi_label,
+        task=document.task,
     )

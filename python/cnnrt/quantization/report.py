@@ -114,6 +114,7 @@ class Quantization:
             "labels": self.model.labels,
             "notice": self.model.notice,
             "multi_label": self.model.multi_label,
+            "task": self.model.task,
         }
         if str(path).endswith(".onnx"):
             from ..formats.onnx.writer import write_onnx  # noqa: PLC0415  (needs a package)

@@ -23,6 +23,7 @@ from ...preprocessing import Preprocessing
 from ...process.extras import missing
 from ...process.locks import importing
 from ...storage.files import atomic_write
+from ...tasks.task import Task
 from ..safetensors import metadata_of
 from .opset_for import opset_for
 from .tensors import DTYPES
@@ -45,14 +46,15 @@ def write_onnx(
     labels: Sequence[str] | None = None,
     notice: str | None = None,
     multi_label: bool = False,
+    task: Task | None = None,
 ) -> bytes | None:
     """Writes a network as ONNX; with `path` None returns the bytes instead.
 
     Args:
         path: path of the file, or None. The file appears under its name only when it is complete.
         graph: the network, as it was read: not after passes.
-        preprocessing, labels, notice, multi_label: as in `write_model`; they become metadata of
-            the model.
+        preprocessing, labels, notice, multi_label, task: as in `write_model`; they become metadata
+            of the model.
 
     Raises:
         UnsupportedOperator: ONNX has no operator for one of the network's.
@@ -65,7 +67,11 @@ def write_onnx(
         raise GraphError(f"an ONNX file holds 2 GB; the weights of this model have {size:,} bytes")
     proto = _Writer(graph).model()
     documents = metadata_of(
-        preprocessing=preprocessing, labels=labels, notice=notice, multi_label=multi_label
+        preprocessing=preprocessing,
+        labels=labels,
+        notice=notice,
+        multi_label=multi_label,
+        task=task,
     )
     for key, value in documents.items():
         proto.metadata_props.add(key=key, value=value)

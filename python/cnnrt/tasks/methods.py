@@ -1,0 +1,97 @@
+"""The methods of a model that go beyond classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..preprocessing.steps import ImageChannels
+from ..process.locks import importing
+from .network import MAX_DETECTIONS, Network, Thresholds
+
+
+class TaskMethods:
+    """Methods of `Model` that turn its outputs into what they mean."""
+
+    def detect(
+        self: Network,
+        image: Any,
+        min_score: float = 0.25,
+        *,
+        max_overlap: float | None = None,
+        max_detections: int = MAX_DETECTIONS,
+        class_agnostic: bool | None = None,
+        channels: ImageChannels = "RGB",
+    ) -> Any:
+        """The things in an image, each with a box, a class and a score, best first.
+
+        Args:
+            image: a path, a PIL image, or a uint8 array H x W, H x W x 3 or H x W x 4. Several come
+                as a list of these.
+            min_score: a thing must have a higher score, from 0 to 1.
+            max_overlap: of two boxes of a class that overlap more, the better one stays. It is
+                their intersection over their union. None: as the model's task says, or as is usual
+                in its family.
+            max_detections: the number of things in an image, at most.
+            class_agnostic: a box also excludes those of other classes; None: as the task says.
+            channels: the order of colours in arrays: "RGB", or "BGR" as OpenCV's frames have it.
+
+        Returns:
+            `Detections`; for several images a list of them.
+
+        Raises:
+            ImageError: it cannot be read as an image.
+            GraphError: the model has another task, or does not say how an image becomes its input.
+            ShapeError: the outputs are not of the family that the task names.
+            ValueError: a threshold is out of range.
+        """
+        limits = Thresholds(min_score, max_overlap, max_detections, class_agnostic)
+        with importing:
+            from .running import detections  # noqa: PLC0415  (not needed to run a network)
+
+        return detections(self, "detect", image, limits, channels)
+
+    def segment(
+        self: Network,
+        image: Any,
+        min_score: float = 0.25,
+        *,
+        max_overlap: float | None = None,
+        max_detections: int = MAX_DETECTIONS,
+        class_agnostic: bool | None = None,
+        channels: ImageChannels = "RGB",
+    ) -> Any:
+        """The things in an image, each with the mask of its pixels.
+
+        The arguments and the errors are those of `detect`.
+
+        Returns:
+            `Detections` with `masks`; for several images a list of them.
+        """
+        limits = Thresholds(min_score, max_overlap, max_detections, class_agnostic)
+        with importing:
+            from .running import detections  # noqa: PLC0415  (as above)
+
+        return detections(self, "segment", image, limits, channels)
+
+    def pose(
+        self: Network,
+        image: Any,
+        min_score: float = 0.25,
+        *,
+        max_overlap: float | None = None,
+        max_detections: int = MAX_DETECTIONS,
+        class_agnostic: bool | None = None,
+        channels: ImageChannels = "RGB",
+    ) -> Any:
+        """The things in an image, each with its keypoints, such as the joints of a person.
+
+        The arguments and the errors are those of `detect`.
+
+        Returns:
+            `Detections` with `keypoints`; for several images a list of them.
+        """
+        limits = Thresholds(min_score, max_overlap, max_detections, class_agnostic)
+        with importing:
+            from .running import detections  # noqa: PLC0415  (as above)
+
+        return detections(self, "pose", image, limits, channels)
