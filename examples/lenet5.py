@@ -16,9 +16,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+
+try:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional as F
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{__doc__}\nThe package {missing.name} is not installed.") from None
 
 import cnnrt
 from mnist import mnist

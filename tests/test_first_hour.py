@@ -7,7 +7,10 @@ the door, the third about delays.
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -583,3 +586,29 @@ def test_check_names_what_has_no_kernel(tmp_path: Path, capsys: Any) -> None:
         ops.complete(node)
     status, out, _ = command(capsys, "check", saved(tmp_path, graph))
     assert status == 0 and "1 step has no kernel" in out and "odd (hardmax)" in out
+
+
+@pytest.mark.parametrize("script", sorted(p.stem for p in EXAMPLES.glob("*.py")))
+def test_scripts_of_examples_explain_themselves(script: str) -> None:
+    """Row 24: even without PyTorch; then they name the package and the line that installs it."""
+    source = (EXAMPLES / f"{script}.py").read_text()
+    if "__main__" not in source:
+        assert any(f"from {script} import" in p.read_text() for p in EXAMPLES.glob("*.py"))
+        return
+    code = (
+        "import runpy, sys\n"
+        "sys.modules['torch'] = sys.modules['efficientnet_lite_pytorch'] = None\n"
+        f"sys.argv = ['{script}.py', '--help']\n"
+        f"runpy.run_path({str(EXAMPLES / script) + '.py'!r}, run_name='__main__')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    said = ran.stdout + ran.stderr
+    assert "Traceback" not in said, said
+    if ran.returncode == 0:
+        assert f"usage: {script}.py" in said
+    else:
+        assert "pip install" in said and f"python examples/{script}.py" in said
+        assert said.rstrip().endswith("is not installed.")
