@@ -118,7 +118,8 @@ def scores_of_images(
     images: Sequence[Any],
     batch: int | str,
 ) -> list[Array]:
-    """Each picture's scores, some pictures at a time; the bits are those of one at a time.
+    """Each picture's scores (classes,), some pictures at a time; the bits are those of one at a
+    time.
 
     Args:
         run: the network: (N, ...) to scores (N, ...).
@@ -132,5 +133,8 @@ def scores_of_images(
         x = prepare(here)
         if isinstance(batch, int) and len(here) < batch:  # filled up with the last picture
             x = np.concatenate([x, *[x[-1:]] * (batch - len(here))])
-        found += list(np.asarray(run(x))[: len(here)])
+        scores = np.asarray(run(x))
+        if scores.ndim > 2 and is_scores(scores.shape):
+            scores = scores.reshape(scores.shape[:2])
+        found += list(scores[: len(here)])
     return found

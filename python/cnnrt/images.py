@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,11 +45,44 @@ def image_files(names: Iterable[str | os.PathLike[str]]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        found = [Path(file) for file in walk(path)]
         if not found:
             raise ImageError(f"{name}: no images in this folder")
         files += found
     return files
+
+
+def walk(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """The paths of the pictures in a folder and below, in the order of their paths. It holds the
+    names of one folder at a time, and does not go through links to folders.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(entry.path)
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():  # noqa: PTH122
+            yield entry.path
+
+
+def decoded(data: bytes) -> Image.Image:
+    """The picture in the bytes of an image file.
+
+    Raises:
+        ImageError: it is no picture, or one that is too large.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise ImageError("is not an image in a format that Pillow reads") from None
+    except Exception as error:  # Pillow's readers raise whatever the damage leads to
+        raise ImageError(f"cannot be read as an image: {error}") from None
+    if image.format == "EPS":  # Pillow would run Ghostscript on it
+        raise ImageError("is an EPS file; expected a picture of pixels")
+    return image
 
 
 def as_list(images: Any) -> list[Any]:

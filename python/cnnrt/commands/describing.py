@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import FormatError
 from ..formats import Document
+from ..model import Model, load
 from ..preprocessing import PRESETS, Preprocessing
 from ..preprocessing.descriptions import Description
 from ..preprocessing.fitting import (
@@ -78,6 +79,20 @@ def stated_task(options: argparse.Namespace) -> Task | None:
     except ValueError as error:
         options.usage_error(f"--family: {error}")  # exits
         raise
+
+
+def load_described(options: argparse.Namespace) -> Model:
+    """The model of `options.model`, with the preprocessing and the labels that options describe.
+
+    Raises:
+        FormatError, UnsupportedOperator: see `cnnrt.load`, and `described_by`.
+    """
+    model = load(options.model, threads=options.threads)
+    if options.preset or options.labels:
+        own = Document(model.graph, model.preprocessing, model.labels, {})
+        found = described_by(options, own)
+        model.preprocessing, model.labels = found.preprocessing, found.labels
+    return model
 
 
 def read_labels(path: str) -> list[str]:

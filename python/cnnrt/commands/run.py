@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .. import formats
 from ..classification import Classification, is_scores
 from ..errors import GraphError, ImageError
 from ..graph import Array
 from ..images import image_files
-from ..model import Model, load
+from ..model import Model
 from ..progress import progress_bar
 from ..storage.files import atomic_write
 from ..storage.text import escaped
+from . import table
 from .common import complain, count, print_json
-from .describing import PRESET_HELP, described_by
+from .describing import PRESET_HELP, load_described
 
 HELP = "name what is in images"
 
@@ -77,7 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preset", metavar="NAME", help=PRESET_HELP)
     add("--labels", metavar="FILE", help="text file with the name of one class per line")
     add("--json", action="store_true", help="print JSON: a list with one object per image")
-    add("--output", metavar="FILE.npz", help="save the outputs of all images, as NumPy arrays")
+    add(
+        "--output",
+        metavar="FILE",
+        help="x.npz: save the outputs of all images, as NumPy arrays. x.parquet or x.jsonl: save a "
+        "table of the classes of any number of images; a run that was stopped goes on there",
+    )
+    table.add_arguments(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -86,14 +92,12 @@ def execute(options: argparse.Namespace) -> int:
     Raises:
         CnnrtError, OSError: the model cannot be loaded, or the results cannot be saved.
     """
+    if table.is_requested(options):
+        return table.execute(options)
     # Pillow only warns of a picture of 90 million pixels and more; here that is an error.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     files = image_files(options.images)
-    model = load(options.model, threads=options.threads)
-    if options.preset or options.labels:
-        own = formats.Document(model.graph, model.preprocessing, model.labels, {})
-        found = described_by(options, own)
-        model.preprocessing, model.labels = found.preprocessing, found.labels
+    model = load_described(options)
     _warm_up(model)
     documents: list[dict[str, Any]] = []
     results: list[Result] = []

@@ -17,6 +17,10 @@ PACKAGES = {
     "supervision": ("supervision>=0.20", "supervision"),
     "torchvision": ("torchvision", ""),
     "timm": ("timm", ""),
+    "pyarrow": ("pyarrow", "parquet"),
+    "pandas": ("pandas", "spark"),
+    "pyspark": ("pyspark>=3.5", "spark"),
+    "ray": ("ray[data,serve]>=2.40", "ray"),
     "onnxruntime": ("onnxruntime>=1.20", ""),
 }
 """The requirement that pip installs for a module, and the extra of cnnrt that has it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import io
 import json
 import logging
 import time
@@ -24,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import __version__
 from ..errors import CnnrtError
+from ..images import decoded
 from .document import openapi
 from .errors import RequestError
 from .protocol import LENGTH_HEADER, InferRequest, format_infer, parse_infer
@@ -214,11 +214,8 @@ async def _classify(request: Request) -> Response:
         raise RequestError(400, f"model {name!r} does not say how an image becomes its input")
     (spec,) = model.inputs[:1]
     try:
-        from PIL import Image  # noqa: PLC0415  (only for images)
-
-        picture = await asyncio.to_thread(lambda: Image.open(io.BytesIO(body)))
-        x = await asyncio.to_thread(model.input_from, picture)
-    except (CnnrtError, OSError, ValueError, SyntaxError) as error:
+        x = await asyncio.to_thread(lambda: model.input_from(decoded(body)))
+    except CnnrtError as error:
         raise RequestError(400, f"the body is no image: {error}") from None
     began = time.monotonic()
 
@@ -229,7 +226,7 @@ async def _classify(request: Request) -> Response:
     ((_, scores),) = outputs.values()
     found = [
         {"label": c.label, "index": c.index, "probability": c.probability}
-        for c in model.classes(scores[0], int(top))
+        for c in model.classes(scores, int(top))
     ]
     milliseconds = (time.monotonic() - began) * 1e3
     return JSONResponse({"model_name": name, "classes": found, "milliseconds": milliseconds})

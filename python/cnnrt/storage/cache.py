@@ -57,15 +57,29 @@ def read_bytes(file: Path, max_bytes: int = MAX_BYTES) -> bytes | None:
     try:
         with os.fdopen(os.open(file, flags), "rb") as opened:
             status = os.fstat(opened.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:
-                return None
-            if hasattr(os, "geteuid") and (
-                status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH
-            ):
+            if not _is_trusted(status) or status.st_size > max_bytes:
                 return None
             return opened.read(max_bytes)
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
+
+
+def is_kept(file: Path, size: int) -> bool:
+    """True if a file of this size is there and `read_bytes` would trust it."""
+    try:
+        status = file.lstat()
+    except (OSError, ValueError):
+        return False
+    return _is_trusted(status) and status.st_size == size
+
+
+def _is_trusted(status: os.stat_result) -> bool:
+    """True for a plain file of this user or the administrator that nobody else may write to."""
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    return not hasattr(os, "geteuid") or (
+        status.st_uid in (os.geteuid(), 0) and not status.st_mode & stat.S_IWOTH
+    )
 
 
 _FLAGS = ("BINARY", "CLOEXEC", "NOFOLLOW", "NONBLOCK")
@@ -101,7 +115,7 @@ def write_arrays(file: Path, arrays: Mapping[str, Array]) -> None:
     write_bytes(file, content)
 
 
-def write_bytes(file: Path, content: bytes) -> None:
+def write_bytes(file: Path, content: bytes | memoryview) -> None:
     """Stores a file, if that is possible."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
