@@ -50,9 +50,9 @@ void conv_u8_bounds(const ConvArgs& f, const Bounds& bounds) {
 
 void depthwise_u8_bounds(const DepthwiseBytesArgs& f, const Bounds& bounds) {
     need(f.kernel_d >= 1 && f.kernel_h >= 1 && f.kernel_w >= 1, "an empty kernel");
-    for (const int32_t step :
-         {f.stride_d, f.stride_h, f.stride_w, f.dilation_d, f.dilation_h, f.dilation_w})
+    for (const int32_t step : {f.stride_d, f.stride_h, f.stride_w, f.dilation_h, f.dilation_w})
         need(step >= 1, "no step between taps");
+    need(f.dilation_d >= 0, "planes in the wrong order");  // 0: all taps read one plane
     const int64_t quads = ceil_div(f.kernel_w, 4);
     const auto [low, high] = span({{f.n, f.x.image},
                                    {f.blocks, f.x.block},

@@ -115,6 +115,9 @@ CASES = [
     Case(20, 16, (5, 5), (3, 3), 1, 1, 1, 1, 3),
     Case(16, 24, (6, 7), (3, 3), 1, 1, high=128),  # weights of 9 bits
     Case(5, 24, (6, 7), (1, 1), high=255),
+    Case(32, 32, (6, 7), (3, 3), 1, 1, 1, 4, high=128),
+    Case(21, 14, (6, 9), (3, 3), 2, 1, 1, 7, high=255),
+    Case(18, 18, (4, 5, 6), (3, 3, 3), 1, 1, 1, 18, high=200),
 ]
 
 
@@ -162,6 +165,9 @@ def depthwise_cases() -> list[Case]:
         Case(16, 16, (11, 9), (2, 4), 3, 1, group=16),
         Case(18, 18, (13,), (5,), 1, 2, group=18),
         Case(16, 16, (4, 5, 6), (3, 3, 3), 1, 1, group=16),
+        Case(20, 20, (9, 13), (3, 3), 1, 1, group=20, n=2, high=128),  # weights of 9 bits
+        Case(16, 16, (9, 13), (5, 5), 2, 2, group=16, high=255),
+        Case(18, 18, (13,), (5,), 1, 2, group=18, high=200),
     ]
     return made
 
@@ -174,10 +180,10 @@ def test_depthwise(case: Case, isa_and_overlays: str, threads: int) -> None:
 
 
 def linear(
-    rows: int, depth: int, columns: int, **attributes: Any
+    rows: int, depth: int, columns: int, high: int = 127, **attributes: Any
 ) -> tuple[Graph, dict[str, Array]]:
     values = {
-        "w": weights_of(columns, depth),
+        "w": weights_of(columns, depth, high=high),
         "b": RNG.integers(-3000, 3000, columns, dtype=np.int32),
         "s": (RNG.uniform(0.3, 1.7, columns) / (60 * np.sqrt(depth))).astype(np.float32),
     }
@@ -190,8 +196,9 @@ def linear(
 @pytest.mark.parametrize("columns", [1, 16, 17, 64, 70])
 def test_linear(rows: int, depth: int, columns: int, isa_and_overlays: str) -> None:
     for floats in (0, 1):
-        made = linear(rows, depth, columns, x_zero=77, zero=13, floats=floats)
-        assert_exact(*made, isa_and_overlays, 2)
+        for high in (127, 130, 255):  # the others are of 9 bits
+            made = linear(rows, depth, columns, high, x_zero=77, zero=13, floats=floats)
+            assert_exact(*made, isa_and_overlays, 2)
 
 
 @pytest.mark.parametrize("weight", [-128, 127])

@@ -12,7 +12,7 @@ from .. import _core
 from ..cost import im2col_time
 from ..dtypes import FLOAT32, UINT8
 from ..graph import Array, Node
-from ..layout.tensors import BLOCK, Border, ceil_div
+from ..layout.tensors import BLOCK, At, Border, ceil_div
 from ..ops.requantised import Addition
 from ..ops.windows import Windows, resolve_windows
 from .builder import PlanBuilder
@@ -122,7 +122,9 @@ def windows_of(node: Node, builder: PlanBuilder) -> Windows:
 
 def _is_depthwise(node: Node, builder: PlanBuilder) -> bool:
     x, weight = builder.type(node.inputs[0]).shape, builder.type(node.inputs[1])
-    alone = node["group"] == x[1] == weight.shape[0] and weight.dtype == np.int8
+    alone = node["group"] == x[1] == weight.shape[0]
+    # Parts of weights of 9 bits are planes of the kernel, which must have no others.
+    alone &= weight.dtype == np.int8 or len(x) < 5
     return alone and x[1] > 1 and not node["floats"] and not node.input(4)
 
 
@@ -131,9 +133,7 @@ def _has_kernel(node: Node, builder: PlanBuilder) -> bool:
     given = [name for name in (node.input(2), node.input(3), node.input(5)) if name]
     if weight is None or any(builder.constant(name) is None for name in given):
         return False
-    x = builder.type(node.inputs[0]).shape
-    wide = weight.dtype != np.int8
-    return len(x) <= 5 and weight.size > 0 and not (wide and node.attributes.get("group", 1) > 1)
+    return len(builder.type(node.inputs[0]).shape) <= 5 and weight.size > 0
 
 
 @borders("qconv")
@@ -179,6 +179,7 @@ def _im2col(node: Node, builder: PlanBuilder, w: Windows) -> None:
     y = builder.new_blocked(node.outputs[0])
     kernel, dilation, stride = (three(v, 1) for v in (w.kernel, w.dilation, w.stride))
     begin, taps, group = three(w.begin, 0), math.prod(w.kernel), node["group"]
+    count = _count(weight)
     m, group_c = weight.shape[:2]
     tap_offsets = [
         d * dilation[0] * x.plane + h * dilation[1] * x.row + k * dilation[2] * BLOCK
@@ -204,32 +205,34 @@ def _im2col(node: Node, builder: PlanBuilder, w: Windows) -> None:
         }
     else:
         window, blocks_read = group_windows(x.c, m, group)
-        panel = blocks_read * BLOCK * taps * BLOCK
-        packed = _packed(
-            builder,
-            node.inputs[1],
-            f"grouped quads {group}",
-            panel * y.blocks,
-            lambda v: _core.pack_conv_grouped(
-                np.ascontiguousarray(v.reshape(m, group_c, taps)),
-                group,
-                window,
-                blocks_read,
-                builder.threads,
-            ),
-        )
+        panel = count * blocks_read * BLOCK * taps * BLOCK
         last = x.c - (x.blocks - 1) * BLOCK
         depths = [last if first + blocks_read == x.blocks else BLOCK for first in window]
+
+        def packed_parts(v: Array) -> Any:
+            parts = [np.ascontiguousarray(p) for p in parts_of(v.reshape(m, group_c, taps))]
+            packed = [
+                _core.pack_conv_grouped(p, group, window, blocks_read, builder.threads)
+                for p in parts
+            ]
+            whole = (blocks_read - 1) * taps * BLOCK * BLOCK
+            return packed[0] if count == 1 else _together(packed, whole, taps, depths)
+
+        packed = _packed(
+            builder, node.inputs[1], f"grouped quads {group}", panel * y.blocks, packed_parts
+        )
         table = [v for first, d in zip(window, depths, strict=True) for v in (first * x.block, d)]
         fields = {
-            "taps": (blocks_read - 1) * taps,
-            "last_taps": taps,
+            "taps": count * (blocks_read - 1) * taps,
+            "last_taps": count * taps,
             "last_depth": BLOCK,
             "windows": builder.table(table),
         }
     offsets = [b * x.block + tap for b in range(blocks_read) for tap in tap_offsets]
-    if weight.dtype != np.int8:
-        offsets *= _count(weight)
+    if group > 1:
+        offsets = offsets[:-taps] * count + offsets[-taps:] * count
+    elif count > 1:
+        offsets *= count
         fields = {"taps": len(offsets), "last_taps": 0, "last_depth": 0}
     flat = (
         taps == 1
@@ -265,6 +268,20 @@ def _im2col(node: Node, builder: PlanBuilder, w: Windows) -> None:
     )
 
 
+def _together(packed: list[Any], whole: int, taps: int, depths: list[int]) -> Any:
+    """Panels of the parts of grouped weights as one: more taps of whole blocks, and of the last.
+
+    `whole` is the size of the taps of whole blocks. Those of the last take `depths` channels.
+    """
+    panels = [np.asarray(p).reshape(len(depths), -1) for p in packed]
+    made = np.zeros((len(depths), panels[0].shape[1] * len(panels)), np.int8)
+    for block, depth in enumerate(depths):
+        end = whole + taps * ceil_div(depth, QUAD) * QUAD * BLOCK
+        heads, tails = [p[block, :whole] for p in panels], [p[block, whole:end] for p in panels]
+        made[block, : len(panels) * end] = np.concatenate(heads + tails)
+    return _core.Memory(made)
+
+
 def _packed(builder: PlanBuilder, name: str, kind: str, nbytes: int, make: Any) -> Any:
     return builder.weight(name, kind, nbytes // FLOAT32.itemsize, make)
 
@@ -275,16 +292,23 @@ def _depthwise(node: Node, builder: PlanBuilder, w: Windows) -> None:
     weight = _constant(builder, node.inputs[1])
     kernel, begin = three(w.kernel, 1), three(w.begin, 0)
     quads = ceil_div(kernel[2], QUAD)
-    nbytes = y.blocks * kernel[0] * kernel[1] * quads * BLOCK * QUAD
+    planes = kernel[0] * _count(weight)
+    nbytes = y.blocks * planes * kernel[1] * quads * BLOCK * QUAD
     packed = _packed(
         builder,
         node.inputs[1],
         "depthwise quads",
         nbytes,
-        lambda v: _core.Memory(depthwise_quads(v.reshape(v.shape[0], *kernel))),
+        lambda v: _core.Memory(
+            depthwise_quads(
+                np.concatenate(parts_of(v.reshape(v.shape[0], *kernel)), axis=1, dtype=np.int8)
+            )
+        ),
     )
     out_d, out_h, out_w = y.spatial
     fields = per_axis(w, "kernel", "stride", "dilation")
+    if planes > kernel[0]:
+        fields |= {"kernel_d": planes, "dilation_d": 0}  # all read the same plane of x
     products = y.c * math.prod(kernel) * math.prod(w.out)
     builder.step(
         "depthwise_u8",
@@ -316,42 +340,59 @@ def depthwise_quads(weight: Array) -> Array:
 
 @lowers("qlinear", types=ALL_TYPES)
 def lower_qlinear(node: Node, builder: PlanBuilder) -> bool:
-    if not _has_kernel(node, builder) or _constant(builder, node.inputs[1]).dtype != np.int8:
+    if not _has_kernel(node, builder):
         return False
     weight = _constant(builder, node.inputs[1])
     columns, depth = weight.shape
     x = builder.plain(node.inputs[0])
     residual = builder.plain(node.inputs[4]) if node.input(4) else None
     rows = x.type.size // depth
-    panel = ceil_div(depth, QUAD) * QUAD * BLOCK
+    count = _count(weight)
+    source, whole = x.at, depth
+    if count > 1:
+        source, whole = _repeated(builder, x.at, rows, depth, count)
     packed = _packed(
         builder,
         node.inputs[1],
         "quads",
-        ceil_div(columns, BLOCK) * panel,
-        lambda v: pack(builder, v.reshape(columns, depth, 1), depth),
+        ceil_div(columns, BLOCK) * ceil_div(whole, QUAD) * QUAD * BLOCK,
+        lambda v: pack_rows(builder, v.reshape(columns, depth)),
     )
     y = builder.new_plain(node.outputs[0])
     machine = builder.machine
     bandwidth = machine.cold if builder.weights_are_cold else machine.warm
-    compute = rows * columns * depth / machine.macs[UINT8]
+    compute = rows * columns * whole / machine.macs[UINT8]
     builder.step(
         "linear_u8",
-        x=x.at,
+        x=source,
         y=y.at,
         residual=residual.at if residual else None,
         weight=packed,
         bias=sums_bias(node, builder, weight),
         rows=rows,
-        depth=depth,
+        depth=whole,
         columns=columns,
-        x_row=depth,
+        x_row=whole,
         y_row=columns,
         residual_row=columns,
-        order="channels" if weight.nbytes > rows * (depth + columns) else "rows",
+        order="channels" if weight.size > rows * (depth + columns) else "rows",
         epilogue=epilogue(node["activation"]),
         **requant(node, builder, columns),
         note="linear of bytes",
-        cost_ns=machine.time_overlapped(compute, weight.nbytes / bandwidth),
+        cost_ns=machine.time_overlapped(compute, count * weight.size / bandwidth),
     )
     return True
+
+
+def pack_rows(builder: PlanBuilder, weight: Array) -> Any:
+    """Weights (M, C) as panels of linear_u8; parts of those of 9 bits one after the other."""
+    whole = np.concatenate(parts_of(weight), axis=1, dtype=np.int8)[..., None]
+    return _core.pack_conv(np.ascontiguousarray(whole), builder.threads)
+
+
+def _repeated(builder: PlanBuilder, x: At, rows: int, depth: int, count: int) -> tuple[At, int]:
+    """Rows of bytes, each `count` times side by side, for as many parts of the weights."""
+    y = At(builder.new_buffer(rows * depth * count), 0)
+    shape, whole = (rows, count, depth), count * depth
+    builder.copy_strided(x, y, shape, (depth, 0, 1), (whole, depth, 1), 1, "parts of weights")
+    return y, whole
