@@ -84,6 +84,8 @@ def test_arrays_are_the_networks_input() -> None:
     found = predict({"data": x, "n": np.arange(10)})
     assert np.array_equal(found[model.outputs[0].name], model(x))
     assert np.array_equal(found["n"], np.arange(10))
+    paths = np.array([str(f) for f in DIGITS], object)
+    assert "path" in cnnrt.ray.Predictor(LENET)({"path": paths})
     with pytest.raises(KeyError, match="no column"):
         predict({"other": x})
 

@@ -262,11 +262,19 @@ def test_hostile_requests(server: Server) -> None:
         answer = http.post(INFER, content=content, headers=headers)
         assert answer.status_code == status, answer.text
         assert answer.json()["error"]
-    for path in ("/v2/models/..%2f..%2fetc%2fpasswd", "/v2/models/none", "/none", "/v2/models/%00"):
-        assert http.get(path).status_code == 404
+    for path, status in (
+        ("/v2/models/..%2f..%2fetc%2fpasswd", 404),
+        ("/none", 404),
+        ("/v2/models/none/ready", 404),
+        ("/v2/models/none", 400),  # as the protocol's document has it
+        ("/v2/models/%00", 400),
+    ):
+        assert http.get(path).status_code == status
         assert "error" in http.get(path).json()
+    assert http.post("/v2/models/none/infer", json={}).status_code == 400
     assert http.get(INFER).status_code == 405
-    assert http.get("/v2/models/lenet5/versions/2").status_code == 404
+    assert http.get("/v2/models/lenet5/versions/2").status_code == 400
+    assert http.post("/v2/repository/index", json={"ready": 1}).status_code == 400
     assert http.post(INFER, json={"inputs": [tensor(X)]}).status_code == 200
 
 
@@ -291,7 +299,8 @@ def test_the_page_and_the_document(server: Server) -> None:
     assert "http://" not in page.text.replace("http://www.w3.org", "")
     document = server.http.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
-    assert "/v2/models/{model}/infer" in document["paths"]
+    infer = document["paths"]["/v2/models/{model}/infer"]["post"]
+    assert infer["parameters"][0]["schema"]["enum"] == ["lenet5", "efficientnet_lite0"]
 
 
 def test_a_full_queue_refuses(tmp_path: Path) -> None:

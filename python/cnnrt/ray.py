@@ -72,7 +72,8 @@ class Predictor:
         self._column = column
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch's other columns, and those of `cnnrt.offline.Predictor`.
+        """The batch's columns but the one of images, and those of `cnnrt.offline.Predictor`. A
+        column of paths stays.
 
         Args:
             batch: arrays of N rows by name, as `batch_format="numpy"` gives them.
@@ -85,8 +86,10 @@ class Predictor:
         column = self._column or (known[0] if known else "image")
         if column not in batch:
             raise KeyError(f"no column {column!r} in the batch; there are {', '.join(batch)}")
-        kept = {name: values for name, values in batch.items() if name != column}
-        return kept | self._predict(batch[column])
+        images = batch[column]
+        paths = len(images) > 0 and isinstance(images[0], str)
+        kept = {name: v for name, v in batch.items() if paths or name != column}
+        return kept | self._predict(images)
 
 
 def deployment(

@@ -122,8 +122,8 @@ async def _server(_: Request) -> Response:
 
 
 async def _metadata(request: Request) -> Response:
-    found = _service(request).repository.metadata(*_named(request))
-    return JSONResponse(found)
+    _check_model(request)
+    return JSONResponse(_service(request).repository.metadata(*_named(request)))
 
 
 async def _model_ready(request: Request) -> Response:
@@ -142,8 +142,9 @@ async def _metrics(request: Request) -> Response:
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _openapi(_: Request) -> Response:
-    return JSONResponse(openapi(__version__))
+async def _openapi(request: Request) -> Response:
+    names = [entry["name"] for entry in _service(request).repository.index()]
+    return JSONResponse(openapi(__version__, names))
 
 
 async def _page(_: Request) -> Response:
@@ -164,7 +165,9 @@ async def _index(request: Request) -> Response:
     body = await _body(request)
     options = _json_object(body) if body.strip() else {}
     ready = options.get("ready", False)
-    return JSONResponse(_service(request).repository.index(ready_only=ready is True))
+    if not isinstance(ready, bool):
+        raise RequestError(400, f"'ready' must be true or false, not {ready!r}")
+    return JSONResponse(_service(request).repository.index(ready_only=ready))
 
 
 async def _load(request: Request) -> Response:
@@ -185,7 +188,7 @@ async def _unload(request: Request) -> Response:
 
 async def _infer(request: Request) -> Response:
     service, (name, version) = _service(request), _named(request)
-    service.repository.model(name, version)  # before a body is read for nothing
+    _check_model(request)  # before a body is read for nothing
     body = await _body(request)
     length = request.headers.get(LENGTH_HEADER)
 
@@ -293,6 +296,15 @@ def _json_object(body: bytes) -> dict[str, Any]:
 def _service(request: Request) -> Service:
     found: Service = request.app.state.service
     return found
+
+
+def _check_model(request: Request) -> None:
+    """Refuses a model that is not there, with 400: the protocol's document has no 404 for metadata
+    and inference."""
+    try:
+        _service(request).repository.model(*_named(request))
+    except RequestError as error:
+        raise RequestError(400, error.message) from None
 
 
 def _named(request: Request) -> tuple[str, str | None]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from .protocol import DATATYPES, LENGTH_HEADER
+from .repository import VERSION
 
 
-def openapi(version: str) -> dict[str, Any]:
-    """The document for OpenAPI 3.1."""
-    name = _parameter("model", "The name of a model.")
-    number = _parameter("version", 'The version of a model: "1".')
+def openapi(version: str, models: list[str]) -> dict[str, Any]:
+    """The document for OpenAPI 3.1.
+
+    Args:
+        version: of cnnrt.
+        models: the names of the models.
+    """
+    name = _parameter("model", "The name of a model.", models)
+    number = _parameter("version", "The version of a model.", [VERSION])
     paths: dict[str, Any] = {
         "/v2/health/live": _get("Whether the server runs.", "Live"),
         "/v2/health/ready": _get("Whether all models are loaded.", "Ready", also=("503",)),
@@ -84,8 +90,8 @@ def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _parameter(name: str, description: str) -> dict[str, Any]:
-    schema = {"type": "string"}
+def _parameter(name: str, description: str, values: list[str]) -> dict[str, Any]:
+    schema = {"type": "string", "enum": values}
     return {
         "name": name,
         "in": "path",
