@@ -4,14 +4,12 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "thread_pool.h"
-
 namespace cnnrt {
 namespace {
 
-// Calls f(i) for i in [0, n), on the thread pool.
+// Calls f(i) for i in [0, n), on several threads.
 template <class F>
-void for_all(int64_t n, int threads, F f) {
+void for_all(int64_t n, Threads threads, F f) {
     struct Body final : Region {
         int64_t n;
         F* f;
@@ -21,7 +19,8 @@ void for_all(int64_t n, int threads, F f) {
     } body;
     body.n = n;
     body.f = &f;
-    run_region(body, static_cast<int>(std::min<int64_t>(threads, n)));
+    threads.count = static_cast<int>(std::min<int64_t>(threads.count, n));
+    run_region(body, threads);
 }
 
 }  // namespace
@@ -76,7 +75,7 @@ void with_format(PackedFormat format, F f) {
 }  // namespace
 
 void pack_conv(PackedFormat format, const void* weight, int64_t m, int64_t c, int64_t taps,
-               void* to, int threads) {
+               void* to, Threads threads) {
     with_format(format, [=]<int BYTES, int DEPTH>() {
         using E = Element<BYTES>;
         const int64_t panel = format.conv_panel(c, taps) * BYTES;
@@ -95,7 +94,7 @@ void pack_conv(PackedFormat format, const void* weight, int64_t m, int64_t c, in
 
 void pack_conv_grouped(PackedFormat format, const void* weight, int64_t m, int64_t c, int64_t group,
                        int64_t taps, const int32_t* window, int64_t span, int64_t panel, void* to,
-                       int threads) {
+                       Threads threads) {
     const int64_t group_c = c / group, group_m = m / group;
     with_format(format, [=]<int BYTES, int DEPTH>() {
         using E = Element<BYTES>;
@@ -116,7 +115,7 @@ void pack_conv_grouped(PackedFormat format, const void* weight, int64_t m, int64
 }
 
 void pack_linear(PackedFormat format, const void* weight, int64_t m, int64_t k, int64_t m_stride,
-                 int64_t k_stride, void* to, int64_t depth, int64_t first, int threads) {
+                 int64_t k_stride, void* to, int64_t depth, int64_t first, Threads threads) {
     with_format(format, [=]<int BYTES, int DEPTH>() {
         using E = Element<BYTES>;
         const E* const from = static_cast<const E*>(weight);
@@ -153,7 +152,7 @@ namespace {
 // The blocks of 16 outputs of pack_winograd, kernels of KH x KW.
 template <int KH, int KW>
 void pack_winograd_taps(const Unaligned* weight, int64_t m, int64_t c, int64_t d, FilterTransform h,
-                        FilterTransform w, float* to, int threads) {
+                        FilterTransform w, float* to, Threads threads) {
     constexpr int kTaps = KH * KW;
     const int64_t blocks = (m + 15) / 16;
     for_all(blocks, threads, [=](int64_t block) {
@@ -193,7 +192,7 @@ void pack_winograd_taps(const Unaligned* weight, int64_t m, int64_t c, int64_t d
 }  // namespace
 
 void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d,
-                   const FilterTransform& h, const FilterTransform& w, float* to, int threads) {
+                   const FilterTransform& h, const FilterTransform& w, float* to, Threads threads) {
     // Variants with the same kernel share a function: the first that fits is taken.
 #define WINOGRAD(tile_h, tile_w, taps_)                                           \
     if (constexpr int kH = tile_h == 1 ? 1 : taps_, kW = tile_w == 1 ? 1 : taps_; \

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "thread_pool.h"
+
 namespace cnnrt {
 
 // Panels of weights: [blocks of 16 outputs][steps of depth][16][depth of a step], zeros where there
@@ -25,19 +27,19 @@ constexpr PackedFormat kFloat32Panels{4, 1}, kBfloat16Panels{2, 2}, kInt8Panels{
 
 // weight [m][c][taps] -> panels of [c / 16][taps][16 channels, the last block only its real ones].
 void pack_conv(PackedFormat format, const void* weight, int64_t m, int64_t c, int64_t taps,
-               void* to, int threads);
+               void* to, Threads threads);
 
 // Grouped: block b of 16 outputs sees the channel blocks [window[b], window[b] + span) of x; the
 // weights of channels outside an output's group are zero. Panels are `panel` elements apart.
 // weight [m][c / group][taps].
 void pack_conv_grouped(PackedFormat format, const void* weight, int64_t m, int64_t c, int64_t group,
                        int64_t taps, const int32_t* window, int64_t span, int64_t panel, void* to,
-                       int threads);
+                       Threads threads);
 
 // weight [m][k], with any strides -> k from `first` on, a whole step, of panels of `depth`
 // elements. Depthwise weights too: there m is the channels, k the taps.
 void pack_linear(PackedFormat format, const void* weight, int64_t m, int64_t k, int64_t m_stride,
-                 int64_t k_stride, void* to, int64_t depth, int64_t first, int threads);
+                 int64_t k_stride, void* to, int64_t depth, int64_t first, Threads threads);
 
 // A float at any address.
 using Unaligned = float __attribute__((aligned(1)));
@@ -51,6 +53,6 @@ struct FilterTransform {
 // weight [m][c][d][3][3], [5][5], [1][3] or [3][1] -> to [h.size * w.size][m / 16][d][c][16] = Gh g
 // Gw^T.
 void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d,
-                   const FilterTransform& h, const FilterTransform& w, float* to, int threads);
+                   const FilterTransform& h, const FilterTransform& w, float* to, Threads threads);
 
 }  // namespace cnnrt

@@ -67,7 +67,7 @@ struct Run final : Region {
             const Step& s = steps[i];
             if (found.size < 0) found_step = i;
             if (parts > 1 && i > 0 && s.wait) {
-                barrier.wait(part);
+                barrier.wait(part, parts);
                 if (span) now = since_start();
             }
             if (s.serial && part > 0) continue;
@@ -138,9 +138,9 @@ void Plan::add(int kernel, const void* args, bool serial, bool independent, doub
     steps_.push_back(std::move(s));
 }
 
-void Plan::set_memory(int64_t arena_bytes, int threads) {
+void Plan::set_memory(int64_t arena_bytes, Threads threads) {
     arena_bytes_ = arena_bytes;
-    threads_ = std::clamp(threads, 1, kMaxThreads);
+    threads_ = {std::clamp(threads.count, 1, kMaxThreads), threads.threading};
 }
 
 bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll,
@@ -156,7 +156,7 @@ bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll,
     r.poll = poll;
     const bool alone =
         std::all_of(r.steps, r.steps + r.count, [](const Step& s) { return s.serial; });
-    run_region(r, alone ? 1 : threads_);
+    run_region(r, alone ? Threads{} : threads_);
     if (r.fault.size >= 0) throw IndexFault{r.fault, first + r.fault_step};
     return !r.stopped.load(std::memory_order_relaxed);
 }
@@ -169,7 +169,7 @@ bool Plan::run_images(const std::vector<std::unique_ptr<Workspace>>& workspaces,
     r.workspaces = workspaces.data();
     r.scratch_bytes = scratch_bytes_;
     // Every thread runs the same number of images; the rest are run by all threads together.
-    r.images = images - images % threads_;
+    r.images = images - images % threads_.count;
     r.strides = &strides;
     r.poll = poll;
     if (r.images > 0) run_region(r, threads_);

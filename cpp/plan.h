@@ -12,6 +12,7 @@
 #include "cpu.h"
 #include "poll.h"
 #include "run_memory.h"
+#include "thread_pool.h"
 
 namespace cnnrt {
 
@@ -46,7 +47,7 @@ public:
     // Appends a step. `args` is the kernel's struct of kernels.def; `nanoseconds` is the expected
     // time on one thread.
     void add(int kernel, const void* args, bool serial, bool independent, double nanoseconds);
-    void set_memory(int64_t arena_bytes, int threads);
+    void set_memory(int64_t arena_bytes, Threads threads);
 
     // Runs steps [first, last) with the external spaces that the workspace names. Records times if
     // given a table of spans, [threads][last - first]. Returns false if `poll` stopped the run; the
@@ -61,7 +62,7 @@ public:
                     const std::vector<int64_t>& strides, Poll poll) const;
 
     std::unique_ptr<Workspace> take_workspace() const {
-        return memory_->workspaces.take(arena_bytes_, scratch_bytes_ * threads_);
+        return memory_->workspaces.take(arena_bytes_, scratch_bytes_ * threads_.count);
     }
     void give_back(std::unique_ptr<Workspace> workspace) const {
         memory_->workspaces.give_back(std::move(workspace));
@@ -70,7 +71,7 @@ public:
     const Tier& tier() const { return tier_; }
     size_t size() const { return steps_.size(); }
     const Step& step(size_t i) const { return steps_[i]; }
-    int threads() const { return threads_; }
+    int threads() const { return threads_.count; }
     const std::shared_ptr<RunMemory>& memory() const { return memory_; }
     int64_t arena_bytes() const { return arena_bytes_; }
     int64_t scratch_bytes() const { return scratch_bytes_; }  // of one thread
@@ -79,7 +80,7 @@ private:
     const Tier tier_;
     std::vector<Step> steps_;
     int64_t arena_bytes_ = 0, scratch_bytes_ = 0;
-    int threads_ = 1;
+    Threads threads_;
     struct Unsynced {
         bool any = false, shared = false;
     };

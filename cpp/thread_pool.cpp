@@ -5,6 +5,8 @@
 #include <mutex>
 #include <thread>
 
+#include "openmp.h"
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #define CNNRT_POSIX 1
@@ -128,6 +130,22 @@ ThreadPool& pool() {
 // it.
 [[maybe_unused]] ThreadPool& at_load = pool();
 
+// Runs the body on this thread and on workers that were taken.
+void run_pool_region(Region& region, Worker* const* taken, int helpers, Barrier& barrier) {
+    const unsigned generation = fork_generation();
+    Job job{&region, &barrier, helpers + 1};
+    uint32_t jobs[kMaxThreads];  // the count of jobs of each helper, with this one
+    for (int i = 0; i < helpers; ++i) {
+        Worker& w = *taken[i];
+        w.job = &job;
+        w.thread = i + 1;
+        w.assigned.set(jobs[i] = w.assigned.value() + 1);
+    }
+    region.run(0, helpers + 1, barrier);
+    if (fork_generation() != generation) return;  // this is a forked child, which has no workers
+    for (int i = 0; i < helpers; ++i) taken[i]->done.wait_for(jobs[i], kSpinInRegion);
+}
+
 }  // namespace
 
 template <class F>
@@ -152,50 +170,41 @@ void Counter::wait_for(uint32_t value, std::chrono::nanoseconds spin) {
     wait_for(value, spin, [] { return false; });
 }
 
-void Barrier::wait(int thread) {
+void Barrier::wait(int thread, int threads) {
     const uint32_t phase = arrivals_[thread].value() + 1;
     arrivals_[thread].set(phase);
-    for (int i = 0; i < threads_; ++i)
+    for (int i = 0; i < threads; ++i)
         if (i != thread)
             arrivals_[i].wait_for(phase, kSpinInRegion,
                                   [&] { return abandoned_.load(std::memory_order_relaxed); });
 }
 
-void run_region(Region& region, int threads) {
+void run_region(Region& region, Threads threads) {
     const FlushDenormals flush;
     ThreadPool& p = pool();
-    if (threads > kMaxThreads) threads = kMaxThreads;
-    const int limit = std::max(threads, p.budget.load(std::memory_order_relaxed));
+    const bool openmp = threads.threading == Threading::kOpenMP && openmp_is_usable();
+    const int wanted = openmp && inside_openmp_region() ? 1 : std::min(threads.count, kMaxThreads);
+    const int limit = std::max(wanted, p.budget.load(std::memory_order_relaxed));
     const unsigned generation = fork_generation();
     p.active.fetch_add(1, std::memory_order_relaxed);
     Worker* taken[kMaxThreads];
     int helpers = 0;
-    while (helpers < threads - 1 && p.enter(limit)) {
-        Worker* w = p.take(limit - 1);
-        if (!w) {
+    while (helpers < wanted - 1 && p.enter(limit)) {
+        if (!openmp && !(taken[helpers] = p.take(limit - 1))) {
             p.leave(1);
             break;
         }
-        taken[helpers++] = w;
+        ++helpers;
     }
     Barrier barrier(helpers + 1);
-    if (helpers == 0) {
+    if (helpers == 0)
         region.run(0, 1, barrier);
-        if (fork_generation() == generation) p.leave(1);
-        return;
-    }
-    Job job{&region, &barrier, helpers + 1};
-    uint32_t jobs[kMaxThreads];  // the count of jobs of each helper, with this one
-    for (int i = 0; i < helpers; ++i) {
-        Worker& w = *taken[i];
-        w.job = &job;
-        w.thread = i + 1;
-        w.assigned.set(jobs[i] = w.assigned.value() + 1);
-    }
-    region.run(0, helpers + 1, barrier);
-    if (fork_generation() != generation) return;  // this is a forked child, which has no workers
-    for (int i = 0; i < helpers; ++i) taken[i]->done.wait_for(jobs[i], kSpinInRegion);
-    p.leave(helpers + 1);
+    else if (openmp)
+        run_openmp_region(region, helpers + 1, barrier);
+    else
+        run_pool_region(region, taken, helpers, barrier);
+    // A forked child, where the counts are those of the child, has none of the helpers.
+    if (fork_generation() == generation) p.leave(helpers + 1);
 }
 
 void set_thread_budget(int threads) {

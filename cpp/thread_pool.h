@@ -1,4 +1,7 @@
-// The thread pool of the process, shared by all models, and the barrier inside a parallel region.
+// Parallel regions, the barrier inside them, and the thread pool of the process that runs them.
+//
+// A region may run on the threads of an OpenMP runtime instead (openmp.h). What follows is true of
+// the pool.
 //
 // Workers are started when first needed. A waiting thread spins for tens of microseconds, so that
 // inferences in a row find it awake, and then sleeps in the kernel.
@@ -9,8 +12,8 @@
 // threads came, and no caller waits for another. A forked child starts with an empty pool and a
 // whole budget, whatever its parent was doing.
 //
-// OpenMP's runtimes do not promise this. libgomp keeps a pool per calling thread, spins for
-// milliseconds after every region, and hangs in a child forked after one.
+// OpenMP's runtimes do not promise all of this. They keep threads for each calling thread, which
+// spin on after a region, and libgomp hangs in a child forked after one. The budget holds for both.
 #pragma once
 
 #include <atomic>
@@ -47,20 +50,20 @@ private:
 // and reads the others': one cache-line transfer between two cores.
 class Barrier {
 public:
-    explicit Barrier(int threads)
-        : threads_(threads), arrivals_(reinterpret_cast<Counter*>(storage_)) {
+    // For at most `threads` threads.
+    explicit Barrier(int threads) : arrivals_(reinterpret_cast<Counter*>(storage_)) {
         for (int i = 0; i < threads; ++i)
             new (arrivals_ + i) Counter;  // only as many as there are threads
     }
     Barrier(const Barrier&) = delete;
     Barrier& operator=(const Barrier&) = delete;
-    void wait(int thread);
+    // Called by thread `thread` of `threads`, all of which must call it.
+    void wait(int thread, int threads);
     // Called by the only thread left, in a forked child: no other thread will arrive.
     void abandon() { abandoned_.store(true, std::memory_order_relaxed); }
 
 private:
     std::atomic<bool> abandoned_{false};
-    const int threads_;
     Counter* const arrivals_;
     alignas(64) std::byte storage_[kMaxThreads * sizeof(Counter)];
 };
@@ -74,9 +77,18 @@ protected:
     ~Region() = default;
 };
 
-// Runs the body on up to `threads` threads and returns when all are done. Does not throw, and takes
-// no lock unless it starts a worker.
-void run_region(Region& region, int threads);
+// The threads that regions run on: those of the thread pool, or those of the OpenMP runtime.
+enum class Threading { kPool, kOpenMP };
+
+struct Threads {
+    int count = 1;
+    Threading threading = Threading::kPool;
+};
+
+// Runs the body on up to as many threads and returns when all are done. Does not throw, and takes
+// no lock unless it starts a worker. With OpenMP, a forked child uses the pool, and a caller inside
+// an OpenMP region its own thread alone.
+void run_region(Region& region, Threads threads);
 
 // Sets how many threads may be in regions at the same time. A region may ask for more than that.
 void set_thread_budget(int threads);

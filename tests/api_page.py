@@ -39,7 +39,8 @@ SECTIONS: dict[str, tuple[Any, ...]] = {
     "Images": ("Preprocessing", "image_files"),
     "What a model tells": (Summary, Profile, MemoryUse),
     "Settings of the process": (
-        *("set_num_threads", "get_num_threads", "set_memory_limit", "set_work_limit"),
+        *("set_num_threads", "get_num_threads", "set_threading", "get_threading"),
+        *("set_memory_limit", "set_work_limit"),
     ),
     "From PyTorch": ("export",),
     "Features and new heads": ("FeatureExtractor", "adapt", "Adaptation", Measured),
@@ -48,8 +49,8 @@ SECTIONS: dict[str, tuple[Any, ...]] = {
     "Kernels alone": ("kernels",),
     "Errors and warnings": (
         *("CnnrtError", "FormatError", "UnsupportedOperator", "GraphError", "ShapeError"),
-        *("ImageError", "MemoryLimitError", "WorkLimitError", "PreprocessingWarning"),
-        "MissingKernelWarning",
+        *("ImageError", "MemoryLimitError", "WorkLimitError", "OpenMPError"),
+        *("PreprocessingWarning", "MissingKernelWarning"),
     ),
 }
 """The names of `cnnrt.__all__` in reading order, and classes that only methods return."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 
@@ -12,6 +14,7 @@ import pytest
 import browser as chromium
 from checks import Random
 from cnnrt import _core
+from scripts import environment
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,6 +55,27 @@ def isa_and_overlays(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=[1, 2], ids=["1thread", "2threads"])
 def threads(request: pytest.FixtureRequest) -> int:
     return int(request.param)
+
+
+@pytest.fixture(scope="session")
+def no_openmp() -> str:
+    """Why a new process cannot run models on an OpenMP runtime; empty if it can."""
+    command = [sys.executable, "-c", "import cnnrt; cnnrt.set_threading('openmp')"]
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.stderr.strip().rpartition("\n")[2]
+
+
+@pytest.fixture(params=["pool", "openmp"])
+def threading(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, no_openmp: str
+) -> str:
+    """Both kinds of threads: the default of models that are loaded, and of scripts that are run."""
+    if request.param == "openmp" and no_openmp:
+        pytest.skip(no_openmp)
+    monkeypatch.setenv("CNNRT_THREADING", request.param)
+    return str(request.param)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def some_images(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "shape"), [("lenet5", (1, 28, 28)), ("efficientnet_lite0", (3, 224, 224))]
 )
-def test_examples(name: str, shape: tuple[int, ...]) -> None:
+def test_examples(name: str, shape: tuple[int, ...], threading: str) -> None:
     path = EXAMPLES / f"{name}.bin"
     if not path.exists():
         pytest.skip("the example is not there")
@@ -116,7 +116,7 @@ WITH_A_CHOICE = ("conv 3x3", "conv with many weights", "conv 3d")
     + [(case, f"winograd{tile}") for case in WITH_A_CHOICE for tile in (2, 4)]
     + [("conv 5x5", "winograd2")],
 )
-def test_kernels(case: str, algorithm: str, isa: str) -> None:
+def test_kernels(case: str, algorithm: str, isa: str, threading: str) -> None:
     op, shape, others, attributes = KERNELS[case]
     images = np.random.default_rng(1).standard_normal((8, *shape), dtype=np.float32)
     constants = {f"c{i}": value for i, value in enumerate(others)}

@@ -79,7 +79,7 @@ except KeyboardInterrupt:
     ("kind", "threads"),
     [("step", 1), ("step", 2), ("steps", 2), ("batch", 2), ("images", 1), ("images", 2)],
 )
-def test_ctrl_c_ends_a_run(kind: str, threads: int, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_run(kind: str, threads: int, tmp_path: Path, threading: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(LONG)
     with start(script, kind, threads, LENET) as process:
@@ -95,7 +95,7 @@ def test_ctrl_c_ends_a_run(kind: str, threads: int, tmp_path: Path) -> None:
     assert err == ""
 
 
-def test_a_handler_that_raises_nothing_lets_the_run_go_on(tmp_path: Path) -> None:
+def test_a_handler_that_raises_nothing_lets_the_run_go_on(tmp_path: Path, threading: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         """

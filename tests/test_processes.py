@@ -125,7 +125,7 @@ def test_a_file_that_changed_after_pickling_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_multiprocessing_and_futures(method: str, tmp_path: Path) -> None:
+def test_multiprocessing_and_futures(method: str, tmp_path: Path, threading: str) -> None:
     import multiprocessing
 
     if method not in multiprocessing.get_all_start_methods():
@@ -160,7 +160,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_pytorch_data_loader(method: str, tmp_path: Path) -> None:
+def test_pytorch_data_loader(method: str, tmp_path: Path, threading: str) -> None:
     pytest.importorskip("torch", reason="PyTorch's wheel is declared for Python 3.11 only")
     if method == "fork" and not hasattr(os, "fork"):
         pytest.skip("the system has no fork")
@@ -219,13 +219,13 @@ def in_child(generations):
 
 
 @needs_fork
-def test_three_generations_of_forked_children(tmp_path: Path) -> None:
+def test_three_generations_of_forked_children(tmp_path: Path, threading: str) -> None:
     script = "assert in_child(3) == 0\nassert np.array_equal(wide(), want_wide)\n"
     run_script(tmp_path, START + FORK + script, LENET)
 
 
 @needs_fork
-def test_forks_while_other_threads_run_and_plan(tmp_path: Path) -> None:
+def test_forks_while_other_threads_run_and_plan(tmp_path: Path, threading: str) -> None:
     script = """
 stop = False
 
@@ -252,7 +252,7 @@ assert statuses == [0] * 25, statuses
 
 
 @needs_fork
-def test_a_fork_in_a_signal_handler_during_a_run(tmp_path: Path) -> None:
+def test_a_fork_in_a_signal_handler_during_a_run(tmp_path: Path, threading: str) -> None:
     script = """
 children = []
 long_image = np.ones((4, 64, 64, 64), np.float32)

@@ -23,11 +23,12 @@ inline void check(bool condition, const char* message) {
 void add_step(Plan& plan, py::list& kept_alive, const py::str& kernel, const py::dict& fields,
               bool serial, bool independent, double nanoseconds);
 
-// Each defines a part of the module.
+// Each defines a part of the module; bind_threads comes before those with threads as arguments.
 void bind_lists(py::module_& m);
 void bind_memory(py::module_& m);
 void bind_pack(py::module_& m);
 void bind_plan(py::module_& m);
 void bind_selection(py::module_& m);
+void bind_threads(py::module_& m);
 
 }  // namespace cnnrt

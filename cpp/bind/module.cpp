@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "../memory.h"
-#include "../thread_pool.h"
+#include "../openmp.h"
 #include "bind.h"
 
 namespace cnnrt {
@@ -54,6 +54,20 @@ void bind_memory(py::module_& m) {
         .def_property_readonly("owned", &Memory::owned);
 }
 
+void bind_threads(py::module_& m) {
+    py::class_<Threads>(m, "Threads")
+        .def(py::init([](int count, const std::string& threading) {
+                 check(threading == "pool" || threading == "openmp", "neither pool nor openmp");
+                 return Threads{count, threading == "pool" ? Threading::kPool : Threading::kOpenMP};
+             }),
+             "count"_a, "threading"_a = "pool");
+    py::implicitly_convertible<int, Threads>();
+    m.def("set_thread_budget", set_thread_budget, "threads"_a);
+    m.def("fork_generation", fork_generation);
+    m.def("load_openmp", load_openmp);
+    m.def("openmp_is_built", openmp_is_built);
+}
+
 }  // namespace cnnrt
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
@@ -75,12 +89,11 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
         return names;
     });
     m.def("overlays", [](const std::string& isa) { return tier(isa).overlays; }, "isa"_a);
-    m.def("set_thread_budget", set_thread_budget, "threads"_a);
-    m.def("fork_generation", fork_generation);
     // Now, because pybind11 looks NumPy up under a lock: a fork in the meantime would leave it
     // taken.
     py::dtype::of<float>();
     bind_lists(m);
+    bind_threads(m);
     bind_memory(m);
     bind_pack(m);
     bind_plan(m);

@@ -31,7 +31,7 @@ int64_t blocks_of(int64_t channels) { return (channels + 15) / 16; }
 void bind_pack(py::module_& m) {
     m.def(
         "pack_conv",
-        [](const py::array_t<int8_t, py::array::c_style>& w, int threads) {
+        [](const py::array_t<int8_t, py::array::c_style>& w, Threads threads) {
             check(w.ndim() == 3, "weight must be [m, c, taps]");
             const int64_t panel = kInt8Panels.conv_panel(w.shape(1), w.shape(2));
             auto to = std::make_unique<Memory>(static_cast<size_t>(blocks_of(w.shape(0)) * panel));
@@ -39,21 +39,21 @@ void bind_pack(py::module_& m) {
                       threads);
             return to;
         },
-        py::arg("weight").noconvert(), "threads"_a = 1);
+        py::arg("weight").noconvert(), "threads"_a = Threads{});
     m.def(
         "pack_conv",
-        [](const Floats& w, int threads) {
+        [](const Floats& w, Threads threads) {
             check(w.ndim() == 3, "weight must be [m, c, taps]");
             auto to = new_floats(blocks_of(w.shape(0)) * 16 * w.shape(1) * w.shape(2));
             pack_conv(kFloat32Panels, w.data(), w.shape(0), w.shape(1), w.shape(2), floats(*to),
                       threads);
             return to;
         },
-        "weight"_a, "threads"_a = 1);
+        "weight"_a, "threads"_a = Threads{});
     m.def(
         "pack_conv_grouped",
         [](const py::array_t<int8_t, py::array::c_style>& w, int64_t group,
-           const std::vector<int32_t>& window, int64_t span, int threads) {
+           const std::vector<int32_t>& window, int64_t span, Threads threads) {
             check(w.ndim() == 3 && group > 0, "weight must be [m, c / group, taps]");
             check(static_cast<int64_t>(window.size()) == blocks_of(w.shape(0)),
                   "one window per block");
@@ -63,11 +63,11 @@ void bind_pack(py::module_& m) {
                               w.shape(2), window.data(), span, panel, to->data(), threads);
             return to;
         },
-        py::arg("weight").noconvert(), "group"_a, "window"_a, "span"_a, "threads"_a = 1);
+        py::arg("weight").noconvert(), "group"_a, "window"_a, "span"_a, "threads"_a = Threads{});
     m.def(
         "pack_conv_grouped",
         [](const Floats& w, int64_t group, const std::vector<int32_t>& window, int64_t span,
-           int threads) {
+           Threads threads) {
             check(w.ndim() == 3 && group > 0, "weight must be [m, c / group, taps]");
             check(static_cast<int64_t>(window.size()) == blocks_of(w.shape(0)),
                   "one window per block");
@@ -77,10 +77,10 @@ void bind_pack(py::module_& m) {
                               w.shape(2), window.data(), span, panel, floats(*to), threads);
             return to;
         },
-        "weight"_a, "group"_a, "window"_a, "span"_a, "threads"_a = 1);
+        "weight"_a, "group"_a, "window"_a, "span"_a, "threads"_a = Threads{});
     m.def(
         "pack_planar",
-        [](const Floats& w, int threads) {
+        [](const Floats& w, Threads threads) {
             check(w.ndim() == 3, "weight must be [m, c, taps]");
             const int64_t m = w.shape(0), depth = w.shape(1) * w.shape(2);
             auto to = new_floats(blocks_of(m) * 16 * depth);
@@ -88,11 +88,11 @@ void bind_pack(py::module_& m) {
                         threads);
             return to;
         },
-        "weight"_a, "threads"_a = 1);
+        "weight"_a, "threads"_a = Threads{});
     m.def(
         "pack_linear",
         [](Memory& to, int64_t depth, int64_t row, int64_t column,
-           const py::array_t<float, py::array::forcecast>& w, int threads) {
+           const py::array_t<float, py::array::forcecast>& w, Threads threads) {
             check(w.ndim() == 2, "weight must be [m, c]");
             check(w.strides(0) % 4 == 0 && w.strides(1) % 4 == 0, "strides must be whole floats");
             const int64_t m = w.shape(0), k = w.shape(1);
@@ -103,20 +103,20 @@ void bind_pack(py::module_& m) {
             pack_linear(kFloat32Panels, w.data(), m, k, w.strides(0) / 4, w.strides(1) / 4,
                         floats(to) + row * depth, depth, column, threads);
         },
-        "to"_a, "depth"_a, "row"_a, "column"_a, "weight"_a, "threads"_a = 1);
+        "to"_a, "depth"_a, "row"_a, "column"_a, "weight"_a, "threads"_a = Threads{});
     m.def(
         "pack_depthwise",
         [](const Floats& w) {
             check(w.ndim() == 2, "weight must be [c, taps]");
             auto to = new_floats(blocks_of(w.shape(0)) * 16 * w.shape(1));
             pack_linear(kFloat32Panels, w.data(), w.shape(0), w.shape(1), w.shape(1), 1,
-                        floats(*to), w.shape(1), 0, 1);
+                        floats(*to), w.shape(1), 0, {});
             return to;
         },
         "weight"_a);
     m.def(
         "pack_winograd",
-        [](const Floats& w, const Doubles& g_h, const Doubles& g_w, int threads) {
+        [](const Floats& w, const Doubles& g_h, const Doubles& g_w, Threads threads) {
             check(w.ndim() == 5, "weight must be [m, c, d, h, w]");
             const int64_t kernel = w.shape(3) * 10 + w.shape(4);
             check(kernel == 33 || kernel == 55 || kernel == 13 || kernel == 31,
@@ -136,7 +136,7 @@ void bind_pack(py::module_& m) {
                           threads);
             return to;
         },
-        "weight"_a, "g_h"_a, "g_w"_a, "threads"_a = 1);
+        "weight"_a, "g_h"_a, "g_w"_a, "threads"_a = Threads{});
 }
 
 }  // namespace cnnrt

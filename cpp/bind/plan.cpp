@@ -205,7 +205,7 @@ void bind_plan(py::module_& m) {
         .def(
             "finish",
             [](BoundPlan& self, int64_t arena_bytes, const py::sequence& inputs,
-               const py::sequence& outputs, int threads, int64_t images) {
+               const py::sequence& outputs, Threads threads, int64_t images) {
                 check(arena_bytes >= 0, "negative arena");
                 self.plan.set_memory(arena_bytes, threads);
                 self.inputs = BoundPlan::arrays(inputs);

@@ -24,6 +24,7 @@ from .errors import (
     ImageError,
     MemoryLimitError,
     MissingKernelWarning,
+    OpenMPError,
     PreprocessingWarning,
     ShapeError,
     UnsupportedOperator,
@@ -40,7 +41,12 @@ if TYPE_CHECKING:
     from .model import Model, load
     from .preprocessing import Preprocessing
     from .process.limits import set_memory_limit, set_work_limit
-    from .process.threads import get_num_threads, set_num_threads
+    from .process.threads import (
+        get_num_threads,
+        get_threading,
+        set_num_threads,
+        set_threading,
+    )
     from .quantization.quantizer import quantize
     from .tasks.results import Detection, Detections, Segmentation
     from .tasks.task import Task
@@ -65,11 +71,13 @@ _ON_DEMAND = {
     "adapt": "transfer.adapting",
     "export": "formats.pytorch",
     "get_num_threads": "process.threads",
+    "get_threading": "process.threads",
     "image_files": "images",
     "load": "model",
     "quantize": "quantization.quantizer",
     "set_memory_limit": "process.limits",
     "set_num_threads": "process.threads",
+    "set_threading": "process.threads",
     "set_work_limit": "process.limits",
 }
 """Modules of names that are imported on first use: `import cnnrt` takes milliseconds."""
@@ -147,6 +155,7 @@ __all__ = [
     "MemoryLimitError",
     "MissingKernelWarning",
     "Model",
+    "OpenMPError",
     "Preprocessing",
     "PreprocessingWarning",
     "Segmentation",
@@ -159,11 +168,13 @@ __all__ = [
     "adapt",
     "export",
     "get_num_threads",
+    "get_threading",
     "image_files",
     "kernels",
     "load",
     "quantize",
     "set_memory_limit",
     "set_num_threads",
+    "set_threading",
     "set_work_limit",
 ]

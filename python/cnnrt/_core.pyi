@@ -23,7 +23,17 @@ def overlays(isa: str) -> list[str]:
     `Plan(f"{isa}+no{overlay}")` does without one and those after it.
     """
 
+class Threads:
+    """How many threads a region may use, and whose: "pool" or "openmp". An int is so many of the
+    pool."""
+
+    def __init__(self, count: int, threading: str = "pool") -> None: ...
+
 def set_thread_budget(threads: int) -> None: ...
+def openmp_is_built() -> bool: ...
+def load_openmp() -> str:
+    """Finds an OpenMP runtime, loaded or installed: the path of its file, "" if there is none."""
+
 def fork_generation() -> int:
     """How many forks lie between the process that loaded this module and the present one."""
 
@@ -48,24 +58,24 @@ class Memory:
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
-def pack_conv(weight: Array, threads: int = 1) -> Memory:
+def pack_conv(weight: Array, threads: int | Threads = 1) -> Memory:
     """Panels [m / 16][c / 16][taps][steps][16][depth] of a weight [m, c, taps].
 
     A step has one channel of float32, or four of int8.
     """
 
 def pack_conv_grouped(
-    weight: Array, group: int, window: Sequence[int], span: int, threads: int = 1
+    weight: Array, group: int, window: Sequence[int], span: int, threads: int | Threads = 1
 ) -> Memory: ...
-def pack_planar(weight: Array, threads: int = 1) -> Memory: ...
+def pack_planar(weight: Array, threads: int | Threads = 1) -> Memory: ...
 def pack_linear(
-    to: Memory, depth: int, row: int, column: int, weight: Array, threads: int = 1
+    to: Memory, depth: int, row: int, column: int, weight: Array, threads: int | Threads = 1
 ) -> None:
     """A part of a matrix of `depth` columns, from this row and column on, packed into existing
     memory as by `pack_planar`. The part may be transposed."""
 
 def pack_depthwise(weight: Array) -> Memory: ...
-def pack_winograd(weight: Array, g_h: Array, g_w: Array, threads: int = 1) -> Memory: ...
+def pack_winograd(weight: Array, g_h: Array, g_w: Array, threads: int | Threads = 1) -> Memory: ...
 def non_max_suppression(
     boxes: Array, scores: Array, most: int, overlap: float, least: float | None, centred: bool
 ) -> Array:
@@ -132,7 +142,7 @@ class Plan:
         arena_bytes: int,
         inputs: Sequence[tuple[tuple[int, ...], Any]],
         outputs: Sequence[tuple[tuple[int, ...], Any]],
-        threads: int,
+        threads: int | Threads,
         images: int = 1,
     ) -> None:
         """With `images`, the steps are those of one image, and `run` takes and gives so many, one

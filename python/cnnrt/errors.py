@@ -46,6 +46,10 @@ class IndexOutOfRange(CnnrtError, IndexError):
     """An index among a run's inputs is beyond the axis that it selects from."""
 
 
+class OpenMPError(CnnrtError, RuntimeError):
+    """The threads of OpenMP were asked for, and no runtime can be had."""
+
+
 class ImageError(CnnrtError):
     """A file or an array cannot be read as an image."""
 

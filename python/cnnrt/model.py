@@ -25,7 +25,7 @@ from .preprocessing import Preprocessing, as_list
 from .preprocessing.steps import ImageChannels
 from .process.isa import default_isa
 from .process.locks import importing
-from .process.threads import MAX_THREADS, share_budget
+from .process.threads import MAX_THREADS, Threading, available, get_threading, share_budget
 from .storage.origin import Origin, check_digest
 from .tasks.methods import TaskMethods
 from .tasks.task import Task
@@ -43,6 +43,7 @@ def load(
     source: Source,
     *,
     threads: int | None = None,
+    threading: Threading | None = None,
     algorithm: str | Mapping[str, str] = "auto",
     tune: bool = False,
     verify: bool = False,
@@ -55,6 +56,7 @@ def load(
         source: a path, bytes (bytearray, memoryview), a file open for reading in binary mode, or an
             onnx.ModelProto. ONNX files need the package `onnx` (``pip install onnx``).
         threads: number of threads; None: `cnnrt.get_num_threads()`.
+        threading: "pool" or "openmp", the threads to use; None: `cnnrt.get_threading()`.
         algorithm: algorithm of convolutions of 3x3, 1x3, 3x1 and 3 taps: "auto", "im2col" (exact),
             "winograd2" or "winograd4". Those of 5x5 have the first three. A dict names them by
             node.
@@ -66,6 +68,7 @@ def load(
     Raises:
         FormatError: the file is missing, damaged or of another kind, or has no digests.
         UnsupportedOperator: the network needs operators that cnnrt does not have.
+        OpenMPError: `threading` is "openmp", and no runtime can be had.
 
     Warns:
         MissingKernelWarning: operators without a kernel take a good part of a run.
@@ -81,6 +84,7 @@ def load(
         preprocessing=content.preprocessing,
         labels=content.labels,
         threads=threads,
+        threading=threading,
         algorithm=algorithm,
         notice=content.metadata.get("notice"),
         multi_label=content.multi_label,
@@ -110,6 +114,7 @@ class Model(TaskMethods):
         preprocessing: Preprocessing | None = None,
         labels: Sequence[str] | None = None,
         threads: int | None = None,
+        threading: Threading | None = None,
         algorithm: str | Mapping[str, str] = "auto",
         isa: str | None = None,
         notice: str | None = None,
@@ -126,7 +131,8 @@ class Model(TaskMethods):
             ready: the weights that a compiled file holds packed, by their names there.
 
         Raises:
-            ValueError: `threads` is less than 1, or an algorithm is unknown.
+            ValueError: `threads` is less than 1, or `threading` or an algorithm is unknown.
+            OpenMPError: `threading` is "openmp", and no runtime can be had.
         """
         self.graph = graph
         self.preprocessing = preprocessing
@@ -138,24 +144,28 @@ class Model(TaskMethods):
         self.threads = shared if threads is None else min(int(threads), MAX_THREADS)
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
+        self.threading = get_threading() if threading is None else available(threading)
         self.isa = isa or default_isa()
-        self._asked = (threads, isa)
+        self._asked = (threads, threading, isa)
         self._algorithms = Algorithms(algorithm)
         self._origin: Origin | None = None  # the file, if that alone makes the model
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
         self._packed = Packed(graph.constants.values(), ready)
-        self._plans = PlanCache(graph, self._packed, self.threads, self.isa, self._algorithms)
+        self._plans = PlanCache(
+            graph, self._packed, self.threads, self.threading, self.isa, self._algorithms
+        )
         ahead = self._plans.make_ahead()
         self._missing = description.missing_kernels(ahead, serious=True) if ahead else None
         self._variants: dict[tuple[str, ...], Model] = {}
 
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
         self._packed.check()
-        threads, isa = self._asked  # None: another process takes its own default
+        threads, threading, isa = self._asked  # None: another process takes its own default
         options = {
             "preprocessing": self.preprocessing,
             "labels": self.labels,
             "threads": threads,
+            "threading": threading,
             "algorithm": self._algorithms.requested,
             "isa": isa,
             "notice": self.notice,
@@ -453,6 +463,7 @@ def with_graph(model: Model, graph: Graph) -> Model:
         graph,
         preprocessing=model.preprocessing,
         threads=model.threads,
+        threading=model.threading,
         algorithm=model._algorithms.requested,
         isa=model.isa,
     )
@@ -468,7 +479,8 @@ def _restore(source: Any, digest: str | None, options: dict[str, Any]) -> Model:
     if digest is None:
         return Model(formats.read_model(source).graph, **options)
     check_digest(source, digest)
-    model = load(source, threads=options["threads"], algorithm=options["algorithm"])
+    kept = {name: options[name] for name in ("threads", "threading", "algorithm")}
+    model = load(source, **kept)
     model.preprocessing, model.labels = options["preprocessing"], options["labels"]
     model.multi_label, model.task = options["multi_label"], options["task"]
     return model

@@ -58,6 +58,7 @@ class PlanBuilder(StepList):
         self.graph = graph
         self.options = options
         self.threads = options.threads
+        self.team = options.team
         self.weights_are_cold = options.weights_are_cold
         self.tensors = TensorTable(graph)
         self.packer = WeightPacker(graph, options.packed, options.limit)

@@ -196,7 +196,7 @@ def _planar(conv: ConvLowering) -> None:
         conv.weight_name,
         "planar",
         y.blocks * panel,
-        lambda value: _core.pack_planar(value.reshape(m, c, -1), builder.threads),
+        lambda value: _core.pack_planar(value.reshape(m, c, -1), builder.team),
     )
     in_d, in_h, in_w = w.in_3d.size
     out_d, out_h, out_w = y.spatial

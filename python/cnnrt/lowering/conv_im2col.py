@@ -149,7 +149,7 @@ class _Im2col:
         x, taps = self.x, self.taps
         panel = x.c * taps * BLOCK
         packed = self._packed(
-            "im2col", panel, lambda value: _core.pack_conv(value, self.conv.builder.threads)
+            "im2col", panel, lambda value: _core.pack_conv(value, self.conv.builder.team)
         )
         rest = x.c % BLOCK
         fields = {
@@ -163,20 +163,18 @@ class _Im2col:
     def _grouped(self) -> tuple[int, int, dict[str, Any]]:
         """Like `_dense`, for a convolution in groups."""
         conv, x, taps = self.conv, self.x, self.taps
-        threads, group_c, group_m = conv.builder.threads, conv.group_c, conv.m // conv.group
+        team, group_c, group_m = conv.builder.team, conv.group_c, conv.m // conv.group
         window, blocks_read = group_windows(x.c, conv.m, conv.group)
         by_lanes = group_c in GROUP_LANES and conv.m == x.c
         if by_lanes:
             panel = group_c * taps * BLOCK
-            packed = self._packed("groups", panel, lambda value: _core.pack_conv(value, threads))
+            packed = self._packed("groups", panel, lambda value: _core.pack_conv(value, team))
         else:
             panel = blocks_read * BLOCK * taps * BLOCK
             packed = self._packed(
                 f"grouped {conv.group}",
                 panel,
-                lambda value: _core.pack_conv_grouped(
-                    value, conv.group, window, blocks_read, threads
-                ),
+                lambda value: _core.pack_conv_grouped(value, conv.group, window, blocks_read, team),
             )
         # A window that ends in the tensor's last block reads only the channels that exist there.
         last = x.c - (x.blocks - 1) * BLOCK

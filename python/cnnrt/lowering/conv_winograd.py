@@ -109,7 +109,7 @@ def winograd(conv: ConvLowering, tile: int) -> None:
             value.reshape(*value.shape[:2], *shape.kernel),
             WINOGRAD_G[tile_h, kernel_h],
             WINOGRAD_G[tile_w, kernel_w],
-            builder.threads,
+            builder.team,
         ),
     )
     (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, w.in_3d.out

@@ -68,7 +68,7 @@ def _pack(weight: Array, builder: PlanBuilder) -> Any:
     for first in range(0, weight.shape[axis], size):
         part = weight[:, first : first + size] if axis else weight[first : first + size]
         row, column = (0, first) if axis else (first, 0)
-        _core.pack_linear(memory, depth, row, column, part, builder.threads)
+        _core.pack_linear(memory, depth, row, column, part, builder.team)
         if size < weight.shape[axis]:
             builder.options.packed.release()
     return memory

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .. import _core
 from ..cost import Algorithms, Machine, machine
+from ..process.threads import Threading
 from ..weights.packed import Packed
 
 CACHED_WEIGHTS = 8 << 20
@@ -22,6 +23,8 @@ class PlanOptions:
     """The memory of runs, shared by all plans of a model."""
     threads: int
     """The number of threads that a run may use."""
+    threading: Threading
+    """The threads that runs and the packing of weights use."""
     isa: str
     """The instruction-set tier."""
     algorithms: Algorithms
@@ -31,6 +34,11 @@ class PlanOptions:
     them, and must not depend on the batch."""
     limit: int
     """Bytes that one plan may use."""
+
+    @property
+    def team(self) -> _core.Threads:
+        """The threads that a run may use, as the core takes them."""
+        return _core.Threads(self.threads, self.threading)
 
     @property
     def machine(self) -> Machine:

@@ -102,7 +102,7 @@ def pack(builder: PlanBuilder, weight: Array, channels: int) -> Any:
         missing = ceil_div(channels, BLOCK) * BLOCK - channels
         parts = [np.pad(part, ((0, 0), (0, missing), (0, 0))) for part in parts]
     whole = np.ascontiguousarray(np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0])
-    return _core.pack_conv(whole, builder.threads)
+    return _core.pack_conv(whole, builder.team)
 
 
 def panel_of(weight: Array, taps: int) -> int:
@@ -212,8 +212,7 @@ def _im2col(node: Node, builder: PlanBuilder, w: Windows) -> None:
         def packed_parts(v: Array) -> Any:
             parts = [np.ascontiguousarray(p) for p in parts_of(v.reshape(m, group_c, taps))]
             packed = [
-                _core.pack_conv_grouped(p, group, window, blocks_read, builder.threads)
-                for p in parts
+                _core.pack_conv_grouped(p, group, window, blocks_read, builder.team) for p in parts
             ]
             whole = (blocks_read - 1) * taps * BLOCK * BLOCK
             return packed[0] if count == 1 else _together(packed, whole, taps, depths)
@@ -387,7 +386,7 @@ def lower_qlinear(node: Node, builder: PlanBuilder) -> bool:
 def pack_rows(builder: PlanBuilder, weight: Array) -> Any:
     """Weights (M, C) as panels of linear_u8; parts of those of 9 bits one after the other."""
     whole = np.concatenate(parts_of(weight), axis=1, dtype=np.int8)[..., None]
-    return _core.pack_conv(np.ascontiguousarray(whole), builder.threads)
+    return _core.pack_conv(np.ascontiguousarray(whole), builder.team)
 
 
 def _repeated(builder: PlanBuilder, x: At, rows: int, depth: int, count: int) -> tuple[At, int]:

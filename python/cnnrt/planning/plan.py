@@ -84,7 +84,8 @@ class Plan:
         specs = _specs(self.externals[:n]), _specs(self.externals[n:])
         if images > 1 and images * lowered.cost_ns < SERIAL_NETWORK_BELOW:
             threads = 1
-        self.core.finish(arena, *specs, threads, images if self._whole else 1)
+        team = _core.Threads(threads, options.threading)
+        self.core.finish(arena, *specs, team, images if self._whole else 1)
         used = (arena + self.core.scratch_bytes) * min(images, threads)
         used += images * sum(type_.nbytes for type_ in self.externals[n:])
         in_numpy = [s for s in self.steps if isinstance(s, ReferenceStep)]

@@ -16,6 +16,7 @@ from ..lowering import PlanOptions
 from ..passes import inputs_of_value, partition, prepare
 from ..process import limits
 from ..process.locks import Lock, nested, when_free
+from ..process.threads import Threading
 from ..weights.packed import Packed
 from .batch import AnyPlan, make_plan
 from .memory_use import PlanMemory
@@ -55,23 +56,26 @@ class PlanCache:
         graph: Graph,
         packed: Packed,
         threads: int,
+        threading: Threading,
         isa: str,
         algorithms: Algorithms,
         memory: _core.RunMemory | None = None,
     ) -> None:
         """
-            Args:
-                graph: the graph as it was read.
-                packed: the weights, which the plans share.
-                threads: number of threads that a run may use.
-                isa: the instruction-set tier.
-        algorithms: algorithms of the convolutions; after a change, call `replace`.
-        memory: that of the network, if this graph is a stage or a subgraph of it; its packed
-            weights are shared too. None: this is the network.
+        Args:
+            graph: the graph as it was read.
+            packed: the weights, which the plans share.
+            threads: number of threads that a run may use.
+            threading: the threads that it uses.
+            isa: the instruction-set tier.
+            algorithms: algorithms of the convolutions; after a change, call `replace`.
+            memory: that of the network, if this graph is a stage or a subgraph of it; its packed
+                weights are shared too. None: this is the network.
         """
         self._graph = graph
         self._packed = packed
         self._threads = threads
+        self._threading = threading
         self._isa = isa
         self._algorithms = algorithms
         self._names = [spec.name for spec in graph.inputs]
@@ -294,6 +298,7 @@ class PlanCache:
             self._packed,
             self.run_memory,
             self._threads,
+            self._threading,
             self._isa,
             self._algorithms,
             stored,
@@ -319,7 +324,13 @@ class PlanCache:
     def _subcache(self, graph: Graph) -> PlanCache:
         """The cache of a part of the graph, with the same settings and packed weights."""
         return PlanCache(
-            graph, self._packed, self._threads, self._isa, self._algorithms, self.run_memory
+            graph,
+            self._packed,
+            self._threads,
+            self._threading,
+            self._isa,
+            self._algorithms,
+            self.run_memory,
         )
 
     def plans(self) -> list[AnyPlan]:

@@ -88,7 +88,7 @@ def _measure(
     outputs = tuple(spec.name for spec in graph.outputs)
     for algorithm in CANDIDATES:
         packed = Packed(graph.constants.values(), None)
-        cache = PlanCache(graph, packed, 1, isa, Algorithms(algorithm))
+        cache = PlanCache(graph, packed, 1, "pool", isa, Algorithms(algorithm))
         plan = cache.get(shapes_of(inputs), outputs, inputs)
         steps = plan.describe()
         fastest = np.min([plan.time(inputs) for _ in range(ROUNDS)], axis=0)

@@ -1,4 +1,4 @@
-"""How many threads to use: what the machine, the container and the environment allow."""
+"""How many threads to use, by the machine, the container and the environment; and whose."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
-from .. import _core
+from .. import _core, importing
+from ..errors import OpenMPError
+
+Threading = Literal["pool", "openmp"]
+"""The threads of runs: those of the pool, or those of the OpenMP runtime of the process."""
 
 NO_QUOTA = 1 << 16
 MAX_THREADS = 1 << 16
 """Maximum number of threads; larger requests are reduced to it."""
 
 _chosen: int | None = None
+_threading: Threading | None = None
 
 
 def set_num_threads(threads: int | None) -> None:
@@ -44,6 +50,78 @@ def get_num_threads() -> int:
     if requested.isascii() and requested.isdigit() and requested.strip("0"):
         return int(requested) if len(requested) < 6 else MAX_THREADS
     return max(1, min(_cores(_affinity()), _quota()))
+
+
+def set_threading(threading: Threading | None) -> None:
+    """Sets the threads that models loaded from now on use; None: back to what the environment says.
+
+    Results have the same bits with both. With "openmp", cnnrt looks for the OpenMP runtime of the
+    process when this is first called. It takes one that is loaded already, such as PyTorch's, and
+    otherwise one that the system installs. So import PyTorch, scikit-learn or OpenCV before.
+
+    A forked child uses the pool whatever is set, because GCC's runtime would hang there. A run that
+    is called inside an OpenMP region has one thread.
+
+    Args:
+        threading: "pool", the threads of cnnrt, which sleep between runs; or "openmp", those of the
+            runtime that other libraries of the process use.
+
+    Raises:
+        ValueError: `threading` is another name.
+        OpenMPError: no OpenMP runtime is loaded or installed, or cnnrt was built without.
+    """
+    global _threading  # noqa: PLW0603  (a process-wide setting is what is wanted)
+    _threading = None if threading is None else available(threading)
+
+
+def get_threading() -> Threading:
+    """The threads that models loaded now use: as set, or `CNNRT_THREADING`, or "pool".
+
+    It is always "pool" in a forked child.
+
+    Raises:
+        ValueError: `CNNRT_THREADING` is neither "pool" nor "openmp".
+        OpenMPError: it is "openmp", and no runtime is loaded or installed.
+    """
+    if _threading is not None:
+        chosen = _threading
+    else:
+        chosen = available(os.environ.get("CNNRT_THREADING") or "pool", "CNNRT_THREADING")
+    return "pool" if _core.fork_generation() else chosen
+
+
+def available(threading: str, name: str = "threading") -> Threading:
+    """This choice, once it is sure that regions can run by it.
+
+    Args:
+        name: that of the argument or variable, for the error.
+
+    Raises:
+        ValueError: there is no such choice.
+        OpenMPError: no OpenMP runtime is loaded or installed, or cnnrt was built without.
+    """
+    for known in get_args(Threading):
+        if threading == known:
+            break
+    else:
+        raise ValueError(f"{name} is {threading!r}; expected 'pool' or 'openmp'")
+    if known == "openmp" and not openmp_runtime():
+        if not _core.openmp_is_built():
+            reason = "cnnrt was built with CNNRT_OPENMP=OFF; build it without that, or use 'pool'"
+        else:
+            reason = (
+                "no OpenMP runtime is loaded or installed; import a library that brings one first "
+                "(torch, sklearn), install one (apt install libgomp1), or use 'pool'"
+            )
+        raise OpenMPError(f"{name}='openmp': {reason}")
+    found: Threading = known
+    return found
+
+
+def openmp_runtime() -> str | None:
+    """The path of the OpenMP runtime that regions can run on, found when first asked for."""
+    with importing:  # a fork waits: the loader's lock must not stay taken in a child
+        return _core.load_openmp() or None
 
 
 def share_budget() -> int:
