@@ -119,7 +119,7 @@ def spinning(pipe: Connection, library: Path | None, model: Path, threads: int) 
             ours(x)
             before = others()
             time.sleep(0.1)
-            used.append((others() - before, 0.0))
+            used.append((max(others() - before, 0.0), 0.0))  # two clocks, read in turn
         pipe.send(used)
 
 
@@ -164,7 +164,7 @@ def main() -> None:
 
     cases = {}
     for name, pattern in RUNTIMES.items():
-        files = [file for root in sys.path for file in Path(root).glob(pattern) if pattern]
+        files = [file for root in sys.path if pattern for file in Path(root).glob(pattern)]
         if files or not pattern:
             cases[name] = (files[0] if files else None, options.model, options.threads)
     print("\nms of CPU in the 100 ms after a run, of threads besides the caller's")
