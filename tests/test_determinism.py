@@ -161,3 +161,18 @@ def test_the_algorithm_depends_on_neither_batch_nor_threads() -> None:
             steps = plan_for(model, [np.zeros((batch, *shape), np.float32)]).describe()
             ways |= {step.note for step in steps if "im2col" in step.note}
     assert len(ways) == 1, ways
+
+
+def test_a_constant_outlives_the_step_that_read_it_last() -> None:
+    """A pointwise step once wrote over its constant, and each run added to the one before."""
+    x = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    values = {"c": np.ones((1, 3, 4), np.float32), "eight": np.float32(8)}
+    steps = [
+        ("s", "add", "x c"),
+        ("m", "mul", "s eight"),
+        ("y", "softmax", "m", {"axis": 1}),
+    ]
+    model = cnnrt.Model(network({"x": x}, values, *steps))
+    first = model(x)
+    for _ in range(3):
+        np.testing.assert_array_equal(model(x), first)

@@ -95,7 +95,10 @@ class TensorTable:
         if self._uses.get(name, 0) != 1 or name in self.outputs or name in self.views:
             return False
         homes = [table[name] for table in (self.plain, self.blocked) if name in table]
-        return all(home.buffer.in_arena and self._is_sole(home.buffer) for home in homes)
+        # A constant may lie nowhere yet.
+        return bool(homes) and all(
+            home.buffer.in_arena and self._is_sole(home.buffer) for home in homes
+        )
 
     def _is_sole(self, buffer: Buffer) -> bool:
         """True if one reading is left of all tensors that lie in a buffer."""
