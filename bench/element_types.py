@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from engines import Array
-from operator_case import Case, f
+from operator_case import Case, f, i
 
 SIZE = (64, 56, 56)
 """Elements of the rows, those of a feature map."""
@@ -67,6 +67,37 @@ def element_types() -> Iterator[Case]:
     half = [f(*shape).astype(np.float16) for shape in ((1, 32, 56, 56), (32, 32, 3, 3))]
     yield Case("Conv", half[0], (half[1],), {"pads": [1] * 4}, "float16 3x3")
     yield Case("Add", of_type("float16", 0), (of_type("float16", 1),), note="float16")
+
+
+def selections() -> Iterator[Case]:
+    """Sorting, searching, running totals, gathers and scatters of every element type."""
+    rng = np.random.default_rng(3)
+    rows, each = rng.integers(0, 1000, (128, 1)), rng.integers(0, 1000, (128, 64))
+    pairs = np.stack([rng.permutation(1000)[:500], rng.integers(0, 64, 500)], axis=-1)
+    for dtype in ("float32", "float64", "int64", "int32", "uint8", "int8"):
+        x = (rng.standard_normal((1000, 64)) * 50).astype(dtype)
+        flat = x.reshape(64, 1000)
+        if not dtype.endswith("8"):
+            for axis in (0, 1):
+                yield Case("CumSum", x, (np.array(axis),), note=f"{dtype} axis {axis}")
+            yield Case("TopK", flat, (i(5),), note=dtype, outputs=2)
+        for axis in (0, 1):
+            yield Case("ArgMax", flat, (), {"axis": axis}, f"{dtype} axis {axis}")
+        for reduction in ("none", "add", "max"):
+            note, more = f"{dtype} {reduction}", {"reduction": reduction}
+            yield Case("ScatterND", x, (rows, x[:128]), more, note)
+            yield Case("ScatterND", x, (pairs, x[:500, 0]), more, f"{note}, pairs")
+            yield Case("ScatterElements", x, (each, x[:128]), more, note)
+        yield Case("Gather", x, (rows[:, 0],), note=dtype)
+        yield Case("GatherND", x, (pairs,), note=dtype)
+        ends = np.array([0, 1], dtype)
+        yield Case("OneHot", rng.integers(0, 100, 1000), (i(100), ends), note=dtype)
+        yield Case("Compress", x, (rng.random(1000) > 0.5,), {"axis": 0}, dtype)
+        yield Case("Unique", (x // 4).reshape(-1), note=dtype)
+        yield Case("NonZero", x // 40, note=dtype)
+    half = f(1000, 64).astype(np.float16)
+    yield Case("Gather", half, (rows[:, 0],), note="float16")
+    yield Case("TopK", half.reshape(64, 1000), (i(5),), note="float16", outputs=2)
 
 
 LINKS = ("Add", "Mul", "Sub", "Max", "Sigmoid", "Mul", "Add", "Tanh", "Mul", "Min", "Abs", "Add")

@@ -21,7 +21,7 @@ import machine
 import numpy as np
 import onnx
 import report
-from element_types import chains, element_types
+from element_types import chains, element_types, selections
 from engines import Array, Source
 from operator_case import RECENT, Case, f, i, rng
 from race import Entry, Turn, Worker, WorkerError
@@ -44,6 +44,7 @@ def cases() -> Iterator[Case]:
     yield from _recurrent()
     yield from _integers()
     yield from element_types()
+    yield from selections()
     yield from chains()
 
 

@@ -47,9 +47,19 @@ void winograd_like(const WinogradArgs& f, const Bounds& bounds) {
 // The indices of gather and scatter; that they lie on the axis is checked as they are read.
 void indices(const IndexedArgs& f, const Bounds& bounds) {
     need(f.index_bytes == 4 || f.index_bytes == 8, "indices of other than 4 or 8 bytes");
-    bounds.strided(f.indices,
-                   {{f.outer, f.index_outer}, {f.count, f.index_row}, {f.inner, f.index_inner}},
-                   f.index_bytes);
+    need(f.depth >= 1 && f.depth <= kMaxDims, "indices of other than 1 to 8 axes");
+    if (f.depth > 1) {
+        Checked merged = 1;
+        for (int i = 0; i < f.depth; ++i) {
+            need(f.sizes[i] >= 1, "an axis of no elements");
+            merged = merged * f.sizes[i];
+        }
+        need(merged <= f.axis, "axes of more elements than they merge into");
+    }
+    bounds.strided(
+        f.indices,
+        {{f.outer, f.index_outer}, {f.count, f.index_row}, {f.inner, f.index_inner}, {f.depth, 1}},
+        f.index_bytes);
 }
 
 void matmul_like(const MatmulArgs& f, const Bounds& bounds, int64_t size) {
@@ -255,9 +265,11 @@ void scatter_bounds(const IndexedArgs& f, const Bounds& bounds) {
     need(f.op == Binary::none || f.op == Binary::add || f.op == Binary::mul ||
              f.op == Binary::min || f.op == Binary::max,
          "another operation");
+    need(is_element(f.element), "elements of other than 1, 2, 4 or 8 bytes");
+    need(f.op == Binary::none || itemsize(f.type) == f.element, "elements of another size");
     indices(f, bounds);
-    bounds.first(f.x, Checked(f.outer) * f.count * f.inner);
-    bounds.first(f.y, Checked(f.outer) * f.axis * f.inner);
+    bounds.first(f.x, Checked(f.outer) * f.count * f.inner, f.element);
+    bounds.first(f.y, Checked(f.outer) * f.axis * f.inner, f.element);
 }
 
 void where_bounds(const WhereArgs& f, const Bounds& bounds) {
@@ -384,15 +396,23 @@ void reduce_bounds(const ReduceArgs& f, const Bounds& bounds) {
 void topk_bounds(const TopkArgs& f, const Bounds& bounds) {
     need(f.k >= 1 && f.k <= f.axis && f.axis < int64_t{1} << 32, "more than there are");
     const Checked found = Checked(f.outer) * f.k * f.inner;
-    bounds.first(f.x, Checked(f.outer) * f.axis * f.inner);
-    bounds.first(f.values, found);
+    bounds.first(f.x, Checked(f.outer) * f.axis * f.inner, itemsize(f.type));
+    bounds.first(f.values, found, itemsize(f.type));
     bounds.first(f.indices, found, sizeof(int64_t));
 }
 
 void arg_extremum_bounds(const ArgExtremumArgs& f, const Bounds& bounds) {
     need(f.axis >= 1 && f.axis < 1 << 24 && f.inner >= 1, "an axis of too many elements");
-    bounds.first(f.x, Checked(f.outer) * f.axis * f.inner);
+    bounds.first(f.x, Checked(f.outer) * f.axis * f.inner, itemsize(f.type));
     bounds.first(f.y, Checked(f.outer) * f.inner, sizeof(int64_t));
+}
+
+void cumulative_bounds(const CumulativeArgs& f, const Bounds& bounds) {
+    need(f.op == Binary::add || f.op == Binary::mul, "another operation");
+    const Checked elements = Checked(f.outer) * f.axis * f.inner;
+    need(f.axis >= 1, "an axis of no elements");
+    bounds.first(f.x, elements, itemsize(f.type));
+    bounds.first(f.y, elements, itemsize(f.type));
 }
 
 void matmul_bounds(const MatmulArgs& f, const Bounds& bounds) {

@@ -86,6 +86,7 @@ def cases() -> Iterator[Graph]:
     yield operator("reduce_sum", f(3, 4), np.array([1]))[0]
     yield operator("topk", f(3, 9), np.array([2]), outputs=2)[0]
     yield operator("argmax", f(3, 9), axis=1)[0]
+    yield operator("cumsum", f(3, 9), np.array(1))[0]
     yield operator("matmul", f(3, 4), f(4, 5), computed=[1])[0]
     yield operator("matmul", f(3, 4).astype("d"), f(4, 5).astype("d"), computed=[1])[0]
     yield operator("attention", *(f(1, 2, 3, 8) for _ in "qkv"), computed=[1, 2])[0]

@@ -1,9 +1,9 @@
 // The index of the largest or smallest element along the middle axis of plain [outer, axis, inner].
 // Among equals it is the first or the last. NaN is more extreme than any number.
 //
-// Indices are kept as floats beside the values, lane by lane. To find the last of equals, the axis
-// is walked from its end.
-#include "kernel.h"
+// Indices of floats are kept as floats beside the values, lane by lane. To find the last of equals,
+// the axis is walked from its end.
+#include "element.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
@@ -75,26 +75,79 @@ void search_columns(const ArgExtremumArgs& a, const float* x, int64_t* y, int64_
     }
 }
 
+// The same of elements of other types. Rows are searched 64 elements at a time, and one by one
+// where one of them is better.
+template <class T>
+int64_t search_row(const ArgExtremumArgs& a, const T* x) {
+    const bool most = a.largest != 0;
+    int64_t place = a.last ? a.axis - 1 : 0;
+    T best = x[place];
+    const auto search = [&](int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; ++k) {
+            const int64_t i = a.last ? end - 1 - (k - begin) : k;
+            const bool better = most ? !(x[i] <= best) : !(x[i] >= best);
+            if (!better || best != best) continue;
+            best = x[i];
+            place = i;
+        }
+    };
+    const int64_t whole = a.axis / 64 * 64, rest = a.axis - whole;
+    if (a.last) search(whole, a.axis);
+    for (int64_t k = 0; k < whole && best == best; k += 64) {
+        const int64_t i = a.last ? a.axis - rest - 64 - k : k;
+        if (any_better<64>(x + i, best, most)) search(i, i + 64);
+    }
+    if (!a.last) search(whole, a.axis);
+    return place;
+}
+
+template <class T>
+void search_columns(const ArgExtremumArgs& a, const T* x, int64_t* y, int64_t columns) {
+    const int64_t start = a.last ? a.axis - 1 : 0, step = a.last ? -1 : 1;
+    const bool most = a.largest != 0;
+    T best[kStrip];
+    int64_t place[kStrip];
+    for (int64_t j = 0; j < columns; ++j) {
+        best[j] = x[start * a.inner + j];
+        place[j] = start;
+    }
+    for (int64_t k = 1, i = start + step; k < a.axis; ++k, i += step) {
+        const T* p = x + i * a.inner;
+        for (int64_t j = 0; j < columns; ++j) {
+            bool better = most ? p[j] > best[j] : p[j] < best[j];
+            if constexpr (T(1) / T(2) != 0) better |= (p[j] != p[j]) & (best[j] == best[j]);
+            best[j] = better ? p[j] : best[j];
+            place[j] = better ? i : place[j];
+        }
+    }
+    for (int64_t j = 0; j < columns; ++j) y[j] = place[j];
+}
+
 CNNRT_INLINE int64_t per_outer(const ArgExtremumArgs& a) { return ceil_div(a.inner, kStrip); }
 CNNRT_INLINE int64_t per_task(const ArgExtremumArgs& a) {
     return larger<int64_t>(1, kChunk / (a.axis * smaller(a.inner, kStrip)));
 }
 
-}  // namespace
-
-void arg_extremum(const ArgExtremumArgs& a, const Context& context, int64_t begin, int64_t end) {
-    const float* x = context.at<const float>(a.x);
+template <class T>
+void search(const ArgExtremumArgs& a, const Context& context, int64_t begin, int64_t end) {
+    const T* x = context.at<const T>(a.x);
     int64_t* y = context.at<int64_t>(a.y);
     const int64_t stop = smaller(a.outer * per_outer(a), end * per_task(a));
     for (int64_t unit = begin * per_task(a); unit < stop; ++unit) {
         const int64_t outer = unit / per_outer(a), i = unit % per_outer(a) * kStrip;
-        const float* from = x + outer * a.axis * a.inner + i;
+        const T* from = x + outer * a.axis * a.inner + i;
         int64_t* to = y + outer * a.inner + i;
         if (a.inner == 1)
             *to = search_row(a, from);
         else
             search_columns(a, from, to, smaller(kStrip, a.inner - i));
     }
+}
+
+}  // namespace
+
+void arg_extremum(const ArgExtremumArgs& a, const Context& context, int64_t begin, int64_t end) {
+    with_order_of(a.type, [&]<class T>(T) { search<T>(a, context, begin, end); });
 }
 
 int64_t arg_extremum_tasks(const ArgExtremumArgs& a) {

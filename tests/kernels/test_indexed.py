@@ -175,3 +175,115 @@ def test_where(
     graph = network(made, {}, ("y", "where", "c a b"))
     (got,) = by_kernels(graph, made, isa=isa, threads=threads)
     assert np.array_equal(got, np.where(made["c"], made["a"], made["b"]))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize("batch", [0, 1])
+def test_gather_nd_of_computed_tuples(
+    batch: int, dtype: type, isa: str, threads: int, random: Random
+) -> None:
+    """Tuples of two and three indices, some of which count from the end."""
+    x = random(2, 5, 7, 3, 4)
+    for depth in (2, 3):
+        sizes = x.shape[batch : batch + depth]
+        lead = (*x.shape[:batch], 6)
+        tuples = np.stack(
+            [indices_of(*lead, size=n, dtype=dtype, seed=a) for a, n in enumerate(sizes)], axis=-1
+        )
+        graph, inputs = operator("gather_nd", x, tuples, computed=[1], batch_dims=batch)
+        (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+        assert np.array_equal(got, by_reference(graph, inputs)[0].astype(np.float32))
+
+
+def places_of(shape: tuple[int, ...], count: int, apart: bool) -> np.ndarray:
+    """Tuples (count, rank) of places, all different if `apart`."""
+    generator = np.random.default_rng(5)
+    size = int(np.prod(shape))
+    flat = generator.permutation(size)[:count] if apart else generator.integers(0, size, count)
+    tuples = np.stack(np.unravel_index(flat, shape), axis=-1)
+    tuples[::2] -= shape  # from the end
+    return tuples
+
+
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "min", "max"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "int8", "uint16", "int16", "int32", "uint32", "int64", "float64"]
+)
+def test_scatter_of_every_type(reduction: str, dtype: str, isa: str, threads: int) -> None:
+    """Rows at single indices, elements at tuples, and lines along an axis; integers wrap."""
+    if dtype == "bool" and reduction != "none":
+        return
+    generator = np.random.default_rng(4)
+
+    def numbers(*shape: int) -> np.ndarray:
+        if dtype == "float64":
+            return generator.standard_normal(shape)
+        if dtype == "bool":
+            return generator.random(shape) > 0.5
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+    apart = reduction == "none"
+    for inner in (1, 15, 16, 17):
+        x = numbers(9, 5, inner)
+        for depth in (1, 2):
+            tuples = places_of(x.shape[:depth], 8 if depth == 1 else 20, apart)
+            updates = numbers(len(tuples), *x.shape[depth:])
+            graph, inputs = operator(
+                "scatter_nd", x, tuples, updates, computed=[1, 2], reduction=reduction
+            )
+            (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+            assert got.dtype == x.dtype
+            assert_same(got, by_reference(graph, inputs)[0])
+        order = np.argsort(generator.random(x.shape), axis=1)[:, :4]
+        graph, inputs = operator(
+            "scatter_elements",
+            x,
+            order if apart else order % 2,
+            numbers(*order.shape),
+            computed=[1, 2],
+            axis=1,
+            reduction=reduction,
+        )
+        (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+        assert_same(got, by_reference(graph, inputs)[0])
+
+
+def assert_same(got: np.ndarray, want: np.ndarray) -> None:
+    """Integers are equal, doubles up to the order of a product's factors."""
+    if got.dtype == np.float64:
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+    else:
+        assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("op", ["gather_nd", "scatter_nd"])
+def test_a_tuple_beyond_an_axis_names_the_node(
+    op: str, isa: str, threads: int, random: Random
+) -> None:
+    """The second index is beyond its axis, though the place would be within x."""
+    x, tuples = random(3, 4, 5), np.array([[0, 1], [0, 4], [2, 2]])
+    made = {"x": x, "i": tuples, "u": random(3, 5)}
+    names = "x i" if op == "gather_nd" else "x i u"
+    made = {name: made[name] for name in names.split()}
+    graph = network(made, {}, ("y", op, names))
+    with pytest.raises(IndexOutOfRange, match=r"'y'.* 4 .* 4 elements"):
+        Model(graph, threads=threads, isa=isa).run(made)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_one_hot(axis: int, dtype: type, isa: str, threads: int) -> None:
+    """Indices count from the end; those beyond it give a row without a one."""
+    indices = np.random.default_rng(0).integers(0, 12, (3, 70)).astype(dtype)
+    if dtype != np.uint8:
+        indices[1] -= 12
+    for values in (np.float32([0, 1]), np.array([7, -3]), np.array([True, False])):
+        for computed in ((), (2,)):
+            graph, inputs = operator(
+                "one_hot", indices, np.array([9]), values, computed=computed, axis=axis
+            )
+            (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+            want = by_reference(graph, inputs)[0]
+            assert got.dtype == values.dtype
+            assert np.array_equal(got, want)

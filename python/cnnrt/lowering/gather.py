@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import BFLOAT16, BOOL, FLOAT16
 from ..graph import Node
 from ..layout.strides import Strided
 from ..layout.tensors import At, row_major
@@ -22,6 +23,9 @@ MAX_RUNS = 64
 """Maximum runs of consecutive constant indices that gather copies one by one; more go to the
 kernel."""
 
+NO_SUMS = {BFLOAT16, BOOL, FLOAT16}
+"""Types that are only moved."""
+
 INDEX_TYPES = (np.dtype(np.int32), np.dtype(np.int64))
 
 
@@ -34,14 +38,17 @@ def lower_gather(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("gather_nd", types=ALL_TYPES)
 def lower_gather_nd(node: Node, builder: PlanBuilder) -> bool:
-    """Lowers tuples of one index as a gather along the axis after the batch axes. Longer constant
-    tuples become indices into their axes merged."""
+    """Lowers tuples as indices into the axes after those of the batch, merged. Constant ones are
+    merged here, others by the kernel."""
     batch, indices = node["batch_dims"], builder.type(node.inputs[1])
     if indices.shape[-1] == 1:
         return _gather(node, builder, batch, (batch, indices.rank - 1))
     value, shape = builder.constant(node.inputs[1]), builder.type(node.inputs[0]).shape
     if value is None or batch or 0 in shape or value.size == 0:
-        return False
+        fields = _tuples(node, builder, batch)
+        if fields is not None:
+            _gather_step(node, builder, fields)
+        return fields is not None
     depth = value.shape[-1]
     places = np.moveaxis(value, -1, 0)
     wrapped = [from_start(p, n).astype(np.int64) for p, n in zip(places, shape, strict=False)]
@@ -67,15 +74,20 @@ def lower_gather_elements(node: Node, builder: PlanBuilder) -> bool:
 
 @lowers("scatter_nd", types=ALL_TYPES)
 def lower_scatter_nd(node: Node, builder: PlanBuilder) -> bool:
-    """Lowers tuples of one index: whole rows are updated."""
+    """Lowers tuples as indices into the first axes, merged: whole rows are updated."""
     indices = builder.type(node.inputs[1])
-    return indices.shape[-1] == 1 and _scatter(node, builder, 0, (0, indices.rank - 1))
+    if indices.shape[-1] == 1:
+        fields = _indexed(node, builder, 0, (0, indices.rank - 1))
+    else:
+        fields = _tuples(node, builder, 0)
+    return fields is not None and _scatter(node, builder, fields)
 
 
 @lowers("scatter_elements", types=ALL_TYPES)
 def lower_scatter_elements(node: Node, builder: PlanBuilder) -> bool:
     axis = _common_axis(node, builder)
-    return axis is not None and _scatter(node, builder, axis, (axis, axis + 1))
+    fields = None if axis is None else _indexed(node, builder, axis, (axis, axis + 1))
+    return fields is not None and _scatter(node, builder, fields)
 
 
 def _common_axis(node: Node, builder: PlanBuilder) -> int | None:
@@ -122,6 +134,27 @@ def _indexed(
     }
 
 
+def _tuples(node: Node, builder: PlanBuilder, batch: int) -> dict[str, Any] | None:
+    """The same fields for tuples of several indices, into the axes of x from `batch` on."""
+    shape, type_ = builder.type(node.inputs[0]).shape, builder.type(node.inputs[1])
+    depth = type_.shape[-1]
+    if type_.dtype not in INDEX_TYPES or 0 in shape or 0 in type_.shape or depth > MAX_DIMS:
+        return None
+    sizes, count = shape[batch : batch + depth], math.prod(type_.shape[batch:-1])
+    return {
+        "indices": builder.plain(node.inputs[1]).at,
+        "outer": math.prod(shape[:batch]),
+        "axis": math.prod(sizes),
+        "inner": math.prod(shape[batch + depth :]),
+        "count": count,
+        "index_outer": count * depth,
+        "index_row": depth,
+        "index_bytes": type_.dtype.itemsize,
+        "depth": depth,
+        "sizes": list(sizes),
+    }
+
+
 def _merged(shape: Sequence[int], strides: Sequence[int]) -> int | None:
     """The stride of some axes walked as one; None if no single one does."""
     axes = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
@@ -146,13 +179,11 @@ def _gather_step(node: Node, builder: PlanBuilder, fields: dict[str, Any]) -> No
     builder.step("gather", x=x.at, y=y.at, element=item, note="gather", cost_ns=work, **fields)
 
 
-def _scatter(node: Node, builder: PlanBuilder, axis: int, rows: tuple[int, int]) -> bool:
+def _scatter(node: Node, builder: PlanBuilder, fields: dict[str, Any]) -> bool:
     """A copy of x, then the step y[o, index[o, j, i], i] op= updates[o, j, i]."""
     x_name, _, updates_name = node.inputs
-    if builder.type(x_name).dtype != np.float32:
-        return False
-    fields = _indexed(node, builder, axis, rows)
-    if fields is None:
+    op, dtype = node["reduction"], builder.type(x_name).dtype
+    if op != "none" and dtype in NO_SUMS:
         return False
     updates, y_name = builder.plain(updates_name), node.outputs[0]
     if builder.may_overwrite(x_name, y_name) and x_name != updates_name:
@@ -161,9 +192,16 @@ def _scatter(node: Node, builder: PlanBuilder, axis: int, rows: tuple[int, int])
     else:
         x, y = builder.plain(x_name), builder.new_plain(y_name)
         builder.copy(x, y)
-    op, size = node["reduction"], updates.type.size
     builder.step(
-        "scatter", x=updates.at, y=y.at, op=op, note=f"scatter, {op}", cost_ns=size * 1.0, **fields
+        "scatter",
+        x=updates.at,
+        y=y.at,
+        op=op,
+        element=dtype.itemsize,
+        type=dtype.name,
+        note=f"scatter, {op}",
+        cost_ns=updates.type.size * 1.0,
+        **fields,
     )
     return True
 

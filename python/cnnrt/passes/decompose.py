@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from .. import ops
+from ..dtypes import BOOL, INT64, DType
 from ..graph import Array, Node, TensorType
 from ..ops.windows import resolve_windows
 from ..weights.lazy import lazy
@@ -190,7 +192,52 @@ def _einsum(node: Node, c: Context) -> bool:
     return True
 
 
+def _hot(node: Node, c: Context) -> bool:
+    """A one-hot vector is where 0, 1, 2, ... equal the index, which may count from the end."""
+    x, depth, values = node.inputs
+    index, size = c.graph.types[x], c.graph.constants.get(depth)
+    if size is None or index.dtype.kind not in "iu":
+        return False
+    count, axis = int(size.reshape(())), node["axis"] % (index.rank + 1)
+    if count > np.iinfo(index.dtype.numpy).max:
+        return False
+    nodes: list[Node] = []
+
+    def add(op: str, inputs: Sequence[str], name: str, type_: TensorType) -> str:
+        to = f"{node.outputs[0]}.{name}"
+        nodes.append(Node(op, f"{node.name}.{name}", list(inputs), [to], {}))
+        ops.complete(nodes[-1])
+        c.graph.types[to] = type_
+        return to
+
+    def constant(name: str, value: Any, dtype: DType = index.dtype) -> str:
+        return c.new_constant(node, name, np.array(value, dtype.numpy))
+
+    if index.dtype.kind == "i":
+        below = add("less", [x, constant("zero", 0)], "below", TensorType(index.shape, BOOL))
+        wrapped = add("add", [x, constant("size", count)], "wrapped", index)
+        x = add("where", [below, wrapped, x], "index", index)
+    shape = (*index.shape[:axis], 1, *index.shape[axis:])
+    split = constant("shape", shape, INT64)
+    x = add("reshape", [x, split], "column", TensorType(shape, index.dtype))
+    numbers = np.arange(count).reshape(-1, *[1] * (index.rank - axis))
+    hot = c.graph.types[node.outputs[0]]
+    equal = add("equal", [x, constant("numbers", numbers)], "equal", TensorType(hot.shape, BOOL))
+    given = c.graph.constants.get(values)
+    ends = []
+    for i, name in enumerate(("off", "on")):
+        if given is not None:
+            ends.append(c.new_constant(node, name, np.asarray(given)[i]))
+            continue
+        place = constant(f"{name}.place", i, INT64)
+        ends.append(add("gather", [values, place], name, TensorType((), hot.dtype)))
+    c.become(node, "where", [equal, ends[1], ends[0]])
+    c.replaced[id(node)] = [*nodes, node]
+    return True
+
+
 RULES: dict[str, list[Rule]] = {
+    "one_hot": [_hot],
     "cast_like": [_cast],
     "pow": [_power],
     "batch_normalization": [_normalise],
