@@ -76,3 +76,61 @@ def test_patches_that_are_too_many_go_by_the_reference() -> None:
     assert "no kernel" in model.describe()
     (want,) = by_reference(graph, inputs)
     assert np.abs(model(x) - want).max() <= 1e-10
+
+
+@pytest.mark.parametrize("op", ["exp", "sigmoid", "tanh", "elu", "celu"])
+def test_functions_to_the_last_bits(op: str, isa: str, threads: int) -> None:
+    """Within 4 units in the last place of NumPy's extended precision, tiny arguments too."""
+    generator = np.random.default_rng(1)
+    x = np.concatenate([generator.uniform(-c, c, 1001) for c in (700.0, 30.0, 1.0, 1e-3, 1e-15)])
+    wide = x.astype(np.longdouble)
+    below = np.expm1(np.minimum(wide, 0))
+    want = {
+        "exp": np.exp(wide),
+        "sigmoid": 1 / (1 + np.exp(-wide)),
+        "tanh": np.tanh(wide),
+        "elu": np.where(wide < 0, below, wide),
+        "celu": np.where(wide < 0, below, wide),
+    }[op]
+    graph, inputs = operator(op, x)
+    (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+    error = np.abs(got - want) / np.abs(want)
+    assert error.max() < 4 * 2.0**-52, x[error.argmax()]
+
+
+@pytest.mark.parametrize("op", ["exp", "sigmoid", "tanh", "elu"])
+def test_ends_of_functions(op: str, isa: str) -> None:
+    ends = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e300, -1e300, 709.7, 709.79, -800.0, -708.0]
+    x = np.array(ends * 3)
+    with np.errstate(over="ignore"):
+        want = {
+            "exp": np.exp(x),
+            "sigmoid": 1 / (1 + np.exp(-x)),
+            "tanh": np.tanh(x),
+            "elu": np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
+        }[op]
+    graph, inputs = operator(op, x)
+    (got,) = by_kernels(graph, inputs, isa=isa)
+    np.testing.assert_allclose(got, want, rtol=1e-15, atol=0)
+    assert np.array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_quotients_of_integers(dtype: str, isa: str, threads: int) -> None:
+    """Numbers around the limit up to which doubles divide, and around each multiple."""
+    generator = np.random.default_rng(2)
+    b = generator.integers(1, 1 << 20, 3000).astype(dtype)
+    b[::3] *= -1
+    limit = np.iinfo(dtype).max
+    for high in (min(limit, 1 << 31), min(limit, (1 << 52) - 1), min(limit, 1 << 52), limit):
+        a = generator.integers(high // 2, high, 3000, endpoint=True).astype(dtype)
+        a -= a % np.abs(b) + generator.integers(-1, 2, 3000).astype(dtype)
+        a[::2] *= -1
+        a[0] = high
+        graph, inputs = operator("div", a, b, computed=[1])
+        (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+        want = [
+            abs(int(p)) // abs(int(q)) * (1 if (p < 0) == (q < 0) else -1)
+            for p, q in zip(a, b, strict=True)
+        ]
+        assert got.tolist() == want

@@ -80,6 +80,22 @@ CNNRT_INLINE T shifted_right(T a, T b) {
         each<T, Y>(pa, pb, y, n, [](T a, [[maybe_unused]] T b) { return value; });            \
     }
 
+// Quotients of int64 go by way of doubles too if all operands of a tile are below 2^52: none of
+// those rounds to the next integer either.
+void divide_wide(const Instruction&, const void* pa, const void* pb, const void*, void* py,
+                 int64_t n) {
+    const auto *a = static_cast<const int64_t*>(pa), *b = static_cast<const int64_t*>(pb);
+    int64_t high = 0;
+    for (int64_t i = 0; i < n; ++i) high |= (a[i] ^ (a[i] >> 63)) | (b[i] ^ (b[i] >> 63));
+    if (high >> 52)
+        return each<int64_t, int64_t>(pa, pb, py, n,
+                                      [](int64_t x, int64_t y) { return quotient(x, y); });
+    each<int64_t, int64_t>(pa, pb, py, n, [](int64_t x, int64_t y) {
+        const double q = static_cast<double>(x) / static_cast<double>(y == 0 ? 1 : y);
+        return y == 0 ? 0 : static_cast<int64_t>(q);
+    });
+}
+
 // Loops that are the same for signed and unsigned integers of a size.
 template <class U>
 Loop same_loop(Operation operation) {
@@ -128,6 +144,7 @@ template <class T>
 Loop ordered_loop(Operation operation) {
     switch (operation) {
         case Operation::div:
+            if constexpr (kSigned<T> && sizeof(T) == 8) return divide_wide;
             return EACH(T, T, quotient(a, b));
         case Operation::fmod:
             return EACH(T, T, remainder(a, b));
