@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from .dtypes import FLOAT32, UINT8, DType
 from .ops.elementwise import ACTIVATIONS
+from .symbolic import call
 
 WINOGRAD: dict[tuple[tuple[int, int], int], tuple[float, float]] = {
     ((3, 3), 2): (3.5, 2.5),
@@ -110,7 +111,7 @@ class Machine:
         """Nanoseconds of compute and weight traffic together: the longer, and a third of the
         shorter. This was measured for layers from 64 to 512 channels with the next panel
         prefetched."""
-        return compute + 0.3 * traffic if compute > traffic else traffic + 0.3 * compute
+        return call(_overlapped, compute, traffic)
 
 
 MACHINES = {
@@ -177,9 +178,19 @@ def tile_use(rows: int, tile_rows: int) -> float:
     Tiles of 7 rows and more run at full speed; below about 5 the chains of dependent additions
     are too few to fill the pipeline.
     """
+    return call(_tile_use, rows, tile_rows)
+
+
+def _tile_use(rows: int, tile_rows: int) -> float:
     height = rows / -(-rows // tile_rows)
     full = min(7, tile_rows)
     return 1.0 if height >= full else 0.25 + 0.75 * height / full
+
+
+def _overlapped(longer: float, shorter: float) -> float:
+    if longer < shorter:
+        longer, shorter = shorter, longer
+    return longer + 0.3 * shorter
 
 
 def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> float:
@@ -220,8 +231,20 @@ def winograd_batch(machine: Machine, s: ConvShape, tile: int) -> int:
     tiles = s.tiles(tile)
     weights = s.positions(tile) * s.c * s.kernel[0] * s.m * s.dtype.itemsize
     if weights > 16 << 20:
-        return min(tiles, 49 if s.out_d == 1 else 16)
+        return call(_at_most, tiles, 49 if s.out_d == 1 else 16)
     if s.out_d > 1:
-        return min(tiles, max(1, 32 // s.out_d))
+        return call(_at_most, tiles, call(_at_least_one, 32 // s.out_d))
     rows = -(-14 // machine.tile_rows) * machine.tile_rows
+    return call(_all_or, tiles, rows)
+
+
+def _at_most(tiles: int, most: int) -> int:
+    return min(tiles, most)
+
+
+def _at_least_one(tiles: int) -> int:
+    return max(1, tiles)
+
+
+def _all_or(tiles: int, rows: int) -> int:
     return tiles if tiles <= rows + 2 else rows

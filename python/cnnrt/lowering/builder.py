@@ -25,6 +25,7 @@ from ..layout.tensors import (
 )
 from ..ops.windows import Windows
 from ..process.limits import check_memory
+from ..symbolic import any_symbolic, call
 from ..weights.lazy import files_of
 from .lowered import Lowered, ReferenceStep
 from .options import PlanOptions
@@ -287,9 +288,8 @@ class PlanBuilder(StepList):
         return y
 
     def _constant_plain(self, name: str) -> Plain:
-        value = self.graph.constants[name]
-        memory = self.constant_memory(name, "plain", value)
-        return Plain(Buffer(value.nbytes, memory=memory), TensorType(value.shape, value.dtype))
+        type_ = self.type(name)
+        return Plain(Buffer(type_.nbytes, memory=self.packer.plain(name)), type_)
 
     # Outputs ------------------------------------------------------------------------------------
 
@@ -408,15 +408,22 @@ class PlanBuilder(StepList):
         Raises:
             ShapeError: a value needs more bits.
         """
-        try:
-            if isinstance(values, np.ndarray) and values.size > LONG_TABLE:
-                narrow = np.ascontiguousarray(values, np.int32)
-                if (narrow != values).any():
-                    raise OverflowError
-                return _core.Memory(narrow)
-            if isinstance(values, np.ndarray):
-                values = values.reshape(-1).tolist()
-            numbers = array("i", values)
-        except OverflowError:
-            raise ShapeError(f"node {self._node!r}: an image of more than 8 GB") from None
-        return _core.Memory(numbers)
+        if isinstance(values, list | tuple) and any_symbolic(values):
+            node = self._node
+            return call(lambda *numbers: _table(numbers, node), *values)
+        return call(_table, values, self._node)
+
+
+def _table(values: Sequence[int] | Array, node: str) -> Any:
+    """See `PlanBuilder.table`."""
+    try:
+        if isinstance(values, np.ndarray) and values.size > LONG_TABLE:
+            narrow = np.ascontiguousarray(values, np.int32)
+            if (narrow != values).any():
+                raise OverflowError
+            return _core.Memory(narrow)
+        if isinstance(values, np.ndarray):
+            values = values.reshape(-1).tolist()
+        return _core.Memory(array("i", values))
+    except OverflowError:
+        raise ShapeError(f"node {node!r}: an image of more than 8 GB") from None

@@ -11,7 +11,7 @@ from ..layout.tensors import BLOCK
 from ..ops import OPS
 from ..ops.requantised import QAveragePool, QGlobalAveragePool
 from .builder import PlanBuilder
-from .pool import axis_windows, byte_pool_step
+from .pool import axis_windows, byte_pool_step, whole_axis
 from .registry import ALL_TYPES, lowers
 
 
@@ -128,7 +128,7 @@ def lower_global_average(node: Node, builder: PlanBuilder) -> bool:
     op = OPS[node.op]
     assert isinstance(op, QGlobalAveragePool)
     factor = float(op.factor(node, math.prod(shape[2:])))
-    windows = [[(0, n, n)] for n in shape[2:]]
+    windows = [whole_axis(n) for n in shape[2:]]
     byte_pool_step(
         node, builder, windows, (1,) * len(windows), scale=factor, whole=1, **_average(node)
     )

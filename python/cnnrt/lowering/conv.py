@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from .. import _core
@@ -17,6 +16,7 @@ from ..graph import Array, Node
 from ..layout.strides import Strided, blocked_shape
 from ..layout.tensors import BLOCK, Border
 from ..ops.windows import Windows, resolve_windows
+from ..symbolic import call, memo
 from .builder import PlanBuilder
 from .conv_im2col import im2col, row_bands
 from .conv_lowering import Choice, ConvLowering, conv_shape, per_axis
@@ -98,7 +98,7 @@ class _Costs(NamedTuple):
     """With the costs of all as its reason."""
 
 
-@lru_cache(1024)  # blocks of a network repeat their layers
+@memo(1024)  # blocks of a network repeat their layers
 def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
     """The costs of a convolution from c to m channels."""
     shape = conv_shape(w, c, m)
@@ -112,10 +112,12 @@ def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
             reason = f"{reason}, {kind} {cost_ns / 1e3:.0f} us"
     best = found[0]
     if c >= BLOCK and m >= BLOCK:  # below, the transforms cost more than they save, as measured
-        for choice in found:
-            if choice.cost_ns < best.cost_ns:
-                best = choice
+        best = found[call(_place_of_least, *[choice.cost_ns for choice in found])]
     return _Costs(tuple(found), Choice(best.kind, reason, best.cost_ns, best.tile))
+
+
+def _place_of_least(*values: float) -> int:
+    return values.index(min(values))
 
 
 def algorithms(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .. import _core
 from ..graph import Array
 from ..layout.tensors import BLOCK, Blocked, ceil_div
 from ..ops.windows import Windows
+from ..symbolic import memo
 from .conv_lowering import ConvLowering
-from .step_list import epilogue
+from .step_list import epilogue, loop_order
 
 GROUP_LANES = (2, 4, 8)
 """Channels in a group for which the kernel multiplies each lane by its own group's channels. Groups
@@ -31,7 +31,7 @@ class Band(NamedTuple):
     stop_tap: int
 
 
-@lru_cache(256)
+@memo(256)
 def row_bands(w: Windows) -> list[Band]:
     """The output cut into bands of rows by the taps that meet the image there.
 
@@ -102,7 +102,7 @@ class _Im2col:
         )
         scale = builder.plain(conv.node.inputs[4]) if len(conv.node.inputs) > 4 else None
         row = band.first * stride[1] + band.tap * dilation[1] - begin[1]
-        more_weights = panel * y.blocks > x.block * x.blocks + y.block * y.blocks
+        activations = x.block * x.blocks + y.block * y.blocks
         builder.step(
             "conv",
             x=x.view(-begin[0], row, -begin[2]),
@@ -121,7 +121,7 @@ class _Im2col:
             flat=int(flat),
             scale=scale.at if scale else None,
             scale_image=x.c,
-            order="channels" if more_weights else "rows",
+            order=loop_order(panel * y.blocks, activations),
             bias=conv.bias,
             epilogue=epilogue(conv.activation),
             note=conv.note,
@@ -133,7 +133,7 @@ class _Im2col:
         """Each tap's distance from the first one, in elements, for each block that is read."""
         x = self.x
         if self.taps == 1:
-            return range(0, blocks_read * x.block, x.block)
+            return [b * x.block for b in range(blocks_read)]
         kd, kh, kw = self.kernel
         dilation = self.conv.windows.in_3d.dilation
         taps = [

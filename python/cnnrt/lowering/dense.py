@@ -12,7 +12,7 @@ from ..layout.tensors import BLOCK, ceil_div
 from .builder import PlanBuilder
 from .doubles import lower_linear_double
 from .registry import FLOATS, lowers
-from .step_list import epilogue
+from .step_list import epilogue, loop_order
 
 PART = 4 << 20
 """Bytes of a weight that are packed at a time."""
@@ -51,7 +51,7 @@ def linear_step(node: Node, builder: PlanBuilder, note: str) -> None:
         x_row=depth,
         y_row=columns,
         residual_row=columns,
-        order="channels" if weight_bytes > rows * (depth + columns) * itemsize else "rows",
+        order=loop_order(weight_bytes, rows * (depth + columns) * itemsize),
         epilogue=epilogue(node["activation"]),
         note=note,
         cost_ns=builder.machine.time_overlapped(compute, weight_bytes / bandwidth),

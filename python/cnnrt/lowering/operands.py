@@ -38,7 +38,7 @@ def blocked_operands(
     result: list[Blocked | Strided] = []
     for name in names:
         shape = builder.type(name).shape
-        if builder.constant(name) is not None:
+        if name in builder.graph.constants:
             strided = _constant_operand(name, builder, type_.rank, type_.shape[1])
             if strided is None:
                 return None
@@ -52,13 +52,13 @@ def blocked_operands(
 
 def _constant_operand(name: str, builder: PlanBuilder, rank: int, channels: int) -> Strided | None:
     """A constant that is a scalar, or one value per channel, over the blocked axes."""
-    value = builder.constant(name)
-    assert value is not None
-    shape = (1,) * (rank - value.ndim) + value.shape
-    if value.size == 1:
-        return Strided(builder.constant_memory(name, "plain", value), [0] * 6)
-    if shape[1] != channels or value.size != channels:
+    type_ = builder.type(name)
+    shape = (1,) * (rank - type_.rank) + type_.shape
+    if type_.size == 1:
+        return Strided(builder.packer.plain(name), [0] * 6)
+    if shape[1] != channels or type_.size != channels:
         return None
+    value = builder.graph.constants[name]
     padded = np.zeros(ceil_div(channels, BLOCK) * BLOCK, value.dtype)
     padded[:channels] = value.reshape(-1)
     return Strided(builder.constant_memory(name, "channels", padded), [0, BLOCK, 0, 0, 0, 1])

@@ -54,7 +54,7 @@ def lower_program(program: Program, builder: PlanBuilder) -> bool:
     numbers = {
         name: constants[name].reshape(()).item()
         for name in program.inputs
-        if name in constants and constants[name].size == 1
+        if name in constants and types[name].size == 1
     }
     loaded = [name for name in program.inputs if name not in numbers]
     type_ = types[program.outputs[0]]

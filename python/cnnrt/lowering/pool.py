@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ..ops import OPS
 from ..ops.pool import Adaptive
 from ..ops.windows import Windows, resolve_windows
 from ..process.limits import check_memory
+from ..symbolic import call, memo
 from .builder import PlanBuilder
 from .reduce import reduce_step
 from .registry import FLOAT, lowers
@@ -27,21 +27,43 @@ WINDOW_BYTES = 80
 """Bytes of a row of windows while the table is made."""
 
 
-@lru_cache(256)  # the pools of a pyramid are alike
 def axis_windows(w: Windows, axis: int, *, include_pad: bool) -> Array:
     """The windows along one axis: (out, 3) of begin and end inside the image, and the count that an
     average divides by."""
-    size, dilation, kernel = w.size[axis], w.dilation[axis], w.kernel[axis]
-    start = np.arange(w.out[axis]) * w.stride[axis] - w.begin[axis]
+    along = (w.size, w.kernel, w.stride, w.dilation, w.begin, w.end, w.out)
+    return call(_axis_windows, *(values[axis] for values in along), include_pad)
+
+
+@memo(256)  # the pools of a pyramid are alike
+def _axis_windows(
+    size: int,
+    kernel: int,
+    stride: int,
+    dilation: int,
+    before: int,
+    after: int,
+    out: int,
+    include_pad: bool,
+) -> Array:
+    start = np.arange(out) * stride - before
     begin = start + -(np.minimum(0, start) // dilation) * dilation
     reach = start + (kernel - 1) * dilation + 1
     end = np.minimum(reach, size)
     # Padding counts if include_pad is set; elements beyond it, which ceil_mode lets a window reach,
     # do not.
-    last = np.minimum(reach, size + w.end[axis]) if include_pad else end
+    last = np.minimum(reach, size + after) if include_pad else end
     first = start if include_pad else begin
     count = np.maximum(0, -((first - last) // dilation))
     return np.stack([begin, np.maximum(begin, end), count], axis=1)
+
+
+def whole_axis(size: int) -> Array:
+    """The one window that covers an axis, as `axis_windows` gives several."""
+    return call(lambda n: np.array([[0, n, n]]), size)
+
+
+def _most_taps(windows: Array) -> int:
+    return int((windows[:, 1] - windows[:, 0]).max())
 
 
 def _check_windows(node: Node, builder: PlanBuilder, count: int) -> None:
@@ -55,16 +77,16 @@ def _check_windows(node: Node, builder: PlanBuilder, count: int) -> None:
 
 
 def pool_step(
-    node: Node, builder: PlanBuilder, mode: str, windows: Sequence[Any], dilation: tuple[int, ...]
+    node: Node, builder: PlanBuilder, mode: str, windows: Sequence[Array], dilation: tuple[int, ...]
 ) -> None:
     """Appends a pool whose windows are given for each spatial axis of x."""
     missing = 3 - len(windows)
-    windows = [np.asarray(axis) for axis in ([[(0, 1, 1)]] * missing + list(windows))]
+    windows = [whole_axis(1)] * missing + list(windows)
     dilations = (1,) * missing + dilation
-    taps = math.prod(int((axis[:, 1] - axis[:, 0]).max()) for axis in windows)
+    taps = math.prod(call(_most_taps, axis) for axis in windows)
     fields = {
         "mode": mode,
-        **{f"out_{a}": len(axis) for a, axis in zip("dhw", windows, strict=True)},
+        **{f"out_{a}": call(len, axis) for a, axis in zip("dhw", windows, strict=True)},
         **{f"windows_{a}": builder.table(axis) for a, axis in zip("dhw", windows, strict=True)},
         **{f"dilation_{a}": d for a, d in zip("dhw", dilations, strict=True)},
     }
@@ -115,18 +137,18 @@ def _poolable(node: Node, builder: PlanBuilder) -> bool:
 def byte_pool_step(
     node: Node,
     builder: PlanBuilder,
-    windows: Sequence[Any],
+    windows: Sequence[Array],
     dilation: tuple[int, ...],
     **fields: Any,
 ) -> None:
     """Appends a pool of bytes whose windows are given for each spatial axis of x."""
     missing = 3 - len(windows)
-    tables = [np.asarray(axis) for axis in ([[(0, 1, 1)]] * missing + list(windows))]
-    taps = math.prod(int((axis[:, 1] - axis[:, 0]).max()) for axis in tables)
+    tables = [whole_axis(1)] * missing + list(windows)
+    taps = math.prod(call(_most_taps, axis) for axis in tables)
     x = builder.blocked(node.inputs[0])
     y = builder.new_blocked(node.outputs[0])
     for name, table, step in zip("dhw", tables, (1,) * missing + dilation, strict=True):
-        fields[f"out_{name}"] = len(table)
+        fields[f"out_{name}"] = call(len, table)
         fields[f"windows_{name}"] = builder.table(table)
         fields[f"dilation_{name}"] = step
     builder.step(
@@ -167,14 +189,14 @@ def lower_global_pool(node: Node, builder: PlanBuilder) -> bool:
         return False
     if builder.type(node.inputs[0]).dtype == UINT8:
         sizes = builder.type(node.inputs[0]).shape[2:]
-        byte_pool_step(node, builder, [[(0, n, n)] for n in sizes], (1,) * len(sizes), mode="max")
+        byte_pool_step(node, builder, [*map(whole_axis, sizes)], (1,) * len(sizes), mode="max")
         return True
     if not builder.is_blocked(node.inputs[0]) and node.attributes.get("activation") is None:
         _reduce_plain(node, builder)
         return True
     spatial = builder.type(node.inputs[0]).shape[2:]
     mode = "max" if node.op == "global_max_pool" else "average"
-    pool_step(node, builder, mode, [[(0, n, n)] for n in spatial], (1,) * len(spatial))
+    pool_step(node, builder, mode, [*map(whole_axis, spatial)], (1,) * len(spatial))
     return True
 
 
@@ -195,8 +217,8 @@ def lower_adaptive_pool(node: Node, builder: PlanBuilder) -> bool:
     op = OPS[node.op]
     assert isinstance(op, Adaptive)
     _check_windows(node, builder, sum(out))
-    bounds = [op.bounds(n, o) for n, o in zip(spatial, out, strict=True)]
-    windows = [np.hstack([axis, np.diff(axis)]) for axis in bounds]
+    bounds = [call(op.bounds, n, o) for n, o in zip(spatial, out, strict=True)]
+    windows = [call(lambda b: np.hstack([b, np.diff(b)]), axis) for axis in bounds]
     mode = "max" if node.op == "adaptive_max_pool" else "average"
     pool_step(node, builder, mode, windows, (1,) * len(spatial))
     return True

@@ -11,7 +11,8 @@ from ..graph import Node
 from ..layout.strides import Strided
 from ..layout.tensors import BLOCK, At, Plain
 from ..ops import OPS
-from ..ops.slices import Pad, Slice, Split
+from ..ops.slices import EVERYTHING, Pad, Slice, Split
+from ..symbolic import call, integer, spread
 from .builder import PlanBuilder
 from .registry import ALL_TYPES, lowers
 from .shape import MAX_DIMS
@@ -20,7 +21,7 @@ from .shape import MAX_DIMS
 def integers(node: Node, builder: PlanBuilder, index: int) -> list[int] | None:
     """A constant input as integers; None if it is absent."""
     value = builder.constant(node.inputs[index]) if len(node.inputs) > index else None
-    return None if value is None else [int(v) for v in value.reshape(-1)]
+    return None if value is None else [integer(v) for v in spread(value).reshape(-1)]
 
 
 def _cut(builder: PlanBuilder, x: str, y: str, starts: Sequence[int], steps: Sequence[int]) -> None:
@@ -76,6 +77,14 @@ def lower_split(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
+def _begin(size: int, cut: slice) -> int:
+    return range(size)[cut].start
+
+
+def _step(size: int, cut: slice) -> int:
+    return range(size)[cut].step
+
+
 @lowers("slice", types=ALL_TYPES)
 def lower_slice(node: Node, builder: PlanBuilder) -> bool:
     x = node.inputs[0]
@@ -87,19 +96,24 @@ def lower_slice(node: Node, builder: PlanBuilder) -> bool:
     op = OPS["slice"]
     assert isinstance(op, Slice)
     cuts = op.slices(node, (), shape, [integers(node, builder, i) for i in range(1, 5)])
-    ranges = [range(n)[c] for c, n in zip(cuts, shape, strict=True)]
+    ranges = [
+        (0, 1) if c == EVERYTHING else (call(_begin, n, c), call(_step, n, c))
+        for c, n in zip(cuts, shape, strict=True)
+    ]
+    kept = builder.type(node.outputs[0]).shape
     of_channels = all(
-        axis == 1 or r == range(n) for axis, (r, n) in enumerate(zip(ranges, shape, strict=True))
+        axis == 1 or (n == left and step == 1)
+        for axis, (n, left, (_, step)) in enumerate(zip(shape, kept, ranges, strict=True))
     )
     if (
         builder.is_blocked(x)
         and of_channels
-        and ranges[1].step == 1
-        and len(ranges[1])
-        and _cut_blocks(builder, x, node.outputs[0], ranges[1].start)
+        and ranges[1][1] == 1
+        and kept[1]
+        and _cut_blocks(builder, x, node.outputs[0], ranges[1][0])
     ):
         return True
-    _cut(builder, x, node.outputs[0], [r.start for r in ranges], [r.step for r in ranges])
+    _cut(builder, x, node.outputs[0], [r[0] for r in ranges], [r[1] for r in ranges])
     return True
 
 

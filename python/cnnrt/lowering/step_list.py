@@ -10,6 +10,7 @@ from ..cost import Machine
 from ..layout.strides import Strided, merge_axes
 from ..layout.tensors import At, Blocked, Plain, Step, ViewAt
 from ..ops.activation import Activation
+from ..symbolic import call
 from .lowered import ReferenceStep
 
 
@@ -126,3 +127,17 @@ class StepList:
 def epilogue(activation: Activation | None) -> tuple[str, float, float] | None:
     """The fields of the Epilogue struct of args.h."""
     return None if activation is None else tuple(activation)  # type: ignore[return-value]
+
+
+def loop_order(weights: int, activations: int) -> str:
+    """The outer loop of a matrix product: what is larger is read once.
+
+    Args:
+        weights: their number, or their bytes.
+        activations: the same of input and output together.
+    """
+    return call(_loop_order, weights, activations)
+
+
+def _loop_order(weights: int, activations: int) -> str:
+    return "channels" if weights > activations else "rows"

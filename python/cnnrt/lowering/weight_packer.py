@@ -12,6 +12,7 @@ from ..dtypes import FLOAT32
 from ..graph import Array, Graph
 from ..layout.tensors import BLOCK, ceil_div
 from ..process.limits import check_memory
+from ..symbolic import call, whole
 from ..weights.packed import Key, Packed
 
 
@@ -39,6 +40,16 @@ class WeightPacker:
         self.used.add(key)
         source = self._graph.constants[name]
         return self._packed.get(source, key, lambda: _core.Memory(np.ascontiguousarray(value)))
+
+    def plain(self, name: str) -> Any:
+        """The memory of a constant as it is."""
+        key, packed = (name, "plain"), self._packed
+        self.used.add(key)
+
+        def memory(value: Array) -> Any:
+            return packed.get(value, key, lambda: _core.Memory(np.ascontiguousarray(value)))
+
+        return call(memory, whole(self._graph.constants, name))
 
     def weight(
         self, node: str, name: str, kind: str, floats: int, pack: Callable[[Array], Any]

@@ -14,6 +14,7 @@ from .. import dtypes
 from ..dtypes import DType
 from ..errors import CnnrtError, GraphError, UnsupportedOperator, ValueNeeded
 from ..graph import DTYPES, Array, Graph, Node, TensorType, Value
+from ..symbolic import integer, spread
 from . import NodeTypes, Op, Operand, op, register, shape_error
 from .axes import AxesMapping, elementwise
 
@@ -140,9 +141,10 @@ def integers(node: Node, inputs: Inputs, x: Operand | None, kinds: str = "iu") -
     if x is None:
         return None
     value = value_of(node, inputs, x)
-    if value.ndim > 1 or value.dtype.kind not in kinds or not np.isfinite(value).all():
+    kind = x.type.dtype.kind
+    if x.rank > 1 or kind not in kinds or (kind not in "iu" and not np.isfinite(value).all()):
         raise shape_error(node, inputs, f"input {x.name!r} must be a list of integers")
-    return [int(v) for v in value.reshape(-1)]
+    return [integer(v) for v in spread(value).reshape(-1)]
 
 
 def axis_of(node: Node, inputs: Inputs, axis: Any, rank: int) -> int:

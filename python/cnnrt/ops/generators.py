@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
+from ..symbolic import call
 from . import NodeTypes, Op, register, shape_error
 from .axes import AxesMapping, Link, others
 from .common import (
@@ -74,7 +75,8 @@ class Range(Op):
         if len({x.type.dtype for x in given}) > 1:
             raise shape_error(node, inputs, "all inputs must have the same dtype")
         values = [value_of(node, inputs, x) for x in given]
-        return [TensorType((self.count(node, inputs, values),), given[0].type.dtype)]
+        count = call(lambda *numbers: self.count(node, inputs, numbers), *values)
+        return [TensorType((count,), given[0].type.dtype)]
 
     def reference(self, node: Node, start: Any, limit: Any, delta: Any) -> tuple[Array, ...]:
         steps = np.arange(self.count(node, (), (start, limit, delta)))

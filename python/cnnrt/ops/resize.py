@@ -9,12 +9,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import getitem
 from typing import Any
 
 import numpy as np
 
 from ..errors import MemoryLimitError
 from ..graph import Array, Node, TensorType
+from ..symbolic import call, spread
 from . import NodeTypes, Op, register, shape_error
 from .axes import AxesMapping, Link, Links, every, follow, mixed, mixes_all_axes
 from .common import Inputs, axes_of, check_kind, choice, integers, operands, value_of
@@ -171,14 +173,24 @@ class Resize(Op):
         mode = choice(node, "coordinate_transformation_mode", COORDINATES)
         if any(p is not None and p.type.size > 2 * x.rank for p in (roi, scales, sizes)):
             raise shape_error(node, inputs, f"takes roi, scales and sizes for {x.rank} axes")
-        factors = None if scales is None else list(value_of(node, inputs, scales).reshape(-1))
-        resized = self.sizes(node, inputs, x.shape, factors, integers(node, inputs, sizes))
+        values = None if scales is None else spread(value_of(node, inputs, scales))
+        factors = [] if values is None else list(values.reshape(-1))
+        wanted = integers(node, inputs, sizes) or []
+
+        def resized(*numbers: Any) -> tuple[int, ...]:
+            shape, rest = numbers[: x.rank], list(numbers[x.rank :])
+            scaled, sized = rest[: len(factors)], rest[len(factors) :]
+            made = self.sizes(node, inputs, shape, scaled, sized)
+            return tuple(made[i][0] if i in made else n for i, n in enumerate(shape))
+
+        made = call(resized, *x.shape, *factors, *wanted)
         if mode == "tf_crop_and_resize":
-            if roi is None or roi.type.size != 2 * len(resized):
+            axes = x.rank if node["axes"] is None else len(node["axes"])
+            if roi is None or roi.type.size != 2 * axes:
                 raise shape_error(node, inputs, "takes a region of two values per axis")
             value_of(node, inputs, roi)
-        shape = tuple(resized[i][0] if i in resized else n for i, n in enumerate(x.shape))
-        return [TensorType(shape, x.type.dtype)]
+        sizes_made: list[Any] = [call(getitem, made, i) for i in range(x.rank)]
+        return [TensorType(tuple(sizes_made), x.type.dtype)]
 
     def taps(
         self,

@@ -114,7 +114,7 @@ class Reshape(Rename):
             rest = math.prod(v for i, v in enumerate(wanted) if v != -1 and i not in kept)
             if rest:
                 wanted[wanted.index(-1)] = left // rest
-        if min(wanted, default=0) < 0 or math.prod(wanted) != size:
+        if any(n < 0 for n in wanted) or math.prod(wanted) != size:
             raise shape_error(node, inputs, f"{size} elements do not make shape {values}")
         return tuple(wanted)
 
@@ -204,7 +204,7 @@ class Expand(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, shape = operands(node, inputs, 2, 2)
         wanted = integers(node, inputs, shape) or []
-        if min(wanted, default=0) < 0:
+        if any(n < 0 for n in wanted):
             raise shape_error(node, inputs, f"shape {wanted}")
         return [TensorType(broadcast(node, inputs, x.shape, wanted), x.type.dtype)]
 
@@ -226,7 +226,7 @@ class Tile(Op):
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, repeats = operands(node, inputs, 2, 2)
         times = integers(node, inputs, repeats) or []
-        if len(times) != x.rank or min(times, default=0) < 0:
+        if len(times) != x.rank or any(n < 0 for n in times):
             raise shape_error(node, inputs, f"repeats {times} for {x.rank} axes")
         shape = tuple(n * t for n, t in zip(x.shape, times, strict=True))
         return [TensorType(shape, x.type.dtype)]

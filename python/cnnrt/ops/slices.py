@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Node, TensorType
+from ..symbolic import call
 from . import NodeTypes, Op, register, shape_error
 from .axes import AxesMapping, Link, Links, along, follow, mixed, mixes_all_axes, others, picked
 from .common import Inputs, at_least, axes_of, axis_of, choice, integers, operands
 from .shape import numbers
+
+EVERYTHING = slice(None)
+"""A whole axis."""
 
 
 @register
@@ -82,22 +86,20 @@ class Slice(Op):
         found = axes_of(node, inputs, range(len(starts)) if axes is None else axes, len(shape))
         if not len(starts) == len(ends) == len(found) == len(steps) or 0 in steps:
             raise shape_error(node, inputs, f"{starts=}, {ends=}, axes={list(found)}, {steps=}")
-        result = [slice(None)] * len(shape)
+        result = [EVERYTHING] * len(shape)
         for axis, start, end, step in zip(found, starts, ends, steps, strict=True):
-            n = shape[axis]
-            low, high = (0, n) if step > 0 else (-1, n - 1)
-            first, last = (min(max(p + n if p < 0 else p, low), high) for p in (start, end))
-            count = len(range(first, last, step))
-            stop = first + count * step
-            result[axis] = slice(first, stop if stop >= 0 else None, step) if count else slice(0)
+            result[axis] = call(_cut, shape[axis], start, end, step)
         return tuple(result)
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
         x, *rest = operands(node, inputs, 3, 5)
         values = [integers(node, inputs, v) for v in rest]
         cuts = self.slices(node, inputs, x.shape, values)
-        shape = tuple(len(range(*s.indices(n))) for s, n in zip(cuts, x.shape, strict=True))
-        return [TensorType(shape, x.type.dtype)]
+        shape = [
+            n if cut == EVERYTHING else call(_length, n, cut)
+            for n, cut in zip(x.shape, cuts, strict=True)
+        ]
+        return [TensorType(tuple(shape), x.type.dtype)]
 
     def axes(self, node: Node, types: NodeTypes) -> AxesMapping:
         given = [types.integers(i) for i in range(1, 5)]
@@ -120,6 +122,19 @@ class Slice(Op):
     ) -> tuple[Array, ...]:
         values = [None if v is None else numbers(v) for v in (starts, ends, axes, steps)]
         return (x[self.slices(node, (), x.shape, values)],)
+
+
+def _cut(size: int, start: int, end: int, step: int) -> slice:
+    """The part of an axis of `size` elements, with positions counted from the front."""
+    low, high = (0, size) if step > 0 else (-1, size - 1)
+    first, last = (min(max(p + size if p < 0 else p, low), high) for p in (start, end))
+    count = len(range(first, last, step))
+    stop = first + count * step
+    return slice(first, stop if stop >= 0 else None, step) if count else slice(0)
+
+
+def _length(size: int, cut: slice) -> int:
+    return len(range(*cut.indices(size)))
 
 
 @register

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from ..errors import GraphError, ShapeError
 from ..graph import Array, Node
 from ..process.limits import MAX_SIZE
 from ..process.locks import cached_property
+from ..symbolic import integer, memo
 from .axes import Link
 
 PATCHES_FLOOR, PATCHES_FACTOR = 1 << 27, 1024
@@ -149,7 +149,7 @@ def resolve_windows(
         raise type(error)(f"node {node.name!r} ({node.op}): {error}") from None
 
 
-@lru_cache(1024)  # shape inference, passes and lowering each look at the windows of a node
+@memo(1024)  # shape inference, passes and lowering each look at the windows of a node
 def _windows(
     size: tuple[int, ...],
     kernel: tuple[int, ...],
@@ -186,9 +186,9 @@ def _windows(
             o -= (o - 1) * s >= n + begin[i]
         else:
             o = (n + begin[i] + end[i] - p) // s + 1
-        out.append(int(o))
+        out.append(integer(o))
     padded = [n + b + e for n, b, e in zip(size, begin, end, strict=True)]
-    if max(*span, *stride, *padded) > MAX_SIZE:
+    if any(n > MAX_SIZE for n in (*span, *stride, *padded)):
         raise GraphError(
             f"a window of {span}, moved by {list(stride)}, over {list(size)} padded by {begin} and "
             f"{end}: expected at most {MAX_SIZE}"

@@ -33,7 +33,8 @@ def eliminate(graph: Graph) -> None:
             kept.append(node)
     graph.nodes = _alive(kept, outputs)
     read = outputs | {name for node in graph.nodes for name in node.inputs}
-    graph.constants = {k: v for k, v in graph.constants.items() if k in read}
+    for name in graph.constants.keys() - read:
+        del graph.constants[name]
 
 
 def _rename(nodes: list[Node], old: str, new: str) -> None:

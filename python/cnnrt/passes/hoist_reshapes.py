@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import ops
-from ..graph import Graph, Node, TensorType
+from ..graph import Array, Graph, Node, TensorType
+from ..symbolic import call
 
 RENAMES = {"reshape", "flatten", "squeeze", "unsqueeze"}
 
@@ -21,7 +22,10 @@ def hoist_reshapes(graph: Graph) -> None:
     before: dict[int, Node] = {}
     gone: set[int] = set()
     for add in graph.nodes:
-        if add.op != "add" or len({graph.types[name].shape for name in add.inputs}) > 1:
+        if add.op != "add":
+            continue
+        first, *others = [graph.types[name].shape for name in add.inputs]
+        if any(other != first for other in others):
             continue
         for name in add.inputs:
             chain = []
@@ -58,10 +62,14 @@ def _hoist(graph: Graph, layer: Node, name: str) -> Node:
     """Makes the layer's result `name`; returns the reshape of its input that this needs."""
     x, lead = graph.types[layer.inputs[0]], graph.types[name].shape[:-1]
     shape, rows = f"{layer.name}.rows.shape", f"{layer.name}.rows"
-    graph.constants[shape] = np.array((*lead, x.shape[-1]), np.int64)
+    graph.constants[shape] = call(_int64, *lead, x.shape[-1])
     graph.types[shape] = TensorType((len(lead) + 1,), np.dtype(np.int64))
     graph.types[rows] = TensorType((*lead, x.shape[-1]), x.dtype)
     reshape = Node("reshape", rows, [layer.inputs[0], shape], [rows], {"allowzero": 1})
     ops.complete(reshape)
     layer.inputs, layer.outputs = [rows, *layer.inputs[1:]], [name, *layer.outputs[1:]]
     return reshape
+
+
+def _int64(*values: int) -> Array:
+    return np.array(values, np.int64)

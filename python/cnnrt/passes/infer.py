@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter, getitem
 
 import numpy as np
 
 from .. import ops
+from ..dtypes import DType
 from ..errors import CnnrtError, GraphError, MemoryLimitError, ShapeError, ValueNeeded
 from ..graph import Array, Graph, Node, TensorType
 from ..ops import Op, Operand
 from ..ops.common import ByValue
 from ..process import limits
+from ..symbolic import call, is_symbolic, known
 
 LOOP = 10_000
 """Approximate number of elements whose work equals one step of a loop in Python."""
@@ -136,8 +139,12 @@ def infer_node(node: Node, graph: Graph, types: dict[str, TensorType], budget: B
         if name:
             constants[name] = value
             graph.varying.add(name)
-            if value.shape != type_.shape or value.dtype != type_.dtype.numpy:
-                types[name] = TensorType(value.shape, value.dtype)
+            shape = call(np.shape, value)
+            if is_symbolic(shape):
+                shape = tuple([call(getitem, shape, i) for i in range(known(call(len, shape)))])
+            dtype = known(call(attrgetter("dtype"), value))
+            if shape != type_.shape or dtype != type_.dtype.numpy:
+                types[name] = TensorType(shape, dtype)
     return True
 
 
@@ -199,17 +206,27 @@ def _fold(
     """
     present = [x for x in operands if x is not None]
     if op.type_only:
-        arrays = [np.broadcast_to(np.zeros((), x.type.dtype), x.shape) for x in present]
+        arrays = [call(_zeros, x.type.dtype, *x.shape) for x in present]
     elif present and op.pure:
         work = work_of(node, _types_of(operands), inferred)
         if not budget.take(sum(t.nbytes for t in inferred), work):
             return None
-        arrays = [np.asarray(x.value) for x in present]
+        arrays = [call(np.asarray, x.value) for x in present]
     else:
         return None
-    at = f"node {node.name!r} ({node.op})"
     given = iter(arrays)
     inputs = [None if x is None else next(given) for x in operands]
+    values = call(_values, node, op, *inputs)
+    return tuple([call(getitem, values, i) for i in range(len(inferred))])
+
+
+def _zeros(dtype: DType, *shape: int) -> Array:
+    """An array of a type, which takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def _values(node: Node, op: Op, *inputs: Array | None) -> tuple[Array, ...]:
+    at = f"node {node.name!r} ({node.op})"
     try:
         values = op.reference(node, *inputs)
     except CnnrtError:
@@ -258,8 +275,11 @@ def work_of(node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorTy
 def _fits(type_: TensorType, limit: int) -> bool:
     """True if `_check_type` raises nothing; a quick look for the tensors of ordinary networks."""
     shape = type_.shape
-    if not 0 < len(shape) <= limits.MAX_RANK or min(shape) < 1 or max(shape) > limits.MAX_SIZE:
+    if not 0 < len(shape) <= limits.MAX_RANK:
         return False
+    for n in shape:
+        if n < 1 or n > limits.MAX_SIZE:
+            return False
     return math.prod(shape) * type_.dtype.itemsize <= limit
 
 

@@ -19,6 +19,7 @@ from ..passes import dependence, fuse, specialise, with_types
 from .memory_use import PlanMemory
 from .plan import Plan, StepInfo
 from .stages import StagedPlan, join_traces
+from .template import PlanTemplates
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -90,11 +91,13 @@ def make_plan(
     shapes: Shapes,
     values: Mapping[str, Array],
     options: PlanOptions,
+    templates: PlanTemplates,
 ) -> AnyPlan:
     """The plan of a prepared graph (`passes.prepare`) for inputs of these shapes.
 
     Args:
         values: values of those inputs for which alone the plan holds.
+        templates: those of the graph and the options.
 
     Raises:
         ShapeError: an operator does not take what these shapes lead to, or the plan takes more
@@ -104,8 +107,7 @@ def make_plan(
     one_by_one = None if values else _one_by_one(prepared, shapes, options)
     if one_by_one is not None and not isinstance(one_by_one, str):
         return one_by_one
-    graph = specialise(prepared, shapes, values, options.limit)
-    plan = Plan(lower(graph, options), options)
+    plan = Plan(templates.lower(shapes, values, options), options)
     plan.dependence = one_by_one
     return plan
 

@@ -21,6 +21,7 @@ from ..weights.packed import Packed
 from .batch import AnyPlan, make_plan
 from .memory_use import PlanMemory
 from .stages import StagedPlan
+from .template import PlanTemplates
 
 MAX_PLANS = 16
 """Maximum number of plans: those of the input shapes seen last."""
@@ -81,6 +82,7 @@ class PlanCache:
         self._names = [spec.name for spec in graph.inputs]
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
         self._prepared: dict[Outputs, Graph] = {}
+        self._templates: dict[Outputs, PlanTemplates] = {}
         # Inputs whose values the shapes depend on, by outputs.
         self._valued: dict[Outputs, set[str]] = {}
         self._plans: OrderedDict[Key, AnyPlan] = OrderedDict()
@@ -214,6 +216,7 @@ class PlanCache:
     def _clear(self) -> None:
         self._hot = None
         self._plans.clear()
+        self._templates.clear()
 
     def trim(self) -> None:
         """Keeps one plan, what it needs, and no idle workspace: that of the last plain call of the
@@ -228,6 +231,7 @@ class PlanCache:
             self._plans.popitem(last=False)
         self._evict()
         self._prepared = {k: g for k, g in self._prepared.items() if k == self._default_outputs}
+        self._templates.clear()
         self._packed.release()
 
     def memory(self) -> tuple[PlanMemory, ...]:
@@ -279,7 +283,9 @@ class PlanCache:
             if outputs not in self._prepared:
                 self._prepared[outputs] = prepare(self._graph, outputs, sizes, values, limit)
             graph = self._prepared[outputs]
-            return make_plan(graph, sizes, values, self._options_for(graph, sizes, limit))
+            options = self._options_for(graph, sizes, limit)
+            templates = self._templates.setdefault(outputs, PlanTemplates(graph))
+            return make_plan(graph, sizes, values, options, templates)
         except ValueNeeded:
             raise
         except ShapeError as error:

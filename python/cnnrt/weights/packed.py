@@ -74,6 +74,18 @@ class Packed:
                 known = self._table[key] = _Entry(source, memory, bool(nbytes), mapped)
         return known.memory
 
+    def entries(self, keys: Iterable[Key]) -> dict[Key, Any]:
+        """The memory of each of these weights, all of which are there."""
+        return {key: self._table[key].memory for key in keys}
+
+    def holds(self, entries: Mapping[Key, Any]) -> bool:
+        """True if these weights are there, and the same as they were."""
+        table = self._table
+        try:
+            return all(table[key].memory is memory for key, memory in entries.items())
+        except KeyError:
+            return False
+
     def _from_file(self, key: Key, nbytes: int | None) -> tuple[Any, bool]:
         """The part of a compiled file that holds this weight, and True if it stays mapped."""
         name = stored_name(key)
