@@ -33,6 +33,7 @@ class Planner:
             Packed(graph.constants.values()),
             _core.RunMemory(),
             threads,
+            "pool",
             default_isa(),
             Algorithms("auto"),
             sum(value.nbytes for value in graph.constants.values()),

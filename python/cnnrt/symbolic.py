@@ -1,9 +1,8 @@
 """Numbers that stand for others: what is computed from them is recorded, to be computed again.
 
-A `Trace` makes `Symbolic` numbers, which have a value. Arithmetic on them is recorded. If a
-branch is taken by such a number, or plain Python needs it as an `int`, the trace keeps a guard:
-what was recorded holds for other values only if they pass all guards. PyTorch's SymInt works in
-the same way.
+A `Trace` makes `Symbolic` numbers, which have a value. Arithmetic on them is recorded. A branch
+that such a number decides, or a use of it as a plain `int`, leaves a guard in the trace. The record
+holds for all values that pass the guards. PyTorch's SymInt works in the same way.
 """
 
 from __future__ import annotations
