@@ -1,5 +1,5 @@
-// The operations of pointwise programs on float64: loops over doubles, of which the compiler makes
-// vectors if they are arithmetic, and the C library's functions for the rest.
+// The operations of pointwise programs on float64: loops over doubles. The compiler makes vectors
+// of those that are arithmetic. The rest are the C library's functions.
 #include "pointwise.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -30,8 +30,8 @@ CNNRT_INLINE double power_of_two(double n) {
     return __builtin_bit_cast(double, bits << 52);
 }
 
-// e^x, or e^x - 1 = 2^n p + (2^n - 1), with x = n ln 2 + r and p the Taylor polynomial of e^r - 1
-// to r^13, whose error at |r| <= ln 2 / 2 is below 2^-55 of it. There are no calls or branches, so
+// e^x, or e^x - 1 = 2^n p + (2^n - 1), with x = n ln 2 + r. p is the Taylor polynomial of e^r - 1
+// to r^13. Its error at |r| <= ln 2 / 2 is below 2^-55 of it. There are no calls or branches, so
 // that loops become vectors. Source of the reduction: Cody and Waite, "Software Manual for the
 // Elementary Functions", 1980.
 template <bool MINUS_ONE>

@@ -80,7 +80,7 @@ CNNRT_INLINE T shifted_right(T a, T b) {
         each<T, Y>(pa, pb, y, n, [](T a, [[maybe_unused]] T b) { return value; });            \
     }
 
-// Quotients of int64 go by way of doubles too if all operands of a tile are below 2^52: none of
+// Quotients of int64 go by way of doubles too if all operands of a tile are below 2^52. None of
 // those rounds to the next integer either.
 void divide_wide(const Instruction&, const void* pa, const void* pb, const void*, void* py,
                  int64_t n) {
