@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from .. import import_on_demand
@@ -66,7 +67,12 @@ def _read_onnx(source: Any, at: str, verify: bool) -> Document:
         return found
     path = source if isinstance(source, (str, os.PathLike)) else None
     told = describe(metadata, path, graph)
-    return found._replace(**told._asdict(), task=of_metadata(metadata))
+    task = of_metadata(metadata)
+    if task and task.family == "detr" and told.preprocessing and told.preprocessing.pad is not None:
+        # ultralytics stretches pictures for RT-DETR, and letterboxes them for YOLO.
+        size = told.preprocessing.size
+        told = told._replace(preprocessing=replace(told.preprocessing, pad=None, resize=size))
+    return found._replace(**told._asdict(), task=task)
 
 
 def _is_message(source: str | os.PathLike[str] | bytes) -> bool:

@@ -69,7 +69,7 @@ def draw_detections(found: Detections, image: Any, *, labels: bool) -> Image.Ima
         pen.box(found.boxes[i], colour_of(int(found.classes[i])))
     if found.keypoints is not None:
         for i in order:
-            pen.keypoints(found.keypoints[i], colour_of(int(found.classes[i])))
+            pen.keypoints(found.keypoints[i], found.boxes[i], colour_of(int(found.classes[i])))
     for i in order if labels else ():
         text = f"{found.labels[i]} {found.scores[i]:.0%}"
         pen.label(found.boxes[i], text, colour_of(int(found.classes[i])))
@@ -156,6 +156,18 @@ def _edge(mask: Array) -> Array:
     return np.asarray(mask & ~inner)
 
 
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Pillow's own letters.
+
+    Raises:
+        ImportError: Pillow was built without FreeType.
+    """
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise ImportError("drawing labels needs a Pillow with FreeType, as its wheels have it")
+    return font
+
+
 class _Pen:
     """Draws on a picture in lines and letters that fit its size."""
 
@@ -164,7 +176,7 @@ class _Pen:
         self.draw = ImageDraw.Draw(picture)
         side = min(picture.size)
         letter = min(max(MIN_LETTER, side // LETTERS), MAX_LETTER)
-        self.font = ImageFont.load_default(letter)
+        self.font = _font(letter)
         self.line = max(1, round(letter / 6))
         self.margin = max(1, letter // 5)
 
@@ -177,23 +189,22 @@ class _Pen:
 
     def label(self, box: Array, text: str, colour: Colour) -> None:
         """Writes above the box, or inside of it at the picture's upper border."""
-        x, y, right, bottom = self.draw.textbbox((0, 0), text, font=self.font)
-        width, height = right - x + 2 * self.margin, bottom - y + 2 * self.margin
+        width, height = self._extent(text)
         left = min(max(0.0, float(box[0])), max(0.0, self.width - width))
         top = float(box[1]) - height
         if top < 0:
             top = min(max(0.0, float(box[1])), max(0.0, self.height - height))
-        self._tag(left, top, width, height, text, colour)
+        self._tag(left, top, text, colour)
 
     def legend(self, top: float, text: str, colour: Colour) -> float:
         """Writes a line of the legend; returns where the next one begins."""
-        x, y, right, bottom = self.draw.textbbox((0, 0), text, font=self.font)
-        width, height = right - x + 2 * self.margin, bottom - y + 2 * self.margin
-        self._tag(0.0, top, width, height, text, colour)
-        return top + height + 1
+        self._tag(0.0, top, text, colour)
+        return top + self._extent(text)[1] + 1
 
-    def keypoints(self, points: Array, colour: Colour) -> None:
-        radius = self.line + 1
+    def keypoints(self, points: Array, box: Array, colour: Colour) -> None:
+        """Draws the points that were seen, small in a small box."""
+        side = float(min(box[2] - box[0], box[3] - box[1]))
+        radius = max(1.0, min(self.line + 1, side / 16))
         seen = (points[:, 2] >= MIN_KEYPOINT) & np.isfinite(points).all(1)
         if len(points) == 17:
             for a, b in SKELETON:
@@ -205,13 +216,15 @@ class _Pen:
             corners = (x - radius, y - radius, x + radius, y + radius)
             self.draw.ellipse(corners, fill=PAPER, outline=INK)
 
-    def _tag(
-        self, left: float, top: float, width: float, height: float, text: str, colour: Colour
-    ) -> None:
-        x, y, *_ = self.draw.textbbox((0, 0), text, font=self.font)
+    def _extent(self, text: str) -> tuple[float, float]:
+        """Width and height of a text with its margins; the height is that of any letters."""
+        ascent, descent = self.font.getmetrics()
+        return self.draw.textlength(text, self.font) + 2 * self.margin, ascent + descent
+
+    def _tag(self, left: float, top: float, text: str, colour: Colour) -> None:
+        width, height = self._extent(text)
         self.draw.rectangle((left, top, left + width, top + height), fill=colour)
-        place = (left + self.margin - x, top + self.margin - y)
-        self.draw.text(place, text, fill=_ink_on(colour), font=self.font)
+        self.draw.text((left + self.margin, top), text, fill=_ink_on(colour), font=self.font)
 
 
 def _ordered(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

@@ -24,6 +24,8 @@ class TaskMethods:
     ) -> Any:
         """The things in an image, each with a box, a class and a score, best first.
 
+        A network that segments things or finds keypoints detects too.
+
         Args:
             image: a path, a PIL image, or a uint8 array H x W, H x W x 3 or H x W x 4. Several come
                 as a list of these.
@@ -46,9 +48,9 @@ class TaskMethods:
         """
         limits = Thresholds(min_score, max_overlap, max_detections, class_agnostic)
         with importing:
-            from .running import detections  # noqa: PLC0415  (not needed to run a network)
+            from .running import found  # noqa: PLC0415  (not needed to run a network)
 
-        return detections(self, "detect", image, limits, channels)
+        return found(self, "detect", image, limits, channels)
 
     def segment(
         self: Network,
@@ -69,9 +71,9 @@ class TaskMethods:
         """
         limits = Thresholds(min_score, max_overlap, max_detections, class_agnostic)
         with importing:
-            from .running import detections  # noqa: PLC0415  (as above)
+            from .running import found  # noqa: PLC0415  (as above)
 
-        return detections(self, "segment", image, limits, channels)
+        return found(self, "segment", image, limits, channels)
 
     def pose(
         self: Network,
@@ -92,6 +94,6 @@ class TaskMethods:
         """
         limits = Thresholds(min_score, max_overlap, max_detections, class_agnostic)
         with importing:
-            from .running import detections  # noqa: PLC0415  (as above)
+            from .running import found  # noqa: PLC0415  (as above)
 
-        return detections(self, "pose", image, limits, channels)
+        return found(self, "pose", image, limits, channels)

@@ -7,19 +7,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import feeds
 from ..errors import GraphError
 from ..graph import Array
 from ..images import open_image
 from ..preprocessing import as_list
+from ..preprocessing.fitting import image_input
 from ..preprocessing.steps import IMAGE_CHANNELS, ImageChannels
 from . import recognise
 from .boxes import Candidates, Placement, choose
 from .decode import decoder
 from .decode.outputs import Outputs
+from .decode.semantic import classes_of_pixels
+from .inputs import input_of, joined
 from .network import Network, Thresholds
-from .results import Detections
+from .results import Detections, Segmentation
 from .task import FAMILIES, Kind, Task
+
+LABELS: dict[str, Sequence[str]] = {"scrfd": ("face",), "db": ("text",)}
+"""The classes of families that have but one."""
 
 
 class View(NamedTuple):
@@ -29,15 +34,15 @@ class View(NamedTuple):
     placement: Placement
 
 
-def detections(
+def found(
     network: Network, kind: Kind, image: Any, thresholds: Thresholds, channels: ImageChannels
 ) -> Any:
     """The things that a network finds in a picture, or in each of a list; see `Model.detect`."""
     thresholds.check()
     several = as_list(image)
     pictures = [image] if several is None else several
-    found = [_found(network, kind, view, thresholds) for view in views(network, pictures, channels)]
-    return found[0] if several is None else found
+    results = [_found(network, kind, v, thresholds) for v in views(network, pictures, channels)]
+    return results[0] if several is None else results
 
 
 def views(network: Network, images: Sequence[Any], channels: ImageChannels) -> Iterator[View]:
@@ -47,40 +52,35 @@ def views(network: Network, images: Sequence[Any], channels: ImageChannels) -> I
 
     Raises:
         ImageError: a picture cannot be read.
-        GraphError: the model does not say how a picture becomes its input.
+        GraphError: the model does not say how a picture becomes its input, or takes no picture.
         ValueError: `channels` is unknown.
     """
     if channels not in IMAGE_CHANNELS:
         raise ValueError(f"channels {channels!r}; expected one of {', '.join(IMAGE_CHANNELS)}")
-    names = [spec.name for spec in network.graph.outputs]
-    batch = _batch(network)
+    graph = network.graph
+    if len(graph.inputs) != 1:
+        raise GraphError(f"a picture is one input; this model takes {len(graph.inputs)}")
+    told = network.task or recognise.of_graph(graph, _count(network))
+    shape = graph.inputs[0].shape
+    batch = shape[0] if len(shape) == 4 and isinstance(shape[0], int) and shape[0] > 0 else 1
     for start in range(0, len(images), batch):
-        here = [_input(network, image, channels) for image in images[start : start + batch]]
-        filled = [x for x, _ in here] + [here[-1][0]] * (batch - len(here))
-        outputs = network.run(filled[0] if batch == 1 else np.concatenate(filled))
-        table = outputs if isinstance(outputs, dict) else {names[0]: outputs}
-        for i, (_, placement) in enumerate(here):
-            part = {k: np.asarray(y) if batch == 1 else y[i : i + 1] for k, y in table.items()}
+        pictures = [
+            open_image(image, "RGB", bgr=channels == "BGR")
+            for image in images[start : start + batch]
+        ]
+        inputs = [input_of(network, told, picture) for picture in pictures]
+        x = [x for x, _ in inputs]
+        outputs = network.run(x[0] if batch == 1 else joined(x, batch))
+        table = outputs if isinstance(outputs, dict) else {graph.outputs[0].name: outputs}
+        arrays = {name: np.asarray(y) for name, y in table.items()}
+        for i, (_, placement) in enumerate(inputs):
+            part = arrays if batch == 1 else {k: y[i : i + 1] for k, y in arrays.items()}
             yield View(part, placement)
 
 
-def _batch(network: Network) -> int:
-    """Pictures that the network takes at a time."""
-    shape = network.graph.inputs[0].shape
-    return shape[0] if len(shape) == 4 and isinstance(shape[0], int) and shape[0] > 0 else 1
-
-
-def _input(network: Network, image: Any, channels: ImageChannels) -> tuple[Array, Placement]:
-    """The network's input for one picture, and the place of the picture in it."""
-    if network.preprocessing is None:
-        raise GraphError(
-            "this model does not say how an image becomes its input. Say it when the file is "
-            "made (cnnrt convert --preset letterbox01; export(preprocessing=...)) or now: "
-            "model.preprocessing = cnnrt.Preprocessing.preset('letterbox01')"
-        )
-    picture = open_image(image, "RGB", bgr=channels == "BGR")
-    x = feeds.of_images(network.graph.inputs[0], network.preprocessing(picture))
-    return x, Placement.of(network.preprocessing, (picture.height, picture.width))
+def _count(network: Network) -> int | None:
+    """The number of names of classes; None: there are none."""
+    return len(network.labels) if network.labels else None
 
 
 def task_of(network: Network, kind: Kind, view: View) -> Task:
@@ -90,19 +90,17 @@ def task_of(network: Network, kind: Kind, view: View) -> Task:
         GraphError: it has another task, or nothing tells its family.
     """
     task = network.task
-    labels = network.labels
-    shapes = {name: y.shape for name, y in view.arrays.items()}
     if task is None or (task.kind == kind and not task.family):
-        told = recognise.of_shapes(
-            shapes, view.placement.input_size, len(labels) if labels else None
-        )
-        if told is not None and told.kind == kind and task is not None:
+        told = recognise.of_outputs(view.arrays, view.placement.input_size, _count(network))
+        if task is not None and told is not None and told.kind == kind:
             task = Task(kind, told.family, {**told.parameters, **task.parameters})
         else:
             task = task or told
     if task is not None and task.kind == kind and (task.family or not FAMILIES[kind]):
         return task
-    given = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+    if task is not None and kind == "detect" and task.family in FAMILIES["detect"]:
+        return task  # masks and keypoints come with boxes
+    given = ", ".join(f"{name} {list(y.shape)}" for name, y in view.arrays.items())
     known = f"its task is {str(task)!r}" if task else "nothing in it tells its task"
     raise GraphError(
         f"this model cannot {kind}: {known}; its outputs are {given}. If it can, say its family: "
@@ -111,19 +109,22 @@ def task_of(network: Network, kind: Kind, view: View) -> Task:
     )
 
 
-def _found(network: Network, kind: Kind, view: View, thresholds: Thresholds) -> Detections:
-    """The things found in one picture."""
+def _found(network: Network, kind: Kind, view: View, thresholds: Thresholds) -> Any:
+    """The things found in one picture, or the classes of its pixels."""
     task = task_of(network, kind, view)
-    labels = network.labels
-    candidates = decoder(task.family)(
-        Outputs(
-            view.arrays,
-            task,
-            view.placement.input_size,
-            len(labels) if labels else None,
-            thresholds.min_score,
-        )
+    labels = network.labels or LABELS.get(task.family, ())
+    image = image_input(network.graph)
+    outputs = Outputs(
+        view.arrays,
+        task,
+        view.placement.input_size,
+        _count(network),
+        thresholds.min_score,
+        channels_last=image is not None and image.layout == "NHWC",
     )
+    if task.family == "semantic":
+        return Segmentation(classes_of_pixels(outputs, view.placement), tuple(labels))
+    candidates = decoder(task.family)(outputs)
     overlap = thresholds.max_overlap
     if overlap is None:
         overlap = task.get("max_overlap", candidates.max_overlap)
@@ -135,22 +136,24 @@ def _found(network: Network, kind: Kind, view: View, thresholds: Thresholds) -> 
         max_detections=thresholds.max_detections,
         class_agnostic=task.get("class_agnostic", False) if agnostic is None else agnostic,
     )
-    return _placed(candidates, chosen, labels or [], view.placement)
+    if kind != "segment":
+        candidates = candidates._replace(masks=None)
+    return _placed(candidates, chosen, labels, view.placement)
 
 
 def _placed(
-    found: Candidates, chosen: Array, labels: Sequence[str], placement: Placement
+    candidates: Candidates, chosen: Array, labels: Sequence[str], placement: Placement
 ) -> Detections:
     """Chosen candidates in the picture."""
-    boxes = placement.boxes(found.boxes[chosen])
-    classes = found.classes[chosen].astype(np.int64)
-    points = None if found.keypoints is None else placement.keypoints(found.keypoints[chosen])
+    boxes = placement.boxes(candidates.boxes[chosen])
+    classes = candidates.classes[chosen].astype(np.int64)
+    points, masks = candidates.keypoints, candidates.masks
     return Detections(
         boxes,
-        found.scores[chosen].astype(np.float32),
+        candidates.scores[chosen].astype(np.float32),
         classes,
         tuple(labels[i] if 0 <= i < len(labels) else str(i) for i in classes.tolist()),
         placement.size,
-        None if found.masks is None else found.masks(chosen, boxes, placement),
-        points,
+        None if masks is None else masks(chosen, boxes, placement),
+        None if points is None else placement.keypoints(points[chosen]),
     )

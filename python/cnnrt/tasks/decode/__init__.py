@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...process.locks import importing
+from ... import import_on_demand
 from ..boxes import Candidates
 from .outputs import Outputs
 
@@ -16,9 +16,6 @@ def decoder(family: str) -> Decoder:
 
     It raises `ShapeError` if they are not of that family.
     """
-    with importing:  # each module, only once it is needed
-        if family == "yolo":
-            from .yolo import decode  # noqa: PLC0415
-        else:
-            raise KeyError(family)
+    module = import_on_demand(f".tasks.decode.{family}")  # each only once it is needed
+    decode: Decoder = module.decode
     return decode

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
+import numpy as np
+
 from ...errors import ShapeError
 from ...graph import Array
 from ..task import Task
@@ -21,6 +23,8 @@ class Outputs(NamedTuple):
     """The number of the labels; None: there are none."""
     min_score: float
     """A decoder may leave out candidates whose score is not above this."""
+    channels_last: bool = False
+    """True if maps are (h, w, channels)."""
 
     def named(self, role: str) -> Array | None:
         """The array that the task names for a role, if it does."""
@@ -48,3 +52,23 @@ class Outputs(NamedTuple):
 def without_batch(y: Array) -> Array:
     """An array without its first axis, if that is the one of a single picture."""
     return y[0] if y.ndim > 1 and y.shape[0] == 1 else y
+
+
+def sigmoid(x: Array) -> Array:
+    """The logistic function, without an overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float32)
+
+
+def softmax(x: Array) -> Array:
+    """Along the last axis; a row with a NaN is all NaN."""
+    with np.errstate(invalid="ignore"):
+        e = np.exp(x - x.max(-1, keepdims=True, initial=-np.inf))
+    return np.asarray(e / e.sum(-1, keepdims=True), np.float32)
+
+
+def pairs(scores: Array, min_score: float, skip: int = -1) -> tuple[Array, Array]:
+    """The rows and columns of scores (N, C) above the least one, without the column `skip`."""
+    with np.errstate(invalid="ignore"):
+        rows, columns = np.nonzero(scores > min_score)
+    kept = columns != skip
+    return rows[kept], columns[kept]

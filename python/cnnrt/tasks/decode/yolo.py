@@ -57,21 +57,28 @@ def layout_of(
     if len(shape) != 2:
         return None
     counts = places(size)
-    thrice = {3 * count for count in counts}
-    for rows_first in (False, True):
-        count, numbers = shape if rows_first else shape[::-1]
-        if count in counts | thrice and numbers > 4:
-            if classes is not None and numbers - extra in (4 + classes, 5 + classes):
-                return ("classes" if numbers - extra == 4 + classes else "objectness"), rows_first
-            return ("objectness" if count in thrice else "classes"), rows_first
-    if shape[1] == 6 + extra and shape[0] <= MAX_SELECTED:
+    known = counts | {3 * count for count in counts}
+    # Before the rows of two classes, which are as long.
+    if (
+        shape[1] == HEADER["selected"] + extra
+        and shape[0] <= MAX_SELECTED
+        and shape[0] not in known
+    ):
         return "selected", True
-    if shape[1] == 7 and not extra:
+    if classes is not None:
+        for numbers, rows_first in ((shape[0], False), (shape[1], True)):
+            for layout in ("classes", "objectness"):
+                if numbers == HEADER[layout] + classes + extra:
+                    return layout, rows_first
+    for count, numbers, rows_first in ((shape[1], shape[0], False), (*shape, True)):
+        if numbers <= 4:
+            continue
+        if count in counts:
+            return "classes", rows_first
+        if count in known:
+            return "objectness", rows_first
+    if shape[1] == HEADER["indexed"] and not extra:
         return "indexed", True
-    rows_first = shape[0] > shape[1]
-    numbers = min(shape)
-    if classes is not None and numbers - extra in (4 + classes, 5 + classes):
-        return ("classes" if numbers - extra == 4 + classes else "objectness"), rows_first
     return None
 
 
@@ -156,7 +163,7 @@ def _keypoints(tail: Array, task: Task, outputs: Outputs) -> Array:
     dimensions = task.get("dimensions", 3)
     if tail.shape[1] % dimensions:
         outputs.refuse(f"keypoints in {dimensions} numbers each")
-    points = tail.reshape(len(tail), -1, dimensions)
+    points = tail.reshape(len(tail), tail.shape[1] // dimensions, dimensions)
     if dimensions == 2:
         points = np.concatenate([points, np.ones_like(points[..., :1])], 2)
     return points
