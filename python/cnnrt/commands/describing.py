@@ -55,8 +55,8 @@ def described_by(options: argparse.Namespace, document: Document) -> Description
     return Description(preprocessing, labels, multi_label)
 
 
-def add_task(parser: argparse.ArgumentParser) -> None:
-    """Declares --task and --family; see `stated_task`."""
+def add_task(parser: Any) -> None:
+    """Declares --task and --family of a parser or a group of arguments; see `stated_task`."""
     families = {family for known in FAMILIES.values() for family in known}
     parser.add_argument(
         "--task", choices=KINDS, help="what the network is for (default: as its file tells)"
@@ -87,7 +87,9 @@ def load_described(options: argparse.Namespace) -> Model:
     Raises:
         FormatError, UnsupportedOperator: see `cnnrt.load`, and `described_by`.
     """
+    task = stated_task(options)
     model = load(options.model, threads=options.threads)
+    model.task = task or model.task
     if options.preset or options.labels:
         own = Document(model.graph, model.preprocessing, model.labels, {})
         found = described_by(options, own)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import os
 import sys
 import time
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,9 @@ from ..graph import Array
 from ..images import image_files
 from ..model import Model
 from ..progress import progress_bar
-from ..storage.files import atomic_write
 from ..storage.text import escaped
-from . import table
+from . import findings, table
+from .arrays import write_npz
 from .common import complain, count, print_json
 from .describing import PRESET_HELP, load_described
 
@@ -67,7 +65,8 @@ class Result:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Runs a model on images. Prints the likeliest classes of each and the time that the "
-        "network took; for a model without labels, the shapes and ranges of its outputs."
+        "network took; for a model without labels, the shapes and ranges of its outputs. A network "
+        "that detects, segments or finds keypoints prints what it found, and --draw draws it."
     )
     add = parser.add_argument
     add("model", help="model.bin or an ONNX file")
@@ -81,8 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         help="x.npz: save the outputs of all images, as NumPy arrays. x.parquet or x.jsonl: save a "
-        "table of the classes of any number of images; a run that was stopped goes on there",
+        "table of the classes of any number of images; a run that was stopped goes on there. The "
+        "same endings save what was found",
     )
+    findings.add_arguments(parser)
     table.add_arguments(parser)
 
 
@@ -92,12 +93,17 @@ def execute(options: argparse.Namespace) -> int:
     Raises:
         CnnrtError, OSError: the model cannot be loaded, or the results cannot be saved.
     """
-    if table.is_requested(options):
-        return table.execute(options)
+    tabular = table.is_requested(options)
+    model = load_described(options)
+    kind = findings.kind_of(model)
+    if kind is not None:
+        return findings.execute(options, model, kind)
+    findings.refuse(options)
+    if tabular:
+        return table.execute(options, model)
     # Pillow only warns of a picture of 90 million pixels and more; here that is an error.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     files = image_files(options.images)
-    model = load_described(options)
     _warm_up(model)
     documents: list[dict[str, Any]] = []
     results: list[Result] = []
@@ -180,13 +186,7 @@ def _save(results: Sequence[Result], path: str) -> None:
             continue
         for i, part in enumerate(parts):
             _put(arrays, f"{name} of image {i}", f"{name}.{i}", part)
-    buffer = io.BytesIO()
-    # np.savez takes arrays by keyword: one named "file" would be its own argument.
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-    atomic_write(path, [buffer.getbuffer()])
+    write_npz(path, arrays)
 
 
 def _put(arrays: dict[str, Array], output: str, name: str, array: Array) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..model import Model
 from ..offline.job import FORMATS, SHARD, Job
 from ..offline.model_file import ModelFile
 from ..offline.predictor import Predictor
@@ -18,7 +19,6 @@ from ..process.extras import require
 from ..process.threads import get_num_threads
 from ..progress import progress_bar
 from .common import count
-from .describing import load_described
 
 ENGINES = ("local", "ray")
 
@@ -50,7 +50,7 @@ def is_requested(options: argparse.Namespace) -> bool:
     return False
 
 
-def execute(options: argparse.Namespace) -> int:
+def execute(options: argparse.Namespace, model: Model) -> int:
     """Writes the table; 1 if any image could not be read.
 
     Raises:
@@ -61,7 +61,6 @@ def execute(options: argparse.Namespace) -> int:
     threads = options.threads or 1
     if options.engine == "ray":
         require("--engine ray", "ray")
-    model = load_described(options)
     Predictor(model).check()
     file = ModelFile(model)
     job = Job(file, options.images, options.output, top=options.top, shard=options.shard or SHARD)
