@@ -25,6 +25,7 @@ EXECUTED = (
 ELSEWHERE = {
     "docs/tutorial.md": "test_tutorial.py runs its blocks and commands one after the other",
     "docs/adding-an-operator.md": "test_adding_an_operator.py applies it to the sources",
+    "docs/detection.md": "test_detection_page.py gives it a network, and runs it",
     "docs/format.md": "its reader and writer are run by test_formats.py",
     "docs/api.md": "signatures, no program; test_reference_has_every_public_name compares them",
     "docs/quantization.md": "its photos are missing; test_quantization.py does the same",
