@@ -25,6 +25,8 @@ from cnnrt.quantization import (
     TensorReport,
     post_training,
 )
+from cnnrt.tasks.embed import Embeddings
+from cnnrt.tasks.upscale import Upscaled
 from cnnrt.transfer.adapting import Measured
 
 PAGE = Path(__file__).parent.parent / "docs" / "api.md"
@@ -36,6 +38,7 @@ of this page; `python tests/api_page.py` writes it.
 SECTIONS: dict[str, tuple[Any, ...]] = {
     "Loading and running": ("load", "Model", "Classification", "TensorSpec"),
     "Detection, segmentation and pose": ("Task", "Detections", "Detection", "Segmentation"),
+    "Larger pictures, and vectors": (Upscaled, Embeddings),
     "Images": ("Preprocessing", "image_files"),
     "What a model tells": (Summary, Profile, MemoryUse),
     "Settings of the process": (

@@ -34,6 +34,7 @@ from .weights.packed import PACKING, Packed
 if TYPE_CHECKING:
     from .analysis.profiling import Profile
     from .analysis.summary import Summary
+    from .tasks.upscale import Reach
 
 MAX_VARIANTS = 4
 """Maximum number of combinations of optional inputs whose plans are kept."""
@@ -440,6 +441,24 @@ class Model(TaskMethods):
         Weights that only those plans need go too. Everything is made again on demand.
         """
         self._plans.trim()
+
+    def _reach(self) -> Reach:
+        """The geometry of a network that makes pictures of pictures."""
+        with importing:
+            from .analysis.reach import reach_of  # noqa: PLC0415  (not needed to run a network)
+
+        def run_bytes(shape: tuple[int, ...]) -> int:
+            memory = self._plans.get((shape,), self._default_outputs).memory()
+            return memory.arena + memory.scratch
+
+        return reach_of(self.graph, self.preprocessing, run_bytes)
+
+    def _features(self) -> str | None:
+        """The tensor that the network's classifier reads; None if it is no classifier."""
+        with importing:
+            from .analysis.classifier import features_of  # noqa: PLC0415  (as above)
+
+        return features_of(self.graph, self.preprocessing, self.labels, self.task)
 
     def _given(self, names: tuple[str, ...]) -> Model:
         """The same network with these optional inputs given, one of a few kept."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..passes.infer import infer
 from ..passes.rewrite import rewrite
 from ..passes.to_linear import to_linear
 from ..preprocessing import Preprocessing
+from ..tasks.task import Task
 
 SAME_SCORES = {
     *("identity", "dropout", "cast", "reshape", "flatten", "squeeze", "unsqueeze"),
@@ -46,6 +47,23 @@ class Classifier:
     """Shape (classes, K)."""
     bias: Array
     """Shape (classes,)."""
+
+
+def features_of(
+    graph: Graph,
+    preprocessing: Preprocessing | None,
+    labels: Sequence[str] | None,
+    task: Task | None,
+) -> str | None:
+    """The tensor that the classifier of a network reads; None if its task is another.
+
+    Raises:
+        GraphError: it has labels, but does not end in a classifier.
+    """
+    if not labels or (task and task.kind != "classify"):
+        return None
+    source = graph.inputs[0]
+    return find_classifier(graph, {source.name: input_shape(source, preprocessing)}).features
 
 
 def find_classifier(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Classifier:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..preprocessing.steps import ImageChannels
 from ..process.locks import importing
-from .network import MAX_DETECTIONS, Network, Thresholds
+from .network import MAX_DETECTIONS, Network, PictureNetwork, Thresholds
+
+if TYPE_CHECKING:
+    from .embed import Embeddings
+    from .upscale import PixelType, Upscaled
 
 
 class TaskMethods:
@@ -97,3 +101,61 @@ class TaskMethods:
             from .running import found  # noqa: PLC0415  (as above)
 
         return found(self, "pose", image, limits, channels)
+
+    def upscale(
+        self: PictureNetwork,
+        image: Any,
+        *,
+        tile: int | None = None,
+        dtype: PixelType = "uint8",
+        channels: ImageChannels = "RGB",
+    ) -> Upscaled:
+        """A larger picture, by a network for super-resolution, from a picture of any size.
+
+        A picture that is larger than a tile is cut into tiles, which overlap by the network's
+        receptive field. The result is that of one run of the whole picture, up to rounding.
+
+        Args:
+            image: a path, a PIL image, or a uint8 array H x W, H x W x 3 or H x W x 4.
+            tile: pixels of a tile's side; None: as many as take about 200 MB.
+            dtype: that of the result's pixels: "uint8", or "float32" from 0 to 1.
+            channels: the order of colours in an array: "RGB", or "BGR" as OpenCV's frames have it.
+
+        Returns:
+            `Upscaled`, with `pixels` (H scale, W scale, 3), and `image` for Pillow.
+
+        Raises:
+            ImageError: it cannot be read as an image.
+            GraphError: the network makes no larger picture of a picture, or the model does not say
+                how pixels become its input.
+            ShapeError: the result takes more memory than there is.
+            ValueError: `tile`, `dtype` or `channels` is out of range.
+        """
+        with importing:
+            from .upscale import upscale  # noqa: PLC0415  (as above)
+
+        return upscale(self, self._reach(), image, tile=tile, dtype=dtype, channels=channels)
+
+    def embed(self: PictureNetwork, image: Any, *, channels: ImageChannels = "RGB") -> Embeddings:
+        """Vectors by which pictures can be compared.
+
+        They are the network's output or, if it is a classifier, what its classifier reads. The
+        vectors have length 1, so the product of two is their cosine.
+
+        Args:
+            image: a path, a PIL image, or a uint8 array H x W, H x W x 3 or H x W x 4. Several come
+                as a list of these.
+            channels: the order of colours in arrays: "RGB", or "BGR" as OpenCV's frames have it.
+
+        Returns:
+            `Embeddings`, with `vectors` float32 (N, D), and `similarity`; N is 1 for one image.
+
+        Raises:
+            ImageError: it cannot be read as an image.
+            GraphError: the model does not say how an image becomes its input.
+            ShapeError: the network has no vector for a picture.
+        """
+        with importing:
+            from .embed import embed  # noqa: PLC0415  (as above)
+
+        return embed(self, self._features(), image, channels)

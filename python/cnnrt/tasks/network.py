@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..graph import Graph
 from ..preprocessing import Preprocessing
 from .task import Task
+
+if TYPE_CHECKING:
+    from .upscale import Reach
 
 MAX_DETECTIONS = 300
 """Detections of a picture, unless more are asked for; as ultralytics limits them."""
@@ -22,6 +25,14 @@ class Network(Protocol):
     task: Task | None
 
     def run(self, x: Any, outputs: Sequence[str] | None = None) -> Any: ...
+
+
+class PictureNetwork(Network, Protocol):
+    """A network that knows how far its pixels see, and where its classifier begins."""
+
+    def _reach(self) -> Reach: ...
+
+    def _features(self) -> str | None: ...
 
 
 class Thresholds(NamedTuple):
