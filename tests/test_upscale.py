@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cnnrt
+from cnnrt import cli
 from cnnrt.preprocessing import Preprocessing
 from cnnrt.tasks.upscale import spans
 
@@ -235,3 +236,16 @@ def test_example() -> None:
     # Made smaller again it is the photo, nearly: the network sharpens, and does not invent colours.
     back = np.asarray(found.image.resize(photo.size, Image.Resampling.BOX), np.float64)
     assert abs(back - np.asarray(photo)).mean() < 4
+
+
+def test_the_command_writes_the_larger_picture(tmp_path: Path, capsys: Any) -> None:
+    photo, large = tmp_path / "photo.png", tmp_path / "large.png"
+    Image.open(EXAMPLE.parent / "coffee.png").convert("RGB").resize((60, 44)).save(photo)
+    network = str(EXAMPLE)
+    assert cli.main(["run", network, str(photo), "--output", str(large)]) == 0
+    assert "60 x 44 to 240 x 176 pixels" in capsys.readouterr().out
+    wanted = cnnrt.load(network).upscale(photo)
+    assert np.array_equal(np.asarray(Image.open(large)), wanted.pixels)
+    for output, images in ((photo, [photo]), (large, [photo, large])):
+        assert cli.main(["run", network, *map(str, images), "--output", str(output)]) == 1
+    assert "would write over" in capsys.readouterr().err

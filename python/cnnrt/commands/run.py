@@ -22,7 +22,7 @@ from ..images import image_files
 from ..model import Model
 from ..progress import progress_bar
 from ..storage.text import escaped
-from . import findings, table
+from . import findings, table, upscaling
 from .arrays import write_npz
 from .common import complain, count, print_json
 from .describing import PRESET_HELP, load_described
@@ -81,7 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="x.npz: save the outputs of all images, as NumPy arrays. x.parquet or x.jsonl: save a "
         "table of the classes of any number of images; a run that was stopped goes on there. The "
-        "same endings save what was found",
+        "same endings save what was found. x.png or x.jpg: a larger picture, by a network that "
+        "makes one",
     )
     findings.add_arguments(parser)
     table.add_arguments(parser)
@@ -99,6 +100,8 @@ def execute(options: argparse.Namespace) -> int:
     if kind is not None:
         return findings.execute(options, model, kind)
     findings.refuse(options)
+    if upscaling.is_requested(options):
+        return upscaling.execute(options, model)
     if tabular:
         return table.execute(options, model)
     # Pillow only warns of a picture of 90 million pixels and more; here that is an error.
