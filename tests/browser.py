@@ -79,11 +79,11 @@ class Browser:
             self._call(f"{domain}.enable")
 
     def open(
-        self, path: Path, *, width: int = DESKTOP, height: int = 900, dark: bool = False
+        self, page: Path | str, *, width: int = DESKTOP, height: int = 900, dark: bool = False
     ) -> Report:
-        """Loads a file; the report goes on being filled until the next one."""
+        """Loads a file or an address; the report goes on being filled until the next one."""
         self.report = Report()
-        self._page = path.resolve().as_uri()
+        self._page = page if isinstance(page, str) else page.resolve().as_uri()
         self._loaded = False
         self._call(
             "Emulation.setDeviceMetricsOverride",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
@@ -25,6 +26,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
 import cnnrt  # noqa: E402
+from browser import Browser  # noqa: E402
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LENET = EXAMPLES / "lenet5.bin"
@@ -213,6 +215,60 @@ def test_a_photo(server: Server) -> None:
         answer = server.http.post(f"{path}?top={top}", content=content)
         assert answer.status_code == 400
         assert answer.json()["error"]
+
+
+def test_a_map_of_the_class(server: Server) -> None:
+    data, path = (EXAMPLES / "coffee.png").read_bytes(), "/v2/models/efficientnet_lite0/classify"
+    found = server.http.post(f"{path}?map=1", content=data).json()
+    wanted = cnnrt.activation_map(cnnrt.load(LITE0), EXAMPLES / "coffee.png")
+    assert found["map"]["label"] == wanted.label == "espresso"
+    np.testing.assert_array_equal(np.float32(found["map"]["values"]), wanted.values)
+    assert all(0 <= share <= 1 for share in found["map"]["box"])
+    assert "map" not in server.http.post(path, content=data).json()
+    assert server.http.post(f"{path}?map=2", content=data).status_code == 400
+
+
+DROP = """(async () => {
+  const bytes = Uint8Array.from(atob("%s"), (c) => c.charCodeAt(0)), data = new DataTransfer();
+  data.items.add(new File([bytes], "cat.png", { type: "image/png" }));
+  document.getElementById("model").value = "efficientnet_lite0";
+  %s
+  for (let i = 0; i < 600; i += 1) {
+    await new Promise((done) => setTimeout(done, 50));
+    if (!document.getElementById("classes").hidden && / ms$/.test(status())) break;
+  }
+  return [status(), document.querySelector("#classes td").textContent,
+    document.getElementById("map").hidden, document.getElementById("map").width,
+    document.documentElement.scrollWidth];
+  function status() { return document.getElementById("status").textContent; }
+})()"""
+BY_DROP = """const event = new Event("drop");
+  event.dataTransfer = data;
+  document.getElementById("drop").dispatchEvent(event);"""
+BY_FILE = """document.getElementById("file").files = data.files;
+  document.getElementById("file").dispatchEvent(new Event("change"));"""
+
+
+@pytest.mark.parametrize(("width", "how"), [(1280, BY_DROP), (390, BY_FILE)])
+def test_the_page_in_a_browser(server: Server, browser: Browser, width: int, how: str) -> None:
+    """A photo by drop and by file: classes and the map, at both widths, with no other address."""
+    address = f"http://127.0.0.1:{server.port}/"
+    report = browser.open(address, width=width)
+    photo = base64.b64encode((EXAMPLES / "chelsea.png").read_bytes()).decode()
+    said, label, hidden, cells, wide = browser.evaluate(DROP % (photo, how))
+    assert label in {"tabby", "tiger cat", "Egyptian cat"}
+    assert said.startswith(label)
+    assert not hidden
+    assert cells == 7
+    assert wide <= width
+    assert not report.errors
+    assert all(url.startswith(address) for url in report.requests)
+    # By the keyboard: everything that can be used can be reached, and says what it is.
+    reached = browser.evaluate(
+        "[...document.querySelectorAll('select, input, button, pre')].every((e) =>"
+        "e.tabIndex >= 0 && (e.labels?.length || e.textContent || e.ariaLabel))"
+    )
+    assert reached
 
 
 @pytest.mark.parametrize(

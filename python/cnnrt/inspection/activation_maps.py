@@ -90,10 +90,22 @@ def activation_map(
         classifier = _classifier(model, required=method == "cam")
     if classifier and classifier.maps:
         maps = model.run(x, outputs=[classifier.maps])[0]
-        values = np.tensordot(classifier.weight[index], maps, 1)
+        values = class_activation(classifier, maps, index)
         return ActivationMap(values, "cam", index, name, float(p[index]))
     values = _occlusion(model, x, output, index, float(p[index]))
     return ActivationMap(values, "occlusion", index, name, float(p[index]))
+
+
+def mappable_classifier(model: Model) -> Classifier | None:
+    """The classifier of a network that class activation mapping works for; None for any other. A
+    run that outputs its tensor `maps` is all that `class_activation` needs."""
+    found = _classifier(model, required=False)
+    return found if found and found.maps else None
+
+
+def class_activation(classifier: Classifier, maps: Array, index: int) -> Array:
+    """float32 (h, w): the feature maps (K, h, w) of an image, weighted as a class weights them."""
+    return np.tensordot(classifier.weight[index], maps, 1)
 
 
 def _class(model: Model, label: str | int | None, p: Array) -> int:

@@ -22,8 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .. import __version__
-from ..errors import CnnrtError
-from ..images import decoded
+from .classify import classify
 from .document import openapi
 from .errors import RequestError
 from .protocol import LENGTH_HEADER, InferRequest, format_infer, parse_infer
@@ -206,33 +205,17 @@ async def _infer(request: Request) -> Response:
 async def _classify(request: Request) -> Response:
     """The classes of an uploaded image, by the preprocessing and the labels in the file."""
     service, name = _service(request), request.path_params["model"]
-    model = service.repository.model(name)
-    top = request.query_params.get("top", "5")
-    if not top.isdigit() or not 0 < int(top) <= 1000:
+    service.repository.model(name)
+    top, mapped = request.query_params.get("top", "5"), request.query_params.get("map", "0")
+    if not (top.isascii() and top.isdigit()) or not 0 < int(top) <= 1000:
         raise RequestError(400, f"top is {top!r}; expected a number from 1 to 1000")
+    if mapped not in ("0", "1"):
+        raise RequestError(400, f"map is {mapped!r}; expected 0 or 1")
     body = await _body(request)
-    if not body:
-        raise RequestError(400, "the body is empty; send the bytes of an image")
-    if model.preprocessing is None:
-        raise RequestError(400, f"model {name!r} does not say how an image becomes its input")
-    (spec,) = model.inputs[:1]
-    try:
-        x = await asyncio.to_thread(lambda: model.input_from(decoded(body)))
-    except CnnrtError as error:
-        raise RequestError(400, f"the body is no image: {error}") from None
-    began = time.monotonic()
-
-    def read(_: Any) -> InferRequest:
-        return InferRequest({spec.name: x}, [model.outputs[0].name])
-
-    _, outputs = await service.infer(name, None, read, request.is_disconnected)
-    ((_, scores),) = outputs.values()
-    found = [
-        {"label": c.label, "index": c.index, "probability": c.probability}
-        for c in model.classes(scores, int(top))
-    ]
-    milliseconds = (time.monotonic() - began) * 1e3
-    return JSONResponse({"model_name": name, "classes": found, "milliseconds": milliseconds})
+    gone = request.is_disconnected
+    return JSONResponse(
+        await classify(service, name, body, gone, top=int(top), mapped=mapped == "1")
+    )
 
 
 # Bodies ------------------------------------------------------------------------------------------

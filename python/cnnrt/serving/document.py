@@ -42,6 +42,12 @@ def openapi(version: str, models: list[str]) -> dict[str, Any]:
                         "in": "query",
                         "schema": {"type": "integer", "minimum": 1, "maximum": 1000},
                     },
+                    {
+                        "name": "map",
+                        "in": "query",
+                        "description": "1: adds the class activation map of the likeliest class.",
+                        "schema": {"type": "integer", "enum": [0, 1]},
+                    },
                 ],
                 "requestBody": {"required": True, "content": {"image/*": {}}},
                 "responses": _responses("Classes", ("400", "404", "413", "429", "504")),
@@ -155,6 +161,7 @@ def _list(items: Any) -> dict[str, Any]:
 
 
 _TEXT, _BOOL, _INT = {"type": "string"}, {"type": "boolean"}, {"type": "integer"}
+_NUMBER = {"type": "number"}
 _DATATYPE = {"type": "string", "enum": list(DATATYPES.values())}
 _SHAPE = _list({"type": "integer", "minimum": 0})
 _PARAMETERS = {"type": "object"}
@@ -201,11 +208,21 @@ _SCHEMAS: dict[str, Any] = {
     "Classes": _object(
         "model_name classes milliseconds",
         model_name=_TEXT,
-        milliseconds={"type": "number"},
+        milliseconds=_NUMBER,
         classes=_list(
-            _object(
-                "label index probability", label=_TEXT, index=_INT, probability={"type": "number"}
-            )
+            _object("label index probability", label=_TEXT, index=_INT, probability=_NUMBER)
         ),
+        map={"oneOf": [{"type": "null"}, _ref("Map")]},
     ),
+    "Map": {
+        "description": "The places that speak for a class: rows of values, and the part of the "
+        "picture that they cover, as fractions of its width and height from the top left.",
+        **_object(
+            "label index box values",
+            label=_TEXT,
+            index=_INT,
+            box={**_list(_NUMBER), "minItems": 4, "maxItems": 4},
+            values=_list(_list(_NUMBER)),
+        ),
+    },
 }

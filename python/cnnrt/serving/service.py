@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..dtypes import DType
+from ..dtypes import FLOAT32, DType
 from ..graph import Array
 from .batching import Batcher
 from .errors import RequestError
@@ -49,6 +49,7 @@ class Service:
         version: str | None,
         read: Callable[[Any], InferRequest],
         gone: Callable[[], Awaitable[bool]],
+        inner: str = "",
     ) -> tuple[InferRequest, Answer]:
         """Answers one request, counted and timed.
 
@@ -57,6 +58,7 @@ class Service:
             version: of the model; None: the only one.
             read: makes the request from the model's inputs.
             gone: asks whether the client has hung up.
+            inner: an inner tensor, in place of the outputs; no request can name one.
 
         Raises:
             RequestError: the request cannot be answered.
@@ -86,6 +88,10 @@ class Service:
                 known[n].kind != "tensor" or known[n].dtype.name not in DATATYPES for n in names
             ):
                 raise RequestError(400, f"model {name!r} has outputs that are no tensors")
+            if inner:
+                (values,) = await self.batcher(name).run(model, request.inputs, (inner,), gone)
+                code = "200"
+                return request, {inner: (FLOAT32, values)}
             results = await self.batcher(name).run(model, request.inputs, names, gone)
             code = "200"
             return request, {n: (known[n].dtype, y) for n, y in zip(names, results, strict=True)}
