@@ -110,10 +110,15 @@ def by_spark(model: ModelFile, files: list[str], workers: int) -> Iterator[Found
     builder = SparkSession.builder.master(f"local[{workers}]").config("spark.ui.enabled", "false")
     session = builder.config("spark.log.level", "ERROR").getOrCreate()
     classify = predict_udf(model.load())
+
+    def run(some: list[str], tasks: int) -> Found:
+        paths = session.createDataFrame([(file,) for file in some], "path string")
+        found = paths.repartition(tasks).select("path", classify("path").alias("found")).collect()
+        return [(row.path, row.found["index"], row.found["probability"]) for row in found]
+
+    run(files[:64], workers)  # the virtual machine compiles what it runs, for ten seconds
     yield None
-    paths = session.createDataFrame([(file,) for file in files], "path string")
-    rows = paths.repartition(workers * 8).select("path", classify("path").alias("found")).collect()
-    yield [(row.path, row.found["index"], row.found["probability"]) for row in rows]
+    yield run(files, workers * 8)
     session.stop()
 
 
