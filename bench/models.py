@@ -2,10 +2,12 @@
 
     python bench/models.py [--networks a,b] [--engines a,b] [--threads 1,2] [--batch 1,8]
                            [--seconds S] [--rounds R] [--out results.json] [--plot file.png]
+    python bench/models.py --int8 u8,s8 ...      # the networks as onnxruntime quantises them
 
 Every row is a race of its own: one process per engine, all loaded first, each output checked
 against PyTorch's, then timed in turns. The table has the shortest and (the median) run in ms; the
-ratio is best peer / cnnrt, more than 1 if cnnrt is faster. See README.md for how to read it.
+ratio is best peer / cnnrt, more than 1 if cnnrt is faster. Quantised networks are checked against
+onnxruntime's output. See README.md for how to read it.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import quantised
 import report
 from engines import ENGINES, Source
 from machine import cache_folder
 from race import Race, race
 
 import networks
+from cnnrt.benchmark import WRONG
 
 PROMISED = 1e-4
 """The relative error that cnnrt promises; above it a time is marked with '!'."""
@@ -42,9 +46,10 @@ def main() -> None:
     for name in args.networks:
         for batch in args.batch:
             for threads in args.threads:
-                row = measure(name, batch, threads, args, cache)
-                result["rows"].append(row)
-                report.save(out, {**result, "summary": summary(result["rows"])})
+                for activations in args.int8 or [""]:
+                    row = measure(name, batch, threads, activations, args, cache)
+                    result["rows"].append(row)
+                    report.save(out, {**result, "summary": summary(result["rows"])})
     print_summary(result["rows"])
     print(f"written: {out}")
     if args.plot:
@@ -55,7 +60,7 @@ def arguments() -> argparse.Namespace:
     """The options, checked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", type=report.words, default=list(networks.NETWORKS))
-    parser.add_argument("--engines", type=report.words, default=list(ENGINES))
+    parser.add_argument("--engines", type=report.words)
     parser.add_argument("--threads", type=report.numbers, default=[1, 2])
     parser.add_argument("--batch", type=report.numbers, default=[1])
     parser.add_argument("--seconds", type=float, default=4.0, help="per engine and row")
@@ -67,10 +72,22 @@ def arguments() -> argparse.Namespace:
         metavar="SECONDS",
         help="per row, to wait for other programs to be quiet before a round",
     )
+    parser.add_argument(
+        "--int8",
+        type=report.words,
+        default=[],
+        metavar="TYPES",
+        help="quantised networks instead, with activations of u8, of s8, or rows of both",
+    )
     parser.add_argument("--cache", help="folder for exported networks")
     parser.add_argument("--out", type=Path, help="result file; default: in the cache folder")
     parser.add_argument("--plot", type=Path, help="bar chart of the ratios (needs matplotlib)")
     args = parser.parse_args()
+    args.engines = args.engines or list(quantised.ENGINES if args.int8 else ENGINES)
+    if not set(args.int8) <= set(quantised.ACTIVATIONS):
+        parser.error(f"--int8 takes {' and '.join(quantised.ACTIVATIONS)}")
+    if args.int8 and args.batch != [1]:
+        parser.error("quantised networks have batch size 1")
     for name in args.networks:
         if name not in networks.NETWORKS:
             parser.error(f"unknown network {name!r}; known: {', '.join(networks.NETWORKS)}")
@@ -83,18 +100,26 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(
-    name: str, batch: int, threads: int, args: argparse.Namespace, cache: Path
+    name: str, batch: int, threads: int, activations: str, args: argparse.Namespace, cache: Path
 ) -> dict[str, Any]:
-    """One row: measured, printed, and as JSON."""
-    row: dict[str, Any] = {"name": name, "threads": threads, "batch": batch}
+    """One row: measured, printed, and as JSON. Quantised if the type of activations is given."""
+    label = f"{name} {activations}" if activations else name
+    row: dict[str, Any] = {"name": label, "threads": threads, "batch": batch}
     # In a process of its own, so that PyTorch is not in this one.
-    failed = report.run_tool("networks.py", name, "--batch", str(batch), "--cache", str(cache))
+    if activations:
+        words = ["quantised.py", name, "--activations", activations]
+    else:
+        words = ["networks.py", name, "--batch", str(batch)]
+    failed = report.run_tool(*words, "--cache", str(cache))
     if failed:
-        report.note(f"{name}: cannot be prepared: {failed}")
+        report.note(f"{label}: cannot be prepared: {failed}")
         return {**row, "failed": failed, "engines": {}, "ratio": None}
-    files = networks.prepare(name, batch, cache)
+    if activations:
+        files = quantised.prepare(name, activations, cache)
+    else:
+        files = networks.prepare(name, batch, cache)
     shape = (batch, *networks.NETWORKS[name].shape)
-    where = f"{name}, threads {threads}, batch {batch}"
+    where = f"{label}, threads {threads}, batch {batch}"
     done = race(
         args.engines,
         Source(files.onnx, files.torchscript, shape),
@@ -105,6 +130,7 @@ def measure(
         rounds=args.rounds,
         barrier=report.measure_barrier(cache),
         patience=args.patience,
+        wrong=quantised.WRONG if activations else WRONG,
         say=lambda text: report.note(f"  {where}: {text}"),
     )
     ratios = report.ratios(done)
@@ -119,7 +145,7 @@ def measure(
 def print_head(engines: list[str]) -> None:
     """The head of the table."""
     columns = "".join(f" {n:>18}" for n in engines)
-    print(f"{'network':<20} thr  bn{columns}  {'best peer':<12} ratio (median)  others  barrier ns")
+    print(f"{'network':<22} thr  bn{columns}  {'best peer':<12} ratio (median)  others  barrier ns")
 
 
 def print_row(row: dict[str, Any], done: Race, ratios: dict[str, Any]) -> None:
@@ -136,7 +162,7 @@ def print_row(row: dict[str, Any], done: Race, ratios: dict[str, Any]) -> None:
     ratio = f"{report.number(ratios['ratio'])} ({report.number(ratios['ratio_median'])})"
     others, barrier = report.others_text(done.others), report.barrier_text(done.barriers())
     print(
-        f"{row['name']:<20} {row['threads']:>3} {row['batch']:>3}"
+        f"{row['name']:<22} {row['threads']:>3} {row['batch']:>3}"
         + "".join(f" {c:>18}" for c in cells)
         + f"  {ratios['best_peer'] or '-':<12} {ratio:<14} {others:>7}  {barrier}",
         flush=True,

@@ -156,6 +156,7 @@ def race(
     barrier: Callable[[], dict[str, float] | None],
     steps: Sequence[str] = (),
     patience: float = 0,
+    wrong: float = WRONG,
     say: Callable[[str], None] = lambda _: None,
 ) -> Race:
     """Loads all engines, checks their outputs, and lets them run in turns.
@@ -167,6 +168,7 @@ def race(
         barrier: measures the time of one between two threads.
         steps: engines whose steps are timed too, after each turn and for as long.
         patience: seconds that may be spent, in all, on waiting for other programs to be quiet.
+        wrong: the relative error above which an engine is left out.
     """
     entries = {name: Entry() for name in names}
     workers: dict[str, Worker] = {}
@@ -177,7 +179,7 @@ def race(
                 loaded = workers[name].ask("load", source=source, input=inputs, ref=reference)
                 entries[name].error, entries[name].load_s = loaded["error"], loaded["seconds"]
                 say(f"{name}: max relative error {loaded['error']:.1e}")
-                if not loaded["error"] < WRONG:
+                if not loaded["error"] < wrong:
                     raise WorkerError(f"wrong result: relative error {loaded['error']:.2g}")
             except WorkerError as error:
                 entries[name].failed = str(error)

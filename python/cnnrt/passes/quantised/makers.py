@@ -15,7 +15,17 @@ from .values import BYTES, SIGN, Kind, Pending, Scaling
 
 def make(state: State, pending: Pending, y: Scaling, output: str) -> bool:
     """Makes a pending tensor as bytes; False if that cannot be done."""
-    return MAKERS[pending.kind](state, pending, y, output)
+    maker = MAKERS[pending.kind]
+    if not pending.moves:
+        return maker(state, pending, y, output)
+    x = state.unique(f"{output}/before")
+    if not maker(state, pending, y, x):
+        return False
+    for node in pending.moves:
+        moved = output if node is pending.moves[-1] else state.unique(f"{output}/before")
+        state.emit(node.op, node.name, [x, *node.inputs[1:]], moved, **node.attributes)
+        x = moved
+    return True
 
 
 def shift_of(y: Scaling) -> int:

@@ -44,7 +44,7 @@ def _with_bias(state: State, node: Node) -> None:
         pending, bias = state.pending.get(x), state.constants.get(other)
         if pending is None or pending.kind != "product" or bias is None or not state.sole(x):
             continue
-        if pending.node.op != "matmul" or pending.bias or pending.clamps:
+        if pending.node.op != "matmul" or pending.bias or pending.clamps or pending.moves:
             continue
         factor = factor_of(state, pending)
         if factor is not None and bias.shape == factor.weight.values.shape[:1]:
@@ -59,7 +59,8 @@ def with_residual(state: State, node: Node) -> bool:
             continue
         a, b = state.types.get(x), state.types.get(other)
         fits = a is not None and b is not None and a.shape == b.shape
-        if fits and not pending.clamps and pending.residual is None:
+        changed = pending.clamps or pending.moves
+        if fits and not changed and pending.residual is None:
             state.pending[node.outputs[0]] = replace(pending, residual=code)
             return True
     return False

@@ -82,6 +82,8 @@ class Pending:
     """The name of the bias of a product."""
     residual: Code | None = None
     """Bytes that are added to a product before it is rounded."""
+    moves: tuple[Node, ...] = ()
+    """Operators that move its elements since, in order."""
 
     def with_bias(self, name: str) -> Pending:
         """The same product with a bias."""

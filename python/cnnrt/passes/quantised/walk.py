@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...graph import Array, Node
-from ...ops import OPS
+from ...ops import OPS, complete
 from ...ops.elementwise import Unary
 from .makers import make
 from .products import product, with_residual
@@ -26,6 +26,8 @@ MOVES = frozenset(
 """Operators that give elements of their first input, or one of several that are compared."""
 
 COMPARING = frozenset({"max_pool", "global_max_pool"})
+LATER = MOVES - COMPARING - {"pad", "resize", "split"}
+"""Moves that can be done to the bytes of what is pending."""
 BINARY = frozenset({"add", "sub", "mul", "div", "min", "max", "pow", "prelu"})
 PLAIN = (None, "uint8", "int8")
 """Dtypes that QuantizeLinear may make: those of bytes."""
@@ -163,6 +165,9 @@ def _operand(state: State, name: str, y: str) -> Lookup | Array | None:
 def move(state: State, node: Node) -> bool:
     """An operator that moves elements moves bytes."""
     x = node.inputs[0]
+    pending = state.pending.get(x)
+    if pending and node.op in LATER and state.sole(x):
+        state.pending[node.outputs[0]] = replace(pending, moves=(*pending.moves, node))
     if x in state.uint8 and node.op != "pad":
         return _move_bytes(state, node)
     found = state.lookups.get(x)
@@ -212,6 +217,26 @@ def average(state: State, node: Node) -> bool:
     return False
 
 
+def mean(state: State, node: Node) -> bool:
+    """The mean of whole images, as exporters write a global average pool."""
+    x, y = node.inputs[0], node.outputs[0]
+    code, type_ = state.code(x), state.types.get(x)
+    axes = node["axes"]
+    if node.input(1):
+        value = state.constants.get(node.inputs[1])
+        axes = None if value is None else value.reshape(-1).tolist()
+    if code is None or type_ is None or not axes or type_.rank not in (3, 4, 5):
+        return False
+    if sorted(axis % type_.rank for axis in axes) == list(range(2, type_.rank)):
+        pool = Node("global_average_pool", node.name, [x], [y])
+        flat = Node("flatten", node.name, [""], [y], {"axis": 1})
+        complete(pool)
+        state.pending[y] = Pending(
+            "average", pool, (code,), moves=() if node["keepdims"] else (flat,)
+        )
+    return False
+
+
 def concat(state: State, node: Node) -> bool:
     """Tensors of bytes side by side, or of int8."""
     if any(name in state.uint8 for name in node.inputs):
@@ -246,6 +271,7 @@ HANDLERS: dict[str, Callable[[State, Node], bool]] = {
     "concat": concat,
     "average_pool": average,
     "global_average_pool": average,
+    "reduce_mean": mean,
     **dict.fromkeys(BINARY, binary),
     **dict.fromkeys(MOVES, move),
     **dict.fromkeys(("conv", "gemm", "matmul"), product_of),
