@@ -68,10 +68,10 @@ def scaled_axes(node: Node, types: NodeTypes) -> AxesMapping:
     """The mapping of x with a scale and a zero point, each one, per element or per block."""
     rank = types.rank(0)
     x = [follow(axis) for axis in range(rank)]
-    scales: Links = None
-    if types.operand(1).type.size == 1:
-        scales = every(types, 1)
-    elif node["block_size"]:
+    if types.operand(1).type.size == 1:  # the zero point may be of another rank then
+        return AxesMapping([x, *(every(types, i) for i in range(1, len(types.inputs)))])
+    scales: Links
+    if node["block_size"]:
         axis = node["axis"] % rank
         scales = [picked(a) if a == axis else follow(a) for a in range(rank)]
     else:

@@ -172,7 +172,7 @@ class _Importer:
         if name in self.constants:
             return tuple(self.constants[name].shape)
         noted = self._shapes.get(name)
-        return self._inferred_shapes.get(name) if noted is None else noted
+        return self._ranks.shape(name) if noted is None else noted
 
     def rank(self, name: str) -> int | None:
         shape = self.shape(name)
@@ -386,13 +386,3 @@ class _Importer:
     def _shapes(self) -> dict[str, Shape | None]:
         """The shapes that the file notes."""
         return shapes_noted(self.proto)
-
-    @cached_property
-    def _inferred_shapes(self) -> dict[str, Shape | None]:
-        """The shapes that onnx can infer; none if it fails."""
-        import onnx.shape_inference  # noqa: PLC0415
-
-        try:
-            return shapes_noted(onnx.shape_inference.infer_shapes(self.proto))
-        except Exception:  # of a model that may be anything; the shapes only help
-            return {}
