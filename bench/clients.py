@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import packages
+
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
 
@@ -283,9 +285,7 @@ def main() -> int:
 def row(client: Client, folder: Path) -> dict[str, Any]:
     """Both runs of a client, and their differences."""
     site = folder / client.name
-    if not site.exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
-        subprocess.run([*command, str(site), *client.requirements], check=True)
+    packages.install(client.requirements, site)
     found: dict[str, Any] = {"client": client, "problem": None}
     for key, compat in (("theirs", False), ("ours", True)):
         try:

@@ -68,6 +68,10 @@ class Engine(ABC):
     def load(self, source: Source, threads: int) -> Run:
         """The network as a function. Raises whatever the engine raises if it cannot."""
 
+    def outputs(self, x: Array) -> list[Array]:
+        """All outputs of the network that was loaded, if the engine returns more than the first."""
+        raise NotImplementedError
+
     def steps(self, x: Array, seconds: float) -> list[tuple[str, int]]:
         """Kernel and shortest time in ns of each step in some seconds, if the engine reports
         them."""
@@ -92,6 +96,10 @@ class Cnnrt(Engine):
         self.model = cnnrt.load(file, threads=threads, algorithm=self.option or "auto")
         return self.model  # type: ignore[no-any-return]
 
+    def outputs(self, x: Array) -> list[Array]:
+        y = self.model(x)
+        return list(y.values()) if isinstance(y, dict) else [y]
+
     def steps(self, x: Array, seconds: float) -> list[tuple[str, int]]:
         plan = importlib.import_module("cnnrt.model").plan_for(self.model, (x,))
         plan.time((x,))
@@ -115,11 +123,15 @@ class OnnxRuntime(Engine):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         # A known batch size lets it fold shapes; without a free axis of this name nothing happens.
         options.add_free_dimension_override_by_name("batch", source.shape[0])
-        session = onnxruntime.InferenceSession(
+        self.session = onnxruntime.InferenceSession(
             str(source.onnx), options, providers=["CPUExecutionProvider"]
         )
-        name = session.get_inputs()[0].name
-        return lambda x: session.run(None, x if isinstance(x, dict) else {name: x})[0]
+        self.name = self.session.get_inputs()[0].name
+        return lambda x: self.outputs(x)[0]
+
+    def outputs(self, x: Array) -> list[Array]:
+        found: list[Array] = self.session.run(None, x if isinstance(x, dict) else {self.name: x})
+        return found
 
 
 class OpenVino(Engine):
