@@ -195,3 +195,8 @@ def _as_elements(spec: TensorSpec, value: Any) -> Any:
 
 def _shape_text(spec: TensorSpec) -> str:
     return f"({', '.join(str(d) for d in spec.shape)}{',' if len(spec.shape) == 1 else ''})"
+
+
+def as_batch(image: Any) -> list[Any] | None:
+    """The pictures of a list or a tuple; None: it is a single one."""
+    return list(image) if isinstance(image, (list, tuple)) else None

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import classification, feeds, formats
-from .classification import Scores
+from . import feeds, formats
 from .cost import Algorithms
 from .errors import GraphError, MissingKernelWarning
 from .feeds import Inputs, Shapes
@@ -21,8 +20,7 @@ from .planning import description, tuning
 from .planning.batch import AnyPlan
 from .planning.memory_use import MemoryUse, memory_use
 from .planning.plan_cache import PlanCache
-from .preprocessing import Preprocessing, as_list
-from .preprocessing.steps import ImageChannels
+from .preprocessing import Preprocessing
 from .process.isa import default_isa
 from .process.locks import importing
 from .process.threads import MAX_THREADS, Threading, available, get_threading, share_budget
@@ -38,6 +36,9 @@ if TYPE_CHECKING:
 
 MAX_VARIANTS = 4
 """Maximum number of combinations of optional inputs whose plans are kept."""
+
+MEANING = ("preprocessing", "labels", "notice", "multi_label", "task")
+"""The attributes that say what a network's numbers mean."""
 
 
 def load(
@@ -163,15 +164,11 @@ class Model(TaskMethods):
         self._packed.check()
         threads, threading, isa = self._asked  # None: another process takes its own default
         options = {
-            "preprocessing": self.preprocessing,
-            "labels": self.labels,
             "threads": threads,
             "threading": threading,
             "algorithm": self._algorithms.requested,
             "isa": isa,
-            "notice": self.notice,
-            "multi_label": self.multi_label,
-            "task": self.task,
+            **self._meaning(),
         }
         digest = self._origin.digest() if self._origin else None
         kept = (
@@ -241,81 +238,6 @@ class Model(TaskMethods):
         if len(wanted) == 1:
             return results[0]
         return dict(zip(wanted, results, strict=True))
-
-    def classify(self, image: Any, top: int = 5, channels: ImageChannels = "RGB") -> Any:
-        """The `top` likeliest classes of an image, likeliest first.
-
-        Args:
-            image: a path, a PIL image, or a uint8 array H x W, H x W x 3 or H x W x 4. Several come
-                as a list of these.
-            top: number of classes.
-            channels: the order of colours in arrays: "RGB", or "BGR" as OpenCV's frames have it.
-
-        Returns:
-            A list of `Classification`; for several images a list of such lists.
-
-        Raises:
-            ImageError: it cannot be read as an image.
-            GraphError: the model does not say how an image becomes its input.
-            ShapeError: the network has no score for each class of an image.
-        """
-        several = as_list(image)
-        rows = classification.scores_of_images(
-            lambda x: self.run(x, outputs=self._default_outputs[:1]),
-            lambda images: self.input_from(images, channels),
-            [image] if several is None else several,
-            self.graph.inputs[0].shape[0],
-        )
-        found = [self.classes(row, top) for row in rows]
-        return found[0] if several is None else found
-
-    def input_from(self, image: Any, channels: ImageChannels = "RGB") -> Array:
-        """The network's input for one image or several, by the model's preprocessing.
-
-        Args:
-            image: as in `classify`.
-            channels: as in `classify`.
-
-        Returns:
-            float32 (N, C, h, w), in the input's own layout and dtype; N is 1 for one image.
-
-        Raises:
-            ImageError: it cannot be read as an image.
-            GraphError: the model does not say how an image becomes its input.
-        """
-        if self.preprocessing is None:
-            raise GraphError(
-                "this model does not say how an image becomes its input. Say it when the file is "
-                "made (cnnrt convert --preset imagenet; export(preprocessing=...)) or now: "
-                "model.preprocessing = cnnrt.Preprocessing.preset('imagenet')"
-            )
-        return feeds.of_images(self.graph.inputs[0], self.preprocessing(image, channels))
-
-    def classes(self, scores: Array, top: int = 5) -> Any:
-        """The `top` likeliest classes by the network's scores (or probabilities).
-
-        Args:
-            scores: (classes,) or (1, classes) of one image, (N, classes) of several; axes of 1 may
-                follow.
-            top: number of classes.
-
-        Returns:
-            A list of `Classification`, empty if there are no scores; for several images a list of
-            such lists.
-
-        Raises:
-            ShapeError: there is not one score per class.
-        """
-        return classification.classes(scores, top, self.labels, self.kind_of_scores)
-
-    @property
-    def kind_of_scores(self) -> Scores:
-        """The kind of scores in the first output.
-
-        It is "probabilities" if the network ends in a softmax or a sigmoid, "logits of each class"
-        if it is `multi_label`, otherwise "logits".
-        """
-        return classification.kind_of_scores(self.graph, multi_label=self.multi_label)
 
     def describe(self, x: Inputs | None = None) -> str:
         """The steps of the plan, one per line: node, kernel, algorithm with the reason, predicted
@@ -418,11 +340,7 @@ class Model(TaskMethods):
         formats.write_model(
             path,
             self.graph,
-            preprocessing=self.preprocessing,
-            labels=self.labels,
-            notice=self.notice,
-            multi_label=self.multi_label,
-            task=self.task,
+            **self._meaning(),
             compiled=formats.Compiled(
                 self.isa, {n: a for n, a in asked.items() if a != "auto"}, weights, PACKING
             ),
@@ -441,6 +359,9 @@ class Model(TaskMethods):
         Weights that only those plans need go too. Everything is made again on demand.
         """
         self._plans.trim()
+
+    def _meaning(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in MEANING}
 
     def _reach(self) -> Reach:
         """The geometry of a network that makes pictures of pictures."""
@@ -498,8 +419,7 @@ def _restore(source: Any, digest: str | None, options: dict[str, Any]) -> Model:
     if digest is None:
         return Model(formats.read_model(source).graph, **options)
     check_digest(source, digest)
-    kept = {name: options[name] for name in ("threads", "threading", "algorithm")}
-    model = load(source, **kept)
-    model.preprocessing, model.labels = options["preprocessing"], options["labels"]
-    model.multi_label, model.task = options["multi_label"], options["task"]
+    model = load(source, **{name: options[name] for name in ("threads", "threading", "algorithm")})
+    for name in MEANING:
+        setattr(model, name, options[name])
     return model

@@ -13,7 +13,8 @@ from ..storage.files import map_file, open_model
 from ..tasks.recognise import of_metadata
 from . import foreign
 from .compiled import Compiled
-from .safetensors import Document, described, read_model, write_model
+from .metadata import Document, described
+from .safetensors import read_model, write_model
 from .sources import Source, is_message, path_or_bytes
 
 __all__ = ["Compiled", "Document", "Source", "read", "read_model", "write_model"]

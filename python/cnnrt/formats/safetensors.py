@@ -6,7 +6,6 @@ gives a consistent model or raises an error.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from ..weights.widen import WIDENED
 from . import digests
 from .compiled import Compiled
 from .graph_json import graph_from_json, graph_to_json
+from .metadata import Document, described, dumps, labels_of, metadata_of, parsed
 
 FORMAT_VERSION, COMPILED_VERSION = 1, 2
 """Versions of a model file and of a compiled one. They go up if earlier readers would misread a
@@ -49,21 +49,6 @@ PART = 16 << 20
 """Bytes of a tensor that are written at a time."""
 SLACK = 64
 """Readable bytes after a packed weight: the kernels read whole vectors."""
-
-
-class Document(NamedTuple):
-    """The content of a model file."""
-
-    graph: Graph
-    preprocessing: Preprocessing | None
-    labels: list[str] | None
-    metadata: dict[str, Any]
-    """`notice` and `producer`, if the file has them, and the entries of other tools."""
-    compiled: Compiled | None = None
-    multi_label: bool = False
-    """True if several classes may hold at once; see `cnnrt.export`."""
-    task: Task | None = None
-    """The task that the file states."""
 
 
 def write_model(
@@ -129,7 +114,7 @@ def read_model(source: str | os.PathLike[str] | bytes, *, verify: bool = False) 
     metadata, entries = _check_header(data, at)
     if verify:
         digests.check(data, at)
-    graph, dtypes = graph_from_json(_json(metadata, "graph", at), f"{at}: cnnrt.graph")
+    graph, dtypes = graph_from_json(parsed(metadata, "graph", at), f"{at}: cnnrt.graph")
     packed: dict[str, Array] = {}
     if "cnnrt.compiled" in metadata:
         names = [n for n in entries if n.startswith(PREFIX) and n not in dtypes]
@@ -141,47 +126,12 @@ def read_model(source: str | os.PathLike[str] | bytes, *, verify: bool = False) 
         place = f"{at}: tensor {name!r}"
         entry = entries[name]
         graph.constants[name] = _widened(_array(data, entry, place), entry.dtype, dtype, place)
-    document = _json(metadata, "compiled", at)
+    document = parsed(metadata, "compiled", at)
     if isinstance(data.obj, MappedFile) and entries:
         data.obj.first_released = min(entry.begin for entry in entries.values())
     return described(graph, metadata, at)._replace(
         compiled=document and Compiled.from_json(document, f"{at}: cnnrt.compiled", packed)
     )
-
-
-def described(graph: Graph, metadata: Mapping[str, str], at: str) -> Document:
-    """A graph with the metadata of its file, which `metadata_of` made.
-
-    Raises:
-        FormatError: they are damaged.
-    """
-    return Document(
-        graph,
-        preprocessing=_preprocessing(metadata, at),
-        labels=_labels(metadata, at),
-        metadata=_others(metadata, at),
-        multi_label=_json(metadata, "multi_label", at) is True,
-        task=_task(metadata, at),
-    )
-
-
-def metadata_of(
-    *,
-    preprocessing: Preprocessing | None,
-    labels: Sequence[str] | None,
-    notice: str | None,
-    multi_label: bool = False,
-    task: Task | None = None,
-) -> dict[str, str]:
-    """A file's metadata beside the graph; what is None or False is left out."""
-    documents = {
-        "preprocessing": preprocessing and preprocessing.to_json(),
-        "labels": None if labels is None else list(labels),
-        "notice": notice,
-        "multi_label": multi_label or None,
-        "task": task and task.to_json(),
-    }
-    return {f"cnnrt.{k}": _dumps(v) for k, v in documents.items() if v is not None}
 
 
 def _chunks(
@@ -198,11 +148,11 @@ def _chunks(
         names = [*sorted(compiled.weights), *names]
         tensors |= {name: _Stored(FLOAT32, array) for name, array in compiled.weights.items()}
     metadata = {
-        "cnnrt.format_version": _dumps(COMPILED_VERSION if compiled else FORMAT_VERSION),
-        **({"cnnrt.compiled": _dumps(compiled.to_json())} if compiled else {}),
-        "cnnrt.graph": _dumps(graph_to_json(graph)),
+        "cnnrt.format_version": dumps(COMPILED_VERSION if compiled else FORMAT_VERSION),
+        **({"cnnrt.compiled": dumps(compiled.to_json())} if compiled else {}),
+        "cnnrt.graph": dumps(graph_to_json(graph)),
         **own,
-        "cnnrt.producer": _dumps({"name": "cnnrt", "version": __version__}),
+        "cnnrt.producer": dumps({"name": "cnnrt", "version": __version__}),
     }
     _check_written(metadata)
     header: dict[str, Any] = {"__metadata__": metadata}
@@ -216,8 +166,8 @@ def _chunks(
         }
         offset += array.nbytes
     written = digests.document_of(header, {name: _parts(tensors[name].array) for name in names})
-    metadata[digests.KEY] = _dumps(written)
-    text = _dumps(header).encode()
+    metadata[digests.KEY] = dumps(written)
+    text = dumps(header).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     yield len(text).to_bytes(8, "little")
     yield text
@@ -234,15 +184,11 @@ def _parts(array: Array) -> Iterator[memoryview]:
             file.release()
 
 
-def _dumps(document: Any) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
 def _check_written(metadata: Mapping[str, str]) -> None:
     """Reads the metadata back: a file that was written must be readable."""
     try:
-        graph_from_json(_json(metadata, "graph", "model"), "graph")
-        _labels(metadata, "model")
+        graph_from_json(parsed(metadata, "graph", "model"), "graph")
+        labels_of(metadata, "model")
     except FormatError as error:
         raise GraphError(f"the model cannot be written: {error}") from None
 
@@ -325,7 +271,7 @@ def _check_header(data: memoryview, at: str) -> tuple[Mapping[str, str], dict[st
             "cnnrt.export and `python -m cnnrt convert` write files that have one"
         )
     version = validate.integer(
-        _json(metadata, "format_version", at), f"{at}: cnnrt.format_version", 1, 10**6
+        parsed(metadata, "format_version", at), f"{at}: cnnrt.format_version", 1, 10**6
     )
     if version > COMPILED_VERSION:
         raise FormatError(
@@ -380,37 +326,3 @@ def _packed(data: memoryview, entry: _Entry, at: str) -> Array:
 
 def _size(value: Any, at: str) -> int:
     return validate.integer(value, at, 0, 2**63 - 1)
-
-
-def _json(metadata: Mapping[str, str], key: str, at: str) -> Any:
-    text = metadata.get(f"cnnrt.{key}")
-    return None if text is None else validate.parse_json(text, f"{at}: cnnrt.{key}")
-
-
-def _preprocessing(metadata: Mapping[str, str], at: str) -> Preprocessing | None:
-    document = _json(metadata, "preprocessing", at)
-    if document is None:
-        return None
-    return Preprocessing.from_json(document, f"{at}: cnnrt.preprocessing")
-
-
-def _task(metadata: Mapping[str, str], at: str) -> Task | None:
-    document = _json(metadata, "task", at)
-    return None if document is None else Task.from_json(document, f"{at}: cnnrt.task")
-
-
-def _labels(metadata: Mapping[str, str], at: str) -> list[str] | None:
-    document = _json(metadata, "labels", at)
-    if document is None:
-        return None
-    return validate.listing(document, f"{at}: cnnrt.labels", validate.label)
-
-
-def _others(metadata: Mapping[str, str], at: str) -> dict[str, Any]:
-    """The rest of the metadata: cnnrt's own notes parsed, those of other tools as they are."""
-    others: dict[str, Any] = {k: v for k, v in metadata.items() if not k.startswith("cnnrt.")}
-    if (notice := _json(metadata, "notice", at)) is not None:
-        others["notice"] = validate.string(notice, f"{at}: cnnrt.notice")
-    if (producer := _json(metadata, "producer", at)) is not None:
-        others["producer"] = validate.mapping(producer, f"{at}: cnnrt.producer", validate.string)
-    return others

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _core
-from ..dtypes import FLOAT32
-from ..errors import ShapeError
 from ..graph import Array, Graph, Node, TensorType
 from ..layout.strides import Strided, blocked_shape, is_row_major
 from ..layout.tensors import (
@@ -29,16 +25,13 @@ from ..symbolic import any_symbolic, call
 from ..weights.lazy import files_of
 from .lowered import Lowered, ReferenceStep
 from .options import PlanOptions
-from .registry import ALL_TYPES, BORDERS, FLOAT, LOWERINGS, TYPES
+from .registry import BORDERS, LOWERINGS, has_kernel
 from .step_list import StepList
 from .tensor_table import TensorTable
-from .weight_packer import WeightPacker
+from .weight_packer import WeightPacker, int32_table
 
 if TYPE_CHECKING:
     from .conv_lowering import Choice
-
-LONG_TABLE = 10_000
-"""Numbers of a table that are not made objects of Python, of 40 bytes each."""
 
 
 class PlanBuilder(StepList):
@@ -92,7 +85,7 @@ class PlanBuilder(StepList):
             self._node = node.name
             if not tensors.is_made(node):
                 lower = LOWERINGS.get(node.op)
-                if not (lower and self._has_kernel(node) and lower(node, self)):
+                if not (lower and has_kernel(node, graph) and lower(node, self)):
                     self._reference(node)
             tensors.release(node)
         for name, wanted in self._outputs.items():
@@ -109,30 +102,6 @@ class PlanBuilder(StepList):
             self.packer.nbytes,
             self._cost_ns,
         )
-
-    def _has_kernel(self, node: Node) -> bool:
-        """True unless the tensors alone rule out a kernel. Kernels need tensors that are not empty,
-        and of the types that the operator is lowered for."""
-        types, constants = self.graph.types, self.graph.constants
-        lowered, full = TYPES.get(node.op, FLOAT), False
-        # Nearly all tensors are float32: no look at a set for those.
-        floats = lowered is FLOAT or lowered is ALL_TYPES or FLOAT32 in lowered
-        for name in node.outputs:
-            if name:
-                type_ = types[name]
-                full = full or 0 not in type_.shape
-                if not floats if type_.dtype is FLOAT32 else type_.dtype not in lowered:
-                    return False
-        if not full:
-            return False
-        for name in node.inputs:
-            if name and name not in constants:
-                type_ = types[name]
-                if 0 in type_.shape:
-                    return False
-                if not floats if type_.dtype is FLOAT32 else type_.dtype not in lowered:
-                    return False
-        return True
 
     def _external(self, type_: TensorType) -> Plain:
         buffer = Buffer(type_.nbytes, external=len(self.externals))
@@ -410,20 +379,5 @@ class PlanBuilder(StepList):
         """
         if isinstance(values, list | tuple) and any_symbolic(values):
             node = self._node
-            return call(lambda *numbers: _table(numbers, node), *values)
-        return call(_table, values, self._node)
-
-
-def _table(values: Sequence[int] | Array, node: str) -> Any:
-    """See `PlanBuilder.table`."""
-    try:
-        if isinstance(values, np.ndarray) and values.size > LONG_TABLE:
-            narrow = np.ascontiguousarray(values, np.int32)
-            if (narrow != values).any():
-                raise OverflowError
-            return _core.Memory(narrow)
-        if isinstance(values, np.ndarray):
-            values = values.reshape(-1).tolist()
-        return _core.Memory(array("i", values))
-    except OverflowError:
-        raise ShapeError(f"node {node!r}: an image of more than 8 GB") from None
+            return call(lambda *numbers: int32_table(numbers, node), *values)
+        return call(int32_table, values, self._node)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..dtypes import DTYPES, FLOAT32, FLOAT64, DType
 from ..errors import GraphError
-from ..graph import Node
+from ..graph import Graph, Node
 from ..layout.tensors import Border
 
 if TYPE_CHECKING:
@@ -69,6 +69,33 @@ def borders(*ops: str) -> Callable[[BorderFunction], BorderFunction]:
         return function
 
     return enter
+
+
+def has_kernel(node: Node, graph: Graph) -> bool:
+    """True unless the tensors alone rule out a kernel.
+
+    Kernels need tensors that are not empty, and of the types that the operator is lowered for.
+    """
+    types, constants = graph.types, graph.constants
+    lowered, full = TYPES.get(node.op, FLOAT), False
+    # Nearly all tensors are float32: no look at a set for those.
+    floats = lowered is FLOAT or lowered is ALL_TYPES or FLOAT32 in lowered
+    for name in node.outputs:
+        if name:
+            type_ = types[name]
+            full = full or 0 not in type_.shape
+            if not floats if type_.dtype is FLOAT32 else type_.dtype not in lowered:
+                return False
+    if not full:
+        return False
+    for name in node.inputs:
+        if name and name not in constants:
+            type_ = types[name]
+            if 0 in type_.shape:
+                return False
+            if not floats if type_.dtype is FLOAT32 else type_.dtype not in lowered:
+                return False
+    return True
 
 
 def load_families(package: str, path: list[str]) -> None:

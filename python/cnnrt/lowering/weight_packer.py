@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import _core
 from ..dtypes import FLOAT32
+from ..errors import ShapeError
 from ..graph import Array, Graph
 from ..layout.tensors import BLOCK, ceil_div
 from ..process.limits import check_memory
 from ..symbolic import call, whole
 from ..weights.packed import Key, Packed
+
+LONG_TABLE = 10_000
+"""Numbers of a table that are not made objects of Python, of 40 bytes each."""
 
 
 class WeightPacker:
@@ -90,3 +95,18 @@ class WeightPacker:
         key = (name, f"bias {channels}")
         self.used.add(key)
         return self._packed.get(value, key, make)
+
+
+def int32_table(values: Sequence[int] | Array, node: str) -> Any:
+    """A table of 32-bit integers; see `PlanBuilder.table`."""
+    try:
+        if isinstance(values, np.ndarray) and values.size > LONG_TABLE:
+            narrow = np.ascontiguousarray(values, np.int32)
+            if (narrow != values).any():
+                raise OverflowError
+            return _core.Memory(narrow)
+        if isinstance(values, np.ndarray):
+            values = values.reshape(-1).tolist()
+        return _core.Memory(array("i", values))
+    except OverflowError:
+        raise ShapeError(f"node {node!r}: an image of more than 8 GB") from None

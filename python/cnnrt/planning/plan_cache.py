@@ -45,6 +45,14 @@ class _Hot(NamedTuple):
     plan: AnyPlan
 
 
+class _Prepared(NamedTuple):
+    """The part of the network that some outputs need, after the passes that no size matters to."""
+
+    graph: Graph
+    stored: int
+    """Bytes of its constants, which are summed up once: a network has hundreds."""
+
+
 class PlanCache:
     """Plans by the shapes of the inputs and by the outputs.
 
@@ -81,7 +89,7 @@ class PlanCache:
         self._algorithms = algorithms
         self._names = [spec.name for spec in graph.inputs]
         self._default_outputs = tuple(spec.name for spec in graph.outputs)
-        self._prepared: dict[Outputs, Graph] = {}
+        self._prepared: dict[Outputs, _Prepared] = {}
         self._templates: dict[Outputs, PlanTemplates] = {}
         # Inputs whose values the shapes depend on, by outputs.
         self._valued: dict[Outputs, set[str]] = {}
@@ -281,9 +289,11 @@ class PlanCache:
         self._packed.check()
         try:
             if outputs not in self._prepared:
-                self._prepared[outputs] = prepare(self._graph, outputs, sizes, values, limit)
-            graph = self._prepared[outputs]
-            options = self._options_for(graph, sizes, limit)
+                graph = prepare(self._graph, outputs, sizes, values, limit)
+                stored = sum(value.nbytes for value in graph.constants.values())
+                self._prepared[outputs] = _Prepared(graph, stored)
+            graph, stored = self._prepared[outputs]
+            options = self._options_for(stored, sizes, limit)
             templates = self._templates.setdefault(outputs, PlanTemplates(graph))
             return make_plan(graph, sizes, values, options, templates)
         except ValueNeeded:
@@ -293,12 +303,12 @@ class PlanCache:
             raise type(error)(f"{error} (the model's inputs are {given})") from None
 
     def _options_for(
-        self, graph: Graph, sizes: Mapping[str, Shape], limit: int | None
+        self, stored: int, sizes: Mapping[str, Shape], limit: int | None
     ) -> PlanOptions:
-        """The options for planning a prepared graph for inputs of these sizes."""
-        stored = sum(value.nbytes for value in graph.constants.values())
+        """The options for planning a graph with constants of `stored` bytes for such inputs."""
         if limit is None:
-            given = (TensorType(sizes[spec.name], spec.dtype).nbytes for spec in graph.inputs)
+            specs = self._graph.inputs
+            given = (TensorType(sizes[spec.name], spec.dtype).nbytes for spec in specs)
             limit = limits.memory_limit(sum(given) + stored)
         return PlanOptions(
             self._packed,
@@ -355,7 +365,8 @@ class PlanCache:
             ValueNeeded: their values are not given.
         """
         known = self._valued.get(outputs, set())
-        graph = self._prepared.get(outputs) or self._graph.ending_at(outputs)
+        prepared = self._prepared.get(outputs)
+        graph = prepared.graph if prepared else self._graph.ending_at(outputs)
         needed = inputs_of_value(graph, error.tensor) - known
         specs = dict(zip(self._names, zip(self._graph.inputs, shapes, strict=True), strict=True))
         direct = needed == {error.tensor} and specs[error.tensor][0].kind == "tensor"

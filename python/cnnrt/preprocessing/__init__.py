@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .presets import PRESETS
-from .steps import CHANNELS, INTERPOLATIONS, Preprocessing, as_list
+from .steps import CHANNELS, INTERPOLATIONS, Preprocessing
 
-__all__ = ["CHANNELS", "INTERPOLATIONS", "PRESETS", "Preprocessing", "as_list"]
+__all__ = ["CHANNELS", "INTERPOLATIONS", "PRESETS", "Preprocessing"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import FormatError, ImageError
+from ..feeds import as_batch
 from ..graph import Array
 from ..process.limits import MAX_PIXELS
 from ..process.locks import importing
@@ -111,7 +112,7 @@ class Preprocessing:
 
         if channels not in IMAGE_CHANNELS:
             raise ValueError(f"channels {channels!r}; expected one of {', '.join(IMAGE_CHANNELS)}")
-        several = as_list(image)
+        several = as_batch(image)
         if several is not None:
             parts = [self(one, channels) for one in several]
             return np.concatenate(parts) if parts else self._empty()
@@ -312,11 +313,6 @@ class Preprocessing:
             mean=tuple(config["mean"])[:channels],
             std=tuple(config["std"])[:channels],
         )
-
-
-def as_list(image: Any) -> list[Any] | None:
-    """The pictures of a list or a tuple; None: it is a single one."""
-    return list(image) if isinstance(image, (list, tuple)) else None
 
 
 def resized_size(height: int, width: int, resize: int | tuple[int, int]) -> tuple[int, int]:

@@ -10,9 +10,8 @@ import numpy as np
 
 from ..classification import scores_of_images
 from ..errors import GraphError, ShapeError
-from ..feeds import of_images
+from ..feeds import as_batch, of_images
 from ..graph import Array
-from ..preprocessing import as_list
 from ..preprocessing.steps import ImageChannels
 from .network import Network
 
@@ -78,7 +77,7 @@ def embed(network: Network, layer: str | None, image: Any, channels: ImageChanne
             "model.preprocessing = cnnrt.Preprocessing.preset('imagenet')"
         )
     spec = network.graph.inputs[0]
-    several = as_list(image)
+    several = as_batch(image)
     name = layer or network.graph.outputs[0].name
     rows = scores_of_images(
         lambda x: network.run(x, outputs=[name]),

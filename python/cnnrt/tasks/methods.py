@@ -1,12 +1,16 @@
-"""The methods of a model that go beyond classes."""
+"""The methods of a model that say what its numbers mean."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .. import classification, feeds
+from ..classification import Scores
+from ..errors import GraphError
+from ..graph import Array
 from ..preprocessing.steps import ImageChannels
 from ..process.locks import importing
-from .network import MAX_DETECTIONS, Network, PictureNetwork, Thresholds
+from .network import MAX_DETECTIONS, Classifier, Network, PictureNetwork, Thresholds
 
 if TYPE_CHECKING:
     from .embed import Embeddings
@@ -15,6 +19,84 @@ if TYPE_CHECKING:
 
 class TaskMethods:
     """Methods of `Model` that turn its outputs into what they mean."""
+
+    def classify(
+        self: Classifier, image: Any, top: int = 5, channels: ImageChannels = "RGB"
+    ) -> Any:
+        """The `top` likeliest classes of an image, likeliest first.
+
+        Args:
+            image: a path, a PIL image, or a uint8 array H x W, H x W x 3 or H x W x 4. Several come
+                as a list of these.
+            top: number of classes.
+            channels: the order of colours in arrays: "RGB", or "BGR" as OpenCV's frames have it.
+
+        Returns:
+            A list of `Classification`; for several images a list of such lists.
+
+        Raises:
+            ImageError: it cannot be read as an image.
+            GraphError: the model does not say how an image becomes its input.
+            ShapeError: the network has no score for each class of an image.
+        """
+        several = feeds.as_batch(image)
+        rows = classification.scores_of_images(
+            lambda x: self.run(x, outputs=[self.graph.outputs[0].name]),
+            lambda images: self.input_from(images, channels),
+            [image] if several is None else several,
+            self.graph.inputs[0].shape[0],
+        )
+        found = [self.classes(row, top) for row in rows]
+        return found[0] if several is None else found
+
+    def classes(self: Classifier, scores: Array, top: int = 5) -> Any:
+        """The `top` likeliest classes by the network's scores (or probabilities).
+
+        Args:
+            scores: (classes,) or (1, classes) of one image, (N, classes) of several; axes of 1 may
+                follow.
+            top: number of classes.
+
+        Returns:
+            A list of `Classification`, empty if there are no scores; for several images a list of
+            such lists.
+
+        Raises:
+            ShapeError: there is not one score per class.
+        """
+        return classification.classes(scores, top, self.labels, self.kind_of_scores)
+
+    @property
+    def kind_of_scores(self: Classifier) -> Scores:
+        """The kind of scores in the first output.
+
+        It is "probabilities" if the network ends in a softmax or a sigmoid, "logits of each class"
+        if it is `multi_label`, otherwise "logits".
+        """
+        return classification.kind_of_scores(self.graph, multi_label=self.multi_label)
+
+    def input_from(self: Network, image: Any, channels: ImageChannels = "RGB") -> Array:
+        """The network's input for one image or several, by the model's preprocessing.
+
+        Args:
+            image: a path, a PIL image, or a uint8 array H x W, H x W x 3 or H x W x 4. Several come
+                as a list of these.
+            channels: the order of colours in arrays: "RGB", or "BGR" as OpenCV's frames have it.
+
+        Returns:
+            float32 (N, C, h, w), in the input's own layout and dtype; N is 1 for one image.
+
+        Raises:
+            ImageError: it cannot be read as an image.
+            GraphError: the model does not say how an image becomes its input.
+        """
+        if self.preprocessing is None:
+            raise GraphError(
+                "this model does not say how an image becomes its input. Say it when the file is "
+                "made (cnnrt convert --preset imagenet; export(preprocessing=...)) or now: "
+                "model.preprocessing = cnnrt.Preprocessing.preset('imagenet')"
+            )
+        return feeds.of_images(self.graph.inputs[0], self.preprocessing(image, channels))
 
     def detect(
         self: Network,

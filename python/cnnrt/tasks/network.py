@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ..graph import Graph
+from ..classification import Scores
+from ..graph import Array, Graph
 from ..preprocessing import Preprocessing
+from ..preprocessing.steps import ImageChannels
 from .task import Task
 
 if TYPE_CHECKING:
@@ -33,6 +35,19 @@ class PictureNetwork(Network, Protocol):
     def _reach(self) -> Reach: ...
 
     def _features(self) -> str | None: ...
+
+
+class Classifier(Network, Protocol):
+    """A network with a score for each class."""
+
+    multi_label: bool
+
+    @property
+    def kind_of_scores(self) -> Scores: ...
+
+    def input_from(self, image: Any, channels: ImageChannels = "RGB") -> Array: ...
+
+    def classes(self, scores: Array, top: int = 5) -> Any: ...
 
 
 class Thresholds(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import GraphError
+from ..feeds import as_batch
 from ..graph import Array
 from ..images import open_image
-from ..preprocessing import as_list
 from ..preprocessing.fitting import image_input
 from ..preprocessing.steps import IMAGE_CHANNELS, ImageChannels
 from . import recognise
@@ -39,7 +39,7 @@ def found(
 ) -> Any:
     """The things that a network finds in a picture, or in each of a list; see `Model.detect`."""
     thresholds.check()
-    several = as_list(image)
+    several = as_batch(image)
     pictures = [image] if several is None else several
     results = [_found(network, kind, v, thresholds) for v in views(network, pictures, channels)]
     return results[0] if several is None else results

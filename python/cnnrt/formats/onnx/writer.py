@@ -24,7 +24,7 @@ from ...process.extras import missing
 from ...process.locks import importing
 from ...storage.files import atomic_write
 from ...tasks.task import Task
-from ..safetensors import metadata_of
+from ..metadata import metadata_of
 from .opset_for import opset_for
 from .tensors import DTYPES
 
