@@ -284,7 +284,7 @@ def _assigned(
         elif line.operation == "activation":
             c = line.number
         wide = line.type == FLOAT64 and line.operation == "activation"
-        parameters = struct.pack("<d" if wide else "<2f", line.alpha, *[line.beta] * (not wide))
+        parameters = struct.pack("<d", line.alpha) if wide else _singles(line.alpha, line.beta)
         data.append(
             INSTRUCTION.pack(
                 CODES[line.operation],
@@ -297,3 +297,9 @@ def _assigned(
             )
         )
     return Code(b"".join(data), len(once), len(data), count, max(bytes_of.values()))
+
+
+def _singles(*numbers: float) -> bytes:
+    """Numbers as float32; those beyond its range are infinite, as for one operator alone."""
+    with np.errstate(over="ignore"):
+        return np.array(numbers, "<f8").astype("<f4").tobytes()

@@ -151,9 +151,7 @@ class QConv(Requantising):
     attributes = {**CONV_ATTRIBUTES, **Requantising.attributes}
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        x, weight = inputs[:2]
-        assert x is not None
-        assert weight is not None
+        x, weight, *_ = operands(node, inputs, 2, 6)
         try:
             (made,) = Conv().infer(node, (x, weight))
         except ValueError as error:
@@ -194,9 +192,7 @@ class QLinear(Requantising):
     name = "qlinear"
 
     def infer(self, node: Node, inputs: Inputs) -> list[TensorType]:
-        x, weight = inputs[:2]
-        assert x is not None
-        assert weight is not None
+        x, weight, *_ = operands(node, inputs, 2, 6)
         if x.rank < 1 or weight.rank != 2 or weight.shape[1] != x.shape[-1]:
             raise shape_error(node, inputs, "weight must have shape (N, K) with K the last of x")
         shape = (*x.shape[:-1], weight.shape[0])
