@@ -353,9 +353,9 @@ def facts(result: dict[str, Any]) -> list[str]:
         "Times are onnxruntime's, then cnnrt's: the least of all runs. A ratio above 1 means that",
         "cnnrt is faster. The first result counts from opening the file. A new size is the first",
         "run at another size of the input. Agreement is the largest difference over the largest",
-        f"value. Above {AGREES:g} a number in brackets says how far onnxruntime is from itself if",
-        "its optimisations are off, or its inputs differ in their last two bits. Outputs near 0",
-        "and steps that round to 8 bits make such small changes large.",
+        f"value. Above {AGREES:g} a number in brackets tells how far onnxruntime is from itself.",
+        "Its optimisations are off then, or its inputs differ in the last two bits. Outputs near",
+        "0 and steps that round to 8 bits make such small changes large.",
     ]
 
 
