@@ -17,6 +17,9 @@ from typing import Any
 import cnnrt
 from cnnrt.analysis.profiling import Profile
 from cnnrt.analysis.summary import Summary
+from cnnrt.evaluation.answers import Measured
+from cnnrt.evaluation.classes import ClassEvaluation
+from cnnrt.evaluation.coco import CocoEvaluation, Precision
 from cnnrt.planning.memory_use import MemoryUse
 from cnnrt.quantization import (
     Changed,
@@ -27,7 +30,6 @@ from cnnrt.quantization import (
 )
 from cnnrt.tasks.embed import Embeddings
 from cnnrt.tasks.upscale import Upscaled
-from cnnrt.transfer.adapting import Measured
 
 PAGE = Path(__file__).parent.parent / "docs" / "api.md"
 HEAD = """# Python
@@ -47,6 +49,9 @@ SECTIONS: dict[str, tuple[Any, ...]] = {
     ),
     "From PyTorch": ("export",),
     "Features and new heads": ("FeatureExtractor", "adapt", "Adaptation", Measured),
+    "Measuring": (
+        *("evaluate_classes", ClassEvaluation, "evaluate_coco", CocoEvaluation, Precision),
+    ),
     "In 8 bits": ("quantize", post_training, Quantization, LayerReport, TensorReport, Changed),
     "What an answer comes from": ("activation_map", "ActivationMap"),
     "Kernels alone": ("kernels",),

@@ -13,7 +13,8 @@ from PIL import Image
 import cnnrt
 from browser import Browser
 from cnnrt import cli
-from cnnrt.transfer import adapting, head
+from cnnrt.evaluation import answers
+from cnnrt.transfer import head
 from cnnrt.transfer.head import fit_head
 
 pytest.importorskip("sklearn")
@@ -301,7 +302,7 @@ def test_measures() -> None:
     """Measures agree with numbers worked by hand: 4 images, 3 of them right."""
     p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.55, 0.45]])
     files = [Path(f"{i}.png") for i in range(4)]
-    measured = adapting.Measured("test images", files, np.array([0, 1, 1, 0]), p)
+    measured = answers.Measured("test images", files, np.array([0, 1, 1, 0]), p)
     assert measured.accuracy == 0.75
     assert measured.confusion.tolist() == [[2, 0], [1, 1]]
     assert measured.least_sure(2) == [3, 1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from cnnrt.cli import main
+from cnnrt.formats import write_model
 from cnnrt.tasks.task import FAMILIES
 from task_networks import given
 
@@ -24,6 +27,7 @@ PAGE = (ROOT / "docs" / "detection.md").read_text(encoding="utf-8")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the page speaks of: two networks and a picture."""
     pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
     from cnnrt.formats.onnx.writer import write_onnx
 
     rows = np.zeros((1, 300, 6), np.float32)
@@ -40,8 +44,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             labels=model.labels,
         )
     Image.new("RGB", (64, 64), "navy").save(tmp_path / "street.jpg")
-    monkeypatch.chdir(tmp_path)
+    annotate(tmp_path / "val")
+    shutil.copytree(ROOT / "examples" / "digits", tmp_path / "photos" / "person")
+    images = given({"y": np.array([[2.0, 1.0]])}, labels=["person", "dog"])
+    write_model("model.bin", images.graph, preprocessing=images.preprocessing, labels=images.labels)
     return tmp_path
+
+
+def annotate(folder: Path) -> None:
+    """Writes a picture with one person, where the network finds it, and its annotation."""
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "navy").save(folder / "1.png")
+    document = {
+        "images": [{"id": 1, "file_name": "1.png"}],
+        "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [8, 16, 32, 32]}],
+    }
+    (folder / "instances.json").write_text(json.dumps(document))
 
 
 def test_the_program(folder: Path) -> None:
@@ -56,15 +75,19 @@ def test_the_program(folder: Path) -> None:
 
 
 def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for package in ("pycocotools", "jinja2"):
+        pytest.importorskip(package)
     commands = re.findall(r"^    python -m cnnrt (.*)$", PAGE, re.M)
-    assert len(commands) == 6
+    assert len(commands) == 8
     for command in commands:
         assert main(shlex.split(command)) == 0, command
     printed = capsys.readouterr().out.splitlines()
     table = re.search(r"^street\.jpg \(14\.2 ms\): 2 found\n(.*?)^```", PAGE, re.M | re.S)
     assert table
+    assert "  1.000  mAP 50" in printed
+    assert "accuracy: 100.00% (95 % confidence: 72.25% to 100.00%)" in printed
     assert printed[1:3] == table[1].splitlines()
-    for name in ("found/street.jpg", "found.npz", "network.bin"):
+    for name in ("found/street.jpg", "found.npz", "network.bin", "val.html"):
         assert (folder / name).exists()
 
 

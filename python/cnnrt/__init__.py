@@ -34,6 +34,8 @@ from .errors import (
 if TYPE_CHECKING:
     from . import kernels
     from .classification import Classification
+    from .evaluation.classes import evaluate_classes
+    from .evaluation.coco import evaluate_coco
     from .formats.pytorch import export
     from .graph import TensorSpec
     from .images import image_files
@@ -69,6 +71,8 @@ _ON_DEMAND = {
     "TensorSpec": "graph",
     "activation_map": "inspection.activation_maps",
     "adapt": "transfer.adapting",
+    "evaluate_classes": "evaluation.classes",
+    "evaluate_coco": "evaluation.coco",
     "export": "formats.pytorch",
     "get_num_threads": "process.threads",
     "get_threading": "process.threads",
@@ -166,6 +170,8 @@ __all__ = [
     "WorkLimitError",
     "activation_map",
     "adapt",
+    "evaluate_classes",
+    "evaluate_coco",
     "export",
     "get_num_threads",
     "get_threading",

@@ -13,6 +13,7 @@ from . import (
     compare,
     convert,
     demo,
+    evaluate,
     features,
     profile,
     quantize,
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     "compile": compile_,
     "check": check,
     "compare": compare,
+    "evaluate": evaluate,
     "adapt": adapt,
     "demo": demo,
 }

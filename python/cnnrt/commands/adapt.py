@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..process.extras import require
-from ..transfer.adapting import Adaptation, Measured, adapt
+from ..transfer.adapting import Adaptation, adapt
 from ..transfer.features import AUTO
 from .common import count, print_json
+from .confusion import WIDEST, confusion_lines
 
 HELP = "teach a trained network new classes, from folders of images"
-
-WIDEST = 20
-"""Maximum number of classes for which the confusion matrix is printed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +93,7 @@ def _text(adaptation: Adaptation) -> str:
     if adaptation.pixels:
         lines.append(f"accuracy of the same head on pixels: {adaptation.pixels.accuracy:.1%}")
     if len(adaptation.labels) <= WIDEST:
-        lines += ["", *_confusion(measured, adaptation.labels)]
+        lines += ["", *confusion_lines(measured.confusion, adaptation.labels)]
     lines += ["", "least sure of:"]
     for i in measured.least_sure(5):
         best = int(measured.predictions[i])
@@ -104,18 +102,6 @@ def _text(adaptation: Adaptation) -> str:
             f"{measured.files[i]}"
         )
     return "\n".join([*lines, ""])
-
-
-def _confusion(measured: Measured, labels: list[str]) -> list[str]:
-    """A row per class, with a column for each class that its images were taken for."""
-    wide = max(map(len, labels))
-    cell = max(len(str(measured.confusion.max())), len(str(len(labels)))) + 1
-    numbers = "".join(f"{i + 1:>{cell}}" for i in range(len(labels)))
-    rows = [f"{'taken for':>{wide + cell + 1}} {numbers}"]
-    for i, (label, row) in enumerate(zip(labels, measured.confusion, strict=True)):
-        counts = "".join(f"{n or '.':>{cell}}" for n in row)
-        rows.append(f"{label:>{wide}} {i + 1:>{cell}} {counts}")
-    return rows
 
 
 def _document(adaptation: Adaptation) -> dict[str, Any]:

@@ -53,6 +53,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """An argument from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return value
+
+
 def number(text: str) -> float:
     """An argument such as 0.5 or 1/255."""
     try:

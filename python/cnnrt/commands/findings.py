@@ -26,7 +26,7 @@ from ..tasks import recognise
 from ..tasks.draw import class_picture
 from ..tasks.results import Detections, Segmentation
 from .arrays import write_npz
-from .common import complain, count, print_json
+from .common import complain, count, print_json, share
 from .describing import add_task
 
 KINDS = ("detect", "segment", "pose")
@@ -85,16 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_task(group)
     add = group.add_argument
     add("--draw", metavar="OUT", help="folder for the images with what was found, and its masks")
-    add("--min-score", type=_share, metavar="X", help="score of what counts (default: 0.25)")
-    add("--max-overlap", type=_share, metavar="X", help="of two boxes of a class (default: usual)")
+    add("--min-score", type=share, metavar="X", help="score of what counts (default: 0.25)")
+    add("--max-overlap", type=share, metavar="X", help="of two boxes of a class (default: usual)")
     add("--max-detections", type=count, metavar="N", help="in an image, at most (default: 300)")
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
-    return value
 
 
 def kind_of(model: Model) -> str | None:

@@ -15,6 +15,8 @@ PACKAGES = {
     "torch": ("torch>=2.6", "torch"),
     "onnxscript": ("onnxscript", "torch"),
     "supervision": ("supervision>=0.20", "supervision"),
+    "pycocotools": ("pycocotools", "evaluate"),
+    "av": ("av>=12", "video"),
     "torchvision": ("torchvision", ""),
     "timm": ("timm", ""),
     "pyarrow": ("pyarrow", "parquet"),

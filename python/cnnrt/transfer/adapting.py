@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .. import formats, ops, pages
 from ..classification import probabilities
 from ..errors import GraphError, ImageError
+from ..evaluation.answers import Measured, groups_of
 from ..formats import Source
 from ..graph import Array, Graph, Node, TensorSpec
 from ..images import image_files, open_image, resized
@@ -26,60 +25,7 @@ from .head import Head, fit_head, require_scikit_learn
 PIXELS = 32
 """Side of the pictures whose pixels stand beside the features in a comparison."""
 
-SHOWN, THUMBNAIL = 24, 160
-"""Images of each kind in a report, and the pixels of their longer side."""
-
 Folder = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Answers of a head for images that it was not fitted on."""
-
-    how: str
-    """Kind of images: "test images", or "training images, each left out once"
-    (cross-validation)."""
-    files: list[Path]
-    classes: Array
-    """The class of each image, int (images,)."""
-    probabilities: Array
-    """float64 (images, classes)."""
-
-    @property
-    def predictions(self) -> Array:
-        """The likeliest class of each image, int (images,)."""
-        return np.asarray(np.argmax(self.probabilities, axis=1))
-
-    @property
-    def accuracy(self) -> float:
-        """The share of images whose likeliest class is the right one."""
-        return float(np.mean(self.predictions == self.classes))
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The interval of the accuracy on other such images with 95 % confidence (Wilson, 1927)."""
-        n, p, z = len(self.files), self.accuracy, 1.96
-        centre, spread = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        return (centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)
-
-    @property
-    def confusion(self) -> Array:
-        """The number of images of class i (row) that were taken for class j (column), int (i,
-        j)."""
-        count = self.probabilities.shape[1]
-        table = np.zeros((count, count), np.int64)
-        np.add.at(table, (self.classes, self.predictions), 1)
-        return table
-
-    def least_sure(self, count: int) -> list[int]:
-        """Indices of the images whose likeliest class has the lowest probability, in ascending
-        order."""
-        return [int(i) for i in np.argsort(self.probabilities.max(axis=1), kind="stable")[:count]]
-
-    def most_wrong(self, count: int) -> list[int]:
-        """Indices of the images taken for another class, the highest probability first."""
-        sure = self.probabilities.max(axis=1) * (self.predictions != self.classes)
-        return [int(i) for i in np.argsort(-sure, kind="stable")[:count] if sure[i] > 0]
 
 
 @dataclass(frozen=True)
@@ -135,21 +81,7 @@ class Adaptation:
             OSError: the file cannot be written.
         """
         measured = self.measured
-        groups: list[tuple[str, str, list[dict[str, Any]]]] = []
-        if measured:
-            sure = measured.most_wrong(SHOWN)
-            groups = [
-                (
-                    "Least sure of",
-                    "More images like these would teach it most.",
-                    [self._shown(measured, i) for i in measured.least_sure(SHOWN)],
-                ),
-                (
-                    "Sure, and wrong",
-                    "Look here for images in the wrong folder.",
-                    [self._shown(measured, i) for i in sure],
-                ),
-            ]
+        groups = groups_of(measured, self.labels) if measured else []
         pages.write(
             path,
             "adapt.html",
@@ -164,19 +96,6 @@ class Adaptation:
             pixels=self.pixels,
             groups=groups,
         )
-
-    def _shown(self, measured: Measured, i: int) -> dict[str, Any]:
-        """An image of the page."""
-        best = int(measured.predictions[i])
-        image = open_image(measured.files[i], "RGB")
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        return {
-            "picture": pages.picture(image),
-            "name": measured.files[i].name,
-            "label": self.labels[int(measured.classes[i])],
-            "taken_for": self.labels[best],
-            "probability": float(measured.probabilities[i, best]),
-        }
 
 
 def adapt(

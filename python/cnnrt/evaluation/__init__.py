@@ -1,0 +1,1 @@
+"""Measuring a network on images whose classes, or whose things, are known."""
