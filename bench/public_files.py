@@ -28,6 +28,8 @@ class Package:
     feeds: Mapping[str, Mapping[str, Feed]] = field(default_factory=dict)
     """Feeds of inputs by the file's name without folder and ending; of others, the declared shape
     with 1 as a free first size."""
+    unordered: frozenset[str] = frozenset()
+    """Files whose outputs hold rows in no defined order, as by TopK with sorted=0."""
 
     @property
     def name(self) -> str:
@@ -110,6 +112,7 @@ PACKAGES = (
             },
             "scrfd_resize": {"image": (480, (640, 704), 3), "dial": 640},
         },
+        frozenset({"scrfd_nms"}),
     ),
     Package("magika==1.0.3", "Apache-2.0"),
     Package("nudenet==3.4.2", "MIT", {"320n": {"images": (1, 3, 320, (320, 384))}}),

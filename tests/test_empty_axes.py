@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnnrt.graph import Array, Graph, Node, TensorSpec
-from cnnrt.model import Model
+from cnnrt.model import Model, plan_for
 from cnnrt.ops import complete
 
 
@@ -146,3 +146,31 @@ def test_no_images_or_no_steps(name: str) -> None:
             assert y.shape == tuple(n if d == 0 else t if d == "t" else d for d in out)
     full = model(np.ones([{"n": 2, "t": 5}.get(d, d) for d in shape], np.float32))
     assert np.isfinite(full).all()  # the same plans, not empty
+
+
+LARGE: dict[str, tuple[str, tuple[Any, ...], list[tuple[int, ...]], dict[str, Any]]] = {
+    "conv": ("conv", ("n", 256, 9, 9), [(256, 256, 3, 3)], {}),
+    "conv_transpose": ("conv_transpose", ("n", 256, 9, 9), [(256, 256, 3, 3)], {}),
+    "gemm": ("gemm", ("n", 1024), [(1024, 1024)], {}),
+    "matmul": ("matmul", ("n", 7, 1024), [(1024, 1024)], {}),
+    "einsum": ("einsum", ("n", 3), [(2000, 40), (2000, 40)], {"equation": "ab,cd,ed->ace"}),
+    "lstm": ("lstm", (5, "n", 256), [(1, 1024, 256)] * 2, {"hidden_size": 256}),
+}
+"""Products with many weights: operator, shape of the input, shapes of the others, attributes."""
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_no_images_are_predicted_to_take_little(name: str) -> None:
+    """A run behind the first stage may do a few seconds of predicted work."""
+    op, shape, weights, attributes = LARGE[name]
+    names = [f"w{i}" for i in range(len(weights))]
+    node = Node(op, op, ["x", *names], ["y"], dict(attributes))
+    complete(node)
+    constants = {n: np.ones(s, np.float32) for n, s in zip(names, weights, strict=True)}
+    model = Model(Graph([TensorSpec("x", shape)], [TensorSpec("y", ())], [node], constants))
+    costs = [
+        plan_for(model, [np.zeros([n if d == "n" else d for d in shape], np.float32)]).cost_ns
+        for n in (0, 8)
+    ]
+    assert costs[0] < 100e6, costs
+    assert costs[1] > 10e3, costs

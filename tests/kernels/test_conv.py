@@ -17,6 +17,7 @@ from checks import (
     reference,
 )
 from cnnrt import Model, kernels
+from cnnrt.model import plan_for
 from networks import by_kernels, by_reference, network, operator
 
 Ints = tuple[int, ...]
@@ -250,6 +251,42 @@ def test_rows_whose_taps_meet_padding_go_in_bands(group: int, isa: str, threads:
         pad = dilation * (k // 2)
         for act in (None, "relu"):
             check(Case(2, 20, h, 7, 34, k, stride, pad, dilation, group), "auto", isa, threads, act)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 15])
+@pytest.mark.parametrize("act", [None, "relu"])
+def test_narrow_planes_are_one_row(width: int, act: Any, isa: str, threads: int) -> None:
+    rng = np.random.default_rng(width)
+    for c, stride, pad, columns in ((20, 1, 2, 1), (32, 1, 0, 1), (16, 2, 1, 1), (16, 1, 1, width)):
+        for height in (13, 14, 15, 29):
+            x = rng.standard_normal((2, c, height, width), dtype=np.float32)
+            weight = rng.standard_normal((34, c, 5, columns), dtype=np.float32)
+            given = {"strides": [stride] * 2, "pads": [pad, 0] * 2}
+            want = reference("conv", x, weight, **given)
+            residual = rng.standard_normal(want.shape, dtype=np.float32) if act else None
+            if residual is not None:
+                want = np.maximum(want + residual, 0)
+            got = kernels.conv2d(
+                *(x, weight, None, stride, (pad, 0)),
+                residual=residual,
+                activation=act,
+                algorithm="im2col",
+                threads=threads,
+                isa=isa,
+            )
+            assert_close(got, want, exact_tolerance(c * 5 * columns), (c, stride, height))
+
+
+def test_a_column_is_as_fast_as_a_row() -> None:
+    """Both are planned as one row of a plane."""
+    x = np.zeros((1, 64, 60, 1), np.float32)
+    weight = np.zeros((64, 64, 5, 1), np.float32)
+    costs = []
+    for axes in ((0, 1, 2, 3), (0, 1, 3, 2)):
+        graph, inputs = operator("conv", x.transpose(axes), weight.transpose(axes))
+        plan = plan_for(Model(graph, threads=1), tuple(inputs.values()))
+        costs += [step.cost_ns for step in plan.describe() if step.kernel == "conv"]
+    assert costs[0] == costs[1]
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])

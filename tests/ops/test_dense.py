@@ -72,6 +72,8 @@ def test_matmul(run: Any, rng: np.random.Generator, a: tuple[int, ...], b: tuple
         ("ij->", [(2, 3)]),
         ("i,j,k->kji", [(2,), (3,), (4,)]),
         ("b i j -> b j i", [(2, 3, 4)]),
+        ("ij,kl,m->ijkl", [(300, 3), (300, 3), (0,)]),
+        ("ij,kl,m->ijklm", [(3000, 3), (3000, 3), (0,)]),
     ],
 )
 def test_einsum(

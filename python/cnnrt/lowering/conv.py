@@ -103,7 +103,9 @@ def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
     """The costs of a convolution from c to m channels."""
     shape = conv_shape(w, c, m)
     bandwidth = machine.cold if cold else machine.warm
-    im2col_ns = im2col_time(machine, shape, bandwidth)
+    rows_join = w.in_3d.out[2] == 1 or _is_column(w.in_3d)
+    one_row = shape._replace(out_h=1, out_w=shape.out_h * shape.out_w) if rows_join else shape
+    im2col_ns = im2col_time(machine, one_row, bandwidth)
     found, reason = [Choice("im2col", "", im2col_ns)], f"im2col {im2col_ns / 1e3:.0f} us"
     if max(*w.begin, *w.end) <= 2 and (len(w.kernel) < 3 or c % BLOCK == 0):
         for tile in winograd_tiles(w.kernel, w.stride, w.dilation):
@@ -114,6 +116,11 @@ def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
     if c >= BLOCK and m >= BLOCK:  # below, the transforms cost more than they save, as measured
         best = found[call(_place_of_least, *[choice.cost_ns for choice in found])]
     return _Costs(tuple(found), Choice(best.kind, reason, best.cost_ns, best.tile))
+
+
+def _is_column(w: Windows) -> bool:
+    """True if windows are one pixel wide and a row of outputs is as long as one of inputs."""
+    return w.kernel[2] == 1 and w.stride[1:] == (1, 1) and w.out[2] == w.size[2]
 
 
 def _place_of_least(*values: float) -> int:

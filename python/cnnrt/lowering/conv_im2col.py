@@ -100,6 +100,10 @@ class _Im2col:
             and stride == (1, 1, 1)
             and all(t.contiguous for t in (x, y, residual) if t is not None)
         )
+        step_h, step_w = stride[1] * x.row, stride[2] * BLOCK
+        if self._rows_join(out_w, step_h, step_w):
+            step_w = step_h if out_w == 1 else step_w
+            out_h, out_w = 1, out_h * out_w
         scale = builder.plain(conv.node.inputs[4]) if len(conv.node.inputs) > 4 else None
         row = band.first * stride[1] + band.tap * dilation[1] - begin[1]
         activations = x.block * x.blocks + y.block * y.blocks
@@ -116,8 +120,8 @@ class _Im2col:
             out_w=out_w,
             blocks=y.blocks,
             step_d=stride[0] * x.plane,
-            step_h=stride[1] * x.row,
-            step_w=stride[2] * BLOCK,
+            step_h=step_h,
+            step_w=step_w,
             flat=int(flat),
             scale=scale.at if scale else None,
             scale_image=x.c,
@@ -128,6 +132,16 @@ class _Im2col:
             cost_ns=conv.cost_ns * share,
             **weights,
         )
+
+    def _rows_join(self, out_w: int, step_h: int, step_w: int) -> bool:
+        """True if the windows of a plane are equally far apart and its outputs leave no gaps.
+
+        Then the plane is one row: rows of a pixel, as of a 5x1 convolution, would fill one of the
+        many rows of a register tile.
+        """
+        made = [t for t in (self.y, self.conv.residual) if t is not None]
+        even = out_w == 1 or step_h == out_w * step_w
+        return even and all(t.row == out_w * BLOCK for t in made)
 
     def _offsets(self, blocks_read: int) -> Sequence[int]:
         """Each tap's distance from the first one, in elements, for each block that is read."""

@@ -218,9 +218,9 @@ class Einsum(Op):
         return AxesMapping(made)
 
     def macs(self, node: Node, types: NodeTypes) -> int:
-        """The product of the sizes of all letters; 0 for one term."""
+        """The product of the sizes of all letters; 0 for one term, or if an input is empty."""
         terms = node["equation"].replace(" ", "").partition("->")[0].split(",")
-        if len(terms) < 2:
+        if len(terms) < 2 or not all(x.type.size for x in types.inputs if x is not None):
             return 0
         sizes: dict[str, int] = {}
         rest = 1
@@ -235,6 +235,6 @@ class Einsum(Op):
         return rest * math.prod(sizes.values())
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
-        work = math.prod(max(x.size, 1) for x in inputs)
+        work = math.prod(x.size for x in inputs)  # 0: a path would multiply the others
         y = np.einsum(node["equation"], *inputs, optimize=work > 1 << 16)
         return (np.asarray(y, dtype=inputs[0].dtype),)

@@ -260,9 +260,15 @@ def _types_of(operands: Sequence[Operand | None]) -> list[TensorType]:
 
 
 def work_of(node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-    """Rough upper bound on the work of the node's reference, in elements."""
+    """Rough upper bound on the work of the node's reference, in elements.
+
+    Args:
+        node: any.
+        inputs: those that are present.
+        outputs: none if they are not known; they count as the largest input then.
+    """
     sizes = [x.size for x in inputs]
-    made = sum(type_.size for type_ in outputs) or max(sizes, default=0)
+    made = sum(type_.size for type_ in outputs) if outputs else max(sizes, default=0)
     work = sum(sizes) + made * math.prod(node.attributes.get("kernel_shape") or (1,))
     op = ops.op(node)
     if op.all_pairs:
