@@ -13,6 +13,7 @@ costs of the steps predict its time. `set_work_limit` replaces both.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import MemoryLimitError, WorkLimitError
@@ -92,6 +93,7 @@ def work_limit(given: int) -> float:
     return WORK_FLOOR + WORK_FACTOR * given if _chosen_work is None else _chosen_work * 1e9
 
 
+@lru_cache(1)  # its files take 60 us to read, and every run in stages asks
 def most_memory() -> int:
     """Upper limit in bytes of one plan or picture, whatever was given for it."""
     return int(MACHINE_SHARE * _machine_memory())
