@@ -371,6 +371,21 @@ void resize_bounds(const ResizeArgs& f, const Bounds& bounds) {
     outputs(f, f.y, bounds);
 }
 
+void resize_planar_bounds(const ResizePlanarArgs& f, const Bounds& bounds) {
+    const auto axis = [&](const Ref& index, const Ref& weight, int64_t taps, int64_t in,
+                          int64_t out) {
+        const Checked count = Checked(taps) * out;
+        const Extremes found = extremes(bounds.table(index, count), count.value());
+        need(found.low >= 0 && found.high < in, "an index beyond the image");
+        bounds.first(weight, count);
+    };
+    axis(f.index_d, f.weight_d, f.taps_d, f.in_d, f.out_d);
+    axis(f.index_h, f.weight_h, f.taps_h, f.in_h, f.out_h);
+    axis(f.index_w, f.weight_w, f.taps_w, f.in_w, f.out_w);
+    bounds.first(f.x, Checked(f.planes) * f.in_d * f.in_h * f.in_w);
+    bounds.first(f.y, Checked(f.planes) * f.out_d * f.out_h * f.out_w);
+}
+
 void layer_norm_bounds(const LayerNormArgs& f, const Bounds& bounds) {
     need(f.axis >= 1 && f.span >= 0 && (!f.span || f.axis % f.span == 0), "rows of other spans");
     const int64_t blocks = f.axis / kBlock, rest = f.axis % kBlock;

@@ -29,6 +29,10 @@ def test_modes(mode: str, coordinates: str, isa: str, threads: int, random: Rand
         ((2, 20, 5, 7), (9, 14)),
         ((1, 16, 8, 8), (3, 20)),
         ((1, 3, 4, 4), (1, 1)),
+        ((1, 3, 15, 33), (31, 17)),
+        ((3, 1, 16, 16), (16, 47)),
+        ((2, 15, 7), (48,)),
+        ((1, 2, 3, 4, 17), (5, 4, 33)),
         ((2, 17, 9), (20,)),
         ((1, 16, 3, 4, 5), (6, 4, 9)),
     ):
@@ -39,11 +43,22 @@ def test_modes(mode: str, coordinates: str, isa: str, threads: int, random: Rand
         assert_close(model(x), want, 2e-6, (shape, size))
 
 
-def test_antialias(isa: str, random: Random) -> None:
-    x, sizes = random(1, 16, 32, 30), np.array([1, 16, 7, 9])
+@pytest.mark.parametrize("channels", [3, 16])
+def test_antialias(channels: int, isa: str, random: Random) -> None:
+    x, sizes = random(1, channels, 32, 30), np.array([1, channels, 7, 9])
     for mode in ("linear", "cubic"):
         want = reference("resize", x, None, None, sizes.astype(np.float64), mode=mode, antialias=1)
         assert_close(resize(x, sizes, isa, 2, mode=mode, antialias=1)(x), want, 2e-6)
+
+
+@pytest.mark.parametrize("channels", [3, 16])
+def test_the_same_bits_for_any_threads_and_batch(channels: int, isa: str, random: Random) -> None:
+    x, sizes = random(3, channels, 13, 18), np.array([3, channels, 20, 31])
+    whole = resize(x, sizes, isa, 1, mode="linear")(x)
+    np.testing.assert_array_equal(resize(x, sizes, isa, 2, mode="linear")(x), whole)
+    for i in range(3):
+        one = resize(x[i : i + 1], np.array([1, *sizes[1:]]), isa, 2, mode="linear")
+        np.testing.assert_array_equal(one(x[i : i + 1]), whole[i : i + 1])
 
 
 def test_what_reaches_outside_runs_by_its_reference(random: Random) -> None:
