@@ -45,6 +45,32 @@ def test_grid_sample(
         assert_close(got, by_reference(graph, inputs)[0], TOLERANCE, (shape, out))
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("shape", [(3, 6, 7), (16, 5, 5), (17, 4, 9)])
+def test_parts_of_one_picture(
+    shape: tuple[int, ...], last: bool, isa: str, threads: int, random: Random
+) -> None:
+    """The picture is repeated by `expand`; each grid cuts another part from it."""
+    x, grid = random(1, *shape), random(4, 8, 9, 2)
+    given = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if last else x
+    inputs = {"x": given, "grid": grid}
+    graph = network(
+        inputs,
+        {"shape": np.array([4, *shape]), "two": np.float32(2)},
+        ("t", "transpose", "x", {"perm": [0, 3, 1, 2] if last else [0, 1, 2, 3]}),
+        ("e", "expand", "t shape"),
+        ("y", "grid_sample", "e grid"),
+        ("z", "mul", "e two"),
+        outputs=["y", "z"],
+    )
+    got, doubled = by_kernels(graph, inputs, isa=isa, threads=threads)
+    assert_close(got, by_reference(graph, inputs)[0], TOLERANCE)
+    assert np.array_equal(doubled, np.repeat(2 * x, 4, axis=0))
+    for i in range(4):
+        one, alone = operator("grid_sample", x, grid[i : i + 1], computed=[0, 1])
+        assert np.array_equal(by_kernels(one, alone, isa=isa)[0], got[i : i + 1])
+
+
 def test_grid_sample_of_the_middle_between_pixels(isa: str, random: Random) -> None:
     """Places at which a half decides which pixel is nearest, or which two are beside it."""
     x = random(1, 2, 8, 8)

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from ..graph import Node
-from ..layout.tensors import BLOCK
+from ..graph import Node, TensorType
+from ..layout.tensors import BLOCK, NOWHERE, Blocked, Plain, ViewAt
 from .builder import PlanBuilder
 from .conv_lowering import three
 from .registry import ALL_TYPES, lowers
@@ -23,12 +23,13 @@ def lower_grid_sample(node: Node, builder: PlanBuilder) -> bool:
     if rank > 3 or 0 in x_type.shape or 0 in y_type.shape:
         return False
     grid = builder.plain(node.inputs[1])
-    x, y = builder.blocked(node.inputs[0]), builder.new_blocked(node.outputs[0])
+    x = _images(builder, node.inputs[0])
+    y = builder.new_blocked(node.outputs[0])
     taps = {"nearest": 1, "linear": 2, "cubic": 4}[node["mode"]] ** rank
     sizes = {"in": three(x_type.shape[2:], 1), "out": three(y_type.shape[2:], 1)}
     builder.step(
         "grid_sample",
-        x=x.view(),
+        x=x,
         y=y.view(),
         grid=grid.at,
         mode=node["mode"],
@@ -46,6 +47,26 @@ def lower_grid_sample(node: Node, builder: PlanBuilder) -> bool:
         cost_ns=y.n * math.prod(y.spatial) * (30 + y.blocks * taps * BLOCK / 30),
     )
     return True
+
+
+def _images(builder: PlanBuilder, name: str) -> ViewAt:
+    """Blocked images. If all are one image, repeated by `expand`, that alone is blocked: the frame
+    of a video, from which each face is cut."""
+    type_ = builder.type(name)
+    view = builder.tensors.views.get(name)
+    if view is None or type_.shape[0] == 1 or view.strides[0] != 0:
+        return builder.blocked(name).view()
+    one = TensorType((1, *type_.shape[1:]), type_.dtype)
+    plain = Plain(view.at.buffer, one, view.at.offset)
+    if tuple(view.strides[1:]) != tuple(plain.strides()[1:]):
+        plain = Plain(builder.new_buffer(one.nbytes), one)
+        builder.copy_strided(
+            view.at, plain.at, one.shape, view.strides, plain.strides(), one.dtype.itemsize
+        )
+    x = Blocked(NOWHERE, one)
+    x.buffer = builder.new_buffer(x.nbytes)
+    builder.reorder(plain, x, to_blocked=True)
+    return x.view()._replace(image=0)
 
 
 @lowers("roi_align", types=ALL_TYPES)
