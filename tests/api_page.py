@@ -42,6 +42,7 @@ SECTIONS: dict[str, tuple[Any, ...]] = {
     "Detection, segmentation and pose": ("Task", "Detections", "Detection", "Segmentation"),
     "Larger pictures, and vectors": (Upscaled, Embeddings),
     "Images": ("Preprocessing", "image_files"),
+    "Videos": ("video",),
     "What a model tells": (Summary, Profile, MemoryUse),
     "Settings of the process": (
         *("set_num_threads", "get_num_threads", "set_threading", "get_threading"),
@@ -117,9 +118,11 @@ def _members(class_: type) -> dict[str, Any]:
 def _module(module: ModuleType) -> list[str]:
     parts = [f"### {module.__name__}\n", _text(module)]
     for name in module.__all__:
-        value = getattr(module, name)
+        value, shown = getattr(module, name), f"{module.__name__.removeprefix('cnnrt.')}.{name}"
         if inspect.isfunction(value):
-            parts += [f"#### kernels.{name}\n", _code(f"kernels.{name}", value), _text(value)]
+            parts += [f"#### {shown}\n", _code(shown, value), _text(value)]
+        elif inspect.isclass(value):
+            parts += _entry(f"cnnrt.{shown}", value)
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cnnrt
 from cnnrt.cli import main
 from cnnrt.formats import write_model
 from cnnrt.tasks.task import FAMILIES
@@ -44,6 +46,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             labels=model.labels,
         )
     Image.new("RGB", (64, 64), "navy").save(tmp_path / "street.jpg")
+    with contextlib.suppress(ImportError), cnnrt.video.VideoWriter("street.mp4", (64, 64)) as out:
+        for i in range(3):
+            out.write(np.zeros((64, 64, 3), np.uint8), i / 25)
     annotate(tmp_path / "val")
     shutil.copytree(ROOT / "examples" / "digits", tmp_path / "photos" / "person")
     images = given({"y": np.array([[2.0, 1.0]])}, labels=["person", "dog"])
@@ -64,21 +69,23 @@ def annotate(folder: Path) -> None:
 
 
 def test_the_program(folder: Path) -> None:
+    pytest.importorskip("av")
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("90% person (8.0, 16.0, 40.0, 48.0)\n")
     assert (folder / "people.png").exists()
+    assert len(list(cnnrt.video.frames(folder / "drawn.mp4"))) == 3
 
 
 def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for package in ("pycocotools", "jinja2"):
+    for package in ("pycocotools", "jinja2", "av"):
         pytest.importorskip(package)
     commands = re.findall(r"^    python -m cnnrt (.*)$", PAGE, re.M)
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command in commands:
         assert main(shlex.split(command)) == 0, command
     printed = capsys.readouterr().out.splitlines()
@@ -87,7 +94,14 @@ def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "  1.000  mAP 50" in printed
     assert "accuracy: 100.00% (95 % confidence: 72.25% to 100.00%)" in printed
     assert printed[1:3] == table[1].splitlines()
-    for name in ("found/street.jpg", "found.npz", "network.bin", "val.html"):
+    for name in (
+        "found/street.jpg",
+        "found.npz",
+        "network.bin",
+        "val.html",
+        "found.mp4",
+        "found.jsonl",
+    ):
         assert (folder / name).exists()
 
 

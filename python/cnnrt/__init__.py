@@ -32,7 +32,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from . import kernels
+    from . import kernels, video
     from .classification import Classification
     from .evaluation.classes import evaluate_classes
     from .evaluation.coco import evaluate_coco
@@ -122,7 +122,7 @@ def import_on_demand(name: str) -> ModuleType:
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = _version()
-    elif name in _ON_DEMAND or name == "kernels":
+    elif name in _ON_DEMAND or name in ("kernels", "video"):
         module = import_on_demand(f".{_ON_DEMAND.get(name, name)}")
         value = getattr(module, name) if name in _ON_DEMAND else module
     else:
@@ -183,4 +183,5 @@ __all__ = [
     "set_num_threads",
     "set_threading",
     "set_work_limit",
+    "video",
 ]

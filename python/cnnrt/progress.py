@@ -49,16 +49,18 @@ class _NoBar:
         pass
 
 
-def progress_bar(total: int, unit: str = "image", *, show: bool | None = None) -> ProgressBar:
+def progress_bar(
+    total: int | None, unit: str = "image", *, show: bool | None = None
+) -> ProgressBar:
     """A bar for `total` items, on stderr.
 
     Args:
-        total: how many items there will be.
+        total: how many items there will be; None: nobody knows.
         unit: what one item is called.
         show: None: for several items, if stderr is a terminal.
     """
     if show is None:
-        show = total >= SHOW_FROM and sys.stderr.isatty()
+        show = (total is None or total >= SHOW_FROM) and sys.stderr.isatty()
     if not show:
         return _NoBar()
     try:

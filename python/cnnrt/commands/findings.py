@@ -84,7 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_task(group)
     add = group.add_argument
-    add("--draw", metavar="OUT", help="folder for the images with what was found, and its masks")
+    add(
+        "--draw",
+        metavar="OUT",
+        help="folder for the images with what was found, and its masks; folder or file for a video",
+    )
     add("--min-score", type=share, metavar="X", help="score of what counts (default: 0.25)")
     add("--max-overlap", type=share, metavar="X", help="of two boxes of a class (default: usual)")
     add("--max-detections", type=count, metavar="N", help="in an image, at most (default: 300)")
@@ -124,7 +128,7 @@ def execute(options: argparse.Namespace, model: Model, kind: str) -> int:
         require("a .parquet file", "pyarrow")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     files = image_files(options.images)
-    find = _finder(options, model, kind)
+    find = finder(options, model, kind)
     pictures = _Pictures(options.draw, files) if options.draw else None
     if model.preprocessing is not None:  # the first image takes no longer than the others
         h, w = model.preprocessing.size
@@ -157,7 +161,8 @@ def execute(options: argparse.Namespace, model: Model, kind: str) -> int:
     return int(failed)
 
 
-def _finder(options: argparse.Namespace, model: Model, kind: str) -> Callable[[Image.Image], Found]:
+def finder(options: argparse.Namespace, model: Model, kind: str) -> Callable[[Image.Image], Found]:
+    """The model's method for a task, with the thresholds that the options give."""
     limits: dict[str, Any] = {
         name: value
         for name in ("min_score", "max_overlap", "max_detections")

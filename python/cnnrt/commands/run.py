@@ -22,7 +22,7 @@ from ..images import image_files
 from ..model import Model
 from ..progress import progress_bar
 from ..storage.text import escaped
-from . import findings, table, upscaling
+from . import findings, table, upscaling, videos
 from .arrays import write_npz
 from .common import complain, count, print_json
 from .describing import PRESET_HELP, load_described
@@ -70,12 +70,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("model", help="model.bin or an ONNX file")
-    add("images", nargs="+", metavar="image", help="images, or folders of them")
+    add("images", nargs="*", metavar="image", help="images, or folders of them, or a video")
+    add("--camera", type=int, metavar="N", help="look through a camera of this machine, from 0 on")
     add("--top", type=count, default=5, metavar="N", help="classes to print (default: 5)")
     add("--threads", type=count, metavar="N", help="threads to use (default: the cores there are)")
     add("--preset", metavar="NAME", help=PRESET_HELP)
     add("--labels", metavar="FILE", help="text file with the name of one class per line")
-    add("--json", action="store_true", help="print JSON: a list with one object per image")
+    add(
+        "--json",
+        action="store_true",
+        help="print JSON: a list with one object per image; for a video a line per frame",
+    )
     add(
         "--output",
         metavar="FILE",
@@ -94,9 +99,17 @@ def execute(options: argparse.Namespace) -> int:
     Raises:
         CnnrtError, OSError: the model cannot be loaded, or the results cannot be saved.
     """
+    video = videos.is_requested(options)
     tabular = table.is_requested(options)
     model = load_described(options)
     kind = findings.kind_of(model)
+    if video:
+        if kind is None:
+            raise GraphError(
+                "a video is for networks that detect, segment or find keypoints, and nothing in "
+                "this file tells that it does; say it: --task, --family"
+            )
+        return videos.execute(options, model, findings.finder(options, model, kind))
     if kind is not None:
         return findings.execute(options, model, kind)
     findings.refuse(options)

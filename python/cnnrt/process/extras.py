@@ -16,7 +16,7 @@ PACKAGES = {
     "onnxscript": ("onnxscript", "torch"),
     "supervision": ("supervision>=0.20", "supervision"),
     "pycocotools": ("pycocotools", "evaluate"),
-    "av": ("av>=12", "video"),
+    "av": ("av>=14", "video"),
     "torchvision": ("torchvision", ""),
     "timm": ("timm", ""),
     "pyarrow": ("pyarrow", "parquet"),
