@@ -223,6 +223,8 @@ def call():
             "ultralytics-thop",
         ),
         f"""{READ_PHOTO}
+sys.path.append({str(HERE.parent / "tests")!r})
+import torchvision_cpu  # torchvision's own operators may be missing beside a CPU build of PyTorch
 import os, tempfile
 os.environ["YOLO_AUTOINSTALL"] = "false"
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp()
@@ -231,7 +233,7 @@ from ultralytics import YOLO
 path = os.path.join(tempfile.gettempdir(), "cnnrt-clients-yolov8n.onnx")
 if not os.path.exists(path):
     torch.manual_seed(0)
-    made = YOLO("yolov8n.yaml").export(format="onnx", imgsz=320, simplify=False, dynamo=False)
+    made = YOLO("yolov8n.yaml").export(format="onnx", imgsz=320, simplify=False)
     os.replace(made, path)
 model = YOLO(path, task="detect")
 def call():
