@@ -14,6 +14,7 @@ from ..graph import Array, Node, TensorType
 from ..ops import OPS
 from ..ops.quantize import CONV_ATTRIBUTES
 from ..ops.requantised import SUMS
+from ..weights.lazy import lazy
 from .quantised.values import FLIPPED, SIGN
 from .quantised.weights import Weight, signed
 from .rules import Context, Rule
@@ -132,15 +133,24 @@ def _weight(node: Node, c: Context, axis: int) -> Weight | None:
 
 def _parts(s: _Sequence, name: str) -> list[str]:
     """Constants of int8 whose sum is a constant."""
-    rest = np.asarray(s.context.graph.constants[name])
-    if rest.dtype == np.int8:
+    whole = s.context.graph.constants[name]
+    if whole.dtype == np.int8:
         return [name]
-    parts: list[str] = []
-    while rest.any() or not parts:
-        part = np.clip(rest, -128, 127).astype(np.int8)
-        parts.append(s.constant(f"part {len(parts)}", part))
-        rest = rest - part
-    return parts
+    values = np.asarray(whole)
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    return [
+        s.constant(f"part {i}", lazy(whole.shape, np.int8, _part, whole, i))
+        for i in range(max(1, -(low // 128), -(-high // 127)))
+    ]
+
+
+def _part(whole: Array, index: int) -> Array:
+    """One of the summands of integers, each as large as int8 takes it."""
+    rest = np.asarray(whole)
+    for _ in range(index):
+        rest = rest - np.clip(rest, -128, 127)
+    part: Array = np.clip(rest, -128, 127)
+    return part
 
 
 def _added(

@@ -107,15 +107,24 @@ def signed(graph: Graph, weight: Weight) -> str | None:
     name = f"{weight.name}/signed"
     if name in graph.constants:
         return name
-    wide = np.asarray(values).astype(np.int16)
-    if zero is not None:
-        shape = [1] * values.ndim
-        if zero.size > 1:
-            shape[weight.axis] = -1
-        wide = wide - zero.astype(np.int16).reshape(shape)
+    zeros = () if zero is None else tuple(np.asarray(zero).reshape(-1).tolist())
+    wide = less_zero(values, zeros, weight.axis)
     small = wide.min(initial=0) >= -128 and wide.max(initial=0) <= 127
-    graph.constants[name] = wide.astype(np.int8) if small else wide
+    # Made anew when it is packed: a network's weights are never in memory in two forms.
+    dtype = np.int8 if small else np.int16
+    graph.constants[name] = lazy(values.shape, dtype, less_zero, values, zeros, weight.axis)
     return name
+
+
+def less_zero(values: Array, zeros: tuple[int, ...], axis: int) -> Array:
+    """Weights of 8 bits less their zero point: one for all, or one for each channel of an axis."""
+    wide = np.asarray(values).astype(np.int16)
+    if zeros:
+        shape = [1] * wide.ndim
+        if len(zeros) > 1:
+            shape[axis] = -1
+        wide -= np.array(zeros, np.int16).reshape(shape)
+    return wide
 
 
 def factors(
