@@ -85,6 +85,24 @@ def test_the_bits_are_those_of_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not planned" not in planned.describe(picture(9))
 
 
+def test_sizes_that_come_often_are_planned() -> None:
+    model = cnnrt.Model(tail())
+    feeds = [picture(9, seed=seed) for seed in range(3)]
+    first = [bits(model(feed)) for feed in feeds]
+    assert "not planned" in model.describe(feeds[0])
+    for _ in range(interpreter.RUNS):
+        model(feeds[0])
+    assert "not planned" not in model.describe(feeds[0])
+    assert [bits(model(feed)) for feed in feeds] == first
+    model(picture(10))
+    assert "not planned" in model.describe(picture(10))
+    for _ in range(2):
+        for count in range(interpreter.MAX_SIZES + 1):
+            model(picture(count))
+    assert len(model.memory().plans) <= 1 + interpreter.MAX_SIZES
+    assert bits(model(feeds[0])) == first[0]
+
+
 def test_profiles_and_summaries_of_what_has_no_plan() -> None:
     model = cnnrt.Model(tail())
     feed = picture(20)
