@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--scoreboard",
         action="store_true",
-        help="write what tests/models/test_zoo.py measures into docs/networks.md",
+        help="write what tests/models measures into docs/networks.md",
     )
 
 

@@ -1,12 +1,12 @@
 """torchvision's detectors, exported as a whole: boxes, labels, scores, masks and key points.
 
-Weights are random. The threshold of the score makes that many, one or no detection is left.
+Weights are random. The threshold of the score makes that many, one or no detection is left. With
+`--scoreboard` each detector that passes gets its row in docs/networks.md.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="PyTorch's wheel is declared for Pyt
 from torch import Tensor, nn  # noqa: E402
 
 import cnnrt  # noqa: E402
+import scoreboard  # noqa: E402
 import zoo  # noqa: E402
 
 SIZES = (160, 200), (192, 144)
@@ -124,7 +125,7 @@ def clear_picture(module: nn.Module, height: int, width: int) -> Tensor:
     [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.zoo]) for n in zoo.DETECTION],
 )
 @pytest.mark.filterwarnings("ignore")  # of PyTorch about its own parts
-def test_agrees_with_pytorch(name: str, record_property: Callable[[str, object], None]) -> None:
+def test_agrees_with_pytorch(name: str, request: pytest.FixtureRequest) -> None:
     """At two sizes, with many detections, one and none."""
     module = detector(name)
     (holder,) = holders(module)
@@ -145,7 +146,8 @@ def test_agrees_with_pytorch(name: str, record_property: Callable[[str, object],
                 count = len(want["scores"])
                 assert count > 5 if case == "many" else count == (case == "one"), case
             errors.append(error_of(got, want, f"{name}, {case}, {tuple(x.shape)}"))
-    record_property("error", max(errors))
+    if request.config.getoption("scoreboard"):
+        scoreboard.add_detector(name, module, max(errors))
 
 
 def error_of(got: dict[str, np.ndarray], want: dict[str, np.ndarray], at: str) -> float:
