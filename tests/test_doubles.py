@@ -54,6 +54,19 @@ def test_product(rows: int, columns: int, isa: str, threads: int) -> None:
     assert np.abs(got - a @ b).max() <= 1e-14 * 7 * np.abs(a).max() * np.abs(b).max()
 
 
+@pytest.mark.parametrize(
+    "attributes", [{}, {"transB": 1}, {"alpha": 0.1, "beta": 3}, {"transA": 1}]
+)
+def test_gemm(attributes: dict[str, Any], isa: str, threads: int) -> None:
+    x = doubles(7, 5) if "transA" in attributes else doubles(5, 7)
+    weight = doubles(9, 7) if "transB" in attributes else doubles(7, 9)
+    graph, inputs = operator("gemm", x, weight, doubles(9), **attributes)
+    (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+    (want,) = by_reference(graph, inputs)
+    assert got.dtype == np.float64
+    assert np.abs(got - want).max() <= 1e-14 * 7 * np.abs(want).max()
+
+
 def test_layer(isa: str, threads: int) -> None:
     residual = doubles(5, 9)
     graph, inputs = operator("linear", doubles(5, 7), doubles(9, 7), doubles(9), residual,

@@ -266,6 +266,18 @@ def test_matrix_products_by_constants_are_linear() -> None:
     check(graph)
 
 
+@pytest.mark.parametrize("attributes", [{"alpha": 0.5, "beta": 3.0}, {"transA": 1}])
+@pytest.mark.parametrize("columns", [1, 10])
+def test_factors_and_turns_of_gemm_are_linear(attributes: dict[str, Any], columns: int) -> None:
+    b = Builder(20, 20)
+    shared = b.weights(10, 20), b.weights(columns)
+    first = b("gemm", "x", *shared, transB=1, **attributes)
+    second = b("gemm", "x", *shared, transB=1)
+    graph = b.graph(b("add", first, second))
+    assert "gemm" not in fused(graph)
+    check(graph)
+
+
 def test_shape_arithmetic_folds() -> None:
     b = Builder(2, 6, 4, 4)
     batch = b("gather", b("shape", "x"), b.constant(np.array([0])))

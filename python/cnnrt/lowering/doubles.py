@@ -68,12 +68,13 @@ def lower_linear_double(node: Node, builder: PlanBuilder) -> bool:
         return False
     columns, depth = weight.shape
     x = builder.plain(node.inputs[0])
-    memory = builder.constant_memory(key, "plain", weight)
+    # The kernel packs sixteen columns in each run, and copies those that lie side by side at once.
+    memory = builder.constant_memory(key, "transposed", weight.T)
     target = _product_of(node, builder)
     product_step(
         builder,
         Strided(x.at, [depth, 1]),
-        Strided(memory, [1, depth]),
+        Strided(memory, [columns, 1]),
         target.at,
         (type_.size // columns, depth, columns),
         (),
