@@ -36,7 +36,7 @@ def masked(command: str, text: str) -> str:
 
 
 def test_tutorial(tmp_path: Path) -> None:
-    for package in ("torch", "onnxscript", "jinja2", "sklearn"):
+    for package in ("torch", "onnxscript", "jinja2", "sklearn", "pycocotools"):
         pytest.importorskip(package)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     path = os.pathsep.join([str(Path(cnnrt.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
@@ -65,4 +65,4 @@ def test_tutorial(tmp_path: Path) -> None:
         assert words[:4] == ["$", "python", "-m", "cnnrt"]
         assert masked(command, run(*words[2:])) == masked(command, output)
         commands += 1
-    assert commands == 6
+    assert commands == 8
