@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import cnnrt
 from cnnrt import ops
+from cnnrt.cli import main
 from cnnrt.formats import write_model
 from cnnrt.graph import Graph, Node, TensorSpec
 
@@ -135,3 +138,49 @@ def test_an_output_that_is_an_input_or_a_constant() -> None:
     assert {name: value.dtype for name, value in results.items()} == dict.fromkeys("yxk", HALF)
     np.testing.assert_array_equal(results["x"], x)
     np.testing.assert_array_equal(results["k"], [1.5, 2])
+
+
+class Small(torch.nn.Module):
+    """Convolutions with a norm, and a layer: weights in float16 take half the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 32, 3, padding=1),
+            torch.nn.BatchNorm2d(32),
+            torch.nn.SiLU(),
+            torch.nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        )
+        self.scores = torch.nn.Linear(64, 100)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.scores(self.features(x).mean((2, 3)))
+        return scores
+
+
+def test_files_of_float16_round_trip(tmp_path: Path) -> None:
+    """Exported or converted, and converted again: the same weights and the same answer."""
+    torch.manual_seed(0)
+    module = Small().eval()
+    x = torch.randn(2, 3, 16, 16)
+    whole, half = tmp_path / "whole.bin", tmp_path / "half.bin"
+    cnnrt.export(module, x, whole)
+    cnnrt.export(module, x, half, float16=True)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    answer = cnnrt.load(half)(x.numpy())
+    with torch.no_grad():
+        want = module(x).numpy()
+    # A weight is off by up to 2**-12 of itself, in either direction, and hundreds are summed.
+    assert np.abs(answer - want).max() <= 2**-11 * np.abs(want).max()
+    assert answer.dtype == np.float32
+
+    for source, target in ((whole, "of_whole.bin"), (half, "again.bin")):
+        made = tmp_path / target
+        assert main(["convert", str(source), str(made), "--float16"]) == 0
+        np.testing.assert_array_equal(cnnrt.load(made)(x.numpy()), answer)
+        assert made.stat().st_size <= 1.02 * half.stat().st_size
+    onnx_file = tmp_path / "half.onnx"
+    assert main(["convert", str(half), str(onnx_file)]) == 0
+    back = tmp_path / "back.bin"
+    assert main(["convert", str(onnx_file), str(back), "--float16"]) == 0
+    np.testing.assert_array_equal(cnnrt.load(back)(x.numpy()), answer)
