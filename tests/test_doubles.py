@@ -67,6 +67,18 @@ def test_gemm(attributes: dict[str, Any], isa: str, threads: int) -> None:
     assert np.abs(got - want).max() <= 1e-14 * 7 * np.abs(want).max()
 
 
+@pytest.mark.parametrize("shape", [(4, 5), (2, 5, 7), (2, 5, 7, 3), (1, 5, 2, 3, 4)])
+def test_batch_normalisation(shape: tuple[int, ...], isa: str, threads: int) -> None:
+    variance = np.abs(doubles(5)) + 0.1
+    graph, inputs = operator(
+        "batch_normalization", doubles(*shape), doubles(5), doubles(5), doubles(5), variance
+    )
+    (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+    (want,) = by_reference(graph, inputs)
+    assert got.dtype == np.float64
+    assert np.abs(got - want).max() <= 1e-14 * np.abs(want).max()
+
+
 def test_layer(isa: str, threads: int) -> None:
     residual = doubles(5, 9)
     graph, inputs = operator("linear", doubles(5, 7), doubles(9, 7), doubles(9), residual,

@@ -53,12 +53,15 @@ ROOTS = {1.0: "identity", 0.5: "sqrt", -1.0: "reciprocal"}
 
 def _normalise(node: Node, c: Context) -> bool:
     """Batch normalisation that no convolution could take becomes a convolution, 1x1 and
-    depthwise."""
+    depthwise; in float64 it becomes a product and a sum."""
     statistics = [c.graph.constants.get(name) for name in node.inputs[1:5]]
     if any(s is None for s in statistics) or node["training_mode"]:
         return False
     factor, shift = scale_and_shift([s for s in statistics if s is not None], node["epsilon"])
     x = c.graph.types[node.inputs[0]]
+    if x.dtype == np.float64:
+        _scale_and_add(node, factor, shift, c)
+        return True
     if x.rank < 3 or x.dtype != np.float32:
         return False
     weight = factor.astype(np.float32).reshape(-1, *[1] * (x.rank - 1))
@@ -68,6 +71,22 @@ def _normalise(node: Node, c: Context) -> bool:
     ]
     c.become(node, "conv", [node.inputs[0], *names], group=x.shape[1])
     return True
+
+
+def _scale_and_add(node: Node, factor: Array, shift: Array, c: Context) -> None:
+    """Replaces a normalisation of doubles by elementwise operators."""
+    x, y = node.inputs[0], node.outputs[0]
+    per_channel = (-1, *[1] * (c.graph.types[x].rank - 2))
+    names = [
+        c.new_constant(node, name, np.asarray(value, np.float64).reshape(per_channel))
+        for name, value in (("factor", factor), ("shift", shift))
+    ]
+    scaled = Node("mul", f"{node.name}.scaled", [x, names[0]], [f"{y}.scaled"])
+    total = Node("add", node.name, [scaled.outputs[0], names[1]], [y])
+    for made in (scaled, total):
+        ops.complete(made)
+    c.graph.types[scaled.outputs[0]] = c.graph.types[x]
+    c.replaced[id(node)] = [scaled, total]
 
 
 def _crop_taps(node: Node, c: Context) -> bool:
