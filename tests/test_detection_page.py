@@ -50,6 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i in range(3):
             out.write(np.zeros((64, 64, 3), np.uint8), i / 25)
     annotate(tmp_path / "val")
+    shutil.copy(ROOT / "examples" / "lenet5.bin", tmp_path / "resnet50.bin")
     shutil.copytree(ROOT / "examples" / "digits", tmp_path / "photos" / "person")
     images = given({"y": np.array([[2.0, 1.0]])}, labels=["person", "dog"])
     write_model("model.bin", images.graph, preprocessing=images.preprocessing, labels=images.labels)
@@ -85,7 +86,7 @@ def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for package in ("pycocotools", "jinja2", "av"):
         pytest.importorskip(package)
     commands = re.findall(r"^    python -m cnnrt (.*)$", PAGE, re.M)
-    assert len(commands) == 9
+    assert len(commands) == 10
     for command in commands:
         assert main(shlex.split(command)) == 0, command
     printed = capsys.readouterr().out.splitlines()

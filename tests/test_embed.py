@@ -84,3 +84,25 @@ def test_errors_say_what_to_do() -> None:
         good.embed(BLACK).similarity(np.ones((2, 3)))
     with pytest.raises(cnnrt.ImageError, match="no pixels"):
         good.embed(np.zeros((0, 3, 3), np.uint8))
+
+
+def test_cosines_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cnnrt.cli import main
+
+    names = [str(EXAMPLES / "digits" / f"{i}.png") for i in (3, 8, 1)]
+    model = cnnrt.load(EXAMPLES / "lenet5.bin")
+    vectors = model.embed(names)
+    command = ["run", str(EXAMPLES / "lenet5.bin"), *names, "--task", "embed"]
+    assert main([*command, "--output", str(tmp_path / "v.npz")]) == 0
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == f"3 images, vectors of {vectors.vectors.shape[1]} numbers; cosines:"
+    cosines = [[float(word) for word in row.split()[2:]] for row in rows]
+    assert np.abs(np.array(cosines) - vectors.similarity()).max() <= 6e-4
+    with np.load(tmp_path / "v.npz") as saved:
+        assert saved["images"].tolist() == names
+        assert np.array_equal(saved["vectors"], vectors.vectors)
+    many = [*names * 5, str(tmp_path / "none.png")]
+    assert main(["run", str(EXAMPLES / "lenet5.bin"), *many, "--task", "embed"]) == 1
+    out, err = capsys.readouterr()
+    assert "none.png: no such file" in err
+    assert [line.split()[1:] for line in out.splitlines()[1:4]] == [["1.000", n] for n in names]

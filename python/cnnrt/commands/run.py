@@ -22,7 +22,7 @@ from ..images import image_files
 from ..model import Model
 from ..progress import progress_bar
 from ..storage.text import escaped
-from . import findings, table, upscaling, videos
+from . import embedding, findings, table, upscaling, videos
 from .arrays import write_npz
 from .common import complain, count, print_json
 from .describing import PRESET_HELP, load_described
@@ -113,6 +113,8 @@ def execute(options: argparse.Namespace) -> int:
     if kind is not None:
         return findings.execute(options, model, kind)
     findings.refuse(options)
+    if embedding.is_requested(model):
+        return embedding.execute(options, model)
     if upscaling.is_requested(options):
         return upscaling.execute(options, model)
     if tabular:
