@@ -55,6 +55,12 @@ class Windows:
             for kernel, dilation, begin, stride, size, out in axes
         )
 
+    def live(self, axis: int) -> Array:
+        """True for the taps that meet the image, of shape (outputs, taps) along an axis."""
+        first = np.arange(self.out[axis])[:, None] * self.stride[axis] - self.begin[axis]
+        places = first + np.arange(self.kernel[axis]) * self.dilation[axis]
+        return np.asarray((places >= 0) & (places < self.size[axis]))
+
     @cached_property
     def in_3d(self) -> Windows:
         """The same over the axes d, h, w; those that are missing have one element and one tap."""

@@ -11,7 +11,7 @@ import numpy as np
 from .. import ops
 from ..dtypes import DTYPES, FLOAT32, INT32, UINT8, DType
 from ..graph import Array, Node, TensorType
-from ..ops import OPS
+from ..ops.conv import Conv
 from ..ops.quantize import CONV_ATTRIBUTES
 from ..ops.requantised import SUMS
 from ..weights.lazy import lazy
@@ -187,10 +187,11 @@ def _conv_integer(node: Node, c: Context) -> bool:
     sums = _added(s, "qconv", given.tensor, parts, y.shape, more)
     if given.constant is None:
         # The share of each tap, summed over its channels: padding has none.
-        taps = np.asarray(c.graph.constants[name]).sum(axis=1, keepdims=True, dtype=np.float64)
-        ones = np.ones((1, 1, *x.shape[2:]))
-        one = Node("conv", "", [], [], {**attributes, "group": 1, "activation": None})
-        share = OPS["conv"].reference(one, ones, taps)[0].astype(np.int32)
+        share = np.asarray(c.graph.constants[name]).sum(axis=1, dtype=np.float64)
+        windows = Conv().windows(node, x.shape, weight.values.shape)
+        for axis in range(len(windows.kernel)):
+            share = np.tensordot(share, windows.live(axis), axes=(1, 1))
+        share = share[None].astype(np.int32)
         sums = given.subtract(s, sums, share)
     return s.finish((sums, node.outputs[0]))
 
