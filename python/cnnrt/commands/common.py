@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -14,14 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
-from ..errors import FormatError, ShapeError
+from ..errors import FormatError, GraphError, ShapeError
 from ..graph import ANY_SHAPE, Array, TensorSpec
-from ..images import SUFFIXES
+from ..images import SUFFIXES, image_files
 from ..preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from ..model import Model
+
+LIMITS = ("min_score", "max_overlap", "max_detections")
+"""The options that limit what a network finds, by their names in `Model.detect`."""
 
 T = TypeVar("T")
 NamedShape = tuple[str, tuple[int, ...]]
@@ -34,6 +39,37 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return value
+
+
+def limits_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The limits of what a network finds that are given, as arguments of `Model.detect`."""
+    return {name: getattr(options, name) for name in LIMITS if getattr(options, name) is not None}
+
+
+def refuse_for_others(options: argparse.Namespace, *names: str) -> None:
+    """Ends the program if an option is given that only networks that find things have.
+
+    Raises:
+        GraphError: one is.
+    """
+    for name in names:
+        if getattr(options, name) is not None:
+            raise GraphError(
+                f"--{name.replace('_', '-')} is for networks that detect, segment or find "
+                "keypoints, and nothing in this file tells that it does; say it: --task, --family"
+            )
+
+
+def images_of(options: argparse.Namespace) -> list[Path]:
+    """The images that are given.
+
+    Pillow only warns of a picture of 90 million pixels and more; from here on that is an error.
+
+    Raises:
+        ImageError: there are none.
+    """
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    return image_files(options.images)
 
 
 def list_of(kind: Callable[[str], T]) -> Callable[[str], list[T]]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import warnings
 
 import numpy as np
-from PIL import Image
 
 from ..errors import FormatError, ImageError
 from ..graph import Array
-from ..images import image_files
 from ..model import Model
 from ..progress import progress_bar
 from ..storage.text import escaped
 from .arrays import write_npz
-from .common import complain, print_json
+from .common import complain, images_of, print_json
 
 WIDEST = 12
 """Images whose cosines are printed as a table; more are a list of the nearest of each."""
@@ -35,10 +32,9 @@ def execute(options: argparse.Namespace, model: Model) -> int:
     """
     if options.output and not options.output.endswith(".npz"):
         raise FormatError(f"--output {options.output}: vectors are saved in a file of .npz")
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
     if model.labels:
         model.task = None  # a classifier's vectors are what its last layer reads
-    files = image_files(options.images)
+    files = images_of(options)
     names: list[str] = []
     rows: list[Array] = []
     with progress_bar(len(files)) as bar:

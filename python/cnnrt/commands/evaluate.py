@@ -6,7 +6,6 @@ import argparse
 import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,7 +16,7 @@ from ..evaluation.coco import MIN_SCORE, CocoEvaluation, evaluate_coco, kind_of
 from ..model import Model
 from ..process.extras import require
 from ..storage.files import atomic_write
-from .common import complain, count, print_json, share
+from .common import LIMITS, complain, count, limits_of, print_json, refuse_for_others, share
 from .confusion import WIDEST, confusion_lines
 from .describing import PRESET_HELP, add_task, load_described
 
@@ -100,12 +99,7 @@ def _annotations(data: Path) -> Path:
 
 
 def _classes(options: argparse.Namespace, model: Model) -> ClassEvaluation:
-    for name in ("images", "output", "min_score", "max_overlap", "max_detections"):
-        if getattr(options, name) is not None:
-            options.usage_error(
-                f"--{name.replace('_', '-')}: is for networks that find things, and nothing in "
-                "this file tells that it does; say it: --task, --family"
-            )
+    refuse_for_others(options, "images", "output", *LIMITS)
     if options.data.endswith(".json"):
         raise FormatError(
             f"{options.data}: annotations are for a network that finds things, and nothing in this "
@@ -115,12 +109,7 @@ def _classes(options: argparse.Namespace, model: Model) -> ClassEvaluation:
 
 
 def _coco(options: argparse.Namespace, model: Model, annotations: Path) -> CocoEvaluation:
-    limits: dict[str, Any] = {
-        name: value
-        for name in ("min_score", "max_overlap", "max_detections")
-        if (value := getattr(options, name)) is not None
-    }
-    found = evaluate_coco(model, annotations, options.images, **limits)
+    found = evaluate_coco(model, annotations, options.images, **limits_of(options))
     if options.output:
         atomic_write(options.output, [json.dumps(found.results).encode()])
     return found

@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..errors import FormatError, GraphError, ImageError
+from ..errors import FormatError, ImageError
 from ..graph import Array
-from ..images import SUFFIXES, image_files, open_image
+from ..images import SUFFIXES, open_image
 from ..model import Model
 from ..process.extras import require
 from ..progress import progress_bar
@@ -26,7 +25,7 @@ from ..tasks import recognise
 from ..tasks.draw import class_picture
 from ..tasks.results import Detections, Segmentation
 from .arrays import write_npz
-from .common import complain, count, print_json, share
+from .common import complain, count, images_of, limits_of, print_json, share
 from .describing import add_task
 
 KINDS = ("detect", "segment", "pose")
@@ -101,20 +100,6 @@ def kind_of(model: Model) -> str | None:
     return task.kind if task and task.kind in KINDS else None
 
 
-def refuse(options: argparse.Namespace) -> None:
-    """Ends the program if an option is given that only networks that find things have.
-
-    Raises:
-        GraphError: one is.
-    """
-    for name in ("draw", "min_score", "max_overlap", "max_detections"):
-        if getattr(options, name) is not None:
-            raise GraphError(
-                f"--{name.replace('_', '-')} is for networks that detect, segment or find "
-                "keypoints, and nothing in this file tells that it does; say it: --task, --family"
-            )
-
-
 def execute(options: argparse.Namespace, model: Model, kind: str) -> int:
     """Finds things in images and prints them; 1 if any image could not be read.
 
@@ -126,8 +111,7 @@ def execute(options: argparse.Namespace, model: Model, kind: str) -> int:
         options.usage_error(f"--output: expected a file that ends in {', '.join(OUTPUTS)}")
     if options.output and options.output.endswith(".parquet"):
         require("a .parquet file", "pyarrow")
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    files = image_files(options.images)
+    files = images_of(options)
     find = finder(options, model, kind)
     pictures = _Pictures(options.draw, files) if options.draw else None
     if model.preprocessing is not None:  # the first image takes no longer than the others
@@ -163,12 +147,8 @@ def execute(options: argparse.Namespace, model: Model, kind: str) -> int:
 
 def finder(options: argparse.Namespace, model: Model, kind: str) -> Callable[[Image.Image], Found]:
     """The model's method for a task, with the thresholds that the options give."""
-    limits: dict[str, Any] = {
-        name: value
-        for name in ("min_score", "max_overlap", "max_detections")
-        if (value := getattr(options, name)) is not None
-    }
-    method = {"detect": model.detect, "segment": model.segment, "pose": model.pose}[kind]
+    limits = limits_of(options)
+    method = getattr(model, kind)
     return lambda picture: method(picture, **limits)
 
 

@@ -7,24 +7,21 @@ import dataclasses
 import os
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..classification import Classification, is_scores
 from ..errors import GraphError, ImageError
 from ..graph import Array
-from ..images import image_files
 from ..model import Model
 from ..progress import progress_bar
 from ..storage.text import escaped
 from . import embedding, findings, table, upscaling, videos
 from .arrays import write_npz
-from .common import complain, count, print_json
+from .common import LIMITS, complain, count, images_of, print_json, refuse_for_others
 from .describing import PRESET_HELP, load_described
 
 HELP = "name what is in images"
@@ -112,16 +109,14 @@ def execute(options: argparse.Namespace) -> int:
         return videos.execute(options, model, findings.finder(options, model, kind))
     if kind is not None:
         return findings.execute(options, model, kind)
-    findings.refuse(options)
+    refuse_for_others(options, "draw", *LIMITS)
     if embedding.is_requested(model):
         return embedding.execute(options, model)
     if upscaling.is_requested(options):
         return upscaling.execute(options, model)
     if tabular:
         return table.execute(options, model)
-    # Pillow only warns of a picture of 90 million pixels and more; here that is an error.
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    files = image_files(options.images)
+    files = images_of(options)
     _warm_up(model)
     documents: list[dict[str, Any]] = []
     results: list[Result] = []

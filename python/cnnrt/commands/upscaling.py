@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import time
-import warnings
 from pathlib import Path
 
-from PIL import Image
-
 from ..errors import GraphError, ImageError
-from ..images import SUFFIXES, image_files, open_image
+from ..images import SUFFIXES, open_image
 from ..model import Model
 from ..storage.text import escaped
-from .common import complain, print_json
+from .common import complain, images_of, print_json
 
 
 def is_requested(options: argparse.Namespace) -> bool:
@@ -28,8 +25,7 @@ def execute(options: argparse.Namespace, model: Model) -> int:
     Raises:
         CnnrtError, OSError: the network makes no pictures, or the result cannot be saved.
     """
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    files = image_files(options.images)
+    files = images_of(options)
     if len(files) != 1:
         raise GraphError(f"--output {options.output} is one image; {len(files)} were given")
     (file,) = files

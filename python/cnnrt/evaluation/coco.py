@@ -170,7 +170,7 @@ def evaluate_coco(
         )
     truth = read_annotations(annotations, images)
     categories, notes = _categories(model, truth)
-    find = {"detect": model.detect, "segment": model.segment, "pose": model.pose}[kind]
+    find = getattr(model, kind)
     results: list[Json] = []
     unread: list[tuple[Path, str]] = []
     seen: list[int] = []

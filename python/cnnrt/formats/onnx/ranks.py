@@ -49,6 +49,8 @@ class Ranks:
         self._others = types(dict.fromkeys(free, OTHER))
         self._own = types(own)
         """With a stand-in for each free size; types are missing if two of them must agree."""
+        if not free:  # all are fixed: one inference is enough
+            self._others = self._own = self._types
 
     def type(self, name: str) -> TensorType | None:
         """The type of a tensor, with the right rank and dtype; None if it is not known."""
@@ -73,8 +75,10 @@ class Ranks:
 
     def _look(self) -> None:
         for node in self.pending:
-            for types in (self._types, self._others, self._own):
-                self._infer(node, types)
+            self._infer(node, self._types)
+            if self._names:
+                self._infer(node, self._others)
+                self._infer(node, self._own)
         self.pending.clear()
 
     def _type(self, name: str, types: Mapping[str, TensorType]) -> TensorType | None:
