@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -15,6 +16,11 @@ import browser as chromium
 from checks import Random
 from cnnrt import _core
 from scripts import environment
+
+
+def pytest_configure() -> None:
+    """Takes SIGINT, which a shell's background jobs ignore, and with them their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
