@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from . import capi
 from .binding import IOBinding
-from .metadata import ModelMetadata
+from .devices import (
+    OrtAllocatorType,
+    OrtArenaCfg,
+    OrtDevice,
+    OrtDeviceMemoryType,
+    OrtDeviceVendorId,
+    OrtMemoryInfo,
+    OrtMemoryInfoDeviceType,
+    OrtMemType,
+    create_and_register_allocator,
+    create_and_register_allocator_v2,
+)
+from .metadata import AssignedNode, AssignedSubgraph, ModelMetadata
 from .options import (
     ExecutionMode,
     ExecutionOrder,
@@ -39,21 +51,18 @@ from .unsupported import (
     AdapterFormat,
     LoraAdapter,
     ModelCompiler,
-    OrtAllocatorType,
-    OrtArenaCfg,
-    OrtMemoryInfo,
-    OrtMemType,
+    OrtExternalInitializerInfo,
+    OrtSyncStream,
     SparseTensor,
-    create_and_register_allocator,
-    create_and_register_allocator_v2,
 )
-from .values import OrtDevice, OrtDeviceVendorId, OrtValue, OrtValueVector
+from .values import OrtValue, OrtValueVector, copy_tensors
 
 __version__ = "1.32.0"
 __author__ = "cnnrt"
 package_name, version, cuda_version = "onnxruntime", __version__, ""
 
 SessionIOBinding = IOBinding
+OrtEpAssignedNode, OrtEpAssignedSubgraph = AssignedNode, AssignedSubgraph
 
 __all__ = [
     "AdapterFormat",
@@ -69,9 +78,15 @@ __all__ = [
     "OrtAllocatorType",
     "OrtArenaCfg",
     "OrtDevice",
+    "OrtDeviceMemoryType",
     "OrtDeviceVendorId",
+    "OrtEpAssignedNode",
+    "OrtEpAssignedSubgraph",
+    "OrtExternalInitializerInfo",
     "OrtMemType",
     "OrtMemoryInfo",
+    "OrtMemoryInfoDeviceType",
+    "OrtSyncStream",
     "OrtValue",
     "OrtValueVector",
     "RunOptions",
@@ -79,6 +94,7 @@ __all__ = [
     "SessionOptions",
     "SparseTensor",
     "capi",
+    "copy_tensors",
     "create_and_register_allocator",
     "create_and_register_allocator_v2",
     "disable_telemetry_events",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...graph import Array
+from .devices import check_device
 from .errors import InvalidArgument, status
-from .values import OrtValue, OrtValueVector, array_at, check_device
+from .values import OrtValue, OrtValueVector, array_at
 
 if TYPE_CHECKING:
     from .options import RunOptions

@@ -101,6 +101,8 @@ def translated(*, loading: bool) -> Iterator[None]:
     """
     try:
         yield
+    except tuple(_CODES):
+        raise  # of this API already
     except UnsupportedOperator as error:
         raise status(NotImplemented, str(error)) from error
     except (ShapeError, ImageError) as error:

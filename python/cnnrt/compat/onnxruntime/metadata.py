@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FormatError
+from ...formats.sources import is_message
 from ...model import Model
 from .types import NodeArg, of_spec, of_value
 
@@ -27,6 +28,26 @@ class ModelMetadata:
     custom_metadata_map: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class AssignedNode:
+    """A node by its domain (empty for ONNX's own operators), operator and name."""
+
+    domain: str
+    op_type: str
+    name: str
+
+
+@dataclass(frozen=True)
+class AssignedSubgraph:
+    """Nodes that a provider runs."""
+
+    ep_name: str
+    node: AssignedNode
+
+    def get_nodes(self) -> list[AssignedNode]:
+        return [self.node]
+
+
 @dataclass
 class Facts:
     """Everything that a session says of its model."""
@@ -38,6 +59,14 @@ class Facts:
     metadata: ModelMetadata
     denotations: dict[str, list[str]]
     """Denotations of the sizes of the inputs, by input."""
+    nodes: list[AssignedNode]
+
+
+def config_of(source: Any) -> str | None:
+    """Options for sessions that an ONNX file states in its metadata, as JSON."""
+    proto = _proto(source)
+    entries = proto.metadata_props if proto else ()
+    return next((entry.value for entry in entries if entry.key == "ort_config"), None)
 
 
 def facts_of(source: Any, model: Model) -> Facts:
@@ -53,6 +82,7 @@ def facts_of(source: Any, model: Model) -> Facts:
             [of_spec(s) for s in model.optional_inputs],
             ModelMetadata(producer_name="cnnrt", graph_name=model.graph.name),
             {},
+            [AssignedNode("", node.op, node.name) for node in model.graph.nodes],
         )
     stated = {v.name: of_value(v) for v in (*proto.graph.input, *proto.graph.output)}
     shaped = {v.name for v in proto.graph.output if v.type.tensor_type.HasField("shape")}
@@ -71,6 +101,7 @@ def facts_of(source: Any, model: Model) -> Facts:
             {entry.key: entry.value for entry in proto.metadata_props},
         ),
         {v.name: [d.denotation for d in v.type.tensor_type.shape.dim] for v in graph.input},
+        [AssignedNode(node.domain, node.op_type, node.name) for node in graph.node],
     )
 
 
@@ -85,7 +116,9 @@ def _proto(source: Any) -> ModelProto | None:
     """The message of an ONNX file without its weights; None for a model.bin."""
     from ...formats.onnx.document import parse  # noqa: PLC0415  (an optional dependency)
 
-    if isinstance(source, bytes):
+    if is_message(source):
+        pass
+    elif isinstance(source, bytes):
         if source[8:9] == b"{":
             return None
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from typing import Any
 
 from .errors import Fail, status
@@ -32,6 +33,16 @@ class ExecutionOrder(enum.IntEnum):
     DEFAULT = 0
     PRIORITY_BASED = 1
     MEMORY_EFFICIENT = 2
+
+
+FROM_MODEL = (
+    "intra_op_num_threads",
+    "inter_op_num_threads",
+    "execution_mode",
+    "graph_optimization_level",
+    "enable_profiling",
+)
+"""Options that a model's metadata may set."""
 
 
 class _Entries:
@@ -85,6 +96,7 @@ class SessionOptions(_Entries):
         self._sizes_by_name: dict[str, int] = {}
         self._sizes_by_denotation: dict[str, int] = {}
         self._initializers: dict[str, Any] = {}
+        self._files: dict[str, bytes] = {}
         self._providers: list[tuple[str, dict[str, str]]] = []
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -93,7 +105,11 @@ class SessionOptions(_Entries):
         super().__setattr__(name, value)
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Keeps a configuration entry. Entries change nothing in cnnrt."""
+        """Keeps a configuration entry.
+
+        Those of `optimized_model_external_initializers` act on `optimized_model_filepath`, and
+        "session.record_ep_graph_assignment_info" on what a session tells. Others change nothing.
+        """
         self._add(key, value)
 
     def get_session_config_entry(self, key: str) -> str:
@@ -136,8 +152,34 @@ class SessionOptions(_Entries):
     def add_provider_for_devices(self, *_: Any) -> None:
         raise NotImplementedError("cnnrt runs on the CPU and has no plugin execution providers")
 
-    def add_external_initializers_from_files_in_memory(self, *_: Any) -> None:
-        raise NotImplementedError("cnnrt reads a model's external data from files in its folder")
+    def add_external_initializers_from_files_in_memory(
+        self, names: list[str], contents: list[bytes], lengths: list[int]
+    ) -> None:
+        """Takes files of external data from memory, by the names that the model has for them.
+
+        Args:
+            names: names of the files, as in the model.
+            contents: the bytes of each.
+            lengths: how many of them to take.
+        """
+        if not len(names) == len(contents) == len(lengths):
+            raise status(Fail, f"{len(names)} names, {len(contents)} files, {len(lengths)} lengths")
+        for name, data, length in zip(names, contents, lengths, strict=True):
+            self._files[name] = bytes(data[:length])
+
+    def _take(self, config: str) -> None:
+        """Takes options from a model's own JSON, metadata of the key `ort_config`.
+
+        Raises:
+            Fail: it is not of that form.
+        """
+        try:
+            given = json.loads(config)["session_options"]
+            found = {name: int(given[name]) for name in FROM_MODEL if name in given}
+        except (ValueError, KeyError, TypeError) as error:
+            raise status(Fail, f"the model's ort_config is unusable: {error!r}") from None
+        for name, number in found.items():
+            setattr(self, name, type(getattr(self, name))(number))
 
 
 class RunOptions(_Entries):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ...process.threads import set_num_threads
-from .errors import Fail, status
 
 MAX_SEVERITY = 4
 
@@ -24,7 +26,7 @@ def get_build_info() -> str:
     """The library and the API that answer the calls."""
     from ... import __version__  # noqa: PLC0415  (found on first use)
 
-    return f"cnnrt {__version__} speaking the API of ONNX Runtime {get_version_string()}"
+    return f"cnnrt {__version__} Build Info: the API of ONNX Runtime {get_version_string()}"
 
 
 def has_collective_ops() -> bool:
@@ -56,30 +58,97 @@ def print_debug_info() -> None:
 
 
 def set_default_logger_severity(severity: int) -> None:
-    """Takes a level from 0 (verbose) to 4 (fatal). cnnrt logs nothing.
+    """Sets the least severity of messages, from 0 (verbose) to 4 (fatal).
+
+    They go to the function of `set_default_logger_callback`; without one nothing is logged.
 
     Raises:
-        Fail: there is no such level.
+        RuntimeError: there is no such level.
     """
-    if not 0 <= int(severity) <= MAX_SEVERITY:
-        raise status(Fail, f"Invalid severity level: {severity}; expected 0 to {MAX_SEVERITY}")
+    _logger.severity = _severity(severity)
 
 
 def set_default_logger_verbosity(level: int) -> None:
-    """Takes a level. cnnrt logs nothing."""
+    """Takes a level of verbose messages, which changes nothing."""
     int(level)
 
 
-def set_default_logger_callback(callback: Callable[..., Any] | None) -> None:
-    """Takes a function, which is never called: cnnrt logs nothing."""
-    del callback
+def set_default_logger_callback(callback: Callable[..., Any] | None, severity: int = 2) -> None:
+    """Calls a function with each message; None ends that.
+
+    Args:
+        callback: takes severity, category, name of the session, place in the sources, and text.
+            What it raises is dropped.
+        severity: see `set_default_logger_severity`; None for the function keeps it.
+
+    Raises:
+        RuntimeError: the function cannot be called, or there is no such severity.
+    """
+    if callback is not None and not callable(callback):
+        raise RuntimeError(f"callback must be a callable, got {type(callback).__name__}")
+    level = _severity(severity)
+    if callback is not None:
+        _logger.severity = level
+    _logger.callback = callback
+
+
+@dataclass
+class _Logger:
+    """Where messages of all sessions go."""
+
+    callback: Callable[..., Any] | None = None
+    severity: int = 2
+
+
+_logger = _Logger()
+
+
+def log(severity: int, own: int, logid: str, place: str, text: str) -> None:
+    """Hands a message to the function of `set_default_logger_callback`, if there is one.
+
+    Args:
+        severity: of the message, 0 (verbose) to 4 (fatal).
+        own: the session's least severity; -1: the default's.
+        logid: the session's name.
+        place: the module and function that report.
+        text: the message.
+    """
+    callback = _logger.callback
+    if callback is not None and severity >= (own if own >= 0 else _logger.severity):
+        with contextlib.suppress(Exception):  # of the client's function
+            callback(severity, "onnxruntime", logid, place, text)
+
+
+def _severity(severity: int) -> int:
+    if not 0 <= int(severity) <= MAX_SEVERITY:
+        raise RuntimeError(
+            f"Invalid logging severity {severity}; expected 0 (verbose) to {MAX_SEVERITY} (fatal)"
+        )
+    return int(severity)
+
+
+_global_pool = threading.Event()
 
 
 def set_global_thread_pool_sizes(intra_op: int, inter_op: int = 0) -> None:
-    """Sets the threads of sessions made from now on; `inter_op` changes nothing."""
+    """Sets the threads of sessions made from now on; `inter_op` changes nothing.
+
+    As in ONNX Runtime these sessions must have `use_per_session_threads` off.
+    """
     del inter_op
     if intra_op > 0:
         set_num_threads(intra_op)
+    _global_pool.set()
+
+
+def check_threads(*, per_session: bool) -> None:
+    """Raises RuntimeError if a session has its own threads beside global ones, or neither."""
+    if per_session and _global_pool.is_set():
+        raise RuntimeError("use_per_session_threads must be false when using a global thread pool")
+    if not per_session and not _global_pool.is_set():
+        raise RuntimeError(
+            "use_per_session_threads is false; call set_global_thread_pool_sizes before"
+        )
 
 
 def set_seed(seed: int) -> None:

@@ -55,8 +55,9 @@ class Profiler:
             self._events += events
 
     def write(self) -> str:
-        """Writes the file and returns its name: the prefix, date and time."""
+        """Writes the file, an event a line, and returns its name: the prefix, date and time."""
         path = f"{self._prefix}{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}.json"
         with self._lock:
-            atomic_write(path, [json.dumps(self._events, indent=1).encode()])
+            lines = ",\n".join(map(json.dumps, self._events))
+        atomic_write(path, [f"[\n{lines}\n]\n".encode()])
         return path

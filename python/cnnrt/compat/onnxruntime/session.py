@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import threading
@@ -10,20 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ... import feeds
 from ...errors import CnnrtError
-from ...graph import TensorSpec
 from ...model import Model, load, with_graph
 from ...process.threads import get_num_threads
+from .arguments import check_running, checked
 from .binding import IOBinding
+from .devices import CPU_MEMORY, OrtMemoryInfo
 from .errors import Fail, InvalidArgument, InvalidProtobuf, NoSuchFile, status, translated
-from .metadata import ModelMetadata, facts_of
+from .initializers import with_initializers, write
+from .metadata import AssignedSubgraph, ModelMetadata, config_of, facts_of
+from .native import NativeSession
 from .options import RunOptions, SessionOptions
+from .process import check_threads, log
 from .profiling import Profiler
 from .providers import CPU, chosen
-from .types import NAMES, NodeArg, element_name
+from .types import NodeArg
 from .values import OrtValue, OrtValueVector, unwrapped
 
 Feed = Mapping[str, Any]
@@ -51,12 +54,15 @@ class InferenceSession:
             providers: names, or pairs of name and options; others than the CPU's are skipped with
                 a warning.
             provider_options: options by provider, if `providers` are names alone.
-            kwargs: `disabled_optimizers` and `enable_fallback` are taken and change nothing.
+            kwargs: `read_config_from_model` takes options from the model's metadata, as the
+                environment's ORT_LOAD_CONFIG_FROM_MODEL=1 does. `disabled_optimizers` and
+                `enable_fallback` are taken and change nothing.
 
         Raises:
             NoSuchFile: there is no such file.
             InvalidProtobuf: it is no model, or is damaged.
             NotImplemented: the model needs operators that cnnrt does not run.
+            RuntimeError: threads of its own and global ones are mixed.
             TypeError: the model is given as something else.
         """
         if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
@@ -65,21 +71,24 @@ class InferenceSession:
             source = os.fspath(path_or_bytes)
         else:
             raise TypeError(f"Unable to load from type '{type(path_or_bytes)}'")
-        if unknown := kwargs.keys() - {"disabled_optimizers", "enable_fallback"}:
+        known = {"disabled_optimizers", "enable_fallback", "read_config_from_model"}
+        if unknown := kwargs.keys() - known:
             raise TypeError(f"InferenceSession takes no argument {sorted(unknown)[0]!r}")
-        self._source = source
+        self._source: Any = source
         self._options = sess_options if sess_options is not None else SessionOptions()
         self._fallback = bool(kwargs.get("enable_fallback", True))
         self._providers = chosen(providers, provider_options)
+        self._sess = NativeSession(self)
         start = time.monotonic_ns()
-        self._load()
+        configured = os.environ.get("ORT_LOAD_CONFIG_FROM_MODEL") == "1"
+        self._load(configured=bool(int(kwargs.get("read_config_from_model", configured))))
         taken = time.monotonic_ns() - start
+        self._log(1, f"Session successfully initialized in {taken / 1e6:.1f} ms.")
         prefix = self._options.profile_file_prefix
         self._profiler = Profiler(prefix, taken) if self._options.enable_profiling else None
         self._start_ns = start
 
-    def _load(self) -> None:
-        options = self._options
+    def _load(self, *, configured: bool) -> None:
         if isinstance(self._source, str) and not Path(self._source).is_file():
             raise status(
                 NoSuchFile,
@@ -88,24 +97,32 @@ class InferenceSession:
             )
         if not self._source:
             raise status(InvalidProtobuf, "the model has no bytes")
+        if configured and (config := config_of(self._source)):
+            self._options = copy.copy(self._options)
+            self._options._take(config)
+        options, source = self._options, self._source
+        check_threads(per_session=bool(options.use_per_session_threads))
+        if options._initializers or options._files:
+            with translated(loading=True):
+                source = with_initializers(source, options._initializers, options._files)
         count = int(options.intra_op_num_threads)
         with translated(loading=True):
-            model = load(self._source, threads=count if count > 0 else get_num_threads())
-            self._facts = facts_of(self._source, model)
+            model = load(source, threads=count if count > 0 else get_num_threads())
+            self._facts = facts_of(source, model)
             self._model = self._overridden(model)
-        if options.optimized_model_filepath:
-            self._write(os.fspath(options.optimized_model_filepath))
+            if options.optimized_model_filepath:
+                path = os.fspath(options.optimized_model_filepath)
+                write(path, self._model.graph, options._entries)
         self._single = len(self._model.outputs) == 1 and not self._model.optional_inputs
         self._specs = {s.name: s for s in (*self._model.inputs, *self._model.optional_inputs)}
         self._required = [s for s in self._model.inputs if s.kind != "optional"]
         self._output_names = [output.name for output in self._model.outputs]
 
     def _overridden(self, model: Model) -> Model:
-        """The model with the sizes and constants that the options replace."""
+        """The model with the sizes that the options replace."""
         options, graph = self._options, model.graph
         by_name, by_kind = options._sizes_by_name, options._sizes_by_denotation
-        constants = options._initializers
-        if not (by_name or by_kind or constants):
+        if not (by_name or by_kind):
             return model
         graph = graph.copy()
         inputs = []
@@ -123,25 +140,7 @@ class InferenceSession:
                 for old, new in zip(arg.shape, sizes, strict=False)
             ]
         graph.inputs = inputs
-        for name, value in constants.items():
-            array = np.asarray(unwrapped(value))
-            old = graph.constants.get(name)
-            if old is None or old.shape != array.shape or old.dtype != array.dtype:
-                raise status(
-                    InvalidArgument,
-                    f"initializer {name!r}: the model has "
-                    f"{'none' if old is None else f'{old.dtype}{list(old.shape)}'}, not "
-                    f"{array.dtype}{list(array.shape)}",
-                )
-            graph.constants[name] = array
         return with_graph(model, graph)
-
-    def _write(self, path: str) -> None:
-        """Writes the model as ONNX, with the sizes and constants of the options."""
-        from ...formats.onnx.writer import write_onnx  # noqa: PLC0415  (an optional dependency)
-
-        with translated(loading=True):
-            write_onnx(path, self._model.graph)
 
     # What the model is.
 
@@ -176,7 +175,33 @@ class InferenceSession:
         provider_options: Sequence[dict[Any, Any]] | None = None,
     ) -> None:
         """Chooses providers again: the CPU's is all that there is."""
-        self._providers = chosen(providers, provider_options)
+        self._providers = chosen(providers, provider_options, strict=True)
+
+    def get_input_memory_infos(self) -> list[OrtMemoryInfo]:
+        """The memory that each input is taken from."""
+        return [CPU_MEMORY] * len(self._facts.inputs)
+
+    def get_output_memory_infos(self) -> list[OrtMemoryInfo]:
+        """The memory that each output is in."""
+        return [CPU_MEMORY] * len(self._facts.outputs)
+
+    def get_input_epdevices(self) -> list[None]:
+        """The device of a plugin provider for each input: there are none."""
+        return [None] * len(self._facts.inputs)
+
+    def get_provider_graph_assignment_info(self) -> list[AssignedSubgraph]:
+        """The nodes of the file, each as a subgraph of the CPU's provider.
+
+        Raises:
+            Fail: the options do not ask for it.
+        """
+        if self._options._entries.get("session.record_ep_graph_assignment_info") != "1":
+            raise status(
+                Fail,
+                "Session configuration entry 'session.record_ep_graph_assignment_info' must be "
+                'set to "1" to retrieve the nodes of each provider.',
+            )
+        return [AssignedSubgraph(CPU, node) for node in self._facts.nodes]
 
     def enable_fallback(self) -> None:
         """Kept for clients: there is no provider to fall back from."""
@@ -211,7 +236,7 @@ class InferenceSession:
         feed = self._checked(input_feed)
         names = self._wanted(output_names)
         if run_options is not None:
-            _check_running(run_options)
+            check_running(run_options)
         begin = time.monotonic_ns()
         with translated(loading=False):
             if self._single and len(feed) == 1 and len(names) == 1:
@@ -226,7 +251,7 @@ class InferenceSession:
             arrays = feeds.arrays(self._model.graph.inputs, feed)
             self._profiler.record(self._model, arrays, begin - self._profiler.start_ns, taken)
         if run_options is not None:
-            _check_running(run_options)
+            check_running(run_options)
         return results
 
     def run_with_ort_values(
@@ -319,6 +344,10 @@ class InferenceSession:
 
     # Checks.
 
+    def _log(self, severity: int, text: str) -> None:
+        own, logid = self._options.log_severity_level, self._options.logid
+        log(severity, own, logid, "cnnrt InferenceSession", text)
+
     def _wanted(self, names: Sequence[str] | None) -> list[str]:
         if not names:
             return self._output_names
@@ -340,7 +369,7 @@ class InferenceSession:
             raise ValueError(
                 f"Required inputs ({missing}) are missing from input feed ({list(feed)})."
             )
-        checked = {}
+        found = {}
         for name, value in feed.items():
             spec = self._specs.get(name)
             if spec is None:
@@ -348,35 +377,7 @@ class InferenceSession:
                     InvalidArgument,
                     f"Invalid input name: {name}; the model takes {', '.join(self._specs)}",
                 )
-            checked[name] = _checked(spec, unwrapped(value))
+            found[name] = checked(spec, unwrapped(value))
         for spec in self._model.inputs:
-            checked.setdefault(spec.name, None)
-        return checked
-
-
-def _check_running(options: RunOptions) -> None:
-    if options.terminate:
-        raise status(Fail, "Exiting due to terminate flag being set to true.")
-
-
-def _checked(spec: TensorSpec, value: Any) -> Any:
-    """One input, if it is an array of the right type or something that NumPy makes one of."""
-    if spec.kind != "tensor":
-        return value
-    if not isinstance(value, np.ndarray):
-        value = np.asarray(value, spec.dtype.numpy if isinstance(value, (list, tuple)) else None)
-    if value.dtype != spec.dtype.numpy:
-        texts = value.dtype.kind in "US"
-        actual = "string" if texts else NAMES.get(value.dtype.name, value.dtype.name)
-        raise status(
-            InvalidArgument,
-            f"Unexpected input data type for {spec.name!r}. Actual: (tensor({actual})) , expected: "
-            f"(tensor({element_name(spec.dtype)}))",
-        )
-    if not spec.accepts(value.shape):
-        raise status(
-            InvalidArgument,
-            f"Got invalid dimensions for input: {spec.name}: got {list(value.shape)}, expected "
-            f"{list(spec.shape)}. Please fix either the inputs/outputs or the model.",
-        )
-    return value
+            found.setdefault(spec.name, None)
+        return found

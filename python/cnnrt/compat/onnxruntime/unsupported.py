@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import enum
-from typing import Any, NoReturn
+from typing import Any
 
 
 class _Unsupported:
@@ -35,38 +34,13 @@ class SparseTensor(_Unsupported):
     _reason = "all tensors are dense"
 
 
-class OrtArenaCfg(_Unsupported):
-    """Sizes of an arena shared by sessions; not supported."""
+class OrtSyncStream(_Unsupported):
+    """A stream of a device; not supported."""
 
-    _reason = "each model has the memory that its plans need, see cnnrt.Model.memory"
-
-
-class OrtMemoryInfo(_Unsupported):
-    """A kind of memory on a device; not supported."""
-
-    _reason = "all memory is the CPU's"
+    _reason = "a run is over when the call returns"
 
 
-class OrtAllocatorType(enum.IntEnum):
-    """Kinds of allocators."""
+class OrtExternalInitializerInfo(_Unsupported):
+    """A place in a file; not supported."""
 
-    INVALID = -1
-    ORT_DEVICE_ALLOCATOR = 0
-    ORT_ARENA_ALLOCATOR = 1
-
-
-class OrtMemType(enum.IntEnum):
-    """Kinds of memory."""
-
-    CPU_INPUT = -2
-    CPU_OUTPUT = -1
-    CPU = -1
-    DEFAULT = 0
-
-
-def create_and_register_allocator(*_: Any) -> NoReturn:
-    raise NotImplementedError(f"cnnrt has no shared allocators: {OrtArenaCfg._reason}")
-
-
-def create_and_register_allocator_v2(*_: Any) -> NoReturn:
-    raise NotImplementedError(f"cnnrt has no shared allocators: {OrtArenaCfg._reason}")
+    _reason = "SessionOptions.add_external_initializers takes arrays"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import enum
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,59 +10,10 @@ import numpy as np
 
 from ...dtypes import DType, as_dtype
 from ...graph import Array
+from .devices import OrtDevice, check_device
+from .dlpack import CPU, to_array
 from .errors import Fail, InvalidArgument, status
 from .types import element_name, element_type
-
-
-class OrtDeviceVendorId(enum.IntEnum):
-    """PCI numbers of the makers of devices."""
-
-    NONE = 0
-    AMD = 0x1002
-    NVIDIA = 0x10DE
-    ARM = 0x13B5
-    MICROSOFT = 0x1414
-    HUAWEI = 0x19E5
-    QUALCOMM = 0x5143
-    INTEL = 0x8086
-
-
-class OrtDevice:
-    """A device that memory is on: always the CPU."""
-
-    def __init__(self, device_type: str = "cpu", device_id: int = 0) -> None:
-        self._type, self._id = device_type, device_id
-
-    @staticmethod
-    def make(ort_device_name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
-        """The device of this name.
-
-        Raises:
-            InvalidArgument: it is another than "cpu".
-        """
-        del vendor_id
-        check_device(ort_device_name)
-        return OrtDevice(ort_device_name, device_id)
-
-    def device_type(self) -> str:
-        return self._type
-
-    def device_id(self) -> int:
-        return self._id
-
-    def device_mem_type(self) -> int:
-        return 0
-
-    def device_vendor_id(self) -> int:
-        return 0
-
-
-def check_device(name: str) -> None:
-    """Raises InvalidArgument unless the device is the CPU."""
-    if str(name).lower() not in ("cpu", "default"):
-        raise status(
-            InvalidArgument, f"cnnrt has memory on the device 'cpu' alone, not on {name!r}"
-        )
 
 
 class OrtValue:
@@ -79,7 +29,10 @@ class OrtValue:
 
     @staticmethod
     def ortvalue_from_numpy(
-        numpy_obj: Any, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
+        numpy_obj: Any,
+        device_type: str | OrtDevice = "cpu",
+        device_id: int = 0,
+        vendor_id: int = -1,
     ) -> OrtValue:
         """A value over the memory of an array; a copy if that is not contiguous."""
         del device_id, vendor_id
@@ -106,7 +59,7 @@ class OrtValue:
     def ortvalue_from_shape_and_type(
         shape: Sequence[int],
         element_type: Any = np.float32,
-        device_type: str = "cpu",
+        device_type: str | OrtDevice = "cpu",
         device_id: int = 0,
         vendor_id: int = -1,
     ) -> OrtValue:
@@ -118,15 +71,27 @@ class OrtValue:
 
     @staticmethod
     def from_dlpack(data: Any, is_bool_tensor: bool = False) -> OrtValue:
-        """A value over the memory of any tensor that has the DLPack protocol."""
-        array = np.from_dlpack(data)
+        """A value over the memory of any tensor that has the DLPack protocol, or of its capsule."""
+        array = to_array(data)
         return OrtValue(array.view(np.bool_) if is_bool_tensor else array)
 
     def __dlpack__(self, *, stream: Any = None) -> Any:
         return self.numpy().__dlpack__(stream=stream)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return 1, 0
+        return CPU
+
+    def to_dlpack(self) -> Any:
+        """The capsule of a tensor."""
+        return self.__dlpack__()
+
+    @property
+    def _ortvalue(self) -> OrtValue:
+        """This value, which is also that of the extension module."""
+        return self
+
+    def _get_c_value(self) -> OrtValue:
+        return self
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -247,3 +212,12 @@ def array_at(address: int, shape: Sequence[int], elements: Any) -> Array:
 def unwrapped(value: Any) -> Any:
     """The array or list that an `OrtValue` holds; any other value as it is."""
     return value.numpy() if isinstance(value, OrtValue) else value
+
+
+def copy_tensors(
+    src_tensors: Sequence[OrtValue], dst_tensors: Sequence[OrtValue], stream: Any = None
+) -> None:
+    """Copies each tensor of a list into that of another, see `OrtValue.update_inplace`."""
+    del stream
+    for source, target in zip(src_tensors, dst_tensors, strict=True):
+        target.update_inplace(source.numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,10 @@ class Storage:
         """The location given to tensors in `own`; no file can know it."""
         self._files: dict[str, memoryview] = {}
 
+    def add(self, files: Mapping[str, bytes]) -> None:
+        """Takes files by their locations from memory; those on disk are not looked at."""
+        self._files.update({location: memoryview(data) for location, data in files.items()})
+
     def find(self, tensor: TensorProto, size: int, at: str) -> memoryview:
         """The bytes of a tensor with external data.
 
@@ -119,7 +124,7 @@ class Storage:
         """Bytes of a file beside the model, cut off at its end."""
         if location not in self._files:
             path = self._path(location, at)
-            if len(self._files) == MAX_MAPPED:
+            if len(self._files) >= MAX_MAPPED:
                 with path.open("rb") as file:
                     there = max(0, path.stat().st_size - offset)
                     file.seek(offset)

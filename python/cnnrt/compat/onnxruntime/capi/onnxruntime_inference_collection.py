@@ -1,8 +1,10 @@
 """Sessions and values by the module that onnxruntime defines them in."""
 
 from ..binding import IOBinding
+from ..devices import OrtDevice, OrtDeviceVendorId
+from ..providers import check_and_normalize_provider_args
 from ..session import InferenceSession
-from ..values import OrtDevice, OrtDeviceVendorId, OrtValue
+from ..values import OrtValue
 
 Session = InferenceSession
 
@@ -13,4 +15,5 @@ __all__ = [
     "OrtDeviceVendorId",
     "OrtValue",
     "Session",
+    "check_and_normalize_provider_args",
 ]

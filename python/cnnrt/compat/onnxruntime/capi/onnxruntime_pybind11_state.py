@@ -1,5 +1,17 @@
 """The names that onnxruntime's extension module has, as far as clients use them."""
 
+from ..devices import (
+    OrtAllocatorType,
+    OrtArenaCfg,
+    OrtDevice,
+    OrtDeviceMemoryType,
+    OrtMemoryInfo,
+    OrtMemoryInfoDeviceType,
+    OrtMemType,
+    create_and_register_allocator,
+    create_and_register_allocator_v2,
+)
+from ..dlpack import is_dlpack_uint8_tensor
 from ..errors import (
     DeviceReset,
     EngineError,
@@ -18,6 +30,7 @@ from ..errors import (
     RuntimeException,
 )
 from ..metadata import ModelMetadata
+from ..native import SessionIOBinding
 from ..options import (
     ExecutionMode,
     ExecutionOrder,
@@ -39,7 +52,9 @@ from ..process import (
 )
 from ..providers import get_all_providers, get_available_providers, get_device, get_ep_devices
 from ..types import NodeArg
-from ..values import OrtDevice, OrtValue, OrtValueVector
+from ..values import OrtValue, OrtValueVector, copy_tensors
+
+get_default_session_options = SessionOptions
 
 __all__ = [
     "DeviceReset",
@@ -61,21 +76,33 @@ __all__ = [
     "NodeArg",
     "NotFound",
     "NotImplemented",
+    "OrtAllocatorType",
+    "OrtArenaCfg",
     "OrtDevice",
+    "OrtDeviceMemoryType",
+    "OrtMemType",
+    "OrtMemoryInfo",
+    "OrtMemoryInfoDeviceType",
     "OrtValue",
     "OrtValueVector",
     "RunOptions",
     "RuntimeException",
+    "SessionIOBinding",
     "SessionOptions",
+    "copy_tensors",
+    "create_and_register_allocator",
+    "create_and_register_allocator_v2",
     "disable_telemetry_events",
     "enable_telemetry_events",
     "get_all_providers",
     "get_available_providers",
     "get_build_info",
+    "get_default_session_options",
     "get_device",
     "get_ep_devices",
     "get_version_string",
     "has_collective_ops",
+    "is_dlpack_uint8_tensor",
     "set_default_logger_callback",
     "set_default_logger_severity",
     "set_default_logger_verbosity",
