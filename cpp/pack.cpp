@@ -67,7 +67,8 @@ private:
 template <class F>
 void with_format(PackedFormat format, F f) {
     if (format == kFloat32Panels) return f.template operator()<4, 1>();
-    if (format == kBfloat16Panels) return f.template operator()<2, 2>();
+    if (format == kHalfPanels) return f.template operator()<2, 1>();
+    if (format == kBytePanels) return f.template operator()<1, 1>();
     if (format == kInt8Panels) return f.template operator()<1, 4>();
     throw std::invalid_argument("no kernel reads panels of this format");
 }

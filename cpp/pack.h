@@ -20,7 +20,9 @@ struct PackedFormat {
         return (c / 16 * steps(16) + steps(c % 16)) * taps * 16 * depth;
     }
 };
-constexpr PackedFormat kFloat32Panels{4, 1}, kBfloat16Panels{2, 2}, kInt8Panels{1, 4};
+constexpr PackedFormat kFloat32Panels{4, 1}, kInt8Panels{1, 4};
+// Of linear_narrow: float16 or bfloat16, and int8 that is widened.
+constexpr PackedFormat kHalfPanels{2, 1}, kBytePanels{1, 1};
 
 // Weights may begin at any address, as those mapped from an ONNX file do. They are moved, not read:
 // `weight` and `to` have elements of the format's size.

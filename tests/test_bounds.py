@@ -13,6 +13,8 @@ from cnnrt.graph import Array, Graph
 from cnnrt.layout.tensors import At, Buffer, Step, ViewAt
 from cnnrt.model import plan_for
 from cnnrt.ops.requantised import Addition
+from cnnrt.weights.lazy import lazy
+from cnnrt.weights.widen import from_float16, from_int8
 from networks import network, operator
 
 COPY = {
@@ -55,6 +57,14 @@ def cases() -> Iterator[Graph]:
         yield operator("conv", image, weight, bias, group=group, strides=[2, 2], **padded)[0]
     yield operator("conv", f(1, 3, 9, 9), f(16, 3, 3, 3), bias[:16], **padded)[0]
     yield operator("linear", f(2, 5), f(7, 5), f(7))[0]
+    half, byte = f(7, 40).astype(np.float16), np.ones((7, 40), np.int8)
+    for narrow in (
+        lazy((7, 40), np.float32, from_float16, half),
+        lazy((7, 40), np.float32, from_int8, byte, f(7, 2), 32),
+    ):
+        graph = operator("linear", f(2, 40), f(7, 40), f(7))[0]
+        graph.constants["x1"] = narrow
+        yield graph
     pooled = {"kernel_shape": [3, 3], "pads": [1] * 4}
     for after in (
         ("y", "average_pool", "c", pooled),

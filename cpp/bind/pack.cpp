@@ -26,6 +26,31 @@ std::unique_ptr<Memory> new_floats(int64_t count) {
 float* floats(const Memory& m) { return reinterpret_cast<float*>(m.data()); }
 int64_t blocks_of(int64_t channels) { return (channels + 15) / 16; }
 
+// The packing of linear weights, of elements as `ArrayType` has them; only floats are converted.
+template <class ArrayType>
+void bind_pack_linear(py::module_& m, PackedFormat format) {
+    const bool convert = format == kFloat32Panels;
+    m.def(
+        "pack_linear",
+        [format](Memory& to, int64_t depth, int64_t row, int64_t column, const ArrayType& w,
+                 Threads threads) {
+            check(w.ndim() == 2, "weight must be [m, c]");
+            const int64_t item = format.bytes;
+            check(w.strides(0) % item == 0 && w.strides(1) % item == 0,
+                  "strides must be whole elements");
+            const int64_t m = w.shape(0), k = w.shape(1);
+            check(depth >= 0 && row >= 0 && row % 16 == 0 && column >= 0 && column + k <= depth &&
+                      to.owned() &&
+                      (row / 16 + blocks_of(m)) * depth * 16 * item <=
+                          static_cast<int64_t>(to.bytes()),
+                  "the memory is too small, or a view");
+            pack_linear(format, w.data(), m, k, w.strides(0) / item, w.strides(1) / item,
+                        to.data() + row * depth * item, depth, column, threads);
+        },
+        "to"_a, "depth"_a, "row"_a, "column"_a, py::arg("weight").noconvert(!convert),
+        "threads"_a = Threads{});
+}
+
 }  // namespace
 
 void bind_pack(py::module_& m) {
@@ -89,21 +114,9 @@ void bind_pack(py::module_& m) {
             return to;
         },
         "weight"_a, "threads"_a = Threads{});
-    m.def(
-        "pack_linear",
-        [](Memory& to, int64_t depth, int64_t row, int64_t column,
-           const py::array_t<float, py::array::forcecast>& w, Threads threads) {
-            check(w.ndim() == 2, "weight must be [m, c]");
-            check(w.strides(0) % 4 == 0 && w.strides(1) % 4 == 0, "strides must be whole floats");
-            const int64_t m = w.shape(0), k = w.shape(1);
-            check(depth >= 0 && row >= 0 && row % 16 == 0 && column >= 0 && column + k <= depth &&
-                      to.owned() &&
-                      (row / 16 + blocks_of(m)) * depth * 64 <= static_cast<int64_t>(to.bytes()),
-                  "the memory is too small, or a view");
-            pack_linear(kFloat32Panels, w.data(), m, k, w.strides(0) / 4, w.strides(1) / 4,
-                        floats(to) + row * depth, depth, column, threads);
-        },
-        "to"_a, "depth"_a, "row"_a, "column"_a, "weight"_a, "threads"_a = Threads{});
+    bind_pack_linear<py::array_t<float, py::array::forcecast>>(m, kFloat32Panels);
+    bind_pack_linear<py::array_t<uint16_t, 0>>(m, kHalfPanels);
+    bind_pack_linear<py::array_t<int8_t, 0>>(m, kBytePanels);
     m.def(
         "pack_depthwise",
         [](const Floats& w) {

@@ -4,86 +4,30 @@
 // Many rows are copied, chunk by chunk, into blocked form in scratch memory for the full register
 // tile. The copy is one pass over x, 1 / columns of the work.
 
+#include "linear.h"
+
 #include "product.h"
-#include "tile.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr TileTable<FloatTile, kDenseRows, kDenseBlocks, 0, true> kFew;
-// The blocks left over at the end of a row.
-constexpr TileTable<FloatTile, kDenseRows, 1, 0, true> kFewSingle;
-
-// Tiles of a chunk, and the maximum depth of one pass. All weights are read again for each chunk of
-// rows, so chunks are tall, but they must stay in L2. AVX-512: 28 rows of 1536 inputs are 172 KB of
-// 1 MB, beside two panels of 197 KB each. Narrower tiles need 64 bytes of weights for six vector
-// multiply-adds. Panels of 256 inputs, 16 KB, stay in L1 for 102 rows, which take 104 of 512 KB.
-// (With 66 rows of 768 inputs ViT's layers take a tenth longer.)
+// Tiles of a chunk. All weights are read again for each chunk of rows, so chunks are tall, but they
+// must stay in L2. AVX-512: 28 rows of 1536 inputs are 172 KB of 1 MB, beside two panels of 197 KB
+// each. Narrower tiles need 64 bytes of weights for six vector multiply-adds. Panels of 256 inputs,
+// 16 KB, stay in L1 for 102 rows, which take 104 of 512 KB. (With 66 rows of 768 inputs ViT's
+// layers take a tenth longer.)
 constexpr int64_t kChunkTiles = kTileBlocks > 1 ? 2 : 102 / kTileRows;
 constexpr int64_t kChunk = kChunkTiles * kTileRows;
-constexpr int64_t kMaxDepth = kTileBlocks > 1 ? 1536 : 256;
-
-alignas(64) constexpr float kNoBias[kDenseBlocks * 16] = {};
 
 CNNRT_INLINE bool few(const LinearArgs& g) { return g.rows <= kDenseRows; }
-CNNRT_INLINE int64_t blocks_of(const LinearArgs& g) { return ceil_div(g.columns, 16); }
 CNNRT_INLINE int64_t per_group(const LinearArgs& g) {
     return few(g) ? kDenseBlocks : kProductBlocks;
-}
-CNNRT_INLINE int last_lanes(const LinearArgs& g) {
-    return static_cast<int>(g.columns - (blocks_of(g) - 1) * 16);
-}
-
-// The depth cut into parts. Each but the first adds to the sums that the previous one left in y.
-struct Parts {
-    int64_t depth, blocks, count, longest;
-    explicit Parts(const LinearArgs& g)
-        : depth(g.depth),
-          blocks(ceil_div(g.depth, 16)),
-          count(ceil_div(g.depth, kMaxDepth)),
-          longest(ceil_div(blocks, count) * 16) {}
-    int64_t first(int64_t part) const { return smaller(depth, blocks * part / count * 16); }
-};
-
-void linear_few(const LinearArgs& g, const Context& context, int64_t begin, int64_t end) {
-    const int64_t blocks = blocks_of(g);
-    const float *x = context.at(g.x), *weight = context.at(g.weight);
-    const float *bias = context.at(g.bias), *residual = context.at(g.residual);
-    const Parts parts(g);
-    const int32_t start = 0;
-    FloatTile t{};
-    t.a_step = g.x_row;
-    t.offsets = &start;
-    t.last_taps = 1;
-    t.b_block = g.depth * 16;
-    t.residual_block = t.y_block = 16;
-    t.y_row = g.y_row;
-    const int64_t stop = smaller(blocks, end * kDenseBlocks);
-    for (int64_t block = begin * kDenseBlocks; block < stop;) {
-        const bool all = stop - block >= kDenseBlocks;
-        const int64_t after = block + (all ? kDenseBlocks : 1);
-        t.lanes = after == blocks ? last_lanes(g) : 16;
-        t.y = context.at(g.y) + block * 16;
-        for (int64_t part = 0; part < parts.count; ++part) {
-            const int64_t k = parts.first(part);
-            const bool first = part == 0, last = part + 1 == parts.count;
-            t.a = x + k;
-            t.last_steps = static_cast<int>(parts.first(part + 1) - k);
-            t.b = weight + block * t.b_block + k * 16;
-            t.bias = first ? bias + block * 16 : kNoBias;
-            t.residual = !first ? t.y : residual ? residual + block * 16 : nullptr;
-            t.residual_row = first ? g.residual_row : g.y_row;
-            t.epilogue = last ? g.epilogue : Epilogue{};
-            (all ? kFew.of_rows : kFewSingle.of_rows)[g.rows](t);
-        }
-        block = after;
-    }
 }
 
 }  // namespace
 
 void linear(const LinearArgs& g, const Context& context, int64_t begin, int64_t end) {
-    if (few(g)) return linear_few(g, context, begin, end);
+    if (few(g)) return linear_few<float>(g, context, begin, end);
     const float *x = context.at(g.x), *weight = context.at(g.weight), *bias = context.at(g.bias);
     const float* residual = context.at(g.residual);
     float* y = context.at(g.y);

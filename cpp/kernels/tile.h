@@ -16,7 +16,7 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kLine = 64;  // bytes: a cache line, and the weights of one step of one block
+constexpr int64_t kLine = 64;  // bytes of a cache line
 
 template <class Output>
 struct Tile : Output {
@@ -25,9 +25,10 @@ struct Tile : Output {
     using Products = Dot<In, Weight>;
     static constexpr TileShape kShape = kTileShape<In, Weight>;
     static_assert(kShape.rows > 0, "tile_shape.h lists no such types for this tier");
-    static_assert(16 * Products::kDepth * int64_t{sizeof(Weight)} == kLine);
-    // Elements of b in a line.
+    // Elements of b in a step of one block, and in a line.
+    static constexpr int64_t kStepWeights = 16 * Products::kDepth;
     static constexpr int64_t kLineWeights = kLine / int64_t{sizeof(Weight)};
+    static_assert(kStepWeights <= kLineWeights);
 
     const In* a;             // row 0, tap offset 0
     int64_t a_step;          // elements between rows, if STEP is 0
@@ -59,7 +60,7 @@ CNNRT_INLINE void accumulate(typename T::Products::Sum (&acc)[ROWS][BLOCKS], con
                              const typename T::Weight*& next) {
     using Products = typename T::Products;
     constexpr int kDepth = Products::kDepth, kSteps = T::kShape.steps;
-    constexpr int64_t kStepWeights = T::kLineWeights;
+    constexpr int64_t kStepWeights = T::kStepWeights;
     const int64_t b_block = t.b_block, step = STEP ? STEP : t.a_step;
     constexpr bool kPlain = plain(STEP);
     const int lines = kPlain ? 0 : t.next_lines;
@@ -77,12 +78,23 @@ CNNRT_INLINE void accumulate(typename T::Products::Sum (&acc)[ROWS][BLOCKS], con
             for (int m = 0; m < ROWS; ++m)
                 __builtin_prefetch(p + row<SPLIT>(m, step, t.a_split), 0, 3);
         }
+        [[maybe_unused]] f32x16 factors[Products::kScaled ? BLOCKS : 1];
+        if constexpr (Products::kScaled) {
+#pragma GCC unroll 4
+            for (int o = 0; o < BLOCKS; ++o) factors[o] = t.factors(o, offsets + i - t.offsets);
+        }
+        const auto weights = [&](int o, int k) __attribute__((always_inline)) {
+            const typename T::Weight* p = b + o * b_block + k * kStepWeights;
+            if constexpr (Products::kScaled)
+                return Products::weights(p, factors[o]);
+            else
+                return Products::weights(p);
+        };
         // Step k from here on.
         const auto multiply = [&](int k) __attribute__((always_inline)) {
-            decltype(Products::weights(b)) w[BLOCKS];
+            decltype(weights(0, 0)) w[BLOCKS];
 #pragma GCC unroll 4
-            for (int o = 0; o < BLOCKS; ++o)
-                w[o] = Products::weights(b + o * b_block + k * kStepWeights);
+            for (int o = 0; o < BLOCKS; ++o) w[o] = weights(o, k);
 #pragma GCC unroll 32
             for (int m = 0; m < ROWS; ++m) {
                 const auto x =

@@ -21,6 +21,11 @@ CNNRT_INLINE reg reg_load_half(const uint16_t* p) {
 CNNRT_INLINE void reg_store_half(uint16_t* p, reg a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
 }
+CNNRT_INLINE reg reg_load_bfloat16(const uint16_t* p) {
+    const __m256i bits =
+        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
 CNNRT_INLINE reg reg_broadcast(float x) { return _mm256_set1_ps(x); }
 template <int GROUP, int K>
 CNNRT_INLINE reg reg_spread(reg a) {
@@ -115,6 +120,9 @@ CNNRT_INLINE ireg ireg_broadcast(int32_t x) { return _mm256_set1_epi32(x); }
 CNNRT_INLINE ireg ireg_add(ireg a, ireg b) { return _mm256_add_epi32(a, b); }
 CNNRT_INLINE ireg ireg_widen(const uint8_t* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+CNNRT_INLINE ireg ireg_widen(const int8_t* p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
 CNNRT_INLINE reg ireg_to_float(ireg a) { return _mm256_cvtepi32_ps(a); }
 CNNRT_INLINE ireg reg_to_int(reg a) { return _mm256_cvtps_epi32(a); }

@@ -24,6 +24,9 @@ CNNRT_INLINE reg reg_load_half(const uint16_t* p) {
 CNNRT_INLINE void reg_store_half(uint16_t* p, reg a) {
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a)));
 }
+CNNRT_INLINE reg reg_load_bfloat16(const uint16_t* p) {
+    return as_float(vshll_n_u16(vld1_u16(p), 16));
+}
 CNNRT_INLINE reg reg_broadcast(float x) { return vdupq_n_f32(x); }
 template <int GROUP, int K>
 CNNRT_INLINE reg reg_spread(reg a) {
@@ -96,6 +99,7 @@ CNNRT_INLINE void ireg_store(void* p, ireg a) { vst1q_u8(static_cast<uint8_t*>(p
 CNNRT_INLINE ireg ireg_broadcast(int32_t x) { return vdupq_n_s32(x); }
 CNNRT_INLINE ireg ireg_add(ireg a, ireg b) { return vaddq_s32(a, b); }
 CNNRT_INLINE ireg ireg_widen(const uint8_t* p) { return ireg{p[0], p[1], p[2], p[3]}; }
+CNNRT_INLINE ireg ireg_widen(const int8_t* p) { return ireg{p[0], p[1], p[2], p[3]}; }
 CNNRT_INLINE reg ireg_to_float(ireg a) { return vcvtq_f32_s32(a); }
 CNNRT_INLINE ireg reg_to_int(reg a) { return vcvtnq_s32_f32(a); }
 CNNRT_INLINE ireg ireg_min_u8(ireg a, ireg b) { return of_u8(vminq_u8(as_u8(a), as_u8(b))); }

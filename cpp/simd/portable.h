@@ -56,6 +56,9 @@ CNNRT_INLINE void reg_store_half(uint16_t* p, reg a) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) p[i] = to_half(a[i]);
 }
+CNNRT_INLINE reg reg_load_bfloat16(const uint16_t* p) {
+    return as_float(bits4{p[0], p[1], p[2], p[3]} << 16);
+}
 CNNRT_INLINE reg reg_broadcast(float x) { return reg{x, x, x, x}; }
 template <int GROUP, int K>
 CNNRT_INLINE reg reg_spread(reg a) {
@@ -138,6 +141,7 @@ CNNRT_INLINE ireg ireg_add(ireg a, ireg b) {
     return (ireg)((wrapping)a + (wrapping)b);
 }
 CNNRT_INLINE ireg ireg_widen(const uint8_t* p) { return ireg{p[0], p[1], p[2], p[3]}; }
+CNNRT_INLINE ireg ireg_widen(const int8_t* p) { return ireg{p[0], p[1], p[2], p[3]}; }
 CNNRT_INLINE reg ireg_to_float(ireg a) { return __builtin_convertvector(a, reg); }
 CNNRT_INLINE ireg reg_to_int(reg a) { return __builtin_convertvector(reg_round(a), ireg); }
 CNNRT_INLINE ireg ireg_min_u8(ireg a, ireg b) {

@@ -2,12 +2,12 @@
 // type `reg` of kLanes floats; masks are registers too:
 //
 //   reg_load, reg_load_first (the first n lanes, zero in the others; any n), reg_store,
-//   reg_load_half, reg_store_half, reg_broadcast, reg_add, reg_sub, reg_mul, reg_div, reg_fma,
-//   reg_add_product, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign, reg_round, reg_floor,
-//   reg_sqrt, reg_scale2 (as two factors, so that results below 2^-126 and factors above 2^127 come
-//   out right), reg_scale2_normal, reg_exponent, reg_mantissa, reg_less, reg_equal, reg_unordered,
-//   reg_select, reg_spread<GROUP, K> for groups of fewer lanes than a register has, reg_sum,
-//   reg_largest, reg_transpose (kLanes x kLanes)
+//   reg_load_half, reg_store_half, reg_load_bfloat16, reg_broadcast, reg_add, reg_sub, reg_mul,
+//   reg_div, reg_fma, reg_add_product, reg_fnma, reg_min, reg_max, reg_abs, reg_copysign,
+//   reg_round, reg_floor, reg_sqrt, reg_scale2 (as two factors, so that results below 2^-126 and
+//   factors above 2^127 come out right), reg_scale2_normal, reg_exponent, reg_mantissa, reg_less,
+//   reg_equal, reg_unordered, reg_select, reg_spread<GROUP, K> for groups of fewer lanes than a
+//   register has, reg_sum, reg_largest, reg_transpose (kLanes x kLanes)
 //
 // For integers, `ireg` has as many bytes:
 //
@@ -73,6 +73,9 @@ CNNRT_INLINE f32x16 load_half(const uint16_t* p) {
 CNNRT_INLINE void store_half(uint16_t* p, f32x16 a) {
 #pragma GCC unroll 4
     for (int i = 0; i < kParts; ++i) reg_store_half(p + i * kLanes, a.v[i]);
+}
+CNNRT_INLINE f32x16 load_bfloat16(const uint16_t* p) {
+    return each([=](int i) { return reg_load_bfloat16(p + i * kLanes); });
 }
 CNNRT_INLINE f32x16 broadcast(float x) {
     const reg b = reg_broadcast(x);
@@ -225,6 +228,9 @@ CNNRT_INLINE i32x16 add(i32x16 a, i32x16 b) {
     return each_of<i32x16>([&](int i) { return ireg_add(a.v[i], b.v[i]); });
 }
 CNNRT_INLINE i32x16 widen(const uint8_t* p) {
+    return each_of<i32x16>([=](int i) { return ireg_widen(p + i * kLanes); });
+}
+CNNRT_INLINE i32x16 widen(const int8_t* p) {
     return each_of<i32x16>([=](int i) { return ireg_widen(p + i * kLanes); });
 }
 CNNRT_INLINE f32x16 to_float(i32x16 a) {

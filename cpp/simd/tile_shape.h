@@ -4,6 +4,11 @@
 
 #include <cstdint>
 
+namespace cnnrt {
+struct Float16;
+struct BFloat16;
+}  // namespace cnnrt
+
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
@@ -43,6 +48,11 @@ constexpr TileShape kTileShape<uint8_t, int8_t>{14, 2, 6, 4, 1};
 template <>
 constexpr TileShape kTileShape<uint8_t, int8_t>{6, 1, 3, 2, 1};
 #endif
+template <>
+constexpr TileShape kTileShape<float, Float16>{6, 4, 6, 4, 1};
+// Each block of weights has a register of scales.
+template <>
+constexpr TileShape kTileShape<float, int8_t>{5, 4, 5, 4, 1};
 // 14 sums, up to 13 inputs and 2 weights.
 constexpr DepthwiseShape kDepthwiseShape{2, 7, true};
 constexpr int kRegisters = 32, kRegistersPerVector = 1;
@@ -57,6 +67,11 @@ constexpr TileShape kTileShape<uint8_t, int8_t>{6, 1, 3, 2, 4};
 template <>
 constexpr TileShape kTileShape<uint8_t, int8_t>{3, 1, 2, 1, 1};
 #endif
+// Widened weights cannot be memory operands.
+template <>
+constexpr TileShape kTileShape<float, Float16>{2, 2, 2, 2, 1};
+template <>
+constexpr TileShape kTileShape<float, int8_t>{2, 2, 2, 2, 1};
 constexpr DepthwiseShape kDepthwiseShape{1, 7, false};
 constexpr int kRegisters = 16, kRegistersPerVector = 2;
 #elif defined(CNNRT_ISA_NEON)
@@ -64,6 +79,10 @@ template <>
 constexpr TileShape kTileShape<float, float>{6, 1, 3, 2, 1};
 template <>
 constexpr TileShape kTileShape<uint8_t, int8_t>{4, 1, 2, 2, 1};
+template <>
+constexpr TileShape kTileShape<float, Float16>{2, 2, 2, 2, 1};
+template <>
+constexpr TileShape kTileShape<float, int8_t>{3, 1, 3, 1, 1};
 constexpr DepthwiseShape kDepthwiseShape{1, 6, false};
 constexpr int kRegisters = 32, kRegistersPerVector = 4;
 #elif defined(CNNRT_ISA_PORTABLE)
@@ -71,14 +90,23 @@ template <>
 constexpr TileShape kTileShape<float, float>{2, 1, 2, 1, 1};
 template <>
 constexpr TileShape kTileShape<uint8_t, int8_t>{2, 1, 2, 1, 1};
+template <>
+constexpr TileShape kTileShape<float, Float16>{2, 1, 2, 1, 1};
+template <>
+constexpr TileShape kTileShape<float, int8_t>{1, 1, 1, 1, 1};
 constexpr DepthwiseShape kDepthwiseShape{1, 2, false};
 constexpr int kRegisters = 16, kRegistersPerVector = 4;
 #else
 #error "this tier has no tile shapes"
 #endif
 
+template <>
+constexpr TileShape kTileShape<float, BFloat16> = kTileShape<float, Float16>;
+
 static_assert(kTileShape<float, float>.fits(kRegisters, kRegistersPerVector));
 static_assert(kTileShape<uint8_t, int8_t>.fits(kRegisters, kRegistersPerVector));
+static_assert(kTileShape<float, Float16>.fits(kRegisters, kRegistersPerVector));
+static_assert(kTileShape<float, int8_t>.fits(kRegisters, kRegistersPerVector));
 
 // The shape for float32, for kernels that have no other type.
 constexpr int kTileRows = kTileShape<float, float>.rows;

@@ -8,6 +8,7 @@
 //
 //   load, store             unaligned; load_partial, store_partial touch only the first n lanes
 //   load_half, store_half   sixteen IEEE half-precision floats, rounded to even
+//   load_bfloat16           sixteen upper halves of floats
 //   broadcast, zero         the same value in every lane
 //   spread<GROUP, K>(p)     lane K of every GROUP (2, 4 or 8) lanes in all of these
 //   add sub mul div fma fnma   fma(a, b, c) = a * b + c; fnma(a, b, c) = c - a * b
@@ -29,7 +30,7 @@
 //   broadcast4(p)           the 4 bytes at p in every quad
 //   dot4(sum, x, w)         adds the four products u8 * i8 of each quad to its sum, exactly
 //   quads_of_pixels(p)      4 pixels of 16 channels to 16 quads, one for each channel
-//   widen(p)                16 bytes to i32x16
+//   widen(p)                16 bytes, with or without a sign, to i32x16
 //   to_float, to_int        to_int rounds to nearest even; below 2^31
 //   pack4(a, b, c, d, zero) 64 bytes: a + zero, b + zero, ... saturated; zero from 0 to 255
 //   lookup(table, x)        table[x] of each byte, in a table of 256

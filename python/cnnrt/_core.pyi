@@ -72,7 +72,10 @@ def pack_linear(
     to: Memory, depth: int, row: int, column: int, weight: Array, threads: int | Threads = 1
 ) -> None:
     """A part of a matrix of `depth` columns, from this row and column on, packed into existing
-    memory as by `pack_planar`. The part may be transposed."""
+    memory as by `pack_planar`. The part may be transposed.
+
+    Its elements are float32, int8, or uint16: the bits of float16 or bfloat16.
+    """
 
 def pack_depthwise(weight: Array) -> Memory: ...
 def pack_winograd(weight: Array, g_h: Array, g_w: Array, threads: int | Threads = 1) -> Memory: ...

@@ -81,12 +81,15 @@ void check_bytes() {
         const auto quads = stored(quads_of_pixels(a.data())),
                    values = stored(lookup(table.data(), x));
         const auto wide = stored(widen(a.data() + round % 40));
+        const int8_t* signed_bytes = reinterpret_cast<const int8_t*>(a.data()) + round % 40;
+        const auto wide_signed = stored(widen(signed_bytes));
         for (int i = 0; i < 64; ++i) {
             check(low[i] == (a[i] < b[i] ? a[i] : b[i]), "min", i);
             check(high[i] == (a[i] > b[i] ? a[i] : b[i]), "max", i);
             check(quads[i] == a[i % 4 * 16 + i / 4], "quads_of_pixels", i);
             check(values[i] == table[a[i]], "lookup", i);
             if (i < 16) check(wide[i] == a[round % 40 + i], "widen", i);
+            if (i < 16) check(wide_signed[i] == signed_bytes[i], "widen of signed bytes", i);
         }
     }
 }

@@ -10,6 +10,7 @@ from .. import formats
 from ..preprocessing import CHANNELS, INTERPOLATIONS
 from ..preprocessing.fitting import warn_of_missing
 from ..process.extras import require
+from ..quantization.weight_blocks import with_int8_weights
 from .common import count, number
 from .describing import PRESET_HELP, add_task, described_by, stated_task
 
@@ -32,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_task(parser)
     add("--float16", action="store_true", help="store the weights in half the space")
+    add(
+        "--int8-weights",
+        action="store_true",
+        help="store the weights of fully connected layers in a quarter of the space",
+    )
     image = parser.add_argument_group("preprocessing of images").add_argument
     per_pixel: Any = {"type": number, "metavar": "X"}
     image("--preset", metavar="NAME", help=PRESET_HELP)
@@ -61,16 +67,19 @@ def execute(options: argparse.Namespace) -> int:
         "notice": document.metadata.get("notice"),
         "task": stated_task(options) or document.task,
     }
+    graph = document.graph
+    if options.int8_weights:
+        graph = with_int8_weights(graph)
     if found.preprocessing is None:
-        warn_of_missing(document.graph, options.target)
+        warn_of_missing(graph, options.target)
     if options.target.endswith(".onnx"):
         if options.float16:
             options.usage_error("--float16 is for model.bin")
         from ..formats.onnx.writer import write_onnx  # noqa: PLC0415  (needs a package)
 
-        write_onnx(options.target, document.graph, **described)
+        write_onnx(options.target, graph, **described)
     else:
-        formats.write_model(options.target, document.graph, **described, float16=options.float16)
+        formats.write_model(options.target, graph, **described, float16=options.float16)
     size = Path(options.target).stat().st_size
-    print(f"wrote {options.target}: {size:,} bytes, {len(document.graph.nodes)} operators")
+    print(f"wrote {options.target}: {size:,} bytes, {len(graph.nodes)} operators")
     return 0

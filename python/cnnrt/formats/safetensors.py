@@ -21,9 +21,9 @@ from ..process import limits
 from ..storage import validate
 from ..storage.files import MappedFile, atomic_write, map_file
 from ..tasks.task import Task
-from ..weights.lazy import LazyArray, files_of, lazy
+from ..weights.lazy import files_of, lazy
 from ..weights.packed import PREFIX
-from ..weights.widen import WIDENED
+from ..weights.widen import WIDENED, narrow
 from . import digests
 from .compiled import Compiled
 from .graph_json import graph_from_json, graph_to_json
@@ -206,12 +206,11 @@ def _stored(array: Array, name: str, float16: bool) -> _Stored:
         raise GraphError(f"constant {name!r}: a file cannot hold the dtype {array.dtype}")
     if name == "__metadata__" or name.startswith(PREFIX):
         raise GraphError(f"a constant cannot be named {name!r} in a file: the name is reserved")
-    if isinstance(array, LazyArray):
-        for dtype, widen in WIDENED.items():
-            if array.function is widen:  # stored as it was read
-                array = array.arguments[0]
-                return _Stored(dtype, array.astype(array.dtype.newbyteorder("<"), copy=False))
-    dtype = as_dtype(array.dtype)
+    read = narrow(array)
+    if read and read.dtype in WIDENED:  # stored as it was read
+        dtype, array = read.dtype, read.values
+    else:
+        dtype = as_dtype(array.dtype)
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     if float16 and dtype == FLOAT32 and array.ndim >= 2:
         with np.errstate(over="ignore"):

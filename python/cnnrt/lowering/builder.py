@@ -368,9 +368,16 @@ class PlanBuilder(StepList):
         """The memory of a constant in a form of its own, shared by all plans of the model."""
         return self.packer.constant(name, kind, value)
 
-    def weight(self, name: str, kind: str, floats: int, pack: Callable[[Array], Any]) -> Any:
+    def weight(
+        self,
+        name: str,
+        kind: str,
+        floats: int,
+        pack: Callable[[Array], Any],
+        stored: Array | None = None,
+    ) -> Any:
         """A constant as a kernel reads it, see `WeightPacker.weight`."""
-        return self.packer.weight(self._node, name, kind, floats, pack)
+        return self.packer.weight(self._node, name, kind, floats, pack, stored)
 
     def bias(self, node: Node, channels: int) -> Any:
         """The bias of a node, its third input, as whole blocks; zeros if there is none."""

@@ -57,7 +57,13 @@ class WeightPacker:
         return call(memory, whole(self._graph.constants, name))
 
     def weight(
-        self, node: str, name: str, kind: str, floats: int, pack: Callable[[Array], Any]
+        self,
+        node: str,
+        name: str,
+        kind: str,
+        floats: int,
+        pack: Callable[[Array], Any],
+        stored: Array | None = None,
     ) -> Any:
         """A constant as a kernel reads it.
 
@@ -68,6 +74,7 @@ class WeightPacker:
                 is a change of `packed.PACKING`.
             floats: their number.
             pack: makes them from the constant; not called if a compiled file holds them.
+            stored: what is packed instead of the floats of the constant, which are made from it.
 
         Raises:
             MemoryLimitError: the plan's packed weights take more than they may.
@@ -80,7 +87,8 @@ class WeightPacker:
             check_memory(self.nbytes, self._limit, f"node {node!r}: packed weights")
         source = self._graph.constants[name]
         nbytes = None if name in self._graph.varying else size
-        return self._packed.get(source, key, lambda: pack(np.asarray(source)), nbytes)
+        read = source if stored is None else stored
+        return self._packed.get(source, key, lambda: pack(np.asarray(read)), nbytes)
 
     def bias(self, name: str, channels: int) -> Any:
         """A bias in whole blocks of channels; zeros if `name` is empty or no constant."""

@@ -30,6 +30,7 @@ from .recognise_rows import REDUCTIONS, recognise_rows
 from .rewrite import RULES, rewrite
 from .split_transposed import split_transposed
 from .to_linear import to_linear
+from .widen_weights import widen_weights
 
 ONCE: list[Callable[[Graph], None]] = [
     eliminate,  # what does nothing at inference, and what nobody reads
@@ -90,6 +91,7 @@ def prepare(
         half_storage(result, checked.types)
         types = checked.types
     quantised(result, types)
+    widen_weights(result)
     for run in ONCE:
         run(result)
     recognise_activations(result, types)

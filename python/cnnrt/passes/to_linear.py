@@ -9,6 +9,7 @@ import numpy as np
 
 from ..graph import Array, Graph, Node
 from ..weights.lazy import lazy
+from ..weights.widen import transpose
 
 
 def to_linear(graph: Graph) -> None:
@@ -60,8 +61,7 @@ def _set(graph: Graph, node: Node, *, transposed: bool, bias: str) -> None:
     if not transposed:
         name = f"{weight}.T"
         if name not in graph.constants:
-            matrix = graph.constants[weight]
-            graph.constants[name] = lazy(matrix.shape[::-1], matrix.dtype, _transposed, matrix)
+            graph.constants[name] = transpose(graph.constants[weight])
         weight = name
     node.op = "linear"
     node.attributes = {"activation": None}
@@ -71,8 +71,3 @@ def _set(graph: Graph, node: Node, *, transposed: bool, bias: str) -> None:
 def _scaled(matrix: Array, factor: float) -> Array:
     scaled: Array = matrix * matrix.dtype.type(factor)
     return scaled
-
-
-def _transposed(matrix: Array) -> Array:
-    turned: Array = matrix.T
-    return turned

@@ -277,13 +277,17 @@ class _Writer:
         """x weight^T + bias."""
         x, weight, *bias = node.inputs
         value = self.source.constants.get(weight)
+        before: list[Node] = []
         if value is None:
-            raise self._unsupported(node, "its weight is computed")
-        matrix = self._constant(f"{weight}.T", np.ascontiguousarray(value.T))
+            matrix = self._name(f"{node.name}.weight")
+            before = [Node("transpose", matrix, [weight], [matrix], {"perm": [1, 0]})]
+        else:
+            matrix = self._constant(f"{weight}.T", np.ascontiguousarray(value.T))
         if not bias or not bias[0]:
-            return [Node("matmul", node.name, [x, matrix], node.outputs)]
+            return [*before, Node("matmul", node.name, [x, matrix], node.outputs)]
         inner = self._name(f"{node.name}.product")
         return [
+            *before,
             Node("matmul", inner, [x, matrix], [inner]),
             Node("add", node.name, [inner, bias[0]], node.outputs),
         ]
