@@ -179,6 +179,16 @@ def test_the_client_of_grpc(server: Server) -> None:
                 grpc.infer(name, inputs)
 
 
+def test_a_damaged_message_of_grpc_is_the_clients_fault(server: Server) -> None:
+    grpc = pytest.importorskip("grpc")
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(b"\x0a\xff", timeout=30)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "cannot be read" in caught.value.details()
+
+
 def counter(server: Server, name: str) -> float:
     """The value of a counter; 0 before it has counted."""
     lines = server.http.get("/metrics").text.splitlines()
@@ -269,69 +279,6 @@ def test_the_page_in_a_browser(server: Server, browser: Browser, width: int, how
         "e.tabIndex >= 0 && (e.labels?.length || e.textContent || e.ariaLabel))"
     )
     assert reached
-
-
-@pytest.mark.parametrize(
-    ("change", "status", "said"),
-    [
-        ({"inputs": []}, 400, "missing"),
-        ({"inputs": "x"}, 400, "list of objects"),
-        ({"inputs": [{}]}, 400, "no 'name'"),
-        ({"inputs": [{"name": "nothing"}]}, 400, "no input 'nothing'"),
-        ({"inputs": [tensor(X) | {"datatype": "FP99"}]}, 400, "datatype"),
-        ({"inputs": [tensor(X) | {"datatype": "FP64"}]}, 400, "expected FP32"),
-        ({"inputs": [tensor(X) | {"shape": [3, 1, 28]}]}, 400, "elements"),
-        ({"inputs": [tensor(X) | {"shape": [-1, 1, 28, 28]}]}, 400, "list of sizes"),
-        ({"inputs": [tensor(X) | {"shape": "big"}]}, 400, "list of sizes"),
-        ({"inputs": [tensor(X) | {"data": ["a"] * X.size}]}, 400, "no element"),
-        ({"inputs": [tensor(X) | {"data": [[1], 2]}]}, 400, "side by side"),
-        ({"inputs": [tensor(X) | {"data": None}]}, 400, "neither"),
-        ({"inputs": [tensor(X[:, :, :27])]}, 400, "takes shape"),
-        ({"inputs": [tensor(X), tensor(X)]}, 400, "twice"),
-        ({"inputs": [tensor(X)], "outputs": [{"name": "none"}]}, 400, "no output"),
-        ({"inputs": [tensor(X)], "outputs": 3}, 400, "list of objects"),
-        ({"inputs": [tensor(X)], "id": 3}, 400, "'id'"),
-        ({"inputs": [tensor(X, parameters={"shared_memory_region": "r"})]}, 400, "shared memory"),
-        ({"inputs": [tensor(X, parameters={"binary_data_size": 4})]}, 400, "does not fit"),
-    ],
-)
-def test_wrong_requests(server: Server, change: dict[str, Any], status: int, said: str) -> None:
-    answer = server.http.post(INFER, json=change)
-    assert answer.status_code == status
-    assert said in answer.json()["error"]
-
-
-def test_hostile_requests(server: Server) -> None:
-    http = server.http
-    for content, headers, status in (
-        (b"{", {}, 400),
-        (b"[1]", {}, 400),
-        (b"[" * 100_000, {}, 400),
-        (b"\xff\xfe", {}, 400),
-        (b"{}", {"Inference-Header-Content-Length": "99"}, 400),
-        (b"{}", {"Inference-Header-Content-Length": "-1"}, 400),
-        (b"junk", {"Content-Encoding": "gzip"}, 400),
-        (b"junk", {"Content-Encoding": "br"}, 415),
-        (gzip.compress(bytes(200 << 20)), {"Content-Encoding": "gzip"}, 413),
-        (bytes(65 << 20), {}, 413),
-    ):
-        answer = http.post(INFER, content=content, headers=headers)
-        assert answer.status_code == status, answer.text
-        assert answer.json()["error"]
-    for path, status in (
-        ("/v2/models/..%2f..%2fetc%2fpasswd", 404),
-        ("/none", 404),
-        ("/v2/models/none/ready", 404),
-        ("/v2/models/none", 400),  # as the protocol's document has it
-        ("/v2/models/%00", 400),
-    ):
-        assert http.get(path).status_code == status
-        assert "error" in http.get(path).json()
-    assert http.post("/v2/models/none/infer", json={}).status_code == 400
-    assert http.get(INFER).status_code == 405
-    assert http.get("/v2/models/lenet5/versions/2").status_code == 400
-    assert http.post("/v2/repository/index", json={"ready": 1}).status_code == 400
-    assert http.post(INFER, json={"inputs": [tensor(X)]}).status_code == 200
 
 
 def test_the_repository(server: Server) -> None:

@@ -91,6 +91,7 @@ def execute(options: argparse.Namespace) -> int:
             log_config=_logging(),
             timeout_graceful_shutdown=int(options.timeout) + 1,
             timeout_keep_alive=15,
+            http="cnnrt.serving.connections:Protocol",
             h11_max_incomplete_event_size=64 << 10,
         )
     return 0

@@ -25,7 +25,7 @@ from .. import __version__
 from .classify import classify
 from .document import openapi
 from .errors import RequestError
-from .protocol import LENGTH_HEADER, InferRequest, format_infer, parse_infer
+from .protocol import LENGTH_HEADER, InferRequest, format_infer, parse_infer, whole_number
 from .service import Service
 from .settings import Settings
 
@@ -188,6 +188,8 @@ async def _unload(request: Request) -> Response:
 async def _infer(request: Request) -> Response:
     service, (name, version) = _service(request), _named(request)
     _check_model(request)  # before a body is read for nothing
+    with service.counting(name):
+        service.batcher(name).check_room()
     body = await _body(request)
     length = request.headers.get(LENGTH_HEADER)
 
@@ -206,16 +208,17 @@ async def _classify(request: Request) -> Response:
     """The classes of an uploaded image, by the preprocessing and the labels in the file."""
     service, name = _service(request), request.path_params["model"]
     service.repository.model(name)
+    with service.counting(name):
+        service.batcher(name).check_room()
     top, mapped = request.query_params.get("top", "5"), request.query_params.get("map", "0")
-    if not (top.isascii() and top.isdigit()) or not 0 < int(top) <= 1000:
+    count = whole_number(top)
+    if count is None or not 0 < count <= 1000:
         raise RequestError(400, f"top is {top!r}; expected a number from 1 to 1000")
     if mapped not in ("0", "1"):
         raise RequestError(400, f"map is {mapped!r}; expected 0 or 1")
     body = await _body(request)
     gone = request.is_disconnected
-    return JSONResponse(
-        await classify(service, name, body, gone, top=int(top), mapped=mapped == "1")
-    )
+    return JSONResponse(await classify(service, name, body, gone, top=count, mapped=mapped == "1"))
 
 
 # Bodies ------------------------------------------------------------------------------------------
@@ -230,7 +233,8 @@ async def _body(request: Request) -> bytes:
     settings = _service(request).settings
     limit = settings.max_body
     stated = request.headers.get("content-length", "0")
-    if not stated.isdigit() or int(stated) > limit:
+    size = whole_number(stated)
+    if size is None or size > limit:
         raise RequestError(413, f"the body has {stated} bytes; at most {limit} are taken")
     try:
         data = await asyncio.wait_for(_received(request, limit), settings.timeout)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,11 +63,43 @@ class Batcher:
     def __init__(self, name: str, settings: Settings, metrics: Metrics) -> None:
         self._name, self._settings, self._metrics = name, settings, metrics
         self._waiting: deque[Pending] = deque()
+        self._preparing = 0
         self._news = asyncio.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"cnnrt {name}")
         self._apart: dict[Kind, bool] = {}
         self._task = asyncio.get_running_loop().create_task(self._work())
         self._run_seconds = 0.0
+
+    def check_room(self) -> None:
+        """Refuses a request that would find the queue full. It is asked before a body is read or a
+        picture is decoded too: under overload that work would take the time of the runs.
+
+        Raises:
+            RequestError: the queue is full (429).
+        """
+        waiting = len(self._waiting) + self._preparing
+        if waiting >= self._settings.queue:
+            self._metrics.refused.labels(self._name).inc()
+            seconds = max(1, round(self._run_seconds * waiting))
+            raise RequestError(
+                429,
+                f"model {self._name!r} has {waiting} requests waiting; try again in {seconds} s",
+                retry_after=seconds,
+            )
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Holds a place in the queue while the input of a request is made.
+
+        Raises:
+            RequestError: the queue is full (429).
+        """
+        self.check_room()
+        self._preparing += 1
+        try:
+            yield
+        finally:
+            self._preparing -= 1
 
     async def run(
         self,
@@ -81,15 +114,7 @@ class Batcher:
             RequestError: the queue is full (429), the time is over (504), or the model does not
                 take the inputs (400).
         """
-        if len(self._waiting) >= self._settings.queue:
-            self._metrics.refused.labels(self._name).inc()
-            seconds = max(1, round(self._run_seconds * len(self._waiting)))
-            raise RequestError(
-                429,
-                f"model {self._name!r} has {len(self._waiting)} requests waiting; try again in "
-                f"{seconds} s",
-                retry_after=seconds,
-            )
+        self.check_room()
         deadline = time.monotonic() + self._settings.timeout
         pending = Pending(model, inputs, outputs, deadline, gone)
         self._waiting.append(pending)

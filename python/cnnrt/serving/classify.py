@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from PIL.Image import Image
 
+from ..classification import is_scores
 from ..errors import CnnrtError
 from ..graph import Array
 from ..images import decoded, open_image
@@ -43,14 +45,20 @@ async def classify(
     model = service.repository.model(name)
     if model.preprocessing is None:
         raise RequestError(400, f"model {name!r} does not say how an image becomes its input")
-    try:
-        picture, x = await asyncio.to_thread(_prepared, model, body)
-    except CnnrtError as error:
-        raise RequestError(400, f"the body is no image: {error}") from None
+    shape = model.outputs[0].shape
+    if any(isinstance(size, int) and size > 1 for size in shape[2:]):  # before a run for nothing
+        raise _no_scores(name, shape)
+    with service.counting(name), service.batcher(name).preparing():
+        try:
+            picture, x = await asyncio.to_thread(_prepared, model, body)
+        except CnnrtError as error:
+            raise RequestError(400, f"the body is no image: {error}") from None
     began = time.monotonic()
     scores = await _run(service, name, x, gone)
+    if not is_scores(scores.shape):
+        raise _no_scores(name, scores.shape)
     found = [
-        {"label": c.label, "index": c.index, "probability": c.probability}
+        {"label": c.label, "index": c.index, "probability": _finite(c.probability)}
         for c in model.classes(scores, top)
     ]
     milliseconds = (time.monotonic() - began) * 1e3
@@ -58,6 +66,18 @@ async def classify(
     if mapped:
         answer["map"] = await _map(service, name, model, picture, x, found, gone)
     return answer
+
+
+def _no_scores(name: str, shape: Sequence[Any]) -> RequestError:
+    sizes = [size if isinstance(size, int) else -1 for size in shape]
+    return RequestError(
+        400, f"model {name!r} has no score for each class: its output has shape {sizes}; use infer"
+    )
+
+
+def _finite(value: float) -> float | None:
+    """The number, or None for those that JSON does not have."""
+    return value if math.isfinite(value) else None
 
 
 def _prepared(model: Model, body: bytes) -> tuple[Image, Array]:
@@ -113,5 +133,5 @@ async def _map(
             right / picture.width,
             bottom / picture.height,
         ],
-        "values": values.tolist(),
+        "values": [[_finite(value) for value in row] for row in values.tolist()],
     }

@@ -39,6 +39,8 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 """The header with the bytes of JSON in a body, before binary tensors."""
 
 MAX_RANK = 8
+MAX_BYTES = 1 << 62
+"""Bytes of a tensor, with its empty axes taken for one; beyond them NumPy makes no array."""
 
 
 @dataclass
@@ -57,6 +59,13 @@ class InferRequest:
 def datatype(dtype: DType) -> str:
     """The protocol's name of an element type."""
     return DATATYPES[dtype.name]
+
+
+def whole_number(text: str) -> int | None:
+    """The number that ASCII digits write; None for other texts, and above 10**18."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        return None
+    return int(text)
 
 
 def tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
@@ -80,11 +89,12 @@ def parse_infer(
     """
     length = len(body)
     if header_length is not None:
-        if not header_length.isdigit() or int(header_length) > len(body):
+        stated = whole_number(header_length)
+        if stated is None or stated > len(body):
             raise RequestError(
                 400, f"{LENGTH_HEADER} is {header_length!r}; the body has {len(body)} bytes"
             )
-        length = int(header_length)
+        length = stated
     document = _document(body[:length])
     known = {spec.name: spec for spec in specs}
     data, at = memoryview(body), length
@@ -243,7 +253,10 @@ def _type_and_shape(item: dict[str, Any], name: str) -> tuple[DType, tuple[int, 
         or not all(_is_int(size) and 0 <= size < 1 << 40 for size in shape)
     ):
         raise RequestError(400, f"input {name!r}: its shape must be a list of sizes, not {shape!r}")
-    return _BY_DATATYPE[code], tuple(shape)
+    dtype = _BY_DATATYPE[code]
+    if math.prod(max(size, 1) for size in shape) * dtype.itemsize > MAX_BYTES:
+        raise RequestError(400, f"input {name!r}: no tensor has the shape {shape!r}")
+    return dtype, tuple(shape)
 
 
 def _refuse_shared_memory(parameters: dict[str, Any], name: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..dtypes import FLOAT32, DType
@@ -74,6 +75,8 @@ class Service:
                     raise RequestError(
                         400, f"the model has no output {output!r}; it has {', '.join(known)}"
                     )
+            if len(set(names)) < len(names):
+                raise RequestError(400, f"an output is named twice: {', '.join(names)}")
             missing = [s.name for s in model.inputs if s.name not in request.inputs]
             if missing:
                 raise RequestError(400, f"inputs are missing: {', '.join(missing)}")
@@ -103,6 +106,15 @@ class Service:
             self.metrics.requests.labels(label, code).inc()
             if code == "200":
                 self.metrics.latency.labels(name).observe(time.monotonic() - began)
+
+    @contextmanager
+    def counting(self, name: str) -> Iterator[None]:
+        """Counts a request that is refused before its inference begins."""
+        try:
+            yield
+        except RequestError as error:
+            self.metrics.requests.labels(name, str(error.status)).inc()
+            raise
 
     def batcher(self, name: str) -> Batcher:
         """The queue of a model."""
