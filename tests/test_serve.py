@@ -373,8 +373,15 @@ def test_a_token_and_the_end(tmp_path: Path) -> None:
     assert any(line.get("path") == INFER and line["status"] == 200 for line in logged)
 
 
+def sockets(pid: int) -> int:
+    """The number of open sockets of a process."""
+    links = list(Path(f"/proc/{pid}/fd").iterdir())
+    return sum(os.readlink(link).startswith("socket:") for link in links)  # noqa: PTH115
+
+
 def test_workers(tmp_path: Path) -> None:
-    """A worker that is killed is replaced; the others answer meanwhile."""
+    """Each gets a share of the connections. One that is killed is replaced; the others answer
+    meanwhile."""
     server = Server(str(LENET), "--workers", "2", "--threads", "1").wait_ready()
     try:
         children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
@@ -384,6 +391,20 @@ def test_workers(tmp_path: Path) -> None:
             if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
         assert len(workers) == 2
+        end = time.monotonic() + 60
+        while sum("startup complete" in line for line in server.lines) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(0.5)  # it listens right after that line
+        for _ in range(3):
+            before = [sockets(pid) for pid in workers]
+            clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(24)]
+            time.sleep(0.5)
+            shares = [sockets(p) - n for p, n in zip(workers, before, strict=True)]
+            assert min(shares) >= 3, shares
+            for client in clients:
+                client.close()
+            time.sleep(0.5)
         os.kill(workers[0], signal.SIGKILL)
         good = 0
         end = time.monotonic() + 60

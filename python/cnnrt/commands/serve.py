@@ -92,6 +92,7 @@ def execute(options: argparse.Namespace) -> int:
             timeout_graceful_shutdown=int(options.timeout) + 1,
             timeout_keep_alive=15,
             http="cnnrt.serving.connections:Protocol",
+            loop="cnnrt.serving.connections:Loop" if options.workers > 1 else "auto",
             h11_max_incomplete_event_size=64 << 10,
         )
     return 0

@@ -1,10 +1,13 @@
-"""Connections: the time that headers may take, and the answer to what is not HTTP."""
+"""Connections: the time that headers may take, the answer to what is not HTTP, fair shares."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import json
+import socket
+import sys
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -66,6 +69,22 @@ class Protocol(H11Protocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """asyncio's loop for one worker of several. They share a socket, and the worker that wakes
+    first would take all connections that wait. On Linux each listens on a socket of its own here,
+    and the system spreads the connections."""
+
+    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
+        shared = options.get("sock")
+        if shared is not None and sys.platform == "linux":
+            own = socket.socket(shared.family, shared.type, shared.proto)
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                own.setsockopt(socket.SOL_SOCKET, option, 1)
+            own.bind(shared.getsockname())
+            options["sock"] = own
+        return await super().create_server(*args, **options)
 
 
 @functools.cache
