@@ -292,13 +292,13 @@ def stop(path: str, folder: Path, images: Path, workers: int, engine: str) -> bo
     run = subprocess.Popen(command(touched))
     wait_for(3, run)
     names = (b"spawn_main", b"ray::classify_files")
-    killed = [pid for pid in _descendants(run.pid) if any(n in _line(pid) for n in names)][:1]
+    killed = [pid for pid in descendants(run.pid) if any(n in _line(pid) for n in names)][:1]
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     wait_for(8, run)
     run.kill()
     run.wait()
-    for pid in _descendants(os.getpid()):  # what Ray left
+    for pid in descendants(os.getpid()):  # what Ray left
         os.kill(pid, signal.SIGKILL)
     kept = len(list(left.glob("*.jsonl")))
     print(f"killed worker {killed}, then the run, which leaves {kept} part files", flush=True)
@@ -316,14 +316,14 @@ def _line(pid: int) -> bytes:
         return b""
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     found: list[int] = []
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return found
     for child in map(int, children):
-        found += [child, *_descendants(child)]
+        found += [child, *descendants(child)]
     return found
 
 
