@@ -170,6 +170,9 @@ def kill(seconds: float) -> bool:
     hit: dict[str, float] = {}
     others: set[int] = set()
     with cnnrt_server(LITE0, "--workers", "2", "--threads", "1") as server:
+        listening = f":{server.port:04X} 00000000:0000 0A"
+        while Path("/proc/net/tcp").read_text().count(listening) < 2:  # the second worker loads
+            time.sleep(0.1)
         load(server.port, requests, 16, count=100)
 
         def meanwhile(_: list[Client], __: Load) -> None:
