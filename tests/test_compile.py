@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -359,6 +361,27 @@ def test_every_cut_is_refused(compiled: Path) -> None:
         path.write_bytes(data[:length])
         with pytest.raises(FormatError):
             cnnrt.load(path)
+
+
+def test_a_file_cut_short_while_it_is_in_use_is_an_error(
+    model: cnnrt.Model, compiled: Path, x: Array, tmp_path: Path
+) -> None:
+    # Its weights are mapped: a read beyond the end of the file would be a bus error.
+    path = tmp_path / "cut.bin"
+    shutil.copy(compiled, path)
+    loaded = cnnrt.load(path)
+    want = loaded(x)
+    whole = path.read_bytes()
+    os.truncate(path, 4096)
+    for call in (loaded, loaded.run, loaded.describe, loaded.profile):
+        with pytest.raises(cnnrt.FormatError, match=r"cut\.bin: was changed in place"):
+            call(x)
+    os.truncate(path, len(whole) - 1)  # within the last page, whose rest would read as zeros
+    with pytest.raises(cnnrt.FormatError, match="changed in place"):
+        loaded(x)
+    with path.open("r+b") as file:
+        file.write(whole)
+    assert np.array_equal(loaded(x), want)
 
 
 def test_any_values_may_stand_in_packed_weights(compiled: Path, x: Array) -> None:

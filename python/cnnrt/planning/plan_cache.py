@@ -114,7 +114,8 @@ class PlanCache:
         It is found without a key and without the lock, and counts as used like any other.
         """
         hot = self._hot
-        if hot is None or hot.shape != shape:
+        file = self._packed.file
+        if hot is None or hot.shape != shape or (file is not None and file.cut):
             return None
         self._hot_used = True
         return hot.plan
@@ -135,8 +136,11 @@ class PlanCache:
         Raises:
             ShapeError: an operator does not take what the shapes lead to.
             ValueNeeded: shapes depend on values that are not given, or on too many.
-            FormatError: the plan is a new one, and the weights' file was written to in place.
+            FormatError: the weights' file was written to in place, and the plan is a new one, or
+                the file is a compiled one and shorter now.
         """
+        if (file := self._packed.file) is not None and file.cut:
+            file.check()
         kept = not nested()
         return self._lock.run(lambda: self._get(shapes, outputs, arrays, limit, kept=kept))
 

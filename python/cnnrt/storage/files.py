@@ -68,6 +68,11 @@ class MappedFile(mmap.mmap):
         if start < len(self):
             self.madvise(mmap.MADV_DONTNEED, start, len(self) - start)
 
+    @property
+    def cut(self) -> bool:
+        """True if the file is shorter now: a read beyond its end would kill the process."""
+        return self.size() < len(self)
+
     def check(self) -> None:
         """Checks that the bytes are still those that were mapped. (Another file in its place does
         not matter: the old one lives as long as it is mapped.)
@@ -75,11 +80,11 @@ class MappedFile(mmap.mmap):
         Raises:
             FormatError: the file was written to in place.
         """
-        try:
+        changed = self.cut
+        with suppress(OSError):  # it was removed
             now = stamp_of(self.path)
-        except OSError:  # it was removed
-            return
-        if now != self.stamp and now[:2] == self.stamp[:2]:
+            changed |= now != self.stamp and now[:2] == self.stamp[:2]
+        if changed:
             raise FormatError(
                 f"{self.path}: was changed in place since the model was loaded; load it again "
                 "(and replace such files by renaming)"

@@ -43,6 +43,8 @@ class Packed:
         """
         self._files: set[MappedFile] = set().union(*map(files_of, constants))
         self._ready = ready or {}
+        self.file = next(filter(None, map(file_of, self._ready.values())), None)
+        """The compiled file in which packed weights stay mapped, if there is one."""
         self._table: dict[Key, _Entry] = {}
         self._read = 0
 
