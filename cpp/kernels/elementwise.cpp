@@ -97,15 +97,6 @@ CNNRT_INLINE void fill(const Rectangle& r, F op) {
     }
 }
 
-// pow(a, b) lane by lane: exp(b * log(a)) would lose the digits of b * log(a) before its point.
-CNNRT_INLINE f32x16 power(f32x16 a, f32x16 b) {
-    float x[16], y[16];
-    store(x, a);
-    store(y, b);
-    for (int i = 0; i < 16; ++i) x[i] = __builtin_powf(x[i], y[i]);
-    return load(x);
-}
-
 #define OP(value) \
     [](f32x16 a, [[maybe_unused]] f32x16 b) __attribute__((always_inline)) { return value; }
 
@@ -126,8 +117,6 @@ __attribute__((noinline)) void apply(Binary op, const Rectangle& r) {
             return fill(r, OP(select(is_nan(a), a, min(a, b))));
         case Binary::max:
             return fill(r, OP(select(is_nan(a), a, max(a, b))));
-        case Binary::pow:
-            return fill(r, OP(power(a, b)));
         case Binary::prelu:
             return fill(r, OP(select(less(a, zero()), mul(a, b), a)));
     }

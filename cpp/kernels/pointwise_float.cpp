@@ -1,4 +1,5 @@
 // The operations of pointwise programs on float32, with the arithmetic of `elementwise`.
+#include "../simd/through_double.h"
 #include "pointwise.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -20,6 +21,58 @@ CNNRT_INLINE void each(const void* a, const void* b, void* y, int64_t n, F f) {
     auto* py = static_cast<T*>(y);
     CNNRT_SAME_PLACES
     for (int64_t i = 0; i < n; ++i) py[i] = static_cast<T>(f(pa[i], pb[i]));
+}
+
+// y = f(a, b) in vectors of doubles, rounded to floats.
+template <class F>
+CNNRT_INLINE void in_doubles(const float* a, const float* b, float* y, int64_t n, F f) {
+    for (int64_t i = 0; i < n; i += kDoubles)
+        store_rounded(y + i, f(load_widened(a + i), load_widened(b + i)));
+}
+
+// Squares and cubes, which are most of the exponents that networks compute, are products. They have
+// the same bits beside other exponents and alone.
+void power_all(const Instruction&, const void* pa, const void* pb, const void*, void* py,
+               int64_t n) {
+    const auto *a = static_cast<const float*>(pa), *b = static_cast<const float*>(pb);
+    auto* y = static_cast<float*>(py);
+    bool same = true;
+    for (int64_t i = 0; i < n; i += 16)
+        same = same && sum(abs(sub(load(b + i), broadcast(b[0])))) == 0.0f;
+    if (same && b[0] == 2) return over(a, a, y, n, [](f32x16 x, f32x16) { return mul(x, x); });
+    if (same && b[0] == 3) return in_doubles(a, a, y, n, [](f64xN x, f64xN) { return x * x * x; });
+    if constexpr (kDoubles > 2) {
+        in_doubles(a, b, y, n, [](f64xN x, f64xN e) __attribute__((always_inline)) {
+            const f64xN product = e == 2 ? x * x : x * x * x;
+            return (e == 2) | (e == 3) ? product : power(x, e);
+        });
+    } else {  // 13 ns an element in vectors of two, 4 in the C library
+        each<float>(a, b, y, n, [](float x, float e) {
+            const double wide = x;
+            return e == 2   ? x * x
+                   : e == 3 ? static_cast<float>(wide * wide * wide)
+                            : __builtin_powf(x, e);
+        });
+    }
+}
+
+// A function of angles: near(x), and the C library's far(x) of the few that are larger than
+// kLargestAngle or no numbers.
+template <class Near, class Far>
+CNNRT_INLINE void of_angles(const void* a, void* y, int64_t n, Near near, Far far) {
+    constexpr int64_t kPiece = 64;
+    float x[kPiece];  // y may take the place of a
+    for (int64_t i = 0; i < n; i += kPiece) {
+        const int64_t count = smaller(kPiece, n - i);
+        __builtin_memcpy(x, static_cast<const float*>(a) + i, static_cast<size_t>(count) * 4);
+        const auto is_far = [&](int64_t k) { return !(__builtin_fabsf(x[k]) <= kLargestAngle); };
+        uint32_t any_far = 0;
+        for (int64_t k = 0; k < count; ++k) any_far |= static_cast<uint32_t>(is_far(k));
+        float* to = static_cast<float*>(y) + i;
+        in_doubles(x, x, to, count, near);
+        for (int64_t k = 0; any_far && k < count; ++k)
+            if (is_far(k)) to[k] = far(x[k]);
+    }
 }
 
 // The remainder with the sign of the divisor, as NumPy's mod.
@@ -44,6 +97,13 @@ void activate_all(const Instruction& p, const void* a, const void*, const void*,
 #define EACH(type, value)                                                                     \
     [](const Instruction&, const void* pa, const void* pb, const void*, void* y, int64_t n) { \
         each<type>(pa, pb, y, n, [](float a, [[maybe_unused]] float b) { return value; });    \
+    }
+
+#define ANGLES(near, far)                                                                   \
+    [](const Instruction&, const void* a, const void*, const void*, void* y, int64_t n) {   \
+        of_angles(                                                                          \
+            a, y, n, [](f64xN x, f64xN) __attribute__((always_inline)) { return near(x); }, \
+            [](float x) { return far(x); });                                                \
     }
 
 }  // namespace
@@ -91,17 +151,17 @@ Loop float_loop(Operation operation) {
                 });
             };
         case Operation::pow:
-            return EACH(float, __builtin_powf(a, b));
+            return power_all;
         case Operation::mod:
             return EACH(float, modulo(a, b));
         case Operation::fmod:
             return EACH(float, __builtin_fmodf(a, b));
         case Operation::sin:
-            return EACH(float, __builtin_sinf(a));
+            return ANGLES(near_sin, __builtin_sinf);
         case Operation::cos:
-            return EACH(float, __builtin_cosf(a));
+            return ANGLES(near_cos, __builtin_cosf);
         case Operation::tan:
-            return EACH(float, __builtin_tanf(a));
+            return ANGLES(near_tan, __builtin_tanf);
         case Operation::sinh:
             return EACH(float, __builtin_sinhf(a));
         case Operation::cosh:

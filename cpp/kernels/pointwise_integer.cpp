@@ -67,6 +67,23 @@ CNNRT_INLINE T modulo(T a, T b) {
     return r != 0 && (r < 0) != (b < 0) ? static_cast<T>(r + b) : r;
 }
 
+// Products wrap. A negative power is that of 1 or -1, or else 0.
+template <class T>
+CNNRT_INLINE T power(T base, T exponent) {
+    using U = decltype(T{} + 1u);
+    if constexpr (kSigned<T>)
+        if (exponent < 0) {
+            if (base != 1 && base != T(-1)) return 0;
+            exponent = exponent & 1;
+        }
+    U result = 1, square = static_cast<U>(base);
+    for (; exponent > 0; exponent = static_cast<T>(exponent >> 1)) {
+        if (exponent & 1) result *= square;
+        square *= square;
+    }
+    return static_cast<T>(result);
+}
+
 // A shift by as many bits as there are, or more, leaves sign bits.
 template <class T>
 CNNRT_INLINE T shifted_right(T a, T b) {
@@ -94,6 +111,17 @@ void divide_wide(const Instruction&, const void* pa, const void* pb, const void*
         const double q = static_cast<double>(x) / static_cast<double>(y == 0 ? 1 : y);
         return y == 0 ? 0 : static_cast<int64_t>(q);
     });
+}
+
+// A loop for all exponents alike, mostly 2, is one of vectors.
+template <class T>
+void power_all(const Instruction&, const void* pa, const void* pb, const void*, void* py,
+               int64_t n) {
+    const T* b = static_cast<const T*>(pb);
+    bool squares = true;
+    for (int64_t i = 0; i < n; ++i) squares &= b[i] == 2;
+    if (squares) return each<T, T>(pa, pa, py, n, [](T x, T) { return decltype(x + 1u)(x) * x; });
+    each<T, T>(pa, pb, py, n, [](T x, T y) { return power(x, y); });
 }
 
 // Loops that are the same for signed and unsigned integers of a size.
@@ -150,6 +178,8 @@ Loop ordered_loop(Operation operation) {
             return EACH(T, T, remainder(a, b));
         case Operation::mod:
             return EACH(T, T, modulo(a, b));
+        case Operation::pow:
+            return power_all<T>;
         case Operation::min:
             return EACH(T, T, a < b ? a : b);
         case Operation::max:

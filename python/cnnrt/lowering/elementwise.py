@@ -14,7 +14,7 @@ from .operands import blocked_operands, plain_operand
 from .pointwise import lower_operator
 from .registry import ALL_TYPES, lowers
 
-BINARY = {"add", "sub", "mul", "div", "min", "max", "pow", "prelu"}
+BINARY = {"add", "sub", "mul", "div", "min", "max", "prelu"}
 
 UNARY = sorted(name for name, op in OPS.items() if isinstance(op, Unary) and name != "identity")
 

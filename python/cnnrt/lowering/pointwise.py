@@ -26,7 +26,7 @@ from .operands import blocked_operands, plain_operand
 from .pointwise_code import encode
 from .registry import ALL_TYPES, lowers
 
-ELSEWHERE = {"add", "sub", "mul", "div", "min", "max", "pow", "prelu"}
+ELSEWHERE = {"add", "sub", "mul", "div", "min", "max", "prelu"}
 """Operators that `elementwise` lowers if they are of float32."""
 
 

@@ -28,7 +28,8 @@ LOGIC = frozenset((BOOL,))
 SEVERAL: Mapping[str, frozenset[DType]] = {
     **dict.fromkeys(("add", "sub", "mul", "div", "min", "max", "sum", "mod"), NUMBERS),
     **dict.fromkeys(("less", "less_or_equal", "greater", "greater_or_equal"), NUMBERS),
-    **dict.fromkeys(("pow", "prelu", "mean", "swiglu"), FLOATS),
+    **dict.fromkeys(("prelu", "mean", "swiglu"), FLOATS),
+    "pow": NUMBERS,
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor", "bit_shift"), INTEGERS),
     **dict.fromkeys(("and", "or", "xor"), LOGIC),
     "equal": NUMBERS | LOGIC,
@@ -66,6 +67,8 @@ def takes(node: Node, types: Mapping[str, TensorType]) -> bool:
     if op not in POINTWISE or len(node.outputs) != 1:
         return False
     dtype = types[node.inputs[0]].dtype
+    if op == "pow" and dtype in INTEGERS and types[node.inputs[1]].dtype not in INTEGERS:
+        return False
     allowed = SEVERAL.get(op) or ONE.get(op)
     if allowed is not None:
         return dtype in allowed and (dtype == FLOAT32 or not node.attributes.get("activation"))
