@@ -3,7 +3,9 @@
 //
 // Two axes are hot: `run`, along which y is contiguous, and `cross`, along which x is, if that is
 // another axis. If it is the same, runs are copied whole. If not, squares of 16 x 16 elements are
-// transposed, so that both sides are read and written by whole lines.
+// transposed, so that both sides are read and written by whole lines. If one of both axes is
+// shorter than that, such as the channels of a picture, the other one is walked from end to end.
+#include "../simd/transpose.h"
 #include "element.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -56,10 +58,10 @@ struct Cut {
             if (i != at_run && i != at_cross) outer[outers++] = axes[i];
 
         const int64_t chunk = kChunk / a.element;
-        if (transposes()) {
-            // Strips: 16 elements of x, a whole line of 4-byte ones, for as long a run as fits.
-            piece_cross = smaller(cross.size, kSide);
-            piece_run = smaller(run.size, chunk / kSide);
+        if (transposes() && run.size >= kSide) {
+            // Strips: a whole line of x, and at least 16 elements, for as long a run as fits.
+            piece_cross = smaller(cross.size, larger<int64_t>(kSide, 64 / a.element));
+            piece_run = smaller(run.size, chunk / piece_cross / kSide * kSide);
         } else {
             piece_run = smaller(run.size, chunk);
             piece_cross = smaller(cross.size, larger<int64_t>(1, chunk / run.size));
@@ -86,24 +88,61 @@ CNNRT_INLINE void copy_elements(const T* x, T* y, int64_t n, int64_t x_step, int
     }
 }
 
-// y[j * y_row + i] = x[i * x_row + j] for a square of 16.
-CNNRT_INLINE void transpose_square(const uint32_t* x, int64_t x_row, uint32_t* y, int64_t y_row) {
-    // Loads, shuffles and stores of floats keep all bits, whatever they stand for.
-    const float* from = reinterpret_cast<const float*>(x);
-    float* to = reinterpret_cast<float*>(y);
-    f32x16 r[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) r[i] = load(from + i * x_row);
-    transpose(r);
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) store(to + i * y_row, r[i]);
+// y[i * N + j] = x[j * x_row + i] for j < N, and the reverse. The compiler shuffles the N streams
+// into whole vectors.
+template <int N, class T>
+void interleave(const T* x, int64_t x_row, T* y, int64_t n) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) {
+#pragma GCC unroll 4
+        for (int j = 0; j < N; ++j) y[i * N + j] = x[j * x_row + i];
+    }
+}
+template <int N, class T>
+void deinterleave(const T* x, T* y, int64_t y_row, int64_t n) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) {
+#pragma GCC unroll 4
+        for (int j = 0; j < N; ++j) y[j * y_row + i] = x[i * N + j];
+    }
 }
 
+// y[j * y_row + i] = x[i * x_row + j] for few rows or few columns.
 template <class T>
-CNNRT_INLINE void transpose_part(const T* x, int64_t x_row, T* y, int64_t y_row, int64_t rows,
-                                 int64_t columns) {
-    for (int64_t j = 0; j < columns; ++j)
-        for (int64_t i = 0; i < rows; ++i) y[j * y_row + i] = x[i * x_row + j];
+void transpose_thin(const T* x, int64_t x_row, T* y, int64_t y_row, int64_t rows, int64_t columns) {
+    if (rows == y_row) {  // y has no gaps
+        if (rows == 2) return interleave<2>(x, x_row, y, columns);
+        if (rows == 3) return interleave<3>(x, x_row, y, columns);
+        if (rows == 4) return interleave<4>(x, x_row, y, columns);
+    }
+    if (columns == x_row) {
+        if (columns == 2) return deinterleave<2>(x, y, y_row, rows);
+        if (columns == 3) return deinterleave<3>(x, y, y_row, rows);
+        if (columns == 4) return deinterleave<4>(x, y, y_row, rows);
+    }
+    if (rows < columns) {
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < columns; ++j) y[j * y_row + i] = x[i * x_row + j];
+    } else {
+        for (int64_t j = 0; j < columns; ++j)
+            for (int64_t i = 0; i < rows; ++i) y[j * y_row + i] = x[i * x_row + j];
+    }
+}
+
+// The same for any numbers of rows and columns.
+template <class T>
+void transpose_all(const T* x, int64_t x_row, T* y, int64_t y_row, int64_t rows, int64_t columns) {
+    if (smaller(rows, columns) < kSide) return transpose_thin(x, x_row, y, y_row, rows, columns);
+    const int64_t whole_rows = rows / kSide * kSide, whole_columns = columns / kSide * kSide;
+    for (int64_t i = 0; i < whole_rows; i += kSide)
+        for (int64_t j = 0; j < whole_columns; j += kSide)
+            transpose_square(x + i * x_row + j, x_row, y + j * y_row + i, y_row);
+    if (whole_columns < columns)
+        transpose_thin(x + whole_columns, x_row, y + whole_columns * y_row, y_row, whole_rows,
+                       columns - whole_columns);
+    if (whole_rows < rows)
+        transpose_thin(x + whole_rows * x_row, x_row, y + whole_rows, y_row, rows - whole_rows,
+                       columns);
 }
 
 template <class T>
@@ -123,22 +162,11 @@ void copy_pieces(const Cut& cut, const T* x0, T* y0, int64_t begin, int64_t end)
             x += k * cut.outer[i].x;
             y += k * cut.outer[i].y;
         }
-        if (!cut.transposes()) {
+        if (cut.transposes()) {
+            transpose_all(x, run.x, y, cross.y, runs, crosses);
+        } else {
             for (int64_t c = 0; c < crosses; ++c)
                 copy_elements(x + c * cross.x, y + c * cross.y, runs, run.x, run.y);
-            continue;
-        }
-        for (int64_t r = 0; r < runs; r += kSide) {
-            const T* from = x + r * run.x;
-            T* to = y + r;
-            const int64_t rows = smaller(kSide, runs - r);
-            if constexpr (sizeof(T) == 4) {
-                if (rows == kSide && crosses == kSide) {
-                    transpose_square(from, run.x, to, cross.y);
-                    continue;
-                }
-            }
-            transpose_part(from, run.x, to, cross.y, rows, crosses);
         }
     }
 }

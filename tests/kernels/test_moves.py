@@ -214,3 +214,22 @@ def test_reshape_of_views(isa: str, random: Random) -> None:
                 outputs=["y", "r"],
             )
             same(graph, {"x": x}, isa)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.float16, np.float32, np.float64, INT])
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 5), (16, 16), (15, 17), (17, 33), (64, 15), (48, 80), (2, 70), (700, 3), (4, 1100),
+     (513, 70), (70, 2100), (5, 33, 18), (2, 40, 50, 3), (2, 3, 40, 50)],
+    ids=str,
+)  # fmt: skip
+def test_transposes_of_every_size(
+    shape: tuple[int, ...], dtype: type, isa: str, threads: int
+) -> None:
+    """Around squares of 16, lines of 64 bytes, few channels, and several tasks."""
+    x = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    axes = tuple(range(len(shape)))
+    for perm in {axes[::-1], (*axes[1:], axes[0]), (axes[0], axes[-1], *axes[1:-1])}:
+        graph, inputs = operator("transpose", x, perm=list(perm))
+        (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+        assert np.array_equal(got, x.transpose(perm))
