@@ -253,6 +253,16 @@ void scatter_bounds(const IndexedArgs& f, const Bounds& bounds) {
     bounds.first(f.y, Checked(f.outer) * f.axis * f.inner, f.element);
 }
 
+void reverse_sequence_bounds(const ReverseArgs& f, const Bounds& bounds) {
+    need(is_element(f.element), "elements of other than 1, 2, 4 or 8 bytes");
+    need(f.length_bytes == 4 || f.length_bytes == 8, "lengths of other than 4 or 8 bytes");
+    need(std::min({f.outer, f.time, f.middle, f.batch, f.inner}) >= 1, "an axis of no elements");
+    const Checked elements = Checked(f.outer) * f.time * f.middle * f.batch * f.inner;
+    bounds.first(f.x, elements, f.element);
+    bounds.first(f.y, elements, f.element);
+    bounds.first(f.lengths, f.batch, f.length_bytes);
+}
+
 void where_bounds(const WhereArgs& f, const Bounds& bounds) {
     need(is_element(f.element), "elements of other than 1, 2, 4 or 8 bytes");
     bounds.strided(f.condition, axes_of(f.dims, f.shape, f.condition_stride), 1);
@@ -385,8 +395,8 @@ void layer_norm_bounds(const LayerNormArgs& f, const Bounds& bounds) {
 }
 
 void reduce_bounds(const ReduceArgs& f, const Bounds& bounds) {
-    bounds.first(f.x, Checked(f.outer) * f.axis * f.inner);
-    bounds.first(f.y, Checked(f.outer) * f.inner);
+    bounds.first(f.x, Checked(f.outer) * f.axis * f.inner, itemsize(f.type));
+    bounds.first(f.y, Checked(f.outer) * f.inner, itemsize(f.type));
 }
 
 void topk_bounds(const TopkArgs& f, const Bounds& bounds) {

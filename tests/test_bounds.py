@@ -89,6 +89,7 @@ def cases() -> Iterator[Graph]:
     yield operator(
         "scatter_elements", f(5, 4), np.array([[1, 3, 2, 0]]), f(1, 4), computed=[1, 2], axis=0
     )[0]
+    yield operator("reverse_sequence", f(3, 2, 4), np.array([1, 3]))[0]
     yield operator("where", f(3, 4) > 0, f(3, 4), f(3, 4), computed=[1, 2])[0]
     yield operator("less", f(3, 4), f(4), computed=[1])[0]
     yield operator("quantize_linear", f(3, 4), np.float32(0.1), np.uint8(3))[0]

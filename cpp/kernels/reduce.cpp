@@ -5,15 +5,12 @@
 // strip of inner positions that L1 holds. A narrow strip of a large tensor would read one line of
 // each page. The order of a sum depends on the shape alone. A NaN makes the maximum and the minimum
 // NaN, as in NumPy.
-#include "kernel.h"
+#include "reduce.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr int64_t kChunk = 16384;  // approximate elements read by one task
-constexpr int kSide = 4;           // results side by side: each waits for its last operation
-constexpr int64_t kStrip = 512;    // inner positions reduced together
-constexpr int64_t kShort = 256;    // axes that are reduced 16 at a time, if the rows are that many
+constexpr int kSide = 4;  // results side by side: each waits for its last operation
 
 struct Sum {
     static f32x16 start() { return zero(); }
@@ -25,6 +22,11 @@ struct SumOfAbsolutes : Sum {
 };
 struct SumOfSquares : Sum {
     static f32x16 step(f32x16 r, f32x16 x) { return fma(x, x, r); }
+};
+struct Product {
+    static f32x16 start() { return broadcast(1.0f); }
+    static f32x16 step(f32x16 r, f32x16 x) { return mul(r, x); }
+    static f32x16 join(f32x16 a, f32x16 b) { return mul(a, b); }
 };
 struct Largest {
     static f32x16 start() { return broadcast(-__builtin_inff()); }
@@ -49,6 +51,8 @@ CNNRT_INLINE void with_rule(Reduction op, F f) {
             return f(Largest{});
         case Reduction::min:
             return f(Smallest{});
+        case Reduction::prod:
+            return f(Product{});
         case Reduction::l1:
             return f(SumOfAbsolutes{});
         case Reduction::l2:
@@ -148,23 +152,10 @@ void reduce_columns(const ReduceArgs& a, const float* x, float* y, int64_t colum
     if (rest) store_partial(y + whole, rest, finish(a, load(strip + whole)));
 }
 
-// True if rows are reduced 16 at a time. The shape of a row decides, not how many there are.
-CNNRT_INLINE bool by_sixteens(const ReduceArgs& a) { return a.inner == 1 && a.axis <= kShort; }
-
-// Units of work: single results, 16 results, or strips of results if inner > 1.
-CNNRT_INLINE int64_t per_outer(const ReduceArgs& a) { return ceil_div(a.inner, kStrip); }
-CNNRT_INLINE int64_t units(const ReduceArgs& a) {
-    return by_sixteens(a) ? ceil_div(a.outer, 16) : a.outer * per_outer(a);
-}
-CNNRT_INLINE int64_t units_per_task(const ReduceArgs& a) {
-    const int64_t rows = by_sixteens(a) ? 16 : 1;
-    const int64_t size = larger<int64_t>(1, a.axis) * smaller(a.inner, kStrip) * rows;
-    return larger<int64_t>(1, kChunk / size);
-}
-
 }  // namespace
 
 void reduce(const ReduceArgs& args, const Context& context, int64_t begin, int64_t end) {
+    if (args.type != DType::float32) return reduce_elements(args, context, begin, end);
     const float* x = context.at(args.x);
     float* y = context.at(args.y);
     const int64_t first = begin * units_per_task(args);

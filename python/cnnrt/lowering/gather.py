@@ -90,6 +90,34 @@ def lower_scatter_elements(node: Node, builder: PlanBuilder) -> bool:
     return fields is not None and _scatter(node, builder, fields)
 
 
+@lowers("reverse_sequence", types=ALL_TYPES)
+def lower_reverse_sequence(node: Node, builder: PlanBuilder) -> bool:
+    x_type, lengths = builder.type(node.inputs[0]), builder.type(node.inputs[1])
+    if lengths.dtype not in INDEX_TYPES:
+        return False
+    shape, item = x_type.shape, x_type.dtype.itemsize
+    time, batch = node["time_axis"] % x_type.rank, node["batch_axis"] % x_type.rank
+    first, last = min(time, batch), max(time, batch)
+    x, y = builder.plain(node.inputs[0]), builder.new_plain(node.outputs[0])
+    builder.step(
+        "reverse_sequence",
+        x=x.at,
+        lengths=builder.plain(node.inputs[1]).at,
+        y=y.at,
+        outer=math.prod(shape[:first]),
+        time=shape[time],
+        middle=math.prod(shape[first + 1 : last]),
+        batch=shape[batch],
+        inner=math.prod(shape[last + 1 :]),
+        batch_first=int(batch < time),
+        length_bytes=lengths.dtype.itemsize,
+        element=item,
+        note="reverse sequences",
+        cost_ns=2 * x_type.nbytes / builder.machine.activations,
+    )
+    return True
+
+
 def _common_axis(node: Node, builder: PlanBuilder) -> int | None:
     """The axis of a gather or scatter of elements, if the indices span x on all of the others."""
     shape, indices = (builder.type(name).shape for name in node.inputs[:2])

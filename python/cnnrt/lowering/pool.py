@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import UINT8
+from ..dtypes import FLOAT64, UINT8
 from ..graph import Array, Node
 from ..ops import OPS
 from ..ops.pool import Adaptive
@@ -17,7 +17,7 @@ from ..process.limits import check_memory
 from ..symbolic import call, memo
 from .builder import PlanBuilder
 from .reduce import reduce_step
-from .registry import FLOAT, lowers
+from .registry import FLOAT, FLOATS, lowers
 from .step_list import epilogue
 
 PLANAR_CHANNELS = 8
@@ -183,15 +183,16 @@ def lower_pool(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("global_average_pool", "global_max_pool", types=FLOAT | {UINT8})
+@lowers("global_average_pool", "global_max_pool", types=FLOATS | {UINT8})
 def lower_global_pool(node: Node, builder: PlanBuilder) -> bool:
-    if not _poolable(node, builder):
+    activation, dtype = node.attributes.get("activation"), builder.type(node.inputs[0]).dtype
+    if not _poolable(node, builder) or (dtype == FLOAT64 and activation is not None):
         return False
-    if builder.type(node.inputs[0]).dtype == UINT8:
+    if dtype == UINT8:
         sizes = builder.type(node.inputs[0]).shape[2:]
         byte_pool_step(node, builder, [*map(whole_axis, sizes)], (1,) * len(sizes), mode="max")
         return True
-    if not builder.is_blocked(node.inputs[0]) and node.attributes.get("activation") is None:
+    if not builder.is_blocked(node.inputs[0]) and activation is None:
         _reduce_plain(node, builder)
         return True
     spatial = builder.type(node.inputs[0]).shape[2:]
@@ -205,8 +206,8 @@ def _reduce_plain(node: Node, builder: PlanBuilder) -> None:
     x = builder.plain(node.inputs[0])
     y = builder.new_plain(node.outputs[0])
     kind = "max" if node.op == "global_max_pool" else "mean"
-    pixels = math.prod(x.type.shape[2:])
-    reduce_step(builder, kind, x.at, y.at, (math.prod(x.type.shape[:2]), pixels, 1))
+    shape = (math.prod(x.type.shape[:2]), math.prod(x.type.shape[2:]), 1)
+    reduce_step(builder, kind, x.at, y.at, shape, x.type.dtype)
 
 
 @lowers("adaptive_average_pool", "adaptive_max_pool")

@@ -323,6 +323,6 @@ class ReverseSequence(Op):
     def reference(self, node: Node, x: Any, lens: Any) -> tuple[Array, ...]:
         y = x.copy()
         old, new = (np.moveaxis(a, (node["batch_axis"], node["time_axis"]), (0, 1)) for a in (x, y))
-        for before, after, n in zip(old, new, lens, strict=True):
+        for before, after, n in zip(old, new, np.maximum(lens, 0), strict=True):
             after[:n] = before[:n][::-1]
         return (y,)

@@ -14,6 +14,8 @@ from .rules import Context, Rule
 def _spatial_mean(node: Node, c: Context) -> bool:
     """reduce_mean over all spatial axes, keeping them, is global_average_pool."""
     rank = c.graph.types[node.inputs[0]].rank
+    if c.graph.types[node.inputs[0]].dtype != np.float32:
+        return False
     axes = node.attributes.get("axes")
     if node.input(1):
         value = c.graph.constants.get(node.inputs[1])
