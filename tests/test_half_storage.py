@@ -184,3 +184,26 @@ def test_files_of_float16_round_trip(tmp_path: Path) -> None:
     back = tmp_path / "back.bin"
     assert main(["convert", str(onnx_file), str(back), "--float16"]) == 0
     np.testing.assert_array_equal(cnnrt.load(back)(x.numpy()), answer)
+
+
+def test_moves_from_input_to_output_stay_half() -> None:
+    """They have no conversions; beside arithmetic, or if a convolution reads them, they do."""
+    x = rng.standard_normal((2, 8, 5, 6)).astype(HALF)
+    other = rng.standard_normal((2, 3, 5, 6)).astype(HALF)
+    joined = np.concatenate([x, other], 1)
+    swap = Node("transpose", "t", ["c"], ["y"], {"perm": [0, 2, 3, 1]})
+
+    def nodes(*more: Node) -> tuple[Node, ...]:
+        return Node("concat", "c", ["x", "other"], ["c"], {"axis": 1}), swap, *more
+
+    moved = network(HALF, *nodes(), other=other)
+    np.testing.assert_array_equal(moved(x), joined.transpose(0, 2, 3, 1))
+    assert {line.split()[1] for line in moved.describe(x).splitlines()[1:]} == {"copy"}
+    read = network(HALF, *nodes(Node("relu", "r", ["c"], ["z"])), outputs=["y", "z"], other=other)
+    result = read(x)
+    np.testing.assert_array_equal(result["y"], joined.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(result["z"], np.maximum(joined, 0))
+    assert all(y.dtype == HALF for y in result.values())
+    assert moved.run(x, outputs=["c"]).dtype == HALF
+    same = network(HALF, Node("identity", "i", ["x"], ["y"]))
+    np.testing.assert_array_equal(same(x), x)

@@ -3,7 +3,7 @@
 Sums in half precision overflow at 65504, and no CPU that cnnrt runs on multiplies it faster. So
 each float16 tensor inside the network is float32. Weights stay float16 in the model and are widened
 while they are packed. A cast to float16 that the network states still rounds, and overflows to
-infinity.
+infinity. What only moves elements from an input of the network to an output stays float16.
 """
 
 from __future__ import annotations
@@ -21,6 +21,14 @@ from ..weights.lazy import lazy
 from ..weights.widen import from_float16
 
 HALF, SINGLE = np.dtype(np.float16), np.dtype(np.float32)
+MOVES = frozenset(
+    (
+        *("concat", "expand", "flatten", "gather", "gather_elements", "gather_nd", "identity"),
+        *("pad", "reshape", "reverse_sequence", "slice", "split", "squeeze", "tile"),
+        *("transpose", "trilu", "unsqueeze", "where"),
+    )
+)
+"""Operators whose kernels move elements of any size."""
 DTYPE_ATTRIBUTES = ("to", "dtype", "output_datatype", "output_dtype", "softmax_precision")
 
 
@@ -34,10 +42,18 @@ def half_storage(graph: Graph, types: Mapping[str, TensorType]) -> None:
     half = {name for name, type_ in types.items() if type_.dtype == HALF}
     if not half:
         return
+    taken = {*graph.tensors(), *graph.constants}
+    moves = _moves(graph, half)
+    kept = {name for node in moves for name in node.outputs}
     for name in half & graph.constants.keys():
         value = graph.constants[name]
         graph.constants[name] = lazy(value.shape, SINGLE, from_float16, value)
-    taken = {*graph.tensors(), *graph.constants}
+        if readers := [node for node in moves if name in node.inputs]:
+            same = _unique(f"{name}/float16", taken)
+            graph.constants[same] = value
+            for node in readers:
+                node.inputs = [same if n == name else n for n in node.inputs]
+    moving = {id(node) for node in moves}
     inner = {name: _unique(f"{name}/float32", taken) for name in half & _border(graph)}
     nodes = [
         _cast(spec.name, inner[spec.name], SINGLE)
@@ -47,6 +63,9 @@ def half_storage(graph: Graph, types: Mapping[str, TensorType]) -> None:
     given = {spec.name for spec in graph.inputs}
     for old in graph.nodes:
         node = old
+        if id(node) in moving:
+            nodes.append(node)
+            continue
         before, after = list(node.inputs), list(node.outputs)
         node.inputs = [inner.get(name, name) for name in node.inputs]
         node.outputs = [inner.get(name, name) for name in node.outputs]
@@ -65,7 +84,7 @@ def half_storage(graph: Graph, types: Mapping[str, TensorType]) -> None:
                 node.attributes[attribute] = "float32"
         nodes.append(node)
     for spec in graph.outputs:
-        if spec.name in inner and spec.name not in given:
+        if spec.name in inner and spec.name not in given | kept:
             source = inner[spec.name]
             if spec.name in graph.constants:
                 source = _unique(f"{spec.name}/constant", taken)
@@ -75,6 +94,33 @@ def half_storage(graph: Graph, types: Mapping[str, TensorType]) -> None:
     graph.outputs = [
         replace(spec, dtype=FLOAT16) if spec.name in inner else spec for spec in graph.outputs
     ]
+
+
+def _moves(graph: Graph, half: set[str]) -> list[Node]:
+    """The nodes that stay float16: those on a way from inputs to outputs on which all only move.
+
+    A view that a convolution reads is not among them: it is best made of what is float32 already.
+    """
+    readers: dict[str, list[int]] = {}
+    for node in graph.nodes:
+        for name in {*node.inputs, *node.outputs} & half:
+            readers.setdefault(name, []).append(id(node))
+    found = {id(node): node for node in graph.nodes if node.op in MOVES}
+    given = {spec.name for spec in graph.inputs if spec.kind == "tensor"} | graph.constants.keys()
+    while True:
+        made = {name for node in found.values() for name in node.outputs}
+        bad = [
+            key
+            for key, node in found.items()
+            if not half & (set(node.inputs) - graph.constants.keys())
+            or not half & set(node.inputs) <= given | made
+            or not half & set(node.outputs)
+            or any(not found.keys() >= set(readers[n]) for n in half & set(node.outputs))
+        ]
+        if not bad:
+            return list(found.values())
+        for key in bad:
+            del found[key]
 
 
 def _rounded(node: Node, from_half: bool, taken: set[str]) -> list[Node]:
