@@ -255,8 +255,30 @@ def _hot(node: Node, c: Context) -> bool:
     return True
 
 
+def _compress(node: Node, c: Context) -> bool:
+    """Elements chosen by a constant condition are gathered at constant places."""
+    x, condition = node.inputs
+    holds, type_ = c.graph.constants.get(condition), c.graph.types[x]
+    if holds is None or not np.any(holds):
+        return False
+    places = c.new_constant(node, "places", np.flatnonzero(holds))
+    if node["axis"] is not None:
+        c.become(node, "gather", [x, places], axis=node["axis"])
+        return True
+    flat = f"{node.outputs[0]}.flat"
+    shape = c.new_constant(node, "shape", np.array([type_.size]))
+    reshape = Node("reshape", f"{node.name}.flat", [x, shape], [flat])
+    gather = Node("gather", node.name, [flat, places], list(node.outputs), {"axis": 0})
+    for made in (reshape, gather):
+        ops.complete(made)
+    c.graph.types[flat] = TensorType((type_.size,), type_.dtype)
+    c.replaced[id(node)] = [reshape, gather]
+    return True
+
+
 RULES: dict[str, list[Rule]] = {
     "one_hot": [_hot],
+    "compress": [_compress],
     "cast_like": [_cast],
     "pow": [_power],
     "batch_normalization": [_normalise],
