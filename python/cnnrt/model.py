@@ -208,8 +208,8 @@ class Model(TaskMethods):
             ShapeError: an input has another shape or dtype than the network takes.
         """
         if type(x) is np.ndarray:
-            plan = self._plans.hot(x.shape)
-            if plan is not None and x.flags.c_contiguous and x.dtype == np.float32:
+            plan = self._plans.hot(x)
+            if plan is not None and x.flags.c_contiguous:
                 return plan.run((x,))[0]
         return self.run(x)
 

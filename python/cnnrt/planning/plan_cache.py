@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .. import _core
 from ..cost import Algorithms
 from ..errors import MemoryLimitError, ShapeError, ValueNeeded
@@ -38,9 +40,10 @@ Key = tuple[Any, ...]
 
 
 class _Hot(NamedTuple):
-    """The plan of the last call, for a model with one float32 input and one output."""
+    """The plan of the last call, for a model with one input and one output."""
 
     shape: Shape
+    dtype: np.dtype[Any]
     key: Key
     plan: AnyPlan
 
@@ -108,14 +111,16 @@ class PlanCache:
     def __len__(self) -> int:
         return len(self._plans)
 
-    def hot(self, shape: Shape) -> AnyPlan | None:
-        """The plan of the last call, if that was for one float32 array of this shape.
+    def hot(self, x: Array) -> AnyPlan | None:
+        """The plan of the last call, if that was for one array of the shape and dtype of x.
 
         It is found without a key and without the lock, and counts as used like any other.
         """
         hot = self._hot
+        if hot is None or hot.shape != x.shape or hot.dtype != x.dtype:
+            return None
         file = self._packed.file
-        if hot is None or hot.shape != shape or (file is not None and file.cut):
+        if file is not None and file.cut:
             return None
         self._hot_used = True
         return hot.plan
@@ -189,8 +194,9 @@ class PlanCache:
         else:
             self._plans.move_to_end(key)
         simple = len(shapes) == 1 and len(outputs) == 1 and outputs == self._default_outputs
-        if simple and not values and self._graph.inputs[0].dtype == "float32":
-            self._hot = _Hot(shapes[0], key, plan)
+        spec = self._graph.inputs[0] if simple else None
+        if spec is not None and spec.kind == "tensor" and not values:
+            self._hot = _Hot(shapes[0], spec.dtype.numpy, key, plan)
         return plan
 
     def make_ahead(self) -> AnyPlan | None:
