@@ -100,6 +100,40 @@ def selections() -> Iterator[Case]:
     yield Case("TopK", half.reshape(64, 1000), (i(5),), note="float16", outputs=2)
 
 
+def reductions_and_moves() -> Iterator[Case]:
+    """Reductions, and copies in another order, of every element type."""
+    for dtype in ("float64", "int64", "int32", "int8", "uint8"):
+        x = of_type(dtype, 0)
+        small = dtype.endswith("8")  # of which onnxruntime has extrema alone
+        for op in ("Max", "Min") if small else ("Sum", "Mean", "Max", "Min", "Prod"):
+            if op == "Mean" and dtype == "int64":
+                continue
+            for axis in (0, 2):
+                yield Case(f"Reduce{op}", x, (i(axis),), note=f"{dtype} axis {axis}")
+    for dtype in ("float32", "float16", "float64", "int64", "int8", "uint8", "bool"):
+        x = of_type(dtype, 0)
+        for perm in ((1, 2, 0), (2, 1, 0), (1, 0, 2)):
+            text = ",".join(map(str, perm))
+            yield Case("Transpose", x, (), {"perm": perm}, f"{dtype} {text}")
+        picture = x.reshape(-1)[: 224 * 224 * 3]
+        yield Case("Transpose", picture.reshape(224, 224, 3), (), {"perm": (2, 0, 1)},
+                   f"{dtype} picture to channels")  # fmt: skip
+        yield Case("Transpose", picture.reshape(3, 224, 224), (), {"perm": (1, 2, 0)},
+                   f"{dtype} channels to picture")  # fmt: skip
+        yield Case("Expand", x[:, :1, :1], (i(*SIZE),), note=dtype)
+        yield Case("Expand", x[:, :1], (i(*SIZE),), note=f"{dtype} rows")
+        for axis in (0, 2):
+            yield Case("Concat", x, (x,), {"axis": axis}, f"{dtype} axis {axis}")
+        yield Case("Slice", x, (i(1, 1), i(55, 55), i(1, 2)), note=dtype)
+    for dtype in ("float32", "float64", "int64", "int8"):
+        x = of_type(dtype, 0).reshape(64, 14, 224)
+        for axes in ((0, 1), (1, 0)):
+            lengths = np.arange(x.shape[axes[1]]) % (x.shape[axes[0]] + 1)
+            attributes = {"time_axis": axes[0], "batch_axis": axes[1]}
+            note = f"{dtype} time axis {axes[0]}"
+            yield Case("ReverseSequence", x, (lengths,), attributes, note)
+
+
 LINKS = ("Add", "Mul", "Sub", "Max", "Sigmoid", "Mul", "Add", "Tanh", "Mul", "Min", "Abs", "Add")
 ALONE = frozenset(("Sigmoid", "Tanh", "Abs"))
 

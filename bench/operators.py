@@ -21,10 +21,11 @@ import machine
 import numpy as np
 import onnx
 import report
-from element_types import chains, element_types, selections
+from element_types import chains, element_types, reductions_and_moves, selections
 from engines import Array, Source
 from operator_case import RECENT, Case, f, i, rng
 from race import Entry, Turn, Worker, WorkerError
+from spellings import computed, spellings
 
 MAP = (1, 64, 56, 56)
 """The feature map of most rows."""
@@ -45,7 +46,10 @@ def cases() -> Iterator[Case]:
     yield from _integers()
     yield from element_types()
     yield from selections()
+    yield from reductions_and_moves()
+    yield from computed()
     yield from chains()
+    yield from spellings()
 
 
 def _convolutions() -> Iterator[Case]:
@@ -359,7 +363,7 @@ def main() -> None:
     result = {**report.header(options), "rows": []}
     workers = {name: Worker(name, args.threads) for name in args.engines}
     print(f"{'operator':<40}" + "".join(f"{n:>14}" for n in workers) + "   ratio")
-    cliffs = []
+    cliffs, ratios = [], []
     for case in cases():
         if not any(text in case.name for text in args.operators):
             continue
@@ -374,6 +378,7 @@ def main() -> None:
             remark += f" {name}: {e['failed']}" if "failed" in e else ""
             if e.get("error", 0) > 1e-4:
                 remark += f" {name}: off by {e['error']:.1e}"
+        ratios += [ratio] if ratio else []
         if ratio is not None and ratio * args.cliff < 1:
             cliffs.append(case.name)
             remark += "  <- cliff"
@@ -381,6 +386,7 @@ def main() -> None:
     for worker in workers.values():
         worker.close()
     report.save(out, result)
+    print(f"geometric mean of {len(ratios)} ratios: {np.exp(np.mean(np.log(ratios))):.2f}")
     print(f"written: {out}")
     if cliffs:
         sys.exit(f"{len(cliffs)} more than {args.cliff:g} times slower: {', '.join(cliffs)}")
