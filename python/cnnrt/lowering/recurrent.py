@@ -112,6 +112,8 @@ def _padded(value: Array, gates: int) -> Array:
     """(directions, gates * H, ...) as rows, with the rows of each gate padded to whole blocks."""
     directions, rows, *rest = value.shape
     hidden = rows // gates
+    if hidden % BLOCK == 0:
+        return value.reshape(-1, *rest)
     wide = np.zeros((directions, gates, ceil_div(hidden, BLOCK) * BLOCK, *rest), np.float32)
     wide[:, :, :hidden] = value.reshape(directions, gates, hidden, *rest)
     return wide.reshape(-1, *rest)
@@ -125,7 +127,9 @@ def _project(
     bias_name = node.input(3)
     depth = weight.shape[2]
 
-    columns = len(_padded(weight[:, :, :1], op.gates))
+    directions, rows_of_gates, _ = weight.shape
+    hidden = rows_of_gates // op.gates
+    columns = op.gates * directions * ceil_div(hidden, BLOCK) * BLOCK
     rows = x.type.size // depth
     y = At(builder.new_buffer(rows * columns * x.type.dtype.itemsize), 0)
     builder.step(

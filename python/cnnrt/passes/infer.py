@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter, getitem
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,16 @@ from ..ops import Op, Operand
 from ..ops.common import ByValue
 from ..process import limits
 from ..symbolic import call, is_symbolic, known
+from ..weights.lazy import LazyArray, lazy
+
+LAZY = 1 << 16
+"""Minimum bytes of a constant that is computed when it is packed. Quantised weights are widened so:
+kept in float32 they would take four times the file's memory, again for every input size."""
+PACKS = frozenset({"conv", "gru", "linear", "lstm", "rnn"})
+"""Operators that read such a constant once for all input sizes, while they pack it."""
+
+WIDENING = frozenset({"add", "cast", "dequantize_linear", "mul", "reshape", "sub", "transpose"})
+"""Operators that make floats of quantised weights; each element is computed by itself."""
 
 LOOP = 10_000
 """Approximate number of elements whose work equals one step of a loop in Python."""
@@ -44,6 +55,8 @@ class Budget:
         stored = sum(value.nbytes for value in graph.constants.values())
         self.nbytes = limits.FOLDED_FLOOR + limits.FOLDED_FACTOR * stored
         self.work = limits.FOLDED_WORK
+        self.lazy: set[str] = set()
+        """Constants that are computed at each use."""
 
     def take(self, nbytes: int, work: int) -> bool:
         """Spends a part of the budget; False, and nothing is spent, if there is not as much
@@ -70,6 +83,31 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]], limit: int | None
     budget = Budget(graph, types, limit)
     graph.nodes = [node for node in graph.nodes if not infer_node(node, graph, types, budget)]
     graph.types = types
+    if budget.lazy:
+        outputs = [spec.name for spec in graph.outputs]
+        settle(graph.constants, graph.nodes, outputs, budget.lazy)
+
+
+def settle(
+    constants: dict[str, Array], nodes: Iterable[Node], outputs: Iterable[str], lazy: set[str]
+) -> None:
+    """Computes the lazy constants that are read by others than `PACKS`, and drops those not read.
+
+    Args:
+        constants: is changed.
+        nodes: all that are left.
+        outputs: tensors that are read beside those.
+        lazy: names of lazy constants.
+    """
+    kept: set[str] = set()
+    read = set(outputs)
+    for node in nodes:
+        (kept if node.op in PACKS else read).update(node.inputs)
+    for name in lazy:
+        if name in read:
+            constants[name] = np.asarray(constants[name])
+        elif name not in kept:
+            del constants[name]
 
 
 def problems(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, CnnrtError]:
@@ -132,6 +170,12 @@ def infer_node(node: Node, graph: Graph, types: dict[str, TensorType], budget: B
     types.update(zip(node.outputs, inferred, strict=True))
     if computed and not op.type_only:  # nearly all
         return False
+    if graph.varying.isdisjoint(node.inputs):
+        value = _lazily(node, operands, inferred, budget)
+        if value is not None:
+            constants[node.outputs[0]] = value
+            budget.lazy.add(node.outputs[0])
+            return True
     values = _fold(node, op, operands, inferred, budget)
     if values is None:
         return False
@@ -218,6 +262,39 @@ def _fold(
     inputs = [None if x is None else next(given) for x in operands]
     values = call(_values, node, op, *inputs)
     return tuple([call(getitem, values, i) for i in range(len(inferred))])
+
+
+def _lazily(
+    node: Node,
+    operands: Sequence[Operand | None],
+    inferred: list[TensorType],
+    budget: Budget,
+) -> Array | None:
+    """The value of a node's only output, computed at each use; None if it is small, or of another
+    kind than widened weights."""
+    if node.op not in WIDENING or len(inferred) != 1:
+        return None
+    (type_,) = inferred
+    if any(map(is_symbolic, type_.shape)) or type_.nbytes < LAZY:
+        return None
+    values = [None if x is None else x.value for x in operands]
+    if sum(isinstance(x, LazyArray) for x in values) > 1:
+        return None  # a tree of them would be computed again for each of its branches
+    if not budget.take(0, work_of(node, _types_of(operands), inferred)):
+        return None
+    attributes = tuple(sorted((k, _plain(v)) for k, v in node.attributes.items()))
+    return lazy(type_.shape, type_.dtype.numpy, _widened, node.op, attributes, *values)
+
+
+def _widened(op: str, attributes: tuple[tuple[str, Any], ...], *inputs: Array | None) -> Array:
+    given = {k: list(v) if isinstance(v, tuple) else v for k, v in attributes}
+    node = Node(op, op, [], [""], given)
+    arrays = [None if x is None else np.asarray(x) for x in inputs]
+    return _values(node, ops.op(node), *arrays)[0]
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _zeros(dtype: DType, *shape: int) -> Array:

@@ -16,8 +16,11 @@ from ..ops.quantize import CONV_ATTRIBUTES
 from ..ops.requantised import SUMS
 from ..weights.lazy import lazy
 from .quantised.values import FLIPPED, SIGN
-from .quantised.weights import Weight, signed
+from .quantised.weights import Weight, bounds, less_zero, signed
 from .rules import Context, Rule
+
+ROWS = 256
+"""Rows of a weight that are split into parts at a time."""
 
 
 class _Sequence:
@@ -131,25 +134,28 @@ def _weight(node: Node, c: Context, axis: int) -> Weight | None:
     return Weight(node.inputs[1], values, np.ones(1, np.float32), zeros, axis)
 
 
-def _parts(s: _Sequence, name: str) -> list[str]:
-    """Constants of int8 whose sum is a constant."""
+def _parts(s: _Sequence, name: str, weight: Weight) -> list[str]:
+    """Constants of int8 whose sum is a constant, that weight less its zero point."""
     whole = s.context.graph.constants[name]
     if whole.dtype == np.int8:
         return [name]
-    values = np.asarray(whole)
-    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    low, high = bounds(weight)
+    given = (weight.values, weight.zeros(), weight.axis)
     return [
-        s.constant(f"part {i}", lazy(whole.shape, np.int8, _part, whole, i))
+        s.constant(f"part {i}", lazy(whole.shape, np.int8, _part, *given, i))
         for i in range(max(1, -(low // 128), -(-high // 127)))
     ]
 
 
-def _part(whole: Array, index: int) -> Array:
-    """One of the summands of integers, each as large as int8 takes it."""
-    rest = np.asarray(whole)
-    for _ in range(index):
-        rest = rest - np.clip(rest, -128, 127)
-    part: Array = np.clip(rest, -128, 127)
+def _part(values: Array, zeros: tuple[int, ...], axis: int, index: int) -> Array:
+    """One of the summands of weights less their zero points, each as large as int8 takes it."""
+    values = np.asarray(values)
+    part = np.empty(values.shape, np.int8)
+    for begin in range(0, len(values), ROWS):  # so that no copy of two bytes is as large as all
+        rows = slice(begin, begin + ROWS)
+        whole = less_zero(values[rows], zeros[rows] if axis == 0 and zeros[1:] else zeros, axis)
+        whole -= np.clip(whole, -128 * index, 127 * index)
+        part[rows] = np.clip(whole, -128, 127)
     return part
 
 
@@ -182,7 +188,7 @@ def _conv_integer(node: Node, c: Context) -> bool:
     given = _Input(s, node.inputs[0], node.input(2))
     attributes = {key: node[key] for key in CONV_ATTRIBUTES}
     # One kernel takes weights of 9 bits, but not in groups.
-    parts = _parts(s, name) if node["group"] > 1 else [name]
+    parts = _parts(s, name, weight) if node["group"] > 1 else [name]
     more: dict[str, object] = {**attributes, "x_zero": given.constant or 0, "floats": SUMS}
     sums = _added(s, "qconv", given.tensor, parts, y.shape, more)
     if given.constant is None:
@@ -203,17 +209,50 @@ def _matmul_integer(node: Node, c: Context) -> bool:
     x, y = c.graph.types[node.inputs[0]], c.graph.types[node.outputs[0]]
     if weight is None or x.rank < 2 or not x.size or not y.size:
         return False
-    name = _signed(c, weight.transposed())
+    weight = weight.transposed()
+    name = _signed(c, weight)
     if name is None:
         return False
     s = _Sequence(node, c)
     given = _Input(s, node.inputs[0], node.input(2))
-    matrix = np.asarray(c.graph.constants[name])
     attributes: dict[str, object] = {"x_zero": given.constant or 0, "floats": SUMS}
-    sums = _added(s, "qlinear", given.tensor, _parts(s, name), y.shape, attributes)
+    if c.graph.constants[name].dtype == np.int8:
+        sums = s.add("qlinear", [given.tensor, name], y.shape, INT32, **attributes)
+    else:
+        sums = _of_nine_bits(s, given.tensor, weight, y.shape, attributes)
     if given.constant is None:
-        sums = given.subtract(s, sums, matrix.sum(axis=1, dtype=np.int32))
+        share = np.asarray(weight.values).sum(axis=1, dtype=np.int32)
+        if weight.zero is not None:
+            share -= weight.zero.astype(np.int32) * weight.values.shape[1]
+        sums = given.subtract(s, sums, share)
     return s.finish((sums, node.outputs[0]))
+
+
+def _of_nine_bits(
+    s: _Sequence, x: str, weight: Weight, shape: tuple[int, ...], attributes: dict[str, object]
+) -> str:
+    """The product by a matrix that is no int8 less its zero point.
+
+    It is the product by the bytes as int8, and the sum of each row of x times what they lack. So
+    the weights take a byte, not two.
+    """
+    values, flat = weight.values, np.array(weight.zeros() or (0,), np.int32)
+    lack = -flat
+    if values.dtype == np.uint8:
+        values, lack = lazy(values.shape, np.int8, _less_sign, values), SIGN - flat
+    matrix = s.constant("bytes", values)
+    sums = s.add("qlinear", [x, matrix], shape, INT32, **attributes)
+    ones = s.constant("ones", np.ones((1, values.shape[1]), np.int8))
+    total = s.add("qlinear", [x, ones], (*shape[:-1], 1), INT32, **attributes)
+    more_shape = (*shape[:-1], lack.size)
+    more = s.add("mul", [total, s.constant("lack", lack)], more_shape, INT32)
+    return s.add("add", [sums, more], shape, INT32)
+
+
+def _less_sign(values: Array) -> Array:
+    """uint8 less 128, as int8."""
+    flipped: Array = np.bitwise_xor(np.asarray(values), np.uint8(SIGN), order="C")  # for packing
+    return flipped.view(np.int8)
 
 
 def _signed(c: Context, weight: Weight) -> str | None:

@@ -30,6 +30,10 @@ class Weight(NamedTuple):
     axis: int
     """The axis that scale and zero point belong to, if they have several elements."""
 
+    def zeros(self) -> tuple[int, ...]:
+        """The zero points, one or one for each element of the axis; none if they are 0."""
+        return () if self.zero is None else tuple(self.zero.reshape(-1).tolist())
+
     def transposed(self) -> Weight:
         """The same matrix, transposed."""
         turned = lazy(self.values.shape[::-1], self.values.dtype, np.transpose, self.values)
@@ -107,12 +111,13 @@ def signed(graph: Graph, weight: Weight) -> str | None:
     name = f"{weight.name}/signed"
     if name in graph.constants:
         return name
-    zeros = () if zero is None else tuple(np.asarray(zero).reshape(-1).tolist())
-    wide = less_zero(values, zeros, weight.axis)
-    small = wide.min(initial=0) >= -128 and wide.max(initial=0) <= 127
+    low, high = bounds(weight)
+    small = low >= -128 and high <= 127
     # Made anew when it is packed: a network's weights are never in memory in two forms.
     dtype = np.int8 if small else np.int16
-    graph.constants[name] = lazy(values.shape, dtype, less_zero, values, zeros, weight.axis)
+    graph.constants[name] = lazy(
+        values.shape, dtype, less_zero, values, weight.zeros(), weight.axis
+    )
     return name
 
 
@@ -125,6 +130,18 @@ def less_zero(values: Array, zeros: tuple[int, ...], axis: int) -> Array:
             shape[axis] = -1
         wide -= np.array(zeros, np.int16).reshape(shape)
     return wide
+
+
+def bounds(weight: Weight) -> tuple[int, int]:
+    """The least and the greatest of the weights less their zero point, and 0."""
+    values = np.asarray(weight.values)
+    zeros = np.zeros(1, np.int64) if weight.zero is None else weight.zero.astype(np.int64)
+    zeros = zeros.reshape(-1)
+    # Of the bytes as they are: less the zero point they would take twice the memory.
+    axes = tuple(i for i in range(values.ndim) if len(zeros) == 1 or i != weight.axis)
+    low = values.min(axes, initial=np.iinfo(values.dtype).max) - zeros
+    high = values.max(axes, initial=np.iinfo(values.dtype).min) - zeros
+    return min(0, int(low.min(initial=0))), max(0, int(high.max(initial=0)))
 
 
 def factors(
