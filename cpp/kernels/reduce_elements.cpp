@@ -1,6 +1,7 @@
 // Reductions of doubles, by vectors of them, and of integers, by loops of which the compiler makes
 // vectors. A row is reduced at once, and rows of several inner positions into a strip of results.
 #include "../simd/double.h"
+#include "../simd/lanes.h"
 #include "element.h"
 #include "reduce.h"
 
@@ -72,31 +73,40 @@ constexpr T greatest() {
     else
         return static_cast<T>(~least<T>());
 }
-// Extrema: NaN wins.
-struct Largest {
+// Extrema: NaN wins. `better` is false for it.
+template <class Rule>
+struct Extremum {
+    template <class R>
+    static CNNRT_INLINE R step(R r, R x) {
+        return Rule::better(x, r) | (x != x) ? x : r;
+    }
+    template <class R>
+    static CNNRT_INLINE R join(R a, R b) {
+        return step(a, b);
+    }
+};
+struct Largest : Extremum<Largest> {
     template <class R>
     static constexpr R kStart = least<R>();
-    template <class R>
-    static CNNRT_INLINE R step(R r, R x) {
-        return (x > r) | (x != x) ? x : r;
-    }
-    template <class R>
-    static CNNRT_INLINE R join(R a, R b) {
-        return step(a, b);
+    template <class V>
+    static CNNRT_INLINE auto better(V x, V r) {
+        return x > r;
     }
 };
-struct Smallest {
+struct Smallest : Extremum<Smallest> {
     template <class R>
     static constexpr R kStart = greatest<R>();
-    template <class R>
-    static CNNRT_INLINE R step(R r, R x) {
-        return (x < r) | (x != x) ? x : r;
-    }
-    template <class R>
-    static CNNRT_INLINE R join(R a, R b) {
-        return step(a, b);
+    template <class V>
+    static CNNRT_INLINE auto better(V x, V r) {
+        return x < r;
     }
 };
+template <class Rule>
+constexpr bool kExtremum = false;
+template <>
+constexpr bool kExtremum<Largest> = true;
+template <>
+constexpr bool kExtremum<Smallest> = true;
 
 // Calls f with a rule and with a zero of the type in which its results gather.
 template <class T, class F>
@@ -128,11 +138,40 @@ CNNRT_INLINE T finish(const ReduceArgs& a, R r) {
     return static_cast<T>(r);
 }
 
+// Up to kShort elements, and at least a vector of them: the last vector may overlap that before it.
+template <class Rule, class T>
+CNNRT_INLINE T short_extremum(const T* x, int64_t n) {
+    constexpr int64_t kLanes = 16 / sizeof(T);
+    x16<T> r = load16(x);
+    for (int64_t i = kLanes; i < n; i += kLanes)
+        r = Rule::step(r, load16(x + smaller(i, n - kLanes)));
+    return join_lanes<T>(r, [](x16<T> a, x16<T> b) { return Rule::join(a, b); });
+}
+
 template <class Rule, class R, class T>
 CNNRT_INLINE R reduce_row(const T* x, int64_t n) {
+    if constexpr (kExtremum<Rule> && sizeof(T) <= 2)
+        if (n <= kShort && n >= int64_t{16 / sizeof(T)}) return short_extremum<Rule>(x, n);
     R r = Rule::template kStart<R>;
     for (int64_t i = 0; i < n; ++i) r = Rule::step(r, x[i]);
     return r;
+}
+
+// f(r[j], x + i) for vectors of x and kSide registers in turn; returns the first element left.
+template <class F>
+CNNRT_INLINE int64_t over_vectors(const double* x, int64_t n, f64xN* r, F f) {
+    int64_t i = 0;
+    for (; i + kDoubles * kSide <= n; i += kDoubles * kSide) {
+#pragma GCC unroll 4
+        for (int j = 0; j < kSide; ++j) f(r[j], load(x + i + kDoubles * j));
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < kSide - 1; ++j) {
+        if (i + kDoubles > n) break;
+        f(r[j], load(x + i));
+        i += kDoubles;
+    }
+    return i;
 }
 
 template <class Rule, class R>
@@ -140,12 +179,18 @@ CNNRT_INLINE double reduce_row(const double* x, int64_t n) {
     f64xN r[kSide];
 #pragma GCC unroll 4
     for (int j = 0; j < kSide; ++j) r[j] = broadcast(Rule::template kStart<double>);
-    int64_t i = 0;
-    for (; i + kDoubles * kSide <= n; i += kDoubles * kSide) {
-#pragma GCC unroll 4
-        for (int j = 0; j < kSide; ++j) r[j] = Rule::step(r[j], load(x + i + kDoubles * j));
+    int64_t i;
+    if constexpr (kExtremum<Rule>) {
+        // A comparison and a selection are one instruction; what is no number is noted beside it.
+        auto nan = r[0] != r[0];
+        i = over_vectors(x, n, r, [&](f64xN& best, f64xN v) {
+            best = Rule::better(v, best) ? v : best;
+            nan |= v != v;
+        });
+        r[0] = nan ? broadcast(__builtin_nan("")) : r[0];
+    } else {
+        i = over_vectors(x, n, r, [](f64xN& sum, f64xN v) { sum = Rule::step(sum, v); });
     }
-    for (; i + kDoubles <= n; i += kDoubles) r[0] = Rule::step(r[0], load(x + i));
     double lanes[kDoubles];
     store(lanes, Rule::join(Rule::join(r[0], r[1]), Rule::join(r[2], r[3])));
     double result = lanes[0];

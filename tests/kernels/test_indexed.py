@@ -287,3 +287,17 @@ def test_one_hot(axis: int, dtype: type, isa: str, threads: int) -> None:
             want = by_reference(graph, inputs)[0]
             assert got.dtype == values.dtype
             assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+def test_compress_by_a_constant(axis: int | None, dtype: type, isa: str) -> None:
+    """The condition may be shorter than the axis, and may choose a single slice."""
+    x = np.random.default_rng(0).integers(0, 100, (7, 9, 5)).astype(dtype)
+    count = x.size if axis is None else x.shape[axis]
+    for length in (count, count - 2):
+        for holds in (np.arange(length) % 3 != 1, np.arange(length) == 2):
+            attributes = {} if axis is None else {"axis": axis}
+            graph, inputs = operator("compress", x, holds, **attributes)
+            (got,) = by_kernels(graph, inputs, isa=isa)
+            assert np.array_equal(got, np.compress(holds, x, axis=axis))

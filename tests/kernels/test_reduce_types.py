@@ -18,13 +18,20 @@ SHAPES = (
     (3, 31),
     (2, 32),
     (7, 33),
+    (3, 7),
+    (4, 15),
+    (5, 16),
+    (2, 17),
+    (3, 256),
+    (2, 257),
     (2, 1000),
     (4, 7, 17),
     (3, 5, 511),
     (2, 3, 513),
     (5, 1, 2),
 )
-"""Rows around the four vectors of doubles that are summed at once, and strips around their end."""
+"""Rows around the four vectors of doubles that are summed at once, and around the shortest and the
+longest of which extrema of bytes go by overlapping vectors; strips around their end."""
 
 
 def values(dtype: str, shape: tuple[int, ...]) -> Array:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnnrt.graph import Node
+from cnnrt.ops import complete, op
 from cnnrt.ops.search import distinct_slices
 
 
@@ -27,3 +29,16 @@ def test_slices(shape: tuple[int, ...], dtype: str) -> None:
 
 def test_no_slices() -> None:
     assert [a.size for a in distinct_slices(np.zeros((0, 4)), 0)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32", "uint8"])
+def test_the_elements_alone_are_those_with_their_places(dtype: str) -> None:
+    x = np.random.default_rng(0).integers(0, 40, (9, 11)).astype(dtype)
+    if dtype == "float32":
+        x[3, :2] = np.nan
+    alone, beside = (Node("unique", "u", ["x"], [*"yfic"][:count]) for count in (1, 4))
+    for node in (alone, beside):
+        complete(node)
+    (y,), several = op(alone).reference(alone, x), op(beside).reference(beside, x)
+    np.testing.assert_array_equal(y, several[0])
+    np.testing.assert_array_equal(x.reshape(-1)[several[1]], y)

@@ -82,6 +82,8 @@ class Unique(ByValue):
 
     def reference(self, node: Node, x: Any) -> tuple[Array, ...]:
         axis = node["axis"]
+        if axis is None and node["sorted"] and len(node.outputs) == 1:
+            return (np.unique(x),)  # sorted elements alone, without their places
         if axis is None:
             y, first, inverse, counts = np.unique(
                 x, return_index=True, return_inverse=True, return_counts=True
