@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import cnnrt
 from cnnrt.graph import Graph
 from networks import by_reference, network
+from test_plan_templates import Planner
 
 WIDE = 256
 """Channels of a layer whose weights have more than 64 KiB in float32."""
@@ -67,6 +69,34 @@ def test_all_sizes_share_widened_weights(op: str) -> None:
     for plan in model._plans.plans():
         kept = [v for v in plan.graph.constants.values() if isinstance(v, np.ndarray)]
         assert sum(v.nbytes for v in kept if v.dtype == np.float32) < stored
+
+
+def product() -> Graph:
+    """A product of any number of rows by a matrix that is widened, and read elsewhere too."""
+    constants = {"w": integers(0, WIDE, WIDE), "scale": np.float32(0.01)}
+    graph = network(
+        {"x": np.zeros((1, WIDE), np.float32)},
+        constants,
+        ("f", "cast", "w", {"to": "float32"}),
+        ("m", "mul", "f scale"),
+        ("z", "matmul", "x m"),
+        ("s", "reduce_sum", "m", {"axes": [0], "keepdims": 0}),
+        ("y", "add", "z s"),
+    )
+    (spec,) = graph.inputs
+    graph.inputs = [dataclasses.replace(spec, shape=("n", WIDE))]
+    return graph
+
+
+@pytest.mark.parametrize("make", [lambda: recurrent("lstm"), product], ids=["lstm", "matmul"])
+def test_templates_stay_valid(make: Callable[[], Graph]) -> None:
+    graph = make()
+    rest = graph.inputs[0].shape[1:]
+    planner = Planner(graph, {"x": (3, *rest)})
+    for n in (3, 5, 4, 7, 9, 6):
+        planner.check({"x": (n, *rest)})
+    assert planner.used
+    assert any(template.valid() for template in planner.templates)
 
 
 def test_a_widened_weight_that_is_an_output_too() -> None:

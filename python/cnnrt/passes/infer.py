@@ -84,17 +84,14 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]], limit: int | None
     graph.nodes = [node for node in graph.nodes if not infer_node(node, graph, types, budget)]
     graph.types = types
     if budget.lazy:
-        outputs = [spec.name for spec in graph.outputs]
-        settle(graph.constants, graph.nodes, outputs, budget.lazy)
+        settle(graph, graph.nodes, [spec.name for spec in graph.outputs], budget.lazy)
 
 
-def settle(
-    constants: dict[str, Array], nodes: Iterable[Node], outputs: Iterable[str], lazy: set[str]
-) -> None:
+def settle(graph: Graph, nodes: Iterable[Node], outputs: Iterable[str], lazy: set[str]) -> None:
     """Computes the lazy constants that are read by others than `PACKS`, and drops those not read.
 
     Args:
-        constants: is changed.
+        graph: its constants are changed.
         nodes: all that are left.
         outputs: tensors that are read beside those.
         lazy: names of lazy constants.
@@ -105,9 +102,10 @@ def settle(
         (kept if node.op in PACKS else read).update(node.inputs)
     for name in lazy:
         if name in read:
-            constants[name] = np.asarray(constants[name])
+            graph.constants[name] = np.asarray(graph.constants[name])
+            graph.varying.add(name)  # another array for each size, as of any that is computed
         elif name not in kept:
-            del constants[name]
+            del graph.constants[name]
 
 
 def problems(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, CnnrtError]:

@@ -70,7 +70,7 @@ def partition(
             f"node {node.name!r} ({node.op}): reads what is no tensor: {', '.join(node.inputs)}"
         )
     outputs = [spec.name for spec in graph.outputs]
-    settle(graph.constants, [*head, *later], outputs, budget.lazy)
+    settle(graph, [*head, *later], outputs, budget.lazy)
     known = {spec.name: spec for spec in graph.inputs}
     needed_late = [name for node in (*on_values, *rest) for name in node.inputs if name]
     boundary = [name for name in dict.fromkeys((*needed_late, *outputs)) if name]
