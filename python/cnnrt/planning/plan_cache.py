@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -102,8 +103,8 @@ class PlanCache:
         self._hot: _Hot | None = None
         self._hot_used = False
         self._lock = Lock()
-        self.made = 0
-        """Plans made so far."""
+        self.planning_ns = 0
+        """CPU time that making plans has taken so far, in nanoseconds."""
         self._part = memory is not None
         self.run_memory = _core.RunMemory() if memory is None else memory
         """The memory of runs, which the plans share."""
@@ -169,11 +170,14 @@ class PlanCache:
             }
             key = (shapes, outputs, *(array.tobytes() for array in values.values()))
             plan = self._plans.get(key)
+            if plan is not None:
+                break
+            began = time.thread_time_ns()
             try:
                 # An input that is no tensor has no place in a plan, even if nothing reads it.
                 tensors = all(spec.kind == "tensor" for spec in self._graph.inputs)
                 make = self._make if tensors else self._make_stages
-                plan = plan or make(shapes, outputs, values, limit)
+                plan = make(shapes, outputs, values, limit)
                 break
             except ValueNeeded as error:
                 # Tried again with the values; each time there are more of them.
@@ -182,8 +186,8 @@ class PlanCache:
                     plan = self._make_stages(shapes, outputs, values, limit)
                     break
                 self._valued[outputs] = self._valued.get(outputs, set()) | needed
-        if key not in self._plans:
-            self.made += 1
+            finally:
+                self.planning_ns += time.thread_time_ns() - began
         if not kept:
             return plan
         if key not in self._plans:

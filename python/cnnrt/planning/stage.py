@@ -41,7 +41,7 @@ class StageCache(Protocol):
     """The plans of one graph, by the shapes of its inputs (`plan_cache.PlanCache`)."""
 
     @property
-    def made(self) -> int: ...
+    def planning_ns(self) -> int: ...
     def get(
         self,
         shapes: tuple[tuple[int, ...], ...],

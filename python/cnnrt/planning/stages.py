@@ -92,14 +92,14 @@ class Subnetwork:
             graph = replace(self.graph, inputs=inputs)
             cache = self._caches.setdefault(types, self._make_cache(graph))
         shapes = tuple(x.shape if isinstance(x, np.ndarray) else () for x in values)
-        made, began = cache.made, time.thread_time_ns()
+        before = cache.planning_ns
         try:
             plan = cache.get(shapes, self._outputs, values, allowance.room)
         except MemoryLimitError as error:
             held = f"{allowance.held / 2**20:.1f} MiB are held beside it"
             raise MemoryLimitError(f"{at}: {error}; {held}") from None
-        if cache.made != made:
-            allowance.spend_planning(len(self.graph.nodes), time.thread_time_ns() - began, at)
+        if cache.planning_ns != before:
+            allowance.spend_planning(len(self.graph.nodes), cache.planning_ns - before, at)
         self.last = plan
         return plan
 
