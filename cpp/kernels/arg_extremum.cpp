@@ -58,21 +58,38 @@ int64_t search_row(const ArgExtremumArgs& a, const float* x) {
     return one.place;
 }
 
+// `kVectors` vectors of inner positions, the last of `lanes`. Rows are far from each other: of each
+// all that is needed is read at once.
+template <int kVectors>
+CNNRT_INLINE void search_vectors(const ArgExtremumArgs& a, const float* x, int64_t* y, int lanes) {
+    const int64_t start = a.last ? a.axis - 1 : 0, step = a.last ? -1 : 1;
+    const float* p = x + start * a.inner;
+    const auto value = [&](int m) {
+        return m + 1 < kVectors ? load(p + 16 * m) : load_partial(p + 16 * m, lanes);
+    };
+    Best best[kVectors];
+#pragma GCC unroll 4
+    for (int m = 0; m < kVectors; ++m) best[m] = {value(m), broadcast(static_cast<float>(start))};
+    for (int64_t k = 1, i = start + step; k < a.axis; ++k, i += step) {
+        p += step * a.inner;
+        const f32x16 at = broadcast(static_cast<float>(i));
+#pragma GCC unroll 4
+        for (int m = 0; m < kVectors; ++m) best[m].meet(value(m), at, a.largest != 0);
+    }
+    float places[16];
+#pragma GCC unroll 4
+    for (int m = 0; m < kVectors; ++m) {
+        store(places, best[m].place);
+        const int count = m + 1 < kVectors ? 16 : lanes;
+        for (int l = 0; l < count; ++l) y[16 * m + l] = static_cast<int64_t>(places[l]);
+    }
+}
+
 // `columns` inner positions, at most kStrip.
 void search_columns(const ArgExtremumArgs& a, const float* x, int64_t* y, int64_t columns) {
-    const int64_t start = a.last ? a.axis - 1 : 0, step = a.last ? -1 : 1;
-    for (int64_t j = 0; j < columns; j += 16) {
-        const int lanes = static_cast<int>(smaller<int64_t>(16, columns - j));
-        const float* p = x + start * a.inner + j;
-        Best best{load_partial(p, lanes), broadcast(static_cast<float>(start))};
-        for (int64_t k = 1, i = start + step; k < a.axis; ++k, i += step) {
-            p += step * a.inner;
-            best.meet(load_partial(p, lanes), broadcast(static_cast<float>(i)), a.largest != 0);
-        }
-        float places[16];
-        store(places, best.place);
-        for (int l = 0; l < lanes; ++l) y[j + l] = static_cast<int64_t>(places[l]);
-    }
+    if (columns == kStrip) return search_vectors<kStrip / 16>(a, x, y, 16);
+    for (int64_t j = 0; j < columns; j += 16)
+        search_vectors<1>(a, x + j, y + j, static_cast<int>(smaller<int64_t>(16, columns - j)));
 }
 
 // The same of elements of other types. Rows are searched 64 elements at a time, and one by one

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from checks import Random, assert_close, exact_tolerance
-from networks import by_kernels, by_reference, operator
+from cnnrt import Model
+from networks import by_kernels, by_reference, network, operator
 
 KINDS = ["sum", "mean", "max", "min", "l1", "l2", "sum_square"]
 
@@ -64,3 +65,36 @@ def test_threads_and_batch_do_not_matter(isa: str, random: Random) -> None:
         assert np.array_equal(whole, by_kernels(graph, inputs, isa=isa, threads=2)[0])
         alone, inputs = operator("reduce_sum", x[4:5], axes=[axis])
         assert np.array_equal(whole[4:5], by_kernels(alone, inputs, isa=isa)[0])
+
+
+PERMUTED = [
+    ((3, 70, 129), (0, 2, 1), [2]),  # the middle axis of the memory
+    ((3, 70, 129), (2, 0, 1), [1, 2]),  # two that are neighbours there
+    ((3, 70, 65), (1, 2, 0), [2]),  # the first axis
+    ((3, 7, 64), (0, 2, 1), [1]),  # the last one
+    ((3, 5, 1, 66), (0, 3, 2, 1), [3]),
+    ((3, 7, 63), (2, 1, 0), [2]),  # the others change their order: these two are copied
+    ((3, 70, 129), (2, 0, 1), [2]),
+]
+
+
+@pytest.mark.parametrize("op", ["reduce_max", "reduce_sum", "argmax", "argmin"])
+@pytest.mark.parametrize("last", [0, 1])
+def test_permuted_tensors_are_reduced_as_they_lie(
+    op: str, last: int, isa: str, threads: int
+) -> None:
+    rng = np.random.default_rng(1)
+    for i, (shape, perm, axes) in enumerate(PERMUTED):
+        x = rng.integers(-9, 9, shape).astype("f")  # sums are exact, and there are ties
+        more: dict[str, object] = {"axes": axes, "keepdims": last}
+        if op.startswith("arg"):
+            if len(axes) > 1:
+                continue
+            more = {"axis": axes[-1], "keepdims": 0, "select_last_index": last}
+        graph = network(
+            {"x": x}, {}, ("t", "transpose", "x", {"perm": list(perm)}), ("y", op, "t", more)
+        )
+        model = Model(graph, isa=isa, threads=threads)
+        (want,) = by_reference(graph, {"x": x})
+        assert np.array_equal(model(x), want), (shape, perm)
+        assert ("copy" in model.describe()) == (i >= len(PERMUTED) - 2), (shape, perm)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -89,6 +89,27 @@ def is_row_major(shape: Sequence[int], strides: Sequence[int]) -> bool:
     return 0 in shape or all(
         n == 1 or have == want for n, have, want in zip(shape, strides, wanted, strict=True)
     )
+
+
+def around_axes(
+    shape: Sequence[int], strides: Sequence[int], axes: Collection[int]
+) -> tuple[int, int, int] | None:
+    """The sizes [outer, axis, inner] of the memory of a permuted tensor, whose middle axis is
+    `axes`.
+
+    None if the elements do not fill a run of memory, or `axes` are not next to each other in it.
+    None too if the other axes do not keep their order.
+    """
+    order = sorted((i for i, n in enumerate(shape) if n != 1), key=lambda i: -strides[i])
+    sizes = [shape[i] for i in order]
+    kept = [i for i in order if i not in axes]
+    within = [place for place, i in enumerate(order) if i in axes]
+    if not within or kept != sorted(kept) or within != list(range(within[0], within[-1] + 1)):
+        return None
+    if not is_row_major(sizes, [strides[i] for i in order]):
+        return None
+    first, stop = within[0], within[-1] + 1
+    return math.prod(sizes[:first]), math.prod(sizes[first:stop]), math.prod(sizes[stop:])
 
 
 def reshaped(

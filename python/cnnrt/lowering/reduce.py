@@ -6,6 +6,7 @@ import math
 
 from ..dtypes import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, DType
 from ..graph import Node
+from ..layout.strides import around_axes
 from ..layout.tensors import At
 from ..ops import OPS
 from ..ops.reduce import Reduce
@@ -35,9 +36,14 @@ def lower_reduce(node: Node, builder: PlanBuilder) -> bool:
     once = kind in ONE_RUN or (kind == "mean" and dtype.kind != "f")
     if 0 in shape or not runs or (once and len(runs) > 1) or not _has_kind(kind, dtype):
         return False
-    x = builder.plain(node.inputs[0])
+    view = builder.strided(node.inputs[0])
+    permuted = around_axes(shape, view.strides, axes)
+    if permuted is not None:
+        y = builder.new_plain(node.outputs[0])
+        reduce_step(builder, kind, view.at, y.at, permuted, dtype)
+        return True
+    at = builder.plain(node.inputs[0]).at
     y = builder.new_plain(node.outputs[0])
-    at = x.at
     for i, (first, stop) in enumerate(reversed(runs)):
         outer, axis = math.prod(shape[:first]), math.prod(shape[first:stop])
         inner = math.prod(shape[stop:])

@@ -6,6 +6,7 @@ import math
 
 from ..dtypes import BFLOAT16, FLOAT16
 from ..graph import Node
+from ..layout.strides import Strided, around_axes
 from .builder import PlanBuilder
 from .registry import ALL_TYPES, lowers
 
@@ -51,14 +52,20 @@ def lower_arg_extremum(node: Node, builder: PlanBuilder) -> bool:
     axis = node["axis"] % type_.rank
     if type_.shape[axis] >= 1 << 24:  # places are counted in floats
         return False
-    x, y = builder.plain(node.inputs[0]), builder.new_plain(node.outputs[0])
+    x = builder.strided(node.inputs[0])
+    sizes = around_axes(type_.shape, x.strides, {axis})
+    if sizes is None:
+        x = Strided.of_plain(builder.plain(node.inputs[0]), type_.shape)
+        sizes = math.prod(type_.shape[:axis]), type_.shape[axis], math.prod(type_.shape[axis + 1 :])
+    y = builder.new_plain(node.outputs[0])
+    outer, length, inner = sizes
     builder.step(
         "arg_extremum",
         x=x.at,
         y=y.at,
-        outer=math.prod(type_.shape[:axis]),
-        axis=type_.shape[axis],
-        inner=math.prod(type_.shape[axis + 1 :]),
+        outer=outer,
+        axis=length,
+        inner=inner,
         largest=int(node.op == "argmax"),
         last=int(bool(node["select_last_index"])),
         type=type_.dtype.name,
