@@ -108,8 +108,9 @@ def reductions_and_moves() -> Iterator[Case]:
         for op in ("Max", "Min") if small else ("Sum", "Mean", "Max", "Min", "Prod"):
             if op == "Mean" and dtype == "int64":
                 continue
+            given = np.minimum(x, 1) if op == "Prod" and dtype != "float64" else x
             for axis in (0, 2):
-                yield Case(f"Reduce{op}", x, (i(axis),), note=f"{dtype} axis {axis}")
+                yield Case(f"Reduce{op}", given, (i(axis),), note=f"{dtype} axis {axis}")
     for dtype in ("float32", "float16", "float64", "int64", "int8", "uint8", "bool"):
         x = of_type(dtype, 0)
         for perm in ((1, 2, 0), (2, 1, 0), (1, 0, 2)):

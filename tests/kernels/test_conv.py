@@ -370,3 +370,26 @@ def test_batch_normalisation_of_a_plain_tensor(
     graph, inputs = operator("batch_normalization", x, *statistics)
     (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
     assert_close(got, by_reference(graph, inputs)[0], 1e-6)
+
+
+@pytest.mark.parametrize("times", [2, 3, 4, 5])
+@pytest.mark.parametrize("channels", [2, 5, 16, 24])
+def test_several_outputs_of_each_channel(
+    channels: int, times: int, isa: str, threads: int, random: Random
+) -> None:
+    """A few are depthwise on repeated channels, with bias, residual, stride and in three ranks."""
+    m = channels * times
+    for size, stride in (((9,), 1), ((7, 10), 2), ((3, 5, 4), 1)):
+        rank = len(size)
+        x, w, b = random(2, channels, *size), random(m, 1, *(3,) * rank), random(m)
+        attributes = {"group": channels, "pads": [1] * 2 * rank, "strides": [stride] * rank}
+        graph, inputs = operator("conv", x, w, b, **attributes)
+        (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+        want = by_reference(graph, inputs)[0]
+        assert_close(got, want, exact_tolerance(3**rank), (size, stride))
+        steps = Model(graph, isa=isa).describe()
+        assert ("depthwise" in steps) == (times <= 4), steps
+        residual = random(*want.shape)
+        graph, inputs = operator("conv", x, w, b, residual, computed=[3], **attributes)
+        (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+        assert_close(got, by_reference(graph, inputs)[0], exact_tolerance(3**rank), size)
