@@ -1,7 +1,7 @@
 """Single operators on cnnrt and onnxruntime: does any fall off a cliff?
 
     python bench/operators.py [--operators TEXT,...] [--engines cnnrt,onnxruntime] [--threads 1]
-                              [--seconds S] [--rounds R] [--cliff 3] [--out operators.json]
+                              [--seconds S] [--rounds R] [--cliff 1.67] [--out operators.json]
 
 Every row is an ONNX model of one operator at a size of real networks, called from Python with an
 array. The time is that of the whole call, array in and array out. The result is compared with
@@ -353,7 +353,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.3, help="per engine and row")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cliff", type=float, default=3.0)
+    parser.add_argument("--cliff", type=float, default=1.67)
     parser.add_argument("--cache", help="folder for the models")
     parser.add_argument("--out", type=Path, help="result file; default: in the cache folder")
     args = parser.parse_args()

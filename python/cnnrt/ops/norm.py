@@ -344,7 +344,7 @@ def log_softmax(x: Array, axis: int) -> Array:
 
 def hardmax(x: Array, axis: int) -> Array:
     """One at the first maximum along `axis`, zero elsewhere."""
-    y = np.zeros_like(x)
+    y = np.zeros(x.shape, x.dtype)  # not zeros_like, which writes each zero
     if x.size == 0:
         return y
     np.put_along_axis(y, x.argmax(axis=axis, keepdims=True), 1, axis=axis)
