@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scaling import TICKS, descendants, make_images
+from processes import TICKS, command_line, descendants
+from scaling import make_images
 
 import cnnrt
 
@@ -64,8 +65,7 @@ class Server:
 
     def workers(self) -> list[int]:
         """The worker processes, if there are several."""
-        lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self.processes()[1:]}
-        return [pid for pid, line in lines.items() if b"spawn_main" in line]
+        return [pid for pid in self.processes()[1:] if b"spawn_main" in command_line(pid)]
 
     def cpu_seconds(self) -> float:
         """CPU time so far; processes that have ended are not counted."""

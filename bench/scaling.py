@@ -20,15 +20,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from processes import CpuTime, command_line, descendants
 
 import cnnrt
 from cnnrt.offline.job import Job, Row, classify_files, list_images, make_row
@@ -39,7 +39,7 @@ from cnnrt.progress import progress_bar
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PHOTOS = ("coffee.png", "chelsea.png")
 TASK = 256
-TICKS = os.sysconf("SC_CLK_TCK")
+PARTS = 16
 
 Found = list[tuple[str, int, float]]
 """Path, index and probability of each image."""
@@ -102,13 +102,9 @@ def by_ray_data(model: ModelFile, files: list[str], workers: int) -> Iterator[Fo
 
 
 def by_spark(model: ModelFile, files: list[str], workers: int) -> Iterator[Found | None]:
-    from pyspark.sql import SparkSession  # noqa: PLC0415
-
     from cnnrt.spark import predict_udf  # noqa: PLC0415
 
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = SparkSession.builder.master(f"local[{workers}]").config("spark.ui.enabled", "false")
-    session = builder.config("spark.log.level", "ERROR").getOrCreate()
+    session = _spark(workers)
     classify = predict_udf(model.load())
 
     def run(some: list[str], tasks: int) -> Found:
@@ -119,6 +115,31 @@ def by_spark(model: ModelFile, files: list[str], workers: int) -> Iterator[Found
     run(files[:64], workers)  # the virtual machine compiles what it runs, for ten seconds
     yield None
     yield run(files, workers * 8)
+    session.stop()
+
+
+def _spark(workers: int) -> Any:
+    """A session on this machine whose tasks may fail three times, as on a cluster."""
+    from pyspark.sql import SparkSession  # noqa: PLC0415
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    builder = SparkSession.builder.master(f"local[{workers},4]").config("spark.ui.enabled", "false")
+    return builder.config("spark.log.level", "ERROR").getOrCreate()
+
+
+def spark_parts(model: ModelFile, files: list[str], workers: int, output: Path) -> None:
+    """Writes a table in parts. Spark writes `_SUCCESS` when a part is whole, so a run that was
+    stopped goes on where it was."""
+    from cnnrt.spark import predict_udf  # noqa: PLC0415
+
+    session = _spark(workers)
+    paths = session.createDataFrame([(file,) for file in files], "path string")
+    found = paths.select("path", predict_udf(model.load())("path").alias("found"))
+    for part in range(PARTS):
+        folder = output / f"part={part}"
+        if not (folder / "_SUCCESS").exists():
+            rows = found.where(f"pmod(crc32(path), {PARTS}) = {part}")
+            rows.repartition(2 * workers).write.mode("overwrite").parquet(str(folder))
     session.stop()
 
 
@@ -153,50 +174,6 @@ def _of_rows(rows: list[Row]) -> Found:
     return [(row["image"], row["index"], row["probability"]) for row in rows]
 
 
-# CPU time ----------------------------------------------------------------------------------------
-
-
-class CpuTime:
-    """CPU seconds of this process and of its descendants, also of those that end meanwhile."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, float] = {}
-        self._before: dict[int, float] = {}
-        self._end = threading.Event()
-        self._look()
-        self._before = dict(self._seen)
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._end.wait(0.2):
-            self._look()
-
-    def _look(self) -> None:
-        parents: dict[int, int] = {}
-        times: dict[int, float] = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                parents[int(entry.name)] = int(fields[1])
-                times[int(entry.name)] = (int(fields[11]) + int(fields[12])) / TICKS
-        for pid, seconds in times.items():
-            at = pid
-            while at in parents and at != os.getpid():
-                at = parents[at]
-            if at == os.getpid():
-                self._seen[pid] = seconds
-
-    def stop(self) -> float:
-        self._end.set()
-        self._thread.join()
-        self._look()
-        return sum(s - self._before.get(pid, 0.0) for pid, s in self._seen.items())
-
-
 # What is measured --------------------------------------------------------------------------------
 
 
@@ -225,7 +202,7 @@ def race(model: ModelFile, files: list[str], engines: Sequence[str], workers: in
 
 
 def parts(model: ModelFile, folder: Path) -> None:
-    """Prints the milliseconds that an image takes on one core, part by part."""
+    """Prints the milliseconds of CPU time that an image takes, part by part."""
     network = model.load()
     assert network.preprocessing is not None
     print("picture            decoded and prepared, ms")
@@ -235,11 +212,11 @@ def parts(model: ModelFile, folder: Path) -> None:
         print(f"{side:5} x {side:<5} JPEG {ms:10.2f}   ({Path(file).stat().st_size / 1e3:.0f} kB)")
     x = network.input_from(file)
     batch = np.concatenate([x] * 16)
-    ms = 1e3 * _least(lambda: network(batch), 5) / 16
+    ms = 1e3 * _least(lambda: network(batch)) / 16
     print(f"network            {ms:10.2f}")
-    begin = time.perf_counter()
-    ModelFile.load(model.here(), threads=1)
-    print(f"load, from the cache folder   {1e3 * (time.perf_counter() - begin):.0f} ms")
+    begin = time.process_time()
+    cnnrt.load(model.path() or b"", threads=1, verify=True)  # `model.load` has it already
+    print(f"load, from the cache folder   {1e3 * (time.process_time() - begin):.0f} ms")
     rows = [make_row(f"{i:09}.jpg", []) for i in range(TASK)]
 
     class Nothing:
@@ -258,17 +235,17 @@ def parts(model: ModelFile, folder: Path) -> None:
             return key, (rows * 2)[:count]
 
     names = [f"{i:09}.jpg" for i in range(100_000)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     with progress_bar(0, show=False) as bar:
         Job(model, names, folder / "table.jsonl", top=1).run(Nothing(), bar)
-    print(f"driver: {len(names) / (time.perf_counter() - begin):.0f} rows per second")
+    print(f"driver: {len(names) / (time.process_time() - begin):.0f} rows per second of CPU time")
 
 
 def _least(run: Callable[[], Any], times: int = 7) -> float:
     def once() -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         run()
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     return min(once() for _ in range(times))
 
@@ -284,47 +261,55 @@ def stop(path: str, folder: Path, images: Path, workers: int, engine: str) -> bo
 
     touched, whole = folder / "touched.jsonl", folder / "whole.jsonl"
     left = Path(f"{touched}.parts")
-
-    def wait_for(count: int, run: subprocess.Popen[bytes]) -> None:
-        while len(list(left.glob("*.jsonl"))) < count and run.poll() is None:
-            time.sleep(0.05)
-
     run = subprocess.Popen(command(touched))
-    wait_for(3, run)
-    names = (b"spawn_main", b"ray::classify_files")
-    killed = [pid for pid in descendants(run.pid) if any(n in _line(pid) for n in names)][:1]
-    for pid in killed:
-        os.kill(pid, signal.SIGKILL)
-    wait_for(8, run)
-    run.kill()
-    run.wait()
-    for pid in descendants(os.getpid()):  # what Ray left
-        os.kill(pid, signal.SIGKILL)
-    kept = len(list(left.glob("*.jsonl")))
-    print(f"killed worker {killed}, then the run, which leaves {kept} part files", flush=True)
+    _break(run, (b"spawn_main", b"ray::classify_files"), lambda: len(list(left.glob("*.jsonl"))))
     subprocess.run(command(touched), check=True)
     subprocess.run(command(whole), check=True)
     same = touched.read_bytes() == whole.read_bytes()
     print("the same table" if same else "ANOTHER TABLE")
-    return same and bool(killed) and kept >= 8
+    return same
 
 
-def _line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+def stop_spark(model: ModelFile, files: list[str], line: list[str], output: Path) -> bool:
+    """`stop` for `spark_parts`, in the process that `line` starts."""
+    run = subprocess.Popen(line)
+    _break(run, (b"pyspark.daemon",), lambda: len(list(output.glob("*/_SUCCESS"))))
+    subprocess.run(line, check=True)
+    from pyarrow import parquet  # noqa: PLC0415
+
+    found: Found = []
+    for file in output.glob("*/*.parquet"):
+        for row in parquet.read_table(file).to_pylist():
+            found.append((row["path"], row["found"]["index"], row["found"]["probability"]))
+    same = sorted(found) == sorted(_of_rows(classify_files(model, files, 1, 1)))
+    print("the same table" if same else "ANOTHER TABLE")
+    return same
 
 
-def descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return found
-    for child in map(int, children):
-        found += [child, *descendants(child)]
-    return found
+def _break(run: subprocess.Popen[bytes], names: Sequence[bytes], parts: Callable[[], int]) -> None:
+    """Kills a worker of a run after three parts, and the run and all that it started after eight.
+
+    Raises:
+        SystemExit: the run ended before that.
+    """
+
+    def wait_for(count: int) -> None:
+        while parts() < count:
+            time.sleep(0.05)
+            if run.poll() is not None:
+                raise SystemExit("the run ended by itself; give it more images")
+
+    wait_for(3)
+    worker = [pid for pid in descendants(run.pid) if any(n in command_line(pid) for n in names)][-1]
+    os.kill(worker, signal.SIGKILL)
+    wait_for(8)
+    started = descendants(run.pid)
+    run.kill()
+    run.wait()
+    for pid in started:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    print(f"killed worker {worker}, then the run, which leaves {parts()} parts", flush=True)
 
 
 def main() -> int:
@@ -337,7 +322,8 @@ def main() -> int:
     parser.add_argument("--engines", default="process,local")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--parts", action="store_true")
-    parser.add_argument("--stop", choices=["local", "ray"], help="the engine of the run")
+    parser.add_argument("--stop", choices=["local", "ray", "spark"], help="the engine of the run")
+    parser.add_argument("--spark-parts", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -348,6 +334,14 @@ def main() -> int:
         images = options.folder or folder / "images"
         last = options.skip + options.images
         files = make_images(images, last, options.side)[options.skip : last]
+        if options.spark_parts:
+            spark_parts(model, files, options.workers, options.spark_parts)
+            return 0
+        if options.stop == "spark":
+            line = [sys.executable, *sys.argv[:1], "--model", options.model]
+            line += ["--folder", str(images), "--images", str(options.images)]
+            output = folder / "spark"
+            return int(not stop_spark(model, files, [*line, "--spark-parts", str(output)], output))
         if options.stop:
             return int(not stop(options.model, folder, images, options.workers, options.stop))
         return int(not race(model, files, options.engines.split(","), options.workers))

@@ -15,6 +15,7 @@ import argparse
 import gzip
 import json
 import random
+import re
 import socket
 import sys
 import time
@@ -149,6 +150,9 @@ def judged(answer: bytes, data: bytes) -> tuple[str, str, bytes]:
     head, _, body = answer.partition(b"\r\n\r\n")
     if head.startswith(b"HTTP/1.1 100"):
         head, _, body = body.partition(b"\r\n\r\n")
+    stated = re.search(rb"content-length: (\d+)", head.lower())
+    if stated is not None:  # what follows answers the bytes behind the request
+        body = body[: int(stated[1])]
     code = head.split(b" ", 2)[1].decode()
     if code == "500":
         return code, "status 500", data
