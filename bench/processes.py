@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -20,12 +21,10 @@ def command_line(pid: int) -> bytes:
 def descendants(pid: int) -> list[int]:
     """The processes that a process started, and those that they did."""
     found: list[int] = []
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return found
-    for child in map(int, children):
-        found += [child, *descendants(child)]
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):  # each has those that it started
+        with suppress(OSError):
+            for child in map(int, thread.read_text().split()):
+                found += [child, *descendants(child)]
     return found
 
 

@@ -300,8 +300,10 @@ def _break(run: subprocess.Popen[bytes], names: Sequence[bytes], parts: Callable
                 raise SystemExit("the run ended by itself; give it more images")
 
     wait_for(3)
-    worker = [pid for pid in descendants(run.pid) if any(n in command_line(pid) for n in names)][-1]
-    os.kill(worker, signal.SIGKILL)
+    workers: list[int] = []
+    while not workers and run.poll() is None:
+        workers = [p for p in descendants(run.pid) if any(n in command_line(p) for n in names)]
+    os.kill(workers[-1], signal.SIGKILL)
     wait_for(8)
     started = descendants(run.pid)
     run.kill()
@@ -309,7 +311,7 @@ def _break(run: subprocess.Popen[bytes], names: Sequence[bytes], parts: Callable
     for pid in started:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    print(f"killed worker {worker}, then the run, which leaves {parts()} parts", flush=True)
+    print(f"killed worker {workers[-1]}, then the run, which leaves {parts()} parts", flush=True)
 
 
 def main() -> int:
