@@ -29,14 +29,13 @@ Kind = tuple[Any, ...]
 """Everything that requests must have in common to be merged."""
 
 
-@dataclass
+@dataclass(eq=False)  # a queue is searched for the request itself, and arrays have no equality
 class Pending:
     """A request that waits for its run."""
 
     model: Model
     inputs: dict[str, Array]
     outputs: tuple[str, ...]
-    deadline: float
     gone: Callable[[], Awaitable[bool]]
     """Returns True if the client has hung up."""
     answer: asyncio.Future[list[Any]] = field(default_factory=asyncio.Future)
@@ -115,12 +114,14 @@ class Batcher:
                 take the inputs (400).
         """
         self.check_room()
-        deadline = time.monotonic() + self._settings.timeout
-        pending = Pending(model, inputs, outputs, deadline, gone)
+        pending = Pending(model, inputs, outputs, gone)
         self._waiting.append(pending)
         self._metrics.queue.labels(self._name).set(len(self._waiting))
         self._news.set()
-        return await pending.answer
+        try:
+            return await asyncio.wait_for(pending.answer, self._settings.timeout)
+        except asyncio.TimeoutError:
+            raise RequestError(504, f"no answer within {self._settings.timeout:g} s") from None
 
     async def close(self) -> None:
         """Ends the work; what still waits is refused."""
@@ -163,7 +164,7 @@ class Batcher:
             return []
         batch, rows = [first], first.rows
         if self._settings.max_batch > rows and await self._keeps_apart(first):
-            until = min(first.arrived + self._settings.max_delay, first.deadline)
+            until = first.arrived + self._settings.max_delay
             while rows < self._settings.max_batch:
                 joined = False
                 for other in list(self._waiting):
@@ -187,13 +188,7 @@ class Batcher:
         return batch
 
     async def _is_over(self, pending: Pending) -> bool:
-        """Refuses a request that is too late; true if nobody waits for its answer any more."""
-        if time.monotonic() > pending.deadline:
-            if not pending.answer.done():
-                pending.answer.set_exception(
-                    RequestError(504, f"no answer within {self._settings.timeout:g} s")
-                )
-            return True
+        """True if nobody waits for the answer any more."""
         if pending.answer.done() or await pending.gone():
             pending.answer.cancel()
             self._metrics.cancelled.labels(self._name).inc()

@@ -1,0 +1,88 @@
+"""Merged runs of the server: every request gets its own answer, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+pytest.importorskip("httpx")
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("prometheus_client")
+
+import cnnrt
+from cnnrt.serving.batching import Batcher
+from cnnrt.serving.errors import RequestError
+from cnnrt.serving.metrics import Metrics
+from cnnrt.serving.settings import Settings
+from test_serve import INPUT, LENET, MODEL, OUTPUT
+
+
+async def never() -> bool:
+    return False
+
+
+def answers(model: Any, requests: list[dict[str, np.ndarray]], settings: Settings) -> list[Any]:
+    """The answers, or refusals, of requests that wait in the queue together."""
+
+    async def work() -> list[Any]:
+        batcher = Batcher("model", settings, Metrics())
+        runs = [batcher.run(model, inputs, (OUTPUT.name,), never) for inputs in requests]
+        found = await asyncio.gather(*runs, return_exceptions=True)
+        await batcher.close()
+        return found
+
+    return asyncio.run(work())
+
+
+@pytest.mark.parametrize("rows", [[3, 3, 3, 1, 2, 3, 1, 1], [7, 3, 1], [9, 1, 8, 1], [1] * 20])
+def test_requests_that_do_not_fit_together(rows: list[int]) -> None:
+    """One that fits may stand behind one that does not."""
+    rng = np.random.default_rng(0)
+    images = [rng.random((n, 1, 28, 28), np.float32) for n in rows]
+    found = answers(MODEL, [{INPUT.name: x} for x in images], Settings((), timeout=20))
+    for x, outputs in zip(images, found, strict=True):
+        assert np.array_equal(outputs[0], MODEL(x))
+
+
+def test_requests_of_several_models() -> None:
+    """A model that was loaded again is another one: its requests are not merged with the old."""
+    models = [MODEL, cnnrt.load(LENET)] * 4
+    x = np.random.default_rng(0).random((1, 1, 28, 28), np.float32)
+
+    async def work() -> list[Any]:
+        batcher = Batcher("model", Settings((), timeout=20), Metrics())
+        runs = [batcher.run(m, {INPUT.name: x}, (OUTPUT.name,), never) for m in models]
+        found = await asyncio.gather(*runs)
+        await batcher.close()
+        return found
+
+    for (y,) in asyncio.run(work()):
+        assert np.array_equal(y, MODEL(x))
+
+
+def test_a_slow_run_is_refused_in_time() -> None:
+    """The refusal comes at the time-out, and not when the run ends."""
+
+    class Slow:
+        def run(self, inputs: Any, names: Any) -> Any:
+            time.sleep(1.5)
+            return np.zeros((1, 10), np.float32)
+
+    x = np.zeros((1, 1, 28, 28), np.float32)
+
+    async def work() -> float:
+        batcher = Batcher("model", Settings((), timeout=0.2, max_batch=1), Metrics())
+        began = time.monotonic()
+        with pytest.raises(RequestError, match="no answer within") as caught:
+            await batcher.run(cast(Any, Slow()), {INPUT.name: x}, (OUTPUT.name,), never)
+        assert caught.value.status == 504
+        seconds = time.monotonic() - began
+        await batcher.close()
+        return seconds
+
+    assert asyncio.run(work()) < 1
