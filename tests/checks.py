@@ -57,7 +57,7 @@ def exact_tolerance(depth: int) -> float:
     return max(1e-6, 1e-7 * depth**0.5)
 
 
-WINOGRAD_TOLERANCE = {"winograd2": 5e-6, "winograd4": 2e-5}
+WINOGRAD_TOLERANCE = {"winograd2": 5e-6, "winograd4": 2e-5, "winograd6": 1e-4}
 
 THREADS = (1, 2, 3)
 BATCHES = (1, 3, 8)

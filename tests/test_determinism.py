@@ -113,7 +113,7 @@ WITH_A_CHOICE = ("conv 3x3", "conv with many weights", "conv 3d")
 @pytest.mark.parametrize(
     ("case", "algorithm"),
     [(case, "auto") for case in KERNELS]
-    + [(case, f"winograd{tile}") for case in WITH_A_CHOICE for tile in (2, 4)]
+    + [(case, f"winograd{tile}") for case in WITH_A_CHOICE for tile in (2, 4, 6)]
     + [("conv 5x5", "winograd2")],
 )
 def test_kernels(case: str, algorithm: str, isa: str, threading: str) -> None:
@@ -136,7 +136,7 @@ def test_images_that_are_not_finite_change_no_other(isa: str) -> None:
     graph = Graph(
         [TensorSpec("x", ("n", 32, 18, 18))], [TensorSpec("y", ())], nodes, {"w": rng(40, 32, 3, 3)}
     )
-    for algorithm in ("im2col", "winograd2", "winograd4"):
+    for algorithm in ("im2col", "winograd2", "winograd4", "winograd6"):
         models = [cnnrt.Model(graph, threads=n, algorithm=algorithm, isa=isa) for n in THREADS]
         assert_deterministic(models, images, algorithm)
 

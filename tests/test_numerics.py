@@ -76,7 +76,10 @@ def test_convolution(case: str, random: Any, isa: str) -> None:
         assert_alike(got, expected, (case, activation))
 
 
-@pytest.mark.parametrize(("algorithm", "k"), [("winograd2", 3), ("winograd4", 3), ("winograd2", 5)])
+@pytest.mark.parametrize(
+    ("algorithm", "k"),
+    [("winograd2", 3), ("winograd4", 3), ("winograd6", 3), ("winograd2", 5)],
+)
 def test_winograd(algorithm: str, k: int, random: Any, isa: str, threads: int) -> None:
     x, w, bias = random(2, 24, 17, 19), random(40, 24, k, k), random(40)
     pad = k // 2
@@ -107,7 +110,7 @@ def test_winograd(algorithm: str, k: int, random: Any, isa: str, threads: int) -
 
 def test_winograd_in_three_dimensions(random: Any, isa: str) -> None:
     x, w = spoilt(random(1, 16, 5, 9, 11)), random(24, 16, 3, 3, 3)
-    for algorithm in ("winograd2", "winograd4"):
+    for algorithm in ("winograd2", "winograd4", "winograd6"):
         graph, _ = operator("conv", x, w, pads=[1] * 6)
         got = cnnrt.Model(graph, algorithm=algorithm, isa=isa, threads=1)(x)
         assert_alike(got, F.conv3d(t(x), t(w), padding=1), algorithm)

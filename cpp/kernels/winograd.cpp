@@ -1,6 +1,6 @@
 // Convolution at stride 1 by Winograd's minimal filtering (Lavin & Gray, "Fast Algorithms for
 // Convolutional Neural Networks", 2015). winograd.def lists the variants. 3x3 kernels have F(m x m,
-// 3 x 3) with m = 2 or 4. 1x3 and 3x1 have F(m, 3) along one axis, and 5x5 has F(2 x 2, 5 x 5).
+// 3 x 3) with m = 2, 4 or 6. 1x3 and 3x1 have F(m, 3) along one axis, and 5x5 has F(2 x 2, 5 x 5).
 //
 // V = B^T d B transforms tiles of (m+r-1)^2 input pixels, a vector of 16 channels at a time. At
 // each of these positions a matrix product over the channels follows: the register tile of tile.h,
@@ -80,7 +80,7 @@ struct Convolution {
     const Geometry s;
     const float *x, *weight, *bias, *residual;
     float* y;
-    alignas(64) mutable float window_tile[4 * 4 * 16];  // a tile that is pooled
+    alignas(64) mutable float window_tile[6 * 6 * 16];  // a tile that is pooled
 
     Convolution(const WinogradArgs& args, const Context& context)
         : g(args),

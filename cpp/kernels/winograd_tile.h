@@ -18,21 +18,21 @@ void transform_input(const float* const* rows, int first, int last, float* v, in
     for (int j = 0; j < AW; ++j) {
         f32x16 d[AH], r[AH];
         if (j < first || j >= last) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
             for (int i = 0; i < AH; ++i) half[i][j] = zero();
             continue;
         }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int i = 0; i < AH; ++i) d[i] = load(rows[i] + j * 16);
         Transform<MH, R>::input(d, r);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int i = 0; i < AH; ++i) half[i][j] = r[i];
     }
 #pragma GCC unroll 1
     for (int i = 0; i < AH; ++i) {
         f32x16 r[AW];
         Transform<MW, R>::input(half[i], r);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int j = 0; j < AW; ++j) store(v + (i * AW + j) * plane, r[j]);
     }
 }
@@ -45,15 +45,15 @@ CNNRT_INLINE void transform_input(const float* const* rows, int first, int last,
     constexpr int A = reads_of(MH, R) * reads_of(MW, R);
     f32x16 d[A], r[A];
     if (first == 0 && last == reads_of(MW, R)) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int i = 0; i < A; ++i) d[i] = load(MH == 1 ? rows[0] + i * 16 : rows[i]);
     } else {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int i = 0; i < A; ++i)
             d[i] = MH == 1 && i >= first && i < last ? load(rows[0] + i * 16) : zero();
     }
     Transform<MH * MW, R>::input(d, r);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < A; ++i) store(v + i * plane, r[i]);
 }
 
@@ -76,7 +76,7 @@ struct Target {
         const bool relu = e.activation == Activation::relu;
         const f32x16 z = zero();
         float* out = y + i * y_row;
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int j = 0; j < MW; ++j) {
             if (j >= width) break;
             f32x16 v = add(r[j], bias);
@@ -109,10 +109,10 @@ f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
 #pragma GCC unroll 1
     for (int j = 0; j < AW; ++j) {
         f32x16 d[AH], r[MH];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int i = 0; i < AH; ++i) d[i] = load(m + (i * AW + j) * plane);
         Transform<MH, R>::output(d, r);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int i = 0; i < MH; ++i) half[i][j] = r[i];
     }
     f32x16 corners = zero();
@@ -132,10 +132,10 @@ template <int MH, int MW, int R>
 CNNRT_INLINE f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
     constexpr int A = reads_of(MH, R) * reads_of(MW, R);
     f32x16 d[A], r[MH * MW];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < A; ++i) d[i] = load(m + i * plane);
     Transform<MH * MW, R>::output(d, r);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int i = 0; i < MH; ++i) {
         if (i >= to.height) break;
         to.store_row<MW>(i, r + i);

@@ -2,7 +2,8 @@
 // operations.
 //
 // F(4, 3) uses the points 0, +-sqrt(1/2), +-sqrt(2): its error is half that of the usual 0, +-1,
-// +-2 (measured in docs/performance.md). F(2, 5) has the same points and so the same B.
+// +-2 (measured in docs/performance.md). F(2, 5) has the same points and so the same B. F(6, 3) has
+// 0, +-1, +-2, +-1/2. Of the other points that were tried none is nearer by its root mean square.
 #pragma once
 
 #include "../simd/math.h"
@@ -69,6 +70,45 @@ struct Transform<4, 3> {
         g[0] = u[0];
         g[1] = mul(broadcast(0.75f * kRoot2), sub(u[2], u[1]));
         g[2] = u[5];
+    }
+};
+
+template <>
+struct Transform<6, 3> {
+    static CNNRT_INLINE void input(const f32x16* d, f32x16* r) {
+        const f32x16 c = broadcast(5.25f), c1 = broadcast(4.25f), quarter = broadcast(0.25f);
+        const f32x16 c2 = broadcast(1.25f), four = broadcast(4.0f), five = broadcast(5.0f);
+        const f32x16 two = broadcast(2.0f), half = broadcast(0.5f);
+        r[0] = fma(c, sub(d[4], d[2]), sub(d[0], d[6]));
+        const f32x16 even1 = fnma(c1, d[4], add(d[2], d[6]));
+        const f32x16 odd1 = fnma(c1, d[3], add(d[1], d[5]));
+        r[1] = add(even1, odd1);
+        r[2] = sub(even1, odd1);
+        const f32x16 even2 = fnma(c2, d[4], fma(quarter, d[2], d[6]));
+        const f32x16 odd2 = fnma(c2, d[3], fma(quarter, d[1], d[5]));
+        r[3] = fma(two, odd2, even2);
+        r[4] = fnma(two, odd2, even2);
+        const f32x16 even3 = fnma(five, d[4], fma(four, d[2], d[6]));
+        const f32x16 odd3 = fnma(five, d[3], fma(four, d[1], d[5]));
+        r[5] = fma(half, odd3, even3);
+        r[6] = fnma(half, odd3, even3);
+        r[7] = fma(c, sub(d[3], d[5]), sub(d[7], d[1]));
+    }
+    static CNNRT_INLINE void output(const f32x16* m, f32x16* y) {
+        const f32x16 s1 = add(m[1], m[2]), d1 = sub(m[1], m[2]);
+        const f32x16 s2 = add(m[3], m[4]), d2 = sub(m[3], m[4]);
+        const f32x16 s3 = add(m[5], m[6]), d3 = sub(m[5], m[6]);
+        y[0] = add(add(m[0], s1), add(s2, s3));
+        y[1] = fma(broadcast(2.0f), d2, fma(broadcast(0.5f), d3, d1));
+        y[2] = fma(broadcast(4.0f), s2, fma(broadcast(0.25f), s3, s1));
+        y[3] = fma(broadcast(8.0f), d2, fma(broadcast(0.125f), d3, d1));
+        y[4] = fma(broadcast(16.0f), s2, fma(broadcast(0.0625f), s3, s1));
+        y[5] = fma(broadcast(32.0f), d2, fma(broadcast(0.03125f), d3, add(d1, m[7])));
+    }
+    static CNNRT_INLINE void filter(const f32x16* u, f32x16* g) {
+        g[0] = u[0];
+        g[1] = mul(broadcast(2.25f), sub(u[2], u[1]));
+        g[2] = u[7];
     }
 };
 

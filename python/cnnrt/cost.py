@@ -9,6 +9,7 @@ matters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from .symbolic import call
 WINOGRAD: dict[tuple[tuple[int, int], int], tuple[float, float]] = {
     ((3, 3), 2): (3.5, 2.5),
     ((3, 3), 4): (7.0, 5.0),
+    ((3, 3), 6): (16.0, 11.0),
     ((5, 5), 2): (7.0, 4.0),
     ((1, 3), 2): (7.0, 5.0),
     ((1, 3), 4): (10.0, 7.0),
@@ -34,6 +36,10 @@ take on AVX-512. They are limited by additions, loads and stores. On one axis, t
 tile repeats is the limit.
 """
 
+LARGE_TILE, LARGE_TILE_SIZE, LARGE_TILE_GAIN = 6, 24, 1.1
+"""F(6x6, 3x3) is five times as far off as F(4x4, 3x3). It is chosen for images of that many pixels
+along each axis, if everything else takes that much longer."""
+
 ALGORITHMS = ("auto", "im2col", *(f"winograd{n}" for n in sorted({tile for _, tile in WINOGRAD})))
 """Algorithms of a convolution with 3 taps on an axis that can be requested."""
 
@@ -42,6 +48,23 @@ ALGORITHMS = ("auto", "im2col", *(f"winograd{n}" for n in sorted({tile for _, ti
 def tiles_of_kernel(kernel: tuple[int, int]) -> tuple[int, ...]:
     """Outputs along an axis of the tiles with which a kernel's convolution can be done."""
     return tuple(tile for taps, tile in WINOGRAD if taps == kernel)
+
+
+def tile_of(algorithm: str) -> int | None:
+    """Outputs along an axis of a tile of an algorithm; None: it is none of Winograd's."""
+    return int(algorithm.removeprefix("winograd")) if algorithm.startswith("winograd") else None
+
+
+def handicap(tile: int | None, out_h: int, out_w: int) -> float:
+    """The factor that the time of an algorithm is multiplied by in comparisons with others.
+
+    Args:
+        tile: outputs along an axis of a tile of Winograd's algorithm; None for others.
+        out_h, out_w: the outputs of the convolution.
+    """
+    if tile != LARGE_TILE:
+        return 1.0
+    return LARGE_TILE_GAIN if min(out_h, out_w) >= LARGE_TILE_SIZE else math.inf
 
 
 class Algorithms:
@@ -94,6 +117,8 @@ class Machine:
     """Bytes read from L3, if a network's weights are few enough to stay there."""
     activations: float = 60.0
     """Bytes of activations moved by a memory-bound kernel."""
+    largest_tile: int = 4
+    """Outputs along an axis of the largest Winograd tile that is chosen without being asked for."""
     functions: float = 8.0
     """Values of an exponential function, or of one that takes as long."""
 
@@ -115,7 +140,7 @@ class Machine:
 
 
 MACHINES = {
-    "avx512": Machine("avx512", {FLOAT32: 126.0, UINT8: 480.0}, 14),
+    "avx512": Machine("avx512", {FLOAT32: 126.0, UINT8: 480.0}, 14, largest_tile=6),
     "avx2": Machine(
         "avx2",
         {FLOAT32: 50.0, UINT8: 58.0},

@@ -16,7 +16,7 @@ from checks import (
     exact_tolerance,
     reference,
 )
-from cnnrt import Model, kernels
+from cnnrt import Model, _core, kernels
 from cnnrt.model import plan_for
 from networks import by_kernels, by_reference, network, operator
 
@@ -136,12 +136,13 @@ def test_rows_of_seven_pixels_go_in_pairs(height: int, isa: str, threads: int) -
 
 # Outputs of a tile and taps of the kernel, on both axes.
 WINOGRAD = pytest.mark.parametrize(
-    ("algorithm", "k"), [("winograd2", 3), ("winograd4", 3), ("winograd2", 5)]
+    ("algorithm", "k"),
+    [("winograd2", 3), ("winograd4", 3), ("winograd6", 3), ("winograd2", 5)],
 )
 
 
 @WINOGRAD
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 14, 17, 30])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 17, 30])
 def test_winograd_size(algorithm: str, k: int, size: int, isa: str, threads: int) -> None:
     for pad in (0, 1, 2):
         if size + 2 * pad >= k:
@@ -172,6 +173,19 @@ def test_winograd_is_chosen_for_large_kernels_of_five_taps() -> None:
         pads=[2] * 4,
     )
     assert "winograd2: " in Model(graph, threads=1).describe()
+
+
+def test_the_largest_tile_is_chosen_only_if_it_gains_a_tenth() -> None:
+    """F(6x6, 3x3) is five times as far off as F(4x4, 3x3). Of 28 pixels a seventh of its tiles lies
+    outside, and images below 24 pixels never have it."""
+    if "avx512" not in _core.isas():
+        pytest.skip("it is measured with AVX-512 alone")
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((64, 64, 3, 3), dtype=np.float32)
+    for size, chosen in ((48, True), (112, True), (28, False), (56, False), (18, False)):
+        x = rng.standard_normal((1, 64, size, size), dtype=np.float32)
+        graph, _ = operator("conv", x, weight, pads=[1] * 4)
+        assert ("winograd6: " in Model(graph, isa="avx512").describe()) == chosen, size
 
 
 @pytest.mark.parametrize(
@@ -240,7 +254,7 @@ def test_depthwise_at_edges(
 def test_residual_and_activation(case: Case, act: Any, isa: str, threads: int) -> None:
     algorithms = ["auto", "im2col"]
     if case.group == 1 and case.k == 3 and case.stride == 1:
-        algorithms += ["winograd2", "winograd4"]
+        algorithms += ["winograd2", "winograd4", "winograd6"]
     for algorithm in algorithms:
         check(case, algorithm, isa, threads, act)
 

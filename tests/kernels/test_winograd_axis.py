@@ -153,6 +153,8 @@ def test_a_tensor_with_the_border_of_another_reader(isa: str, random: Random) ->
     ("kernel", "strides", "dilations", "tiles"),
     [
         ((3,), [1], [1], (2, 4)),
+        ((3, 3), [1, 1], [1, 1], (2, 4, 6)),
+        ((1, 3, 3), [1, 1, 1], [1, 1, 1], (2, 4, 6)),
         ((1, 3), [1, 1], [1, 1], (2, 4)),
         ((3, 1), [1, 1], [1, 1], (2, 4)),
         ((5, 1, 3), [1, 1, 1], [1, 1, 1], (2, 4)),
@@ -177,6 +179,6 @@ def test_what_it_fits(
         np.zeros((16, 16, *kernel), np.float32),
         **node.attributes,
     )
-    for tile in (2, 4):
+    for tile in (2, 4, 6):
         text = str(cnnrt.Model(graph, algorithm=f"winograd{tile}").describe())
         assert (f"winograd{tile}: asked for" in text) is (tile in tiles), text

@@ -38,8 +38,9 @@ def conv2d(
         bias: (M,).
         padding: zeros around x, or "same" or "valid".
         residual: (N, M, out height, out width), added before the activation.
-        algorithm: "auto", "im2col", "winograd2" or "winograd4". The latter two are for kernels of
-            3x3, 1x3, 3x1 or, in one dimension, 3, at stride 1. Kernels of 5x5 have "winograd2".
+        algorithm: "auto", "im2col", "winograd2", "winograd4" or "winograd6". Winograd's are for
+            kernels of 3x3 at stride 1. 1x3, 3x1 and, in one dimension, 3 have the first two, and
+            5x5 has "winograd2".
 
     Returns:
         (N, M, out height, out width) with out = floor((in + 2 p - d (k - 1) - 1) / s) + 1.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .. import _core
-from ..cost import Machine, im2col_time, winograd_time
+from ..cost import Machine, handicap, im2col_time, winograd_time
 from ..dtypes import FLOAT32, FLOAT64
 from ..graph import Array, Node
 from ..layout.strides import Strided, blocked_shape
@@ -107,14 +107,17 @@ def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
     one_row = shape._replace(out_h=1, out_w=shape.out_h * shape.out_w) if rows_join else shape
     im2col_ns = im2col_time(machine, one_row, bandwidth)
     found, reason = [Choice("im2col", "", im2col_ns)], f"im2col {im2col_ns / 1e3:.0f} us"
+    times = [im2col_ns]
     if max(*w.begin, *w.end) <= 2 and (len(w.kernel) < 3 or c % BLOCK == 0):
         for tile in winograd_tiles(w.kernel, w.stride, w.dilation):
             cost_ns, kind = winograd_time(machine, shape, tile, bandwidth), f"winograd{tile}"
             found.append(Choice(kind, "", cost_ns, tile))
-            reason = f"{reason}, {kind} {cost_ns / 1e3:.0f} us"
+            if tile <= machine.largest_tile:
+                times.append(cost_ns * call(handicap, tile, shape.out_h, shape.out_w))
+                reason = f"{reason}, {kind} {cost_ns / 1e3:.0f} us"
     best = found[0]
     if c >= BLOCK and m >= BLOCK:  # below, the transforms cost more than they save, as measured
-        best = found[call(_place_of_least, *[choice.cost_ns for choice in found])]
+        best = found[call(_place_of_least, *times)]
     return _Costs(tuple(found), Choice(best.kind, reason, best.cost_ns, best.tile))
 
 

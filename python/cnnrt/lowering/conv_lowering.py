@@ -17,7 +17,7 @@ class Choice(NamedTuple):
     """The algorithm of a convolution."""
 
     kind: str
-    """planar, depthwise, linear, im2col, winograd2 or winograd4."""
+    """planar, depthwise, linear, im2col, winograd2, winograd4 or winograd6."""
     reason: str
     cost_ns: float
     """Estimated nanoseconds for one image on one thread."""

@@ -23,8 +23,9 @@ thread would read all the weights."""
 ROOT_2 = math.sqrt(2.0)
 WINOGRAD_G: dict[tuple[int, int], Array] = {
     # Weight transforms G of F(m, r). F(2, 3) has the points 0, +-1; F(4, 3) and F(2, 5) have 0,
-    # +-sqrt(1/2), +-sqrt(2). An axis with one tap has no transform. The matching transforms of
-    # inputs and outputs are in cpp/kernels/winograd_transforms.h.
+    # +-sqrt(1/2), +-sqrt(2); F(6, 3) has 0, +-1, +-2, +-1/2. An axis with one tap has no
+    # transform. The matching transforms of inputs and outputs are in
+    # cpp/kernels/winograd_transforms.h.
     (1, 1): np.ones((1, 1)),
     (2, 3): np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
     (4, 3): np.array(
@@ -34,6 +35,18 @@ WINOGRAD_G: dict[tuple[int, int], Array] = {
             [-2 / 3, ROOT_2 / 3, -1 / 3],
             [1 / 6, ROOT_2 / 6, 1 / 3],
             [1 / 6, -ROOT_2 / 6, 1 / 3],
+            [0, 0, 1],
+        ]
+    ),
+    (6, 3): np.array(
+        [
+            [1, 0, 0],
+            [-2 / 9, -2 / 9, -2 / 9],
+            [-2 / 9, 2 / 9, -2 / 9],
+            [1 / 90, 2 / 90, 4 / 90],
+            [1 / 90, -2 / 90, 4 / 90],
+            [32 / 45, 16 / 45, 8 / 45],
+            [32 / 45, -16 / 45, 8 / 45],
             [0, 0, 1],
         ]
     ),
@@ -55,7 +68,8 @@ def winograd_tiles(
 ) -> tuple[int, ...]:
     """Outputs along an axis of the tiles with which Winograd's algorithm can do a convolution.
 
-    With 3 taps on one of the last two axes and 1 or 3 on the other, they are 2 and 4. With 5 on
+    With 3 taps on one of the last two axes and 1 or 3 on the other, they are 2 and 4. With 3 on
+    both they are 6 too. With 5 on
     both it is 2. There are none at another stride or dilation than 1.
     """
     if any(s != 1 for s in (*stride, *dilation)):

@@ -9,6 +9,7 @@ kept on disk by CPU, instruction set and layer shape.
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..cost import ALGORITHMS, Algorithms
+from ..cost import ALGORITHMS, Algorithms, handicap, tile_of
 from ..feeds import shapes_of
 from ..graph import Array, Graph
 from ..lowering.conv import algorithms
@@ -63,7 +64,8 @@ class _Layer(NamedTuple):
 
     key: str
     """Key of a layer's time: everything that it depends on."""
-    algorithms: tuple[str, ...]
+    algorithms: dict[str, float]
+    """Its algorithms, with the factors by which their times are compared (`cost.handicap`)."""
 
 
 def _layers(graphs: Sequence[Graph], isa: str) -> dict[str, _Layer]:
@@ -75,9 +77,12 @@ def _layers(graphs: Sequence[Graph], isa: str) -> dict[str, _Layer]:
         x, weight = graph.types[node.inputs[0]].shape, graph.constants[node.inputs[1]].shape
         steps = node["strides"] or [1], node["dilations"] or [1]
         candidates = algorithms(weight[2:], *steps) if len(x) in (3, 4, 5) else ()
-        if len(candidates) > 1:
+        y = graph.types[node.outputs[0]].shape
+        factors = {name: handicap(tile_of(name), y[-2], y[-1]) for name in candidates}
+        factors = {name: factor for name, factor in factors.items() if math.isfinite(factor)}
+        if len(factors) > 1:
             shape = f"{x[1:]} {weight} {node['pads']} {node['auto_pad']}"
-            layers[node.name] = _Layer(f"{_cpu()} | {isa} | {shape}", candidates)
+            layers[node.name] = _Layer(f"{_cpu()} | {isa} | {shape}", factors)
     return layers
 
 
@@ -98,7 +103,8 @@ def _measure(
             if name in layers and algorithm in layers[name].algorithms:
                 by_algorithm = times.setdefault(layers[name].key, {})
                 by_algorithm[algorithm] = by_algorithm.get(algorithm, 0.0) + float(nanoseconds)
-    return {key: min(t, key=lambda a: t[a]) for key, t in times.items()}
+    factors = {layer.key: layer.algorithms for layer in layers.values()}
+    return {key: min(t, key=lambda a: t[a] * factors[key][a]) for key, t in times.items()}
 
 
 def _pooled(graphs: Sequence[Graph]) -> dict[str, str]:
