@@ -19,7 +19,7 @@ from cnnrt.cli import _parser
 ROOT = Path(__file__).parent.parent
 EXECUTED = (
     *("README.md", "docs/from-pytorch.md", "docs/lessons.md", "docs/onnxruntime.md"),
-    "docs/serving.md",
+    *("docs/serving.md", "docs/scaling.md"),
 )
 """Pages whose Python blocks are one program each; the tutorial has a test of its own."""
 ELSEWHERE = {
