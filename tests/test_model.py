@@ -15,6 +15,7 @@ import pytest
 import cnnrt
 from cnnrt import ops
 from cnnrt.graph import Graph, Node, TensorSpec
+from networks import network
 
 LENET = Path(__file__).parent.parent / "examples" / "lenet5.bin"
 
@@ -200,3 +201,39 @@ def test_an_unknown_tier_is_refused() -> None:
 def test_the_public_names_exist() -> None:
     assert sorted(cnnrt.__all__) == cnnrt.__all__
     assert all(hasattr(cnnrt, name) for name in cnnrt.__all__)
+
+
+def test_the_last_plan_takes_what_fits_it_and_nothing_else() -> None:
+    """A call as the one before takes a short way; any other input is looked at as at first."""
+    x, z = np.arange(12, dtype=np.float32).reshape(3, 4), np.arange(4)
+    graph = network(
+        {"x": x, "z": z},
+        {"two": np.float32(2)},
+        ("w", "cast", "z", {"to": "float32"}),
+        ("y", "add", "x w"),
+        ("v", "mul", "y two"),
+        outputs=["y", "v"],
+    )
+    model = cnnrt.Model(graph)
+
+    def check(x: np.ndarray, z: np.ndarray) -> None:
+        given = {"z": z, "x": x}
+        result, again = model(given), model.run(given)
+        assert [*result] == ["y", "v"]
+        for name, want in (("y", x + z), ("v", 2 * (x + z))):
+            np.testing.assert_array_equal(result[name], want)
+            np.testing.assert_array_equal(again[name], want)
+
+    for _ in range(3):
+        check(x, z)
+    check(x[:, ::-1], z[::-1])  # not contiguous
+    check(x.astype(np.float64), z.astype(np.int32))
+    check(x.astype(">f4"), z)
+    with pytest.raises(cnnrt.ShapeError, match=r"missing \['z'\]"):
+        model({"x": x})
+    with pytest.raises(cnnrt.ShapeError, match=r"unknown \['other'\]"):
+        model({"x": x, "z": z, "other": z})
+    with pytest.raises(cnnrt.ShapeError, match="takes shape"):
+        model({"x": x[:2], "z": z})
+    with pytest.raises(cnnrt.ShapeError, match="2 inputs"):
+        model(x)

@@ -207,11 +207,14 @@ class Model(TaskMethods):
         Raises:
             ShapeError: an input has another shape or dtype than the network takes.
         """
-        if type(x) is np.ndarray:
-            plan = self._plans.hot(x)
-            if plan is not None and x.flags.c_contiguous:
-                return plan.run((x,))[0]
-        return self.run(x)
+        found = self._plans.hot(x)
+        if found is None:
+            return self.run(x)
+        plan, arrays = found
+        results = plan.run(arrays)
+        if len(results) == 1:
+            return results[0]
+        return dict(zip(self._default_outputs, results, strict=True))
 
     def run(self, x: Inputs, outputs: Sequence[str] | None = None) -> Any:
         """Like calling the model, but returns any inner tensors, by name.

@@ -9,8 +9,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .. import _core
 from ..cost import Algorithms
 from ..errors import MemoryLimitError, ShapeError, ValueNeeded
@@ -22,6 +20,7 @@ from ..process.locks import Lock, nested, when_free
 from ..process.threads import Threading
 from ..weights.packed import Packed
 from .batch import AnyPlan, make_plan
+from .hot_plan import HotPlan
 from .memory_use import PlanMemory
 from .stages import StagedPlan
 from .template import PlanTemplates
@@ -38,15 +37,6 @@ Outputs = tuple[str, ...]
 """Names of tensors."""
 Key = tuple[Any, ...]
 """The shapes of the inputs, the outputs, and the values of inputs that shapes depend on."""
-
-
-class _Hot(NamedTuple):
-    """The plan of the last call, for a model with one input and one output."""
-
-    shape: Shape
-    dtype: np.dtype[Any]
-    key: Key
-    plan: AnyPlan
 
 
 class _Prepared(NamedTuple):
@@ -100,7 +90,7 @@ class PlanCache:
         self._plans: OrderedDict[Key, AnyPlan] = OrderedDict()
         """Plans in the order of their last use. A use of the hot plan is entered at the next look
         at the table."""
-        self._hot: _Hot | None = None
+        self._hot: HotPlan | None = None
         self._hot_used = False
         self._lock = Lock()
         self.planning_ns = 0
@@ -112,19 +102,20 @@ class PlanCache:
     def __len__(self) -> int:
         return len(self._plans)
 
-    def hot(self, x: Array) -> AnyPlan | None:
-        """The plan of the last call, if that was for one array of the shape and dtype of x.
+    def hot(self, x: Any) -> tuple[AnyPlan, list[Array]] | None:
+        """The plan of the last call and its inputs, if x is such as that plan takes.
 
-        It is found without a key and without the lock, and counts as used like any other.
+        It counts as used like any other.
+
+        Args:
+            x: an array, or a dict of arrays by input name.
         """
-        hot = self._hot
-        if hot is None or hot.shape != x.shape or hot.dtype != x.dtype:
-            return None
-        file = self._packed.file
-        if file is not None and file.cut:
+        hot, file = self._hot, self._packed.file
+        arrays = None if hot is None else hot.arrays(x)
+        if hot is None or arrays is None or (file is not None and file.cut):
             return None
         self._hot_used = True
-        return hot.plan
+        return hot.plan, arrays
 
     def get(
         self,
@@ -197,10 +188,8 @@ class PlanCache:
             self._packed.release()
         else:
             self._plans.move_to_end(key)
-        simple = len(shapes) == 1 and len(outputs) == 1 and outputs == self._default_outputs
-        spec = self._graph.inputs[0] if simple else None
-        if spec is not None and spec.kind == "tensor" and not values:
-            self._hot = _Hot(shapes[0], spec.dtype.numpy, key, plan)
+        if not values and outputs == self._default_outputs:
+            self._hot = HotPlan.of(key, plan, self._graph.inputs, shapes)
         return plan
 
     def make_ahead(self) -> AnyPlan | None:
