@@ -102,6 +102,16 @@ def test_one_exponent_for_all(exponent: float, count: int, isa: str, threads: in
     np.testing.assert_array_equal(got.view(np.uint32), beside.view(np.uint32))
 
 
+@pytest.mark.parametrize("exponent", [2, 3, 0.5])
+def test_powers_of_doubles(exponent: float, isa: str) -> None:
+    """One exponent for all gives the bits that it gives among others."""
+    a = np.abs(np.random.default_rng(5).standard_normal(1025)) * 9
+    got = power(a, np.array(exponent), isa)
+    np.testing.assert_allclose(got, a**exponent, rtol=4e-16)
+    mixed = np.resize([exponent, 0.75], 2050)
+    np.testing.assert_array_equal(power(np.repeat(a, 2), mixed, isa)[::2], got)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint16"])
 def test_powers_of_integers(dtype: str, isa: str) -> None:
     rng = np.random.default_rng(1)
