@@ -15,10 +15,10 @@ class HotPlan(NamedTuple):
     """A plan, and the inputs that it takes as they are."""
 
     key: tuple[Any, ...]
-    """That of the plan in the cache."""
+    """The key under which the cache keeps the plan."""
     plan: AnyPlan
     inputs: tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
-    """Name, shape and dtype of each input, in order."""
+    """The name, the shape and the dtype of each, in order."""
 
     @classmethod
     def of(
