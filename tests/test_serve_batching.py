@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
 import cnnrt
+from cnnrt.serving import batching
 from cnnrt.serving.batching import Batcher
 from cnnrt.serving.errors import RequestError
 from cnnrt.serving.metrics import Metrics
@@ -63,6 +65,35 @@ def test_requests_of_several_models() -> None:
 
     for (y,) in asyncio.run(work()):
         assert np.array_equal(y, MODEL(x))
+
+
+def test_what_is_known_of_a_model_goes_with_it() -> None:
+    """Another model may get its identity in memory, and need not keep images apart."""
+
+    async def work() -> None:
+        batcher = Batcher("model", Settings((), timeout=20), Metrics())
+        model = cnnrt.load(LENET)
+        x = np.zeros((1, 1, 28, 28), np.float32)
+        await batcher.run(model, {INPUT.name: x}, (OUTPUT.name,), never)
+        assert len(batcher._apart) == 1
+        del model
+        await batcher.run(MODEL, {INPUT.name: x}, (OUTPUT.name,), never)  # lets the last one go
+        gc.collect()
+        assert list(batcher._apart) == [MODEL]
+        await batcher.close()
+
+    asyncio.run(work())
+
+
+def test_a_failing_analysis_only_ends_merging(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any) -> bool:
+        raise ValueError("not foreseen")
+
+    monkeypatch.setattr(batching, "keeps_apart", fail)
+    x = np.random.default_rng(0).random((4, 1, 28, 28), np.float32)
+    found = answers(MODEL, [{INPUT.name: row[None]} for row in x], Settings((), timeout=20))
+    for row, outputs in zip(x, found, strict=True):
+        assert np.array_equal(outputs[0], MODEL(row[None]))
 
 
 def test_a_slow_run_is_refused_in_time() -> None:

@@ -7,6 +7,7 @@ the network keeps images apart (`passes.batch_independence`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from ..passes import dependence, prepare, specialise
 from .errors import RequestError
 from .metrics import Metrics
 from .settings import Settings
+
+LOG = logging.getLogger("cnnrt.serving")
 
 Kind = tuple[Any, ...]
 """Everything that requests must have in common to be merged."""
@@ -65,7 +69,8 @@ class Batcher:
         self._preparing = 0
         self._news = asyncio.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"cnnrt {name}")
-        self._apart: dict[Kind, bool] = {}
+        # By the model itself: one that is loaded later may get the identity of one that is gone.
+        self._apart: WeakKeyDictionary[Model, dict[Kind, bool]] = WeakKeyDictionary()
         self._task = asyncio.get_running_loop().create_task(self._work())
         self._run_seconds = 0.0
 
@@ -197,13 +202,17 @@ class Batcher:
 
     async def _keeps_apart(self, pending: Pending) -> bool:
         """Whether requests like this one may be merged, found out once for each kind."""
-        kind = pending.kind
-        if kind not in self._apart:
-            if len(self._apart) > 256:  # sizes may be free: bounded
-                self._apart.clear()
+        kind, known = pending.kind, self._apart.setdefault(pending.model, {})
+        if kind not in known:
+            if len(known) > 256:  # sizes may be free: bounded
+                known.clear()
             loop = asyncio.get_running_loop()
-            self._apart[kind] = await loop.run_in_executor(self._pool, keeps_apart, pending)
-        return self._apart[kind]
+            try:
+                known[kind] = await loop.run_in_executor(self._pool, keeps_apart, pending)
+            except Exception:  # it must not end the task that runs requests
+                LOG.exception("model %r: requests are not merged", self._name)
+                known[kind] = False
+        return known[kind]
 
 
 def keeps_apart(pending: Pending) -> bool:
