@@ -428,6 +428,16 @@ void grid_sample_bounds(const GridSampleArgs& f, const Bounds& bounds) {
     outputs(f, f.y, bounds);
 }
 
+void grid_sample_planar_bounds(const GridSamplePlanarArgs& f, const Bounds& bounds) {
+    need(f.rank >= 1 && f.rank <= 3, "other than 1 to 3 axes");
+    const Checked points = Checked(f.out_d) * f.out_h * f.out_w;
+    need(f.image >= 0, "images before the first");
+    bounds.first(f.x,
+                 Checked(f.image) * (f.n - 1) + Checked(f.channels) * f.in_d * f.in_h * f.in_w);
+    bounds.first(f.grid, points * f.n * f.rank);
+    bounds.first(f.y, points * f.n * f.channels);
+}
+
 void roi_align_bounds(const RoiAlignArgs& f, const Bounds& bounds) {
     need(f.ratio >= 0, "fewer than no points along a side");
     bounds.pixels(f.x, f.n, f.blocks, 1, f.in_h, f.in_w);

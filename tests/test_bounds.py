@@ -83,6 +83,7 @@ def cases() -> Iterator[Graph]:
     yield operator("max_pool", f(1, 3, 6, 6), kernel_shape=[2, 2])[0]
     scales = np.array([1, 1, 2, 2], np.float32)
     yield operator("resize", f(1, 3, 6, 6), None, scales, mode="linear")[0]
+    yield operator("grid_sample", f(2, 3, 6, 6), f(2, 5, 5, 2), computed=[1])[0]
     yield operator("add", f(3, 4), f(4))[0]
     yield operator("transpose", f(3, 4), perm=[1, 0])[0]
     yield operator("gather", f(5, 4), np.array([1, 3]), computed=[1], axis=0)[0]

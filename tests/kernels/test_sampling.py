@@ -23,6 +23,9 @@ def test_grid_sample(
 ) -> None:
     for shape, out in (
         ((2, 3, 7, 9), (5, 13)),
+        ((1, 1, 5, 6), (7, 9)),
+        ((1, 4, 5, 6), (8, 8)),
+        ((2, 5, 6, 4), (3, 43)),
         ((1, 33, 1, 4), (9, 9)),
         ((1, 16, 6, 6), (1, 1)),
         ((2, 5, 11), (20,)),
@@ -88,6 +91,21 @@ def test_points_that_are_nowhere_are_zero(padding: str, isa: str, random: Random
     grid = np.full((1, 2, 2, 2), np.nan, np.float32)
     graph, inputs = operator("grid_sample", random(1, 3, 4, 4), grid, padding_mode=padding)
     assert not by_kernels(graph, inputs, isa=isa)[0].any()
+
+
+@pytest.mark.parametrize("channels", [1, 4, 5])
+def test_pixels_that_no_tap_reads_do_not_matter(channels: int, isa: str, random: Random) -> None:
+    """Taps beyond the picture have no pixel, not a pixel times nothing."""
+    x = random(1, channels, 3, 3)
+    points = np.float32([[-9, -9], [9, 0], [1, 1], [0.5, 0.9], [0, 0], [-0.7, 1.3], [-1, -1]])
+    grid = np.tile(points, (12, 1)).reshape(1, 12, 7, 2)
+    graph, inputs = operator("grid_sample", x, grid, computed=[1])
+    (want,) = by_reference(graph, inputs)
+    x[:, :, 0, 0] = np.inf
+    x[:, :, 0, 2] = np.nan
+    (got,) = by_kernels(graph, inputs, isa=isa)
+    assert_close(got[..., :6], want[..., :6], TOLERANCE)
+    assert not np.isfinite(got[..., 6]).any()
 
 
 def regions(count: int, random: Random) -> Array:
