@@ -149,10 +149,11 @@ CNNRT_INLINE ireg ireg_pack(const ireg* a, int zero) {
     return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high),
                                        _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
-CNNRT_INLINE void ireg_quads(const uint8_t* p, ireg* to) {
-    const __m128i* pixel = reinterpret_cast<const __m128i*>(p);
-    const __m128i a = _mm_loadu_si128(pixel), b = _mm_loadu_si128(pixel + 1);
-    const __m128i c = _mm_loadu_si128(pixel + 2), d = _mm_loadu_si128(pixel + 3);
+CNNRT_INLINE void ireg_quads(const uint8_t* p, int64_t step, ireg* to) {
+    const auto pixel = [&](int i) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * step));
+    };
+    const __m128i a = pixel(0), b = pixel(1), c = pixel(2), d = pixel(3);
     const __m128i ab0 = _mm_unpacklo_epi8(a, b), ab1 = _mm_unpackhi_epi8(a, b);
     const __m128i cd0 = _mm_unpacklo_epi8(c, d), cd1 = _mm_unpackhi_epi8(c, d);
     to[0] = _mm256_set_m128i(_mm_unpackhi_epi16(ab0, cd0), _mm_unpacklo_epi16(ab0, cd0));

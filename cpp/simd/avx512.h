@@ -173,10 +173,34 @@ CNNRT_INLINE __m512i transpose_quads(__m512i a) {
     const __m512i from = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     return _mm512_permutexvar_epi32(from, a);
 }
-CNNRT_INLINE u8x64 quads_of_pixels(const uint8_t* p) {
+#if defined(__AVX512VBMI__)
+struct QuadOrder {
+    uint8_t from[64];
+    constexpr QuadOrder() : from{} {
+        for (int i = 0; i < 64; ++i) from[i] = static_cast<uint8_t>(i % 4 * 16 + i / 4);
+    }
+};
+alignas(64) constexpr QuadOrder kQuadOrder;
+CNNRT_INLINE u8x64 quads_of_pixels(__m512i pixels) {
+    return {_mm512_permutexvar_epi8(_mm512_load_si512(kQuadOrder.from), pixels)};
+}
+#else
+CNNRT_INLINE u8x64 quads_of_pixels(__m512i pixels) {
     const __m512i bytes =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    return {_mm512_shuffle_epi8(transpose_quads(_mm512_loadu_si512(p)), bytes)};
+    return {_mm512_shuffle_epi8(transpose_quads(pixels), bytes)};
+}
+#endif
+CNNRT_INLINE u8x64 quads_of_pixels(const uint8_t* p) {
+    return quads_of_pixels(_mm512_loadu_si512(p));
+}
+CNNRT_INLINE u8x64 quads_of_pixels(const uint8_t* p, int64_t step) {
+    const auto pixel = [&](int i) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * step));
+    };
+    const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(pixel(0)), pixel(1), 1);
+    const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(pixel(2)), pixel(3), 1);
+    return quads_of_pixels(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
 }
 CNNRT_INLINE u8x64 pack4(i32x16 a, i32x16 b, i32x16 c, i32x16 d, int zero) {
     const __m512i z = _mm512_set1_epi16(static_cast<int16_t>(zero));

@@ -130,8 +130,9 @@ CNNRT_INLINE ireg ireg_pack(const ireg* a, int zero) {
     const int16x8_t high = vqaddq_s16(vcombine_s16(vqmovn_s32(a[2]), vqmovn_s32(a[3])), z);
     return of_u8(vcombine_u8(vqmovun_s16(low), vqmovun_s16(high)));
 }
-CNNRT_INLINE void ireg_quads(const uint8_t* p, ireg* to) {
-    const uint8x16x4_t pixels{{vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)}};
+CNNRT_INLINE void ireg_quads(const uint8_t* p, int64_t step, ireg* to) {
+    const uint8x16x4_t pixels{
+        {vld1q_u8(p), vld1q_u8(p + step), vld1q_u8(p + 2 * step), vld1q_u8(p + 3 * step)}};
     const uint8x16_t ab0 = vzip1q_u8(pixels.val[0], pixels.val[1]);
     const uint8x16_t ab1 = vzip2q_u8(pixels.val[0], pixels.val[1]);
     const uint8x16_t cd0 = vzip1q_u8(pixels.val[2], pixels.val[3]);

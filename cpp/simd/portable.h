@@ -166,10 +166,10 @@ CNNRT_INLINE ireg ireg_pack(const ireg* a, int zero) {
     }
     return (ireg)bytes;
 }
-CNNRT_INLINE void ireg_quads(const uint8_t* p, ireg* to) {
+CNNRT_INLINE void ireg_quads(const uint8_t* p, int64_t step, ireg* to) {
     uint8_t quads[64];
     for (int c = 0; c < 16; ++c)
-        for (int i = 0; i < 4; ++i) quads[c * 4 + i] = p[i * 16 + c];
+        for (int i = 0; i < 4; ++i) quads[c * 4 + i] = p[i * step + c];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) to[i] = ireg_load(quads + i * 16);
 }

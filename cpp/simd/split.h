@@ -265,9 +265,9 @@ CNNRT_INLINE void dot4(i32x16& sum, u8x64 x, i8x64 w) {
 #pragma GCC unroll 4
     for (int i = 0; i < kParts; ++i) ireg_dot4(sum.v[i], x.v[i], w.v[i]);
 }
-CNNRT_INLINE u8x64 quads_of_pixels(const uint8_t* p) {
+CNNRT_INLINE u8x64 quads_of_pixels(const uint8_t* p, int64_t step = 16) {
     u8x64 r;
-    ireg_quads(p, r.v);
+    ireg_quads(p, step, r.v);
     return r;
 }
 CNNRT_INLINE u8x64 pack4(i32x16 a, i32x16 b, i32x16 c, i32x16 d, int zero) {

@@ -30,6 +30,7 @@
 //   broadcast4(p)           the 4 bytes at p in every quad
 //   dot4(sum, x, w)         adds the four products u8 * i8 of each quad to its sum, exactly
 //   quads_of_pixels(p)      4 pixels of 16 channels to 16 quads, one for each channel
+//   quads_of_pixels(p, s)   the same of pixels that are s bytes apart
 //   widen(p)                16 bytes, with or without a sign, to i32x16
 //   to_float, to_int        to_int rounds to nearest even; below 2^31
 //   pack4(a, b, c, d, zero) 64 bytes: a + zero, b + zero, ... saturated; zero from 0 to 255
