@@ -4,6 +4,7 @@
 // Pixels come in runs that are contiguous on both sides: the whole image if the blocked tensor has
 // no border, else its planes or rows. To blocked, the lanes past the last channel become zero; to
 // plain, only the real channels are written.
+#include "../simd/pixel.h"
 #include "element.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -46,6 +47,49 @@ template <class T>
 void to_plain(const T* blocked, T* plain, int64_t stride, int channels, int64_t pixels) {
     for (int c = 0; c < channels; ++c)
         for (int64_t p = 0; p < pixels; ++p) plain[c * stride + p] = blocked[p * 16 + c];
+}
+
+// Pixel I of four, [pixel][channel], of up to four channels, with zeros for the channels beyond.
+template <int I>
+CNNRT_INLINE void store_one_of(u8x16 quads, uint8_t* p) {
+    store_pixel(p + I * 16,
+                __builtin_shufflevector(quads, u8x16{}, I * 4, I * 4 + 1, I * 4 + 2, I * 4 + 3, 16,
+                                        16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16));
+}
+
+CNNRT_INLINE void store_quads(u8x16 quads, uint8_t* p) {
+    store_one_of<0>(quads, p);
+    store_one_of<1>(quads, p);
+    store_one_of<2>(quads, p);
+    store_one_of<3>(quads, p);
+}
+
+// The same for bytes. Pictures have few channels: their pixels are put together in registers.
+void to_blocked(const uint8_t* plain, int64_t stride, uint8_t* blocked, int channels,
+                int64_t pixels) {
+    int64_t p = 0;
+    for (; channels <= 4 && p + 16 <= pixels; p += 16) {
+        u8x16 c[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i)
+            c[i] = i < channels ? load_pixel(plain + i * stride + p) : u8x16{};
+        const auto low = [](u8x16 a, u8x16 b) __attribute__((always_inline)) {
+            return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
+                                           23);
+        };
+        const auto high = [](u8x16 a, u8x16 b) __attribute__((always_inline)) {
+            return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14,
+                                           30, 15, 31);
+        };
+        // Even channels with each other first: then pairs of bytes lie as they do in a pixel.
+        const u8x16 even = low(c[0], c[2]), odd = low(c[1], c[3]);
+        const u8x16 even_high = high(c[0], c[2]), odd_high = high(c[1], c[3]);
+        store_quads(low(even, odd), blocked + p * 16);
+        store_quads(high(even, odd), blocked + p * 16 + 64);
+        store_quads(low(even_high, odd_high), blocked + p * 16 + 128);
+        store_quads(high(even_high, odd_high), blocked + p * 16 + 192);
+    }
+    to_blocked<uint8_t>(plain + p, stride, blocked + p * 16, channels, pixels - p);
 }
 
 // The same for elements of four bytes. Loads, shuffles and stores of floats keep all bits.

@@ -31,7 +31,11 @@ def _view(at: int, space: int, strides: tuple[int, ...], itemsize: int) -> tuple
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
-    ("c", "h", "w"), [(1, 1, 1), (16, 1, 1), (3, 5, 7), (35, 3, 17), (20, 4, 16)]
+    ("c", "h", "w"),
+    [
+        *[(1, 1, 1), (16, 1, 1), (3, 5, 7), (35, 3, 17), (20, 4, 16)],
+        *[(1, 2, 33), (2, 16, 1), (3, 4, 47), (4, 3, 31)],
+    ],
 )
 @pytest.mark.parametrize("border", [0, 1])
 def test_there_and_back(
