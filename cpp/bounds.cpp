@@ -130,6 +130,8 @@ void conv_bounds(const ConvArgs& f, const Bounds& bounds) {
         need(depth.low >= 1 && depth.high <= kBlock, "a depth beyond a block");
     }
     need(f.last_depth >= 0 && f.last_depth <= kBlock, "a depth beyond a block");
+    windows_of_taps(f);
+    need(!f.share, "the padding's share in a sum of floats");
     need(f.group == 0 || f.group == 2 || f.group == 4 || f.group == 8, "other groups");
     need(!f.group || !f.taps, "taps of whole blocks in groups");
     const Checked depth =

@@ -78,6 +78,21 @@ void outputs(const Args& f, const View& field, const Bounds& bounds) {
     bounds.pixels(field, f.n, f.blocks, f.out_d, f.out_h, f.out_w);
 }
 
+// The windows of a convolution that leaves out taps: counted as its table of offsets counts them.
+[[maybe_unused]] void windows_of_taps(const ConvArgs& f) {
+    if (!f.kernel_d) return;
+    for (const int32_t size :
+         {f.kernel_d, f.kernel_h, f.kernel_w, f.in_d, f.in_h, f.in_w, f.stride_d, f.stride_h,
+          f.stride_w, f.dilation_d, f.dilation_h, f.dilation_w})
+        need(size >= 1, "windows of no size");
+    need(std::min({f.pad_d, f.pad_h, f.pad_w}) >= 0, "padding of less than nothing");
+    const Checked kernel = Checked(f.kernel_d) * f.kernel_h * f.kernel_w;
+    need(kernel <= kMaxSize, "a kernel of too many taps");
+    const int64_t taps = kernel.value();
+    need(f.taps % taps == 0 && f.last_taps % taps == 0, "taps of no whole kernel");
+    need(!f.flat && !f.scale && !f.group && !f.group_c, "taps that are left out where none can be");
+}
+
 // The elements of a blocked tensor from the first of some windows to the last, over all blocks.
 // `first` and `last` are those of one block.
 [[maybe_unused]] void window_pixels(const View& v, Checked n, Checked blocks, Checked first,

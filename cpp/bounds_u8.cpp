@@ -33,6 +33,9 @@ void conv_u8_bounds(const ConvArgs& f, const Bounds& bounds) {
     }
     need(f.last_depth >= 0 && f.last_depth <= kBlock, "a depth beyond a block");
     need(!f.group && !f.group_c && !f.scale, "groups or scales of floats");
+    windows_of_taps(f);
+    bounds.first(f.share,
+                 Checked(f.kernel_d) * f.kernel_h * f.kernel_w * Checked(f.blocks) * kBlock);
     const Checked depth =
         Checked(f.taps) * kBlock + Checked(f.last_taps) * (ceil_div(f.last_depth, 4) * 4);
     need(depth * kBlock <= f.panel, "weights beyond a panel");

@@ -2,11 +2,13 @@
 //
 // The task grid is units x groups. A unit is the output pixels of one register tile: a piece of a
 // row, or two rows of 7 pixels. A group is the blocks of one tile. Any kernel, stride, dilation and
-// group count in 1 to 3 dimensions; x carries its padding as a physical border.
+// group count in 1 to 3 dimensions; x carries its padding as a physical border. Taps that read only
+// border are left out (conv_taps.h).
 //
 // Conv<Output> is the whole kernel for one output policy and its element types (output.h).
 #pragma once
 
+#include "conv_taps.h"
 #include "kernel.h"
 #include "tile.h"
 
@@ -17,6 +19,8 @@ namespace {
 struct ConvShape {
     int64_t depth, height, width;  // of the output; a flat image is one row
     bool paired;                   // tiles of two 7-pixel rows
+    int64_t above, below;          // rows that are not in pairs, as they leave out other taps
+    int64_t tile_rows;             // rows of units in a plane
     int64_t pieces;                // of a row
     int64_t units, groups;
     int group_blocks;
@@ -29,8 +33,15 @@ struct ConvShape {
         height = g.flat ? 1 : g.out_h;
         width = g.flat ? static_cast<int64_t>(g.out_d) * g.out_h * g.out_w : g.out_w;
         paired = tile.rows == 14 && fast && width == 7 && depth == 1 && height > 1 && !g.windows;
+        above = below = 0;
+        if (paired && g.kernel_d) {
+            const TapAxis axis = TapAxes(g).h;
+            above = axis.before(height);
+            below = axis.after(height);
+        }
+        tile_rows = paired ? above + ceil_div(height - above - below, 2) + below : height;
         pieces = paired ? 1 : ceil_div(width, max_rows);
-        units = g.n * depth * (paired ? ceil_div(height, 2) : height * pieces);
+        units = g.n * depth * tile_rows * pieces;
         // Neighbouring blocks of a grouped convolution read different channels.
         group_blocks = g.windows ? 1 : tile.blocks;
         groups = ceil_div(g.blocks, group_blocks);
@@ -43,15 +54,18 @@ struct ConvWalk {
     int64_t image, d, h, piece, first, remainder;
 
     ConvWalk(const ConvShape& shape, int64_t unit) : s(shape) {
-        const int64_t rows = s.paired ? ceil_div(s.height, 2) : s.height;
         piece = unit % s.pieces;
-        h = unit / s.pieces % rows * (s.paired ? 2 : 1);
-        d = unit / s.pieces / rows % s.depth;
-        image = unit / s.pieces / rows / s.depth;
+        h = unit / s.pieces % s.tile_rows;
+        if (s.paired && h >= s.tile_rows - s.below)
+            h += s.height - s.tile_rows;
+        else if (s.paired && h > s.above)
+            h += h - s.above;
+        d = unit / s.pieces / s.tile_rows % s.depth;
+        image = unit / s.pieces / s.tile_rows / s.depth;
         first = s.width * piece / s.pieces;
         remainder = s.width * piece % s.pieces;
     }
-    bool both_rows() const { return s.paired && h + 2 <= s.height; }
+    bool both_rows() const { return s.paired && h >= s.above && h + 2 <= s.height - s.below; }
     // Pixels of the current unit: pieces end at width * (piece + 1) / pieces.
     int64_t pixels() const {
         return s.width / s.pieces + (remainder + s.width % s.pieces >= s.pieces);
@@ -62,7 +76,7 @@ struct ConvWalk {
         if (remainder >= s.pieces) remainder -= s.pieces;
         if (++piece < s.pieces) return;
         piece = first = remainder = 0;
-        h += s.paired ? 2 : 1;
+        h += both_rows() ? 2 : 1;
         if (h < s.height) return;
         h = 0;
         if (++d < s.depth) return;
@@ -134,7 +148,6 @@ struct Conv {
     const ConvShape s;
     const In* const x;
     const Weight* const weight;
-    const typename Products::Bias* const bias;
     const Out* const residual;
     Out* const y;
     const int32_t* const windows;
@@ -142,6 +155,7 @@ struct Conv {
     Weight* const scratch;
     const bool shared;
     const int64_t unit;  // elements of Out in a stored result
+    TapLists<Products> lists;
     T t{};
 
     static ConvShape shape_of(const ConvArgs& g) {
@@ -154,20 +168,18 @@ struct Conv {
           s(shape_of(args)),
           x(context.at<const In>(args.x.at)),
           weight(context.at<const Weight>(args.weight)),
-          bias(context.at<const typename Products::Bias>(args.bias)),
           residual(context.at<const Out>(args.residual.at)),
           y(context.at<Out>(args.y.at)),
           windows(context.at<const int32_t>(args.windows)),
           scale(context.at<const float>(args.scale)),
           scratch(reinterpret_cast<Weight*>(context.scratch)),
           shared(context.shared),
-          unit(output.unit()) {
+          unit(output.unit()),
+          lists(args, context) {
         static_cast<Output&>(t) = output;
         t.a_step = g.step_w;
-        t.offsets = context.at<const int32_t>(g.offsets);
-        t.taps = g.taps;
-        t.last_taps = g.last_taps;
         t.last_steps = steps_of(g.last_depth);
+        t.last_weights = int64_t{g.taps} * 16 * 16;
         t.b_block = g.panel;
         t.residual_row = 16;
         t.y_row = 16 * unit;
@@ -272,13 +284,14 @@ private:
             if (scale) panels = scaled(panels, static_cast<int>(block1 - block0), at.image);
         // The next panels, spread over the taps of all the tiles that use the current ones.
         constexpr int64_t kLineWeights = T::kLineWeights;
-        const int64_t taps = g.taps + g.last_taps, groups = o1 - o0;
+        const int64_t groups = o1 - o0;
         t.next_lines = 0;
         int64_t lines_left = 0;
         if (prefetch && block1 + s.group_blocks <= g.blocks) {
             t.next = panels + (block1 - block0) * g.panel;
             lines_left = smaller<int64_t>(groups, (g.blocks - block1) / s.group_blocks) *
                          (g.panel / kLineWeights);
+            const int64_t taps = int64_t{g.taps} + g.last_taps;
             t.next_lines = static_cast<int>(ceil_div(lines_left, taps * (u1 - u0) * groups));
         }
         for (int64_t u = u0; u < u1; ++u) {
@@ -291,6 +304,14 @@ private:
                                               : nullptr;
             const int pixels = static_cast<int>(at.pixels());
             const bool both = at.both_rows();
+            const auto& taps =
+                g.kernel_d ? lists.of(at.d, at.h, at.h + both, at.first, at.first + pixels - 1)
+                           : lists.all;
+            t.offsets = taps.offsets;
+            t.places = taps.places;
+            t.taps = taps.whole;
+            t.last_taps = taps.last;
+            const int64_t lines = t.next_lines * (taps.whole + taps.last);
             at.next();
             if (groups > 1)
                 t.next_a = t.a;  // from L2 or beyond for the first group, from L1 for the others
@@ -299,7 +320,7 @@ private:
             for (int64_t block = block0; block < block1; block += s.group_blocks) {
                 const int blocks = block + s.group_blocks <= g.blocks ? s.group_blocks : 1;
                 t.b = panels + (block - block0) * g.panel;
-                t.bias = bias + block * 16;
+                t.bias = taps.bias + block * 16;
                 t.y = to + block * t.y_block;
                 t.begin_block(block);
                 if (added) t.residual = added + block * g.residual.block;
@@ -309,9 +330,9 @@ private:
                 if constexpr (!Products::kExact)
                     if (g.group_c) repair(block, pixels);
                 if (groups > 1) t.next_a = nullptr;
-                t.next += t.next_lines * taps * kLineWeights;
-                lines_left -= t.next_lines * taps;
-                if (lines_left < t.next_lines * taps) t.next_lines = 0;
+                t.next += lines * kLineWeights;
+                lines_left -= lines;
+                if (lines_left < lines) t.next_lines = 0;
             }
         }
     }
@@ -347,7 +368,9 @@ int64_t conv_tasks_of(const ConvArgs& g) {
 template <class Output>
 int64_t conv_scratch_of(const ConvArgs& g) {
     const int64_t bytes = sizeof(typename Output::Weight);
-    return g.scale ? Conv<Output>::shape_of(g).group_blocks * g.panel * bytes : 0;
+    // Factors are of 1x1 kernels, which have no taps to leave out.
+    if (g.scale) return Conv<Output>::shape_of(g).group_blocks * g.panel * bytes;
+    return TapLists<typename Conv<Output>::Products>::scratch_bytes(g);
 }
 
 }  // namespace

@@ -12,4 +12,6 @@ void conv_u8(const ConvArgs& g, const Context& context, int64_t begin, int64_t e
 
 int64_t conv_u8_tasks(const ConvArgs& g) { return conv_tasks_of<IntegerOutput>(g); }
 
+int64_t conv_u8_scratch(const ConvArgs& g) { return conv_scratch_of<IntegerOutput>(g); }
+
 }  // namespace cnnrt::CNNRT_ISA

@@ -36,6 +36,10 @@ struct Tile : Output {
     const int32_t* offsets;  // per tap
     int taps, last_taps;     // `taps` of 16 channels, then `last_taps` ...
     int last_steps;          // ... of so many steps of Products::kDepth channels
+    // If taps are left out: the place of each among those of its kind, whose weights stay. Those of
+    // `last_taps` begin at `last_weights`.
+    const int32_t* places = nullptr;
+    int64_t last_weights = 0;
     const Weight* b;
     int64_t b_block;  // elements between the weights of two blocks
     const typename Products::Bias* bias;
@@ -52,10 +56,11 @@ struct Tile : Output {
 // True for row steps below 16 elements: a plain image, one step per tap, no prefetch.
 constexpr bool plain(int step) { return step > 0 && step < 16; }
 
-// Adds `taps` taps of `steps` steps; the taps after them begin at `after`.
+// Adds `taps` taps of `steps` steps at their `places`, or one after the other if that is null. The
+// taps after them begin at `after`.
 template <int BLOCKS, int STEP, int SPLIT, int ROWS, class T>
 CNNRT_INLINE void accumulate(typename T::Products::Sum (&acc)[ROWS][BLOCKS], const T& t,
-                             const int32_t* offsets, int taps, int steps,
+                             const int32_t* offsets, const int32_t* places, int taps, int steps,
                              const typename T::In* after, const typename T::Weight*& b,
                              const typename T::Weight*& next) {
     using Products = typename T::Products;
@@ -65,7 +70,10 @@ CNNRT_INLINE void accumulate(typename T::Products::Sum (&acc)[ROWS][BLOCKS], con
     constexpr bool kPlain = plain(STEP);
     const int lines = kPlain ? 0 : t.next_lines;
     const bool ahead = !kPlain && t.next_a;
+    [[maybe_unused]] const typename T::Weight* const first = b;
     for (int i = 0; i < taps; ++i) {
+        if constexpr (!kPlain)
+            if (places) b = first + int64_t{places[i]} * steps * kStepWeights;
         const typename T::In* a = t.a + offsets[i];
         [[maybe_unused]] const typename T::In* a2 = SPLIT ? a + t.a_split : a;
         for (int j = 0; j < lines; ++j, next += T::kLineWeights) {
@@ -151,10 +159,15 @@ __attribute__((noinline)) void tile(const T& t) {
         constexpr int kWholeSteps = 16 / Products::kDepth;
         const int32_t* last = t.offsets + t.taps;
         if constexpr (!kPlain)
-            accumulate<BLOCKS, STEP, SPLIT>(acc, t, t.offsets, t.taps, kWholeSteps,
+            accumulate<BLOCKS, STEP, SPLIT>(acc, t, t.offsets, t.places, t.taps, kWholeSteps,
                                             t.last_taps ? t.a + *last : t.next_a, b, next);
-        accumulate<BLOCKS, STEP, SPLIT>(acc, t, last, t.last_taps, kPlain ? 1 : t.last_steps,
-                                        t.next_a, b, next);
+        const int32_t* last_places = nullptr;
+        if (!kPlain && t.places) {
+            last_places = t.places + t.taps;
+            b = t.b + t.last_weights;
+        }
+        accumulate<BLOCKS, STEP, SPLIT>(acc, t, last, last_places, t.last_taps,
+                                        kPlain ? 1 : t.last_steps, t.next_a, b, next);
     }
     t.template finish<SPLIT, PARTIAL>(acc);
 }

@@ -18,11 +18,18 @@ from ..ops.windows import Windows, resolve_windows
 from .builder import PlanBuilder
 from .conv_im2col import group_windows
 from .conv_lowering import conv_shape, per_axis, three
+from .quantised_weights import (
+    QUAD,
+    count_of,
+    depthwise_quads,
+    pack,
+    pack_rows,
+    panel_of,
+    parts_of,
+    together,
+)
 from .registry import ALL_TYPES, borders, lowers
 from .step_list import epilogue
-
-QUAD = 4
-"""Inputs that one step of a product of bytes takes."""
 
 
 def requant(node: Node, builder: PlanBuilder, channels: int) -> dict[str, Any]:
@@ -74,44 +81,6 @@ def sums_bias(node: Node, builder: PlanBuilder, weight: Array) -> Any:
     # Sums wrap; that of x less its zero point fits.
     wrapped = padded.astype(np.uint64).astype(np.uint32).view(np.int32)
     return builder.constant_memory(key, f"sums {node.outputs[0]} {zero}", wrapped)
-
-
-def parts_of(weight: Array) -> list[Array]:
-    """Weights of 9 bits as the sum of two of 8, or of three if one is 255."""
-    rest, parts = np.asarray(weight), []
-    if weight.dtype == np.int8:
-        return [rest]
-    for _ in range(_count(weight)):
-        part = np.clip(rest, -128, 127)
-        parts.append(part.astype(np.int8))
-        rest = rest - part
-    return parts
-
-
-def _count(weight: Array) -> int:
-    """How many int8 weights are added for one."""
-    if weight.dtype == np.int8:
-        return 1
-    return 3 if np.asarray(weight).max() > 254 else 2
-
-
-def pack(builder: PlanBuilder, weight: Array, channels: int) -> Any:
-    """Weights (M, C, taps) as panels; parts of those of 9 bits as further channels."""
-    parts = parts_of(weight)
-    if len(parts) > 1:
-        missing = ceil_div(channels, BLOCK) * BLOCK - channels
-        parts = [np.pad(part, ((0, 0), (0, missing), (0, 0))) for part in parts]
-    whole = np.ascontiguousarray(np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0])
-    return _core.pack_conv(whole, builder.team)
-
-
-def panel_of(weight: Array, taps: int) -> int:
-    """Bytes of one block's panel of weights (M, C, ...)."""
-    channels: int = weight.shape[1]
-    if weight.dtype != np.int8:
-        return _count(weight) * ceil_div(channels, BLOCK) * BLOCK * taps * BLOCK
-    steps = channels // BLOCK * QUAD + ceil_div(channels % BLOCK, QUAD)
-    return steps * taps * BLOCK * QUAD
 
 
 def windows_of(node: Node, builder: PlanBuilder) -> Windows:
@@ -172,6 +141,22 @@ def _cost(builder: PlanBuilder, w: Windows, c: int, m: int) -> float:
     return im2col_time(machine, conv_shape(w, c, m)._replace(dtype=UINT8), bandwidth)
 
 
+def _left_out(node: Node, builder: PlanBuilder, weight: Array, w: Windows) -> dict[str, Any]:
+    """The fields by which conv_u8 leaves out taps that read only padding."""
+    if not w.padded or math.prod(w.kernel) == 1:
+        return {}
+    fields: dict[str, Any] = per_axis(w, "kernel", "stride", "dilation", "begin", "size")
+    zero = node["x_zero"]
+    if zero:
+        channels = weight.shape[0]
+        sums = np.asarray(weight).reshape(*weight.shape[:2], -1).sum(axis=1, dtype=np.int64)
+        share = np.zeros((sums.shape[1], ceil_div(channels, BLOCK) * BLOCK), np.int32)
+        share[:, :channels] = zero * sums.T
+        key = node.inputs[1]
+        fields["share"] = builder.constant_memory(key, f"share {node.outputs[0]} {zero}", share)
+    return fields
+
+
 def _im2col(node: Node, builder: PlanBuilder, w: Windows) -> None:
     weight = _constant(builder, node.inputs[1])
     x = builder.blocked(node.inputs[0])
@@ -179,7 +164,7 @@ def _im2col(node: Node, builder: PlanBuilder, w: Windows) -> None:
     y = builder.new_blocked(node.outputs[0])
     kernel, dilation, stride = (three(v, 1) for v in (w.kernel, w.dilation, w.stride))
     begin, taps, group = three(w.begin, 0), math.prod(w.kernel), node["group"]
-    count = _count(weight)
+    count = count_of(weight)
     m, group_c = weight.shape[:2]
     tap_offsets = [
         d * dilation[0] * x.plane + h * dilation[1] * x.row + k * dilation[2] * BLOCK
@@ -215,7 +200,7 @@ def _im2col(node: Node, builder: PlanBuilder, w: Windows) -> None:
                 _core.pack_conv_grouped(p, group, window, blocks_read, builder.team) for p in parts
             ]
             whole = (blocks_read - 1) * taps * BLOCK * BLOCK
-            return packed[0] if count == 1 else _together(packed, whole, taps, depths)
+            return packed[0] if count == 1 else together(packed, whole, taps, depths)
 
         packed = _packed(
             builder, node.inputs[1], f"grouped quads {group}", panel * y.blocks, packed_parts
@@ -263,22 +248,9 @@ def _im2col(node: Node, builder: PlanBuilder, w: Windows) -> None:
         **requant(node, builder, m),
         note="im2col of bytes" if group == 1 else f"im2col of bytes, {group} groups",
         cost_ns=_cost(builder, w, group_c, m),
+        **_left_out(node, builder, weight, w),
         **fields,
     )
-
-
-def _together(packed: list[Any], whole: int, taps: int, depths: list[int]) -> Any:
-    """Panels of the parts of grouped weights as one: more taps of whole blocks, and of the last.
-
-    `whole` is the size of the taps of whole blocks. Those of the last take `depths` channels.
-    """
-    panels = [np.asarray(p).reshape(len(depths), -1) for p in packed]
-    made = np.zeros((len(depths), panels[0].shape[1] * len(panels)), np.int8)
-    for block, depth in enumerate(depths):
-        end = whole + taps * ceil_div(depth, QUAD) * QUAD * BLOCK
-        heads, tails = [p[block, :whole] for p in panels], [p[block, whole:end] for p in panels]
-        made[block, : len(panels) * end] = np.concatenate(heads + tails)
-    return _core.Memory(made)
 
 
 def _packed(builder: PlanBuilder, name: str, kind: str, nbytes: int, make: Any) -> Any:
@@ -291,7 +263,7 @@ def _depthwise(node: Node, builder: PlanBuilder, w: Windows) -> None:
     weight = _constant(builder, node.inputs[1])
     kernel, begin = three(w.kernel, 1), three(w.begin, 0)
     quads = ceil_div(kernel[2], QUAD)
-    planes = kernel[0] * _count(weight)
+    planes = kernel[0] * count_of(weight)
     nbytes = y.blocks * planes * kernel[1] * quads * BLOCK * QUAD
     packed = _packed(
         builder,
@@ -327,16 +299,6 @@ def _depthwise(node: Node, builder: PlanBuilder, w: Windows) -> None:
     )
 
 
-def depthwise_quads(weight: Array) -> Array:
-    """Weights (C, D, H, W) as [C / 16][D][H][W / 4][16][4], with zeros beyond."""
-    c, d, h, width = weight.shape
-    blocks, quads = ceil_div(c, BLOCK), ceil_div(width, QUAD)
-    padded = np.zeros((blocks * BLOCK, d, h, quads * QUAD), np.int8)
-    padded[:c, :, :, :width] = weight
-    parts = padded.reshape(blocks, BLOCK, d, h, quads, QUAD)
-    return np.ascontiguousarray(parts.transpose(0, 2, 3, 4, 1, 5))
-
-
 @lowers("qlinear", types=ALL_TYPES)
 def lower_qlinear(node: Node, builder: PlanBuilder) -> bool:
     if not _has_kernel(node, builder):
@@ -346,7 +308,7 @@ def lower_qlinear(node: Node, builder: PlanBuilder) -> bool:
     x = builder.plain(node.inputs[0])
     residual = builder.plain(node.inputs[4]) if node.input(4) else None
     rows = x.type.size // depth
-    count = _count(weight)
+    count = count_of(weight)
     source, whole = x.at, depth
     if count > 1:
         source, whole = _repeated(builder, x.at, rows, depth, count)
@@ -381,12 +343,6 @@ def lower_qlinear(node: Node, builder: PlanBuilder) -> bool:
         cost_ns=machine.time_overlapped(compute, count * weight.size / bandwidth),
     )
     return True
-
-
-def pack_rows(builder: PlanBuilder, weight: Array) -> Any:
-    """Weights (M, C) as panels of linear_u8; parts of those of 9 bits one after the other."""
-    whole = np.concatenate(parts_of(weight), axis=1, dtype=np.int8)[..., None]
-    return _core.pack_conv(np.ascontiguousarray(whole), builder.team)
 
 
 def _repeated(builder: PlanBuilder, x: At, rows: int, depth: int, count: int) -> tuple[At, int]:
