@@ -66,7 +66,8 @@ def test_the_parts_add_up() -> None:
     assert 0.95 * size < use.stored == use.stored_mapped < size
     floats = sum(c.nbytes for c in model.graph.constants.values())
     assert floats > 1.9 * use.stored, "it is stored as float16"
-    assert 0.9 * floats < use.packed < 1.3 * floats, "no Winograd in it"
+    read = floats - 1280 * 1000 * 2  # the classifier stays float16
+    assert 0.95 * read < use.packed < 1.3 * read, "no Winograd in it"
     assert use.packed_mapped == 0
     (plan,) = use.plans
     assert use.workspaces == 0 and use.activations == 0, "it has not run"
