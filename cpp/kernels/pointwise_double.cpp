@@ -142,13 +142,13 @@ Loop activation_loop(Activation activation) {
 void power_all(const Instruction&, const void* pa, const void* pb, const void*, void* y,
                int64_t n) {
     const auto* b = static_cast<const double*>(pb);
-    bool squares = true, cubes = true;
+    uint64_t no_square = 0, no_cube = 0;  // as wide as doubles, so that the loop has vectors
     for (int64_t i = 0; i < n; ++i) {
-        squares &= b[i] == 2;
-        cubes &= b[i] == 3;
+        no_square |= static_cast<uint64_t>(b[i] != 2);
+        no_cube |= static_cast<uint64_t>(b[i] != 3);
     }
-    if (squares) return each<double>(pa, pa, y, n, [](double x, double) { return x * x; });
-    if (cubes) return each<double>(pa, pa, y, n, [](double x, double) { return x * x * x; });
+    if (!no_square) return each<double>(pa, pa, y, n, [](double x, double) { return x * x; });
+    if (!no_cube) return each<double>(pa, pa, y, n, [](double x, double) { return x * x * x; });
     each<double>(pa, pb, y, n, [](double x, double e) {
         return e == 2 ? x * x : e == 3 ? x * x * x : __builtin_pow(x, e);
     });

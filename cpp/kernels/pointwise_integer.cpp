@@ -118,9 +118,10 @@ template <class T>
 void power_all(const Instruction&, const void* pa, const void* pb, const void*, void* py,
                int64_t n) {
     const T* b = static_cast<const T*>(pb);
-    bool squares = true;
-    for (int64_t i = 0; i < n; ++i) squares &= b[i] == 2;
-    if (squares) return each<T, T>(pa, pa, py, n, [](T x, T) { return decltype(x + 1u)(x) * x; });
+    T other = 0;  // the bits in which an exponent is not 2
+    for (int64_t i = 0; i < n; ++i) other = static_cast<T>(other | (b[i] ^ 2));
+    if (other == 0)
+        return each<T, T>(pa, pa, py, n, [](T x, T) { return decltype(x + 1u)(x) * x; });
     each<T, T>(pa, pb, py, n, [](T x, T y) { return power(x, y); });
 }
 
