@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .. import _core
-from ..cost import Machine, handicap, im2col_time, winograd_time
+from ..cost import LARGE_TILE, Machine, im2col_time, winograd_time
 from ..dtypes import FLOAT32, FLOAT64
 from ..graph import Array, Node
 from ..layout.strides import Strided, blocked_shape
@@ -112,8 +112,8 @@ def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
         for tile in winograd_tiles(w.kernel, w.stride, w.dilation):
             cost_ns, kind = winograd_time(machine, shape, tile, bandwidth), f"winograd{tile}"
             found.append(Choice(kind, "", cost_ns, tile))
-            if tile <= machine.largest_tile:
-                times.append(cost_ns * call(handicap, tile, shape.out_h, shape.out_w))
+            if tile != LARGE_TILE:
+                times.append(cost_ns)
                 reason = f"{reason}, {kind} {cost_ns / 1e3:.0f} us"
     best = found[0]
     if c >= BLOCK and m >= BLOCK:  # below, the transforms cost more than they save, as measured
