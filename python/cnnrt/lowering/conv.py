@@ -105,19 +105,16 @@ def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
     bandwidth = machine.cold if cold else machine.warm
     rows_join = w.in_3d.out[2] == 1 or _is_column(w.in_3d)
     one_row = shape._replace(out_h=1, out_w=shape.out_h * shape.out_w) if rows_join else shape
-    im2col_ns = im2col_time(machine, one_row, bandwidth)
-    found, reason = [Choice("im2col", "", im2col_ns)], f"im2col {im2col_ns / 1e3:.0f} us"
-    times = [im2col_ns]
+    found = [Choice("im2col", "", im2col_time(machine, one_row, bandwidth))]
     if max(*w.begin, *w.end) <= 2 and (len(w.kernel) < 3 or c % BLOCK == 0):
         for tile in winograd_tiles(w.kernel, w.stride, w.dilation):
             cost_ns, kind = winograd_time(machine, shape, tile, bandwidth), f"winograd{tile}"
             found.append(Choice(kind, "", cost_ns, tile))
-            if tile != LARGE_TILE:
-                times.append(cost_ns)
-                reason = f"{reason}, {kind} {cost_ns / 1e3:.0f} us"
+    unasked = [choice for choice in found if choice.tile != LARGE_TILE]
+    reason = ", ".join(f"{choice.kind} {choice.cost_ns / 1e3:.0f} us" for choice in unasked)
     best = found[0]
     if c >= BLOCK and m >= BLOCK:  # below, the transforms cost more than they save, as measured
-        best = found[call(_place_of_least, *times)]
+        best = unasked[call(_place_of_least, *[choice.cost_ns for choice in unasked])]
     return _Costs(tuple(found), Choice(best.kind, reason, best.cost_ns, best.tile))
 
 

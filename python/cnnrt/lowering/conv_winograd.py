@@ -69,8 +69,8 @@ def winograd_tiles(
     """Outputs along an axis of the tiles with which Winograd's algorithm can do a convolution.
 
     With 3 taps on one of the last two axes and 1 or 3 on the other, they are 2 and 4. With 3 on
-    both they are 6 too. With 5 on
-    both it is 2. There are none at another stride or dilation than 1.
+    both it is 6 too, and with 5 on both it is 2. At another stride or dilation than 1 there are
+    none.
     """
     if any(s != 1 for s in (*stride, *dilation)):
         return ()
