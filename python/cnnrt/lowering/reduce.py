@@ -17,8 +17,8 @@ from .slices import integers
 ONE_RUN = {"l1", "l2", "sum_square"}
 """Reductions of which a second one over other axes would give another result."""
 
-
 EXTREMA = {"max", "min"}
+"""Reductions that truth values have too."""
 
 KINDS = ("sum", "mean", "max", "min", "prod", *sorted(ONE_RUN))
 

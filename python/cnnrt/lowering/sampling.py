@@ -54,7 +54,7 @@ def lower_grid_sample(node: Node, builder: PlanBuilder) -> bool:
             y=builder.new_plain(node.outputs[0]).at,
             image=distance,
             channels=channels,
-            cost_ns=points * (10 + channels * taps),
+            cost_ns=points * (4 + channels * taps / 4),  # 7.3 ns a point of 3 channels, bilinear
             **fields,
         )
         return True
