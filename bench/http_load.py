@@ -1,7 +1,7 @@
 """Server processes and clients of HTTP for `serving.py`.
 
 The clients are threads of this process with a connection each. They send the next request when the
-last is answered, and compare each answer byte by byte.
+last is answered. An answer of which the right bytes are known is compared with them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from processes import TICKS, command_line, descendants
+from processes import command_line, descendants, stat
 from scaling import make_images
 
 import cnnrt
@@ -50,6 +51,7 @@ class Server:
                     return
             except OSError:
                 time.sleep(0.1)
+        self.process.kill()
         self.log.seek(0)
         raise SystemExit(f"the server does not start: {self.log.read()[-2000:].decode()}")
 
@@ -71,16 +73,17 @@ class Server:
         """CPU time so far; processes that have ended are not counted."""
         seconds = 0.0
         for pid in self.processes():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            seconds += (int(fields[11]) + int(fields[12])) / TICKS
+            with suppress(OSError):
+                seconds += stat(pid)[1]
         return seconds
 
     def megabytes(self) -> float:
         """The resident memory; pages that processes share are counted once for each."""
         total = 0
         for pid in self.processes():
-            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-            total += sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+            with suppress(OSError):
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                total += sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
         return total * 1024 / 1e6
 
 
@@ -92,10 +95,12 @@ def cnnrt_server(model: Path, *options: str) -> Server:
 
 def peer_server(model: Path, threads: int) -> Server:
     """`fastapi_server.py` with the same network."""
-    onnx = Path(tempfile.mkdtemp(prefix="cnnrt-serving-")) / "model.onnx"
-    command = [sys.executable, "-m", "cnnrt", "convert", str(model), str(onnx)]
-    subprocess.run(command, check=True, capture_output=True)
-    return Server([sys.executable, str(PEER), str(onnx), "--threads", str(threads)], "/")
+    with tempfile.TemporaryDirectory(prefix="cnnrt-serving-") as folder:
+        onnx = Path(folder) / "model.onnx"
+        command = [sys.executable, "-m", "cnnrt", "convert", str(model), str(onnx)]
+        subprocess.run(command, check=True, capture_output=True)
+        # It has read the file when it is ready.
+        return Server([sys.executable, str(PEER), str(onnx), "--threads", str(threads)], "/")
 
 
 # Requests ----------------------------------------------------------------------------------------
@@ -239,10 +244,13 @@ def load(
     threads = [threading.Thread(target=work, args=(c,)) for c in connections]
     for thread in threads:
         thread.start()
-    if meanwhile is not None:
-        meanwhile(connections, seen)
+    try:
+        if meanwhile is not None:
+            meanwhile(connections, seen)
+            over.set()
+        for thread in threads:
+            thread.join()
+    finally:  # after an exception the clients end too
         over.set()
-    for thread in threads:
-        thread.join()
     seen.seconds = time.perf_counter() - begin
     return seen

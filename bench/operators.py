@@ -386,7 +386,8 @@ def main() -> None:
     for worker in workers.values():
         worker.close()
     report.save(out, result)
-    print(f"geometric mean of {len(ratios)} ratios: {np.exp(np.mean(np.log(ratios))):.2f}")
+    mean = report.number(report.geometric_mean(ratios))
+    print(f"geometric mean of {len(ratios)} ratios: {mean}")
     print(f"written: {out}")
     if cliffs:
         sys.exit(f"{len(cliffs)} more than {args.cliff:g} times slower: {', '.join(cliffs)}")

@@ -18,6 +18,16 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
+def stat(pid: int) -> tuple[int, float]:
+    """The parent of a process, and its CPU seconds.
+
+    Raises:
+        OSError: it is not there.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[1]), (int(fields[11]) + int(fields[12])) / TICKS
+
+
 def descendants(pid: int) -> list[int]:
     """The processes that a process started, and those that they did."""
     found: list[int] = []
@@ -49,12 +59,9 @@ class CpuTime:
         times: dict[int, float] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
-                try:
-                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                parents[int(entry.name)] = int(fields[1])
-                times[int(entry.name)] = (int(fields[11]) + int(fields[12])) / TICKS
+                pid = int(entry.name)
+                with suppress(OSError):
+                    parents[pid], times[pid] = stat(pid)
         for pid, seconds in times.items():
             at = pid
             while at in parents and at != os.getpid():

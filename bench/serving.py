@@ -6,9 +6,10 @@
     python bench/serving.py --part kill       # kill -9 of one worker of two
     python bench/serving.py --part stop       # SIGTERM in the midst of requests
 
-Needs fastapi beside the extras `serve` and `bench`. Each answer is compared with `model(x)` byte by
-byte. The clients share the machine's cores with the server. So the tables also have the CPU time of
-the server for each request, in which the clients do not count.
+Needs the extras `serve` and `bench`. Each answer of cnnrt to a tensor is compared with `model(x)`
+byte by byte. Of the plain server and of photos the status is checked. The clients share the
+machine's cores with the server. So the tables also have the CPU time of the server for each
+request, in which the clients do not count.
 """
 
 from __future__ import annotations
@@ -222,7 +223,8 @@ def stop(seconds: float) -> bool:
     lost = [sent for _, sent in seen.lost if sent < hit["time"] - 0.005]
     flight = sum(sent < hit["time"] < answered for sent, answered in seen.good)
     print(
-        f"SIGTERM with {flight} requests in flight: {flight} answered with 200, {len(lost)} lost, "
+        f"SIGTERM with {flight + len(lost)} requests in flight: {flight} answered with 200, "
+        f"{len(lost)} lost, "
         f"wrong {seen.wrong}, statuses {dict(seen.codes)}; it ended after {hit['ended']:.2f} s"
     )
     return not lost and flight > 0 and not seen.wrong and set(seen.codes) == {200}
