@@ -126,7 +126,8 @@ def test_bindings_by_devices(ort: Any) -> None:
     inner = ort.capi._pybind_state
     device = inner.OrtDevice(inner.OrtDevice.cpu(), inner.OrtDevice.default_memory(), 0)
     below = session(ort)._sess
-    binding = inner.SessionIOBinding(below)
+    assert ort.SessionIOBinding is inner.SessionIOBinding
+    binding = ort.SessionIOBinding(below)
     held = inner.OrtValue.ortvalue_from_numpy(X, device)
     binding.bind_ortvalue_input("x", held)
     binding.bind_output("y", device)

@@ -21,6 +21,7 @@ from .devices import (
     create_and_register_allocator_v2,
 )
 from .metadata import AssignedNode, AssignedSubgraph, ModelMetadata
+from .native import SessionIOBinding
 from .options import (
     ExecutionMode,
     ExecutionOrder,
@@ -61,7 +62,6 @@ __version__ = "1.32.0"
 __author__ = "cnnrt"
 package_name, version, cuda_version = "onnxruntime", __version__, ""
 
-SessionIOBinding = IOBinding
 OrtEpAssignedNode, OrtEpAssignedSubgraph = AssignedNode, AssignedSubgraph
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...graph import Array
-from .devices import check_device
+from .devices import OrtDevice, check_device
 from .errors import InvalidArgument, status
 from .values import OrtValue, OrtValueVector, array_at
 
@@ -36,7 +36,7 @@ class IOBinding:
     def bind_input(
         self,
         name: str,
-        device_type: str,
+        device_type: str | OrtDevice,
         device_id: int,
         element_type: Any,
         shape: Sequence[int],
@@ -46,7 +46,7 @@ class IOBinding:
 
         Args:
             name: of the input.
-            device_type: "cpu".
+            device_type: "cpu", or an `OrtDevice` that is the CPU.
             device_id: not used.
             element_type: a dtype, or ONNX's number of the type.
             shape: of a dense, row-major array.
@@ -63,7 +63,7 @@ class IOBinding:
     def bind_output(
         self,
         name: str,
-        device_type: str = "cpu",
+        device_type: str | OrtDevice = "cpu",
         device_id: int = 0,
         element_type: Any = None,
         shape: Sequence[int] | None = None,

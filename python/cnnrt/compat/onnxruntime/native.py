@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .binding import IOBinding
-from .devices import OrtDevice, check_device
+from .devices import OrtDevice
 from .values import OrtValue, OrtValueVector
 
 if TYPE_CHECKING:
@@ -44,16 +44,16 @@ class NativeSession:
         self, iobinding: SessionIOBinding, run_options: RunOptions | None = None
     ) -> None:
         """Runs with the inputs of a binding and leaves the results in it."""
-        self.session.run_with_iobinding(iobinding.binding, run_options)
+        self.session.run_with_iobinding(iobinding, run_options)
 
 
-class SessionIOBinding:
-    """A binding whose memory is named by `OrtDevice`; see `IOBinding`."""
+class SessionIOBinding(IOBinding):
+    """A binding of a `NativeSession`, whose memory is named by `OrtDevice`."""
 
     def __init__(self, session: NativeSession) -> None:
-        self.binding = IOBinding(session.session)
+        super().__init__(session.session)
 
-    def bind_input(
+    def bind_input(  # type: ignore[override]  # the extension module's order
         self,
         name: str,
         device_or_array: Any,
@@ -62,13 +62,12 @@ class SessionIOBinding:
         buffer_ptr: int = 0,
     ) -> None:
         """Binds an array, or memory of the caller's on a device, to an input."""
-        if not isinstance(device_or_array, OrtDevice):
-            self.binding.bind_cpu_input(name, device_or_array)
-            return
-        check_device(device_or_array)
-        self.binding.bind_input(name, "cpu", 0, element_type, shape, buffer_ptr)
+        if isinstance(device_or_array, OrtDevice):
+            super().bind_input(name, device_or_array, 0, element_type, shape, buffer_ptr)
+        else:
+            self.bind_cpu_input(name, device_or_array)
 
-    def bind_output(
+    def bind_output(  # type: ignore[override]  # the extension module's order
         self,
         name: str,
         device: OrtDevice,
@@ -77,30 +76,8 @@ class SessionIOBinding:
         buffer_ptr: int | None = None,
     ) -> None:
         """Asks for an output, in memory of the caller's if `buffer_ptr` is given."""
-        check_device(device)
-        self.binding.bind_output(name, "cpu", 0, element_type, shape, buffer_ptr)
+        super().bind_output(name, device, 0, element_type, shape, buffer_ptr)
 
-    def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
-        self.binding.bind_ortvalue_input(name, ortvalue)
-
-    def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
-        self.binding.bind_ortvalue_output(name, ortvalue)
-
-    def synchronize_inputs(self) -> None:
-        self.binding.synchronize_inputs()
-
-    def synchronize_outputs(self) -> None:
-        self.binding.synchronize_outputs()
-
-    def get_outputs(self) -> OrtValueVector:
+    def get_outputs(self) -> OrtValueVector:  # type: ignore[override]
         """The results of the last run, in the order in which they were bound."""
-        return self.binding.get_outputs_as_ortvaluevector()
-
-    def copy_outputs_to_cpu(self) -> list[Any]:
-        return self.binding.copy_outputs_to_cpu()
-
-    def clear_binding_inputs(self) -> None:
-        self.binding.clear_binding_inputs()
-
-    def clear_binding_outputs(self) -> None:
-        self.binding.clear_binding_outputs()
+        return self.get_outputs_as_ortvaluevector()
