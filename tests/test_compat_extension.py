@@ -244,6 +244,9 @@ def test_options_that_a_model_states(ort: Any, monkeypatch: pytest.MonkeyPatch) 
     assert found.execution_mode == ort.ExecutionMode.ORT_SEQUENTIAL
     with pytest.raises(Exception, match=r"ort_config|JSON|json"):
         session(ort, ort_config="nonsense")
+    refusal = ours.capi.onnxruntime_pybind11_state.InvalidProtobuf if ort is ours else RuntimeError
+    with pytest.raises(refusal):
+        ort.InferenceSession(b"\x08junk", providers=CPU)
 
 
 def external(folder: Path) -> Path:

@@ -97,9 +97,12 @@ class InferenceSession:
             )
         if not self._source:
             raise status(InvalidProtobuf, "the model has no bytes")
-        if configured and (config := config_of(self._source)):
-            self._options = copy.copy(self._options)
-            self._options._take(config)
+        if configured:
+            with translated(loading=True):
+                config = config_of(self._source)
+            if config:
+                self._options = copy.copy(self._options)
+                self._options._take(config)
         options, source = self._options, self._source
         check_threads(per_session=bool(options.use_per_session_threads))
         if options._initializers or options._files:
