@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from typing import Any, cast
 
@@ -117,3 +118,32 @@ def test_a_slow_run_is_refused_in_time() -> None:
         return seconds
 
     assert asyncio.run(work()) < 1
+
+
+def test_late_requests_are_not_counted_as_cancelled() -> None:
+    """The counter has the clients that hung up, each of them once."""
+    end = threading.Event()
+
+    class Held:
+        def run(self, inputs: Any, names: Any) -> Any:
+            assert end.wait(30)
+            return np.zeros((1, 10), np.float32)
+
+    model, x, metrics = cast(Any, Held()), np.zeros((1, 1, 28, 28), np.float32), Metrics()
+
+    async def hung_up() -> bool:
+        return True
+
+    async def work() -> None:
+        batcher = Batcher("model", Settings((), timeout=1, max_batch=1), metrics)
+        asked = [batcher.run(model, {INPUT.name: x}, (OUTPUT.name,), never) for _ in range(2)]
+        for late in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(late, RequestError)
+            assert late.status == 504
+        end.set()
+        with pytest.raises(asyncio.CancelledError):  # the second one is taken up before it
+            await batcher.run(model, {INPUT.name: x}, (OUTPUT.name,), hung_up)
+        await batcher.close()
+
+    asyncio.run(work())
+    assert b'cnnrt_cancelled_total{model="model"} 1.0' in metrics.text()

@@ -127,6 +127,9 @@ class Batcher:
             return await asyncio.wait_for(pending.answer, self._settings.timeout)
         except asyncio.TimeoutError:
             raise RequestError(504, f"no answer within {self._settings.timeout:g} s") from None
+        except asyncio.CancelledError:
+            self._metrics.cancelled.labels(self._name).inc()
+            raise
 
     async def close(self) -> None:
         """Ends the work; what still waits is refused."""
@@ -194,11 +197,9 @@ class Batcher:
 
     async def _is_over(self, pending: Pending) -> bool:
         """True if nobody waits for the answer any more."""
-        if pending.answer.done() or await pending.gone():
+        if not pending.answer.done() and await pending.gone():
             pending.answer.cancel()
-            self._metrics.cancelled.labels(self._name).inc()
-            return True
-        return False
+        return pending.answer.done()
 
     async def _keeps_apart(self, pending: Pending) -> bool:
         """Whether requests like this one may be merged, found out once for each kind."""
