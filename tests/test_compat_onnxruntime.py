@@ -437,6 +437,24 @@ def test_a_model_bin(tmp_path: Path) -> None:
     np.testing.assert_array_equal(session.run(None, {spec.name: x})[0], cnnrt.load(lenet)(x))
 
 
+def test_an_initializer_of_a_model_bin_is_replaced() -> None:
+    lenet = Path(__file__).parent.parent / "examples" / "lenet5.bin"
+    rng = np.random.default_rng(0)
+    x = rng.random((2, 1, 28, 28), np.float32)
+    values = np.arange(10, dtype=np.float32)
+    for source in (lenet, lenet.read_bytes()):
+        options = ours.SessionOptions()
+        options.add_initializer("fc3.weight", np.zeros((10, 84), np.float32))
+        options.add_initializer("fc3.bias", values)
+        session = ours.InferenceSession(source, options)
+        (y,) = session.run(None, {session.get_inputs()[0].name: x})
+        np.testing.assert_array_equal(y, np.tile(values, (2, 1)))
+    options.add_initializer("fc3.bias", values[:9])
+    invalid = ours.capi.onnxruntime_pybind11_state.InvalidArgument
+    with pytest.raises(invalid, match=r"float32\[10\], not float32\[9\]"):
+        ours.InferenceSession(lenet, options)
+
+
 PROGRAM = """
 import importlib.metadata, sys
 import numpy as np

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...dtypes import BY_CODE
-from ...errors import FormatError
+from ...errors import CnnrtError, FormatError
 from ...formats.onnx.document import parse
 from ...formats.onnx.tensors import Storage, to_array
 from ...formats.onnx.writer import write_onnx
 from ...graph import Graph
 from .errors import InvalidArgument, status
-from .types import NAMES
 from .values import unwrapped
 
 if TYPE_CHECKING:
@@ -52,11 +51,7 @@ def with_initializers(
     for name, value in values.items():
         array = np.asarray(unwrapped(value))
         if name not in tensors or not _fits(tensors[name], array):
-            raise status(
-                InvalidArgument,
-                f"initializer {name!r}: the model has {_described(tensors.get(name))}, not "
-                f"{array.dtype}{list(array.shape)}",
-            )
+            raise _unfit(name, _described(tensors.get(name)), array)
         tensors[name].CopyFrom(onnx.numpy_helper.from_array(array, name))
     for name, tensor in tensors.items():
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -74,7 +69,32 @@ def _described(tensor: TensorProto | None) -> str:
     if tensor is None:
         return "none"
     dtype = BY_CODE.get(tensor.data_type)
-    return f"{dtype or NAMES.get(str(tensor.data_type), 'another type')}{list(tensor.dims)}"
+    return f"{dtype or 'another type'}{list(tensor.dims)}"
+
+
+def with_constants(graph: Graph, values: Mapping[str, Any]) -> Graph:
+    """A copy of a network with some of its constants replaced.
+
+    Args:
+        graph: of a model.bin, in which nothing is derived from constants as it is read.
+        values: arrays or `OrtValue`s by name of a constant.
+
+    Raises:
+        InvalidArgument: there is no such constant, or one of another shape or type.
+    """
+    graph = graph.copy()
+    for name, value in values.items():
+        array = np.asarray(unwrapped(value))
+        old = graph.constants.get(name)
+        if old is None or (old.shape, old.dtype) != (array.shape, array.dtype):
+            raise _unfit(name, "none" if old is None else f"{old.dtype}{list(old.shape)}", array)
+        graph.constants[name] = array
+    return graph
+
+
+def _unfit(name: str, expected: str, array: Any) -> CnnrtError:
+    found = f"{array.dtype}{list(array.shape)}"
+    return status(InvalidArgument, f"initializer {name!r}: the model has {expected}, not {found}")
 
 
 def write(path: str | os.PathLike[str], graph: Graph, entries: Mapping[str, str]) -> None:

@@ -112,17 +112,18 @@ def _typed(spec: Any, stated: dict[str, NodeArg]) -> NodeArg:
     return NodeArg(spec.name, own.shape, own.type if "undefined" in type_ else type_)
 
 
+def is_model_bin(source: Any) -> bool:
+    """True for the path or the bytes of a model.bin, which has its JSON after eight bytes."""
+    if is_message(source):
+        return False
+    if isinstance(source, bytes):
+        return source[8:9] == b"{"
+    with open(source, "rb") as file:  # noqa: PTH123
+        return file.read(9)[8:] == b"{"
+
+
 def _proto(source: Any) -> ModelProto | None:
     """The message of an ONNX file without its weights; None for a model.bin."""
     from ...formats.onnx.document import parse  # noqa: PLC0415  (an optional dependency)
 
-    if is_message(source):
-        pass
-    elif isinstance(source, bytes):
-        if source[8:9] == b"{":
-            return None
-    else:
-        with open(source, "rb") as file:  # noqa: PTH123
-            if file.read(9)[8:] == b"{":
-                return None
-    return parse(source)[0]
+    return None if is_model_bin(source) else parse(source)[0]

@@ -19,8 +19,8 @@ from .arguments import check_running, checked
 from .binding import IOBinding
 from .devices import CPU_MEMORY, OrtMemoryInfo
 from .errors import Fail, InvalidArgument, InvalidProtobuf, NoSuchFile, status, translated
-from .initializers import with_initializers, write
-from .metadata import AssignedSubgraph, ModelMetadata, config_of, facts_of
+from .initializers import with_constants, with_initializers, write
+from .metadata import AssignedSubgraph, ModelMetadata, config_of, facts_of, is_model_bin
 from .native import NativeSession
 from .options import RunOptions, SessionOptions
 from .process import check_threads, log
@@ -105,12 +105,15 @@ class InferenceSession:
                 self._options._take(config)
         options, source = self._options, self._source
         check_threads(per_session=bool(options.use_per_session_threads))
-        if options._initializers or options._files:
-            with translated(loading=True):
-                source = with_initializers(source, options._initializers, options._files)
         count = int(options.intra_op_num_threads)
         with translated(loading=True):
+            replaced = bool(options._initializers or options._files)
+            compiled = is_model_bin(source)
+            if replaced and not compiled:
+                source = with_initializers(source, options._initializers, options._files)
             model = load(source, threads=count if count > 0 else get_num_threads())
+            if replaced and compiled:
+                model = with_graph(model, with_constants(model.graph, options._initializers))
             self._facts = facts_of(source, model)
             self._model = self._overridden(model)
             if options.optimized_model_filepath:
