@@ -77,6 +77,17 @@ def test_paths_become_features_and_arrays_tensors(spark: Any) -> None:
     assert np.array_equal(np.float32(found), model(x))
 
 
+def test_a_model_is_sent_once(spark: Any) -> None:
+    """A cluster refuses a second file of the same name from another path."""
+    cnnrt.spark.predict_udf(LENET)
+    folder = cnnrt.spark._folders[spark.sparkContext]
+    sent, files = spark.sparkContext.listFiles, sorted(folder.iterdir())
+    cnnrt.spark.predict_udf(cnnrt.load(LENET), "features")
+    assert spark.sparkContext.listFiles == sent
+    assert sorted(folder.iterdir()) == files
+    assert len({Path(file).name for file in sent}) == len(sent)
+
+
 def test_without_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
     with pytest.raises(RuntimeError, match="session"):

@@ -11,10 +11,13 @@ Needs the extra `spark` here and on each machine.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .formats import Source
 from .model import Model
@@ -44,6 +47,9 @@ CLASSES = (
     .add("error", StringType())
 )
 """The column that `predict_udf` makes of images."""
+
+_folders: WeakKeyDictionary[Any, Path] = WeakKeyDictionary()
+"""The folder of the models sent, by SparkContext; it is removed with its context."""
 
 
 def predict_udf(
@@ -100,9 +106,14 @@ def predict_udf(
 
 
 def _send(session: Any, model: ModelFile) -> str:
-    """Has Spark copy a model to each executor; returns the name of the copy."""
-    name = f"cnnrt-{model.digest}.bin"
-    folder = Path(tempfile.mkdtemp(prefix="cnnrt-spark-"))
-    model.write(folder / name)
-    session.sparkContext.addFile(str(folder / name))
-    return name
+    """Has Spark copy a model to each executor, once; returns the name of the copy."""
+    context = session.sparkContext
+    folder = _folders.get(context)
+    if folder is None:
+        folder = _folders[context] = Path(tempfile.mkdtemp(prefix="cnnrt-spark-"))
+        weakref.finalize(context, shutil.rmtree, folder, ignore_errors=True)
+    path = folder / f"cnnrt-{model.digest}.bin"
+    if not path.exists():  # Spark refuses a name that it has had from another path
+        model.write(path)
+        context.addFile(str(path))
+    return path.name
