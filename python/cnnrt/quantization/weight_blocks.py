@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import Array, Graph, Node
+from .rounding import LARGEST, scales
 
 BLOCK = 32
 """Weights that share a factor."""
@@ -79,10 +80,8 @@ def _rounded(weight: Array, axis: int) -> _Rounded | None:
     blocks = np.zeros((rows.shape[0], count * BLOCK), np.float32)
     blocks[:, : rows.shape[1]] = rows
     blocks = blocks.reshape(rows.shape[0], count, BLOCK)
-    factors = np.abs(blocks).max(axis=2) / np.float32(127)
-    # Of a block below the normal numbers nothing but zeros is left.
-    factors = np.where(factors < np.finfo(np.float32).tiny, np.float32(1), factors)
-    values = np.rint(blocks / factors[:, :, None]).clip(-127, 127).astype(np.int8)
+    factors = scales(blocks)  # 1 for a block below the normal numbers, whose values become zeros
+    values = np.rint(blocks / factors[:, :, None]).clip(-LARGEST, LARGEST).astype(np.int8)
     values = values.reshape(rows.shape[0], -1)[:, : rows.shape[1]]
     if axis == 0:
         values, factors = values.T, factors.T
