@@ -168,8 +168,8 @@ def test_a_quick_client_may_wait_between_requests(server: Server) -> None:
 
 
 def test_photos_beyond_the_queue_are_not_decoded(tmp_path: Path) -> None:
-    """Of many photos at once, those that find no place are refused at once, before the others are
-    done; else decoding them would take the time of the runs."""
+    """Photos that find no place are refused at once, before the others are done. Decoding them
+    would take the time of the runs."""
     server = Server(str(LITE0), "--queue", "2", "--max-batch", "1", "--threads", "1").wait_ready()
     try:
         photo = large_photo(tmp_path)

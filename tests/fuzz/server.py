@@ -103,6 +103,8 @@ def run(seconds: float, seed: int) -> tuple[Counter[str], list[str]]:
             pass
     if server.process.poll() is not None:
         findings.append(f"the server ended: {''.join(server.lines)[-2000:]}")
+    elif fault := wrong(server):
+        findings.append(fault)
     channel.close()
     server.stop()
     failed = [line for line in server.lines if '"exception"' in line]
@@ -111,7 +113,7 @@ def run(seconds: float, seed: int) -> tuple[Counter[str], list[str]]:
 
 
 def wrong(server: Server) -> str:
-    """What is wrong with the answer to a right request, or with the memory; "" if nothing is."""
+    """The fault of the answer to a right request, or of the memory; "" if there is none."""
     answer = server.http.post(INFER, json={"inputs": [tensor(X)]})
     if answer.status_code != 200:
         return f"a right request got {answer.status_code} {answer.text}"
