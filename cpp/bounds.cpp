@@ -120,6 +120,7 @@ bool Bounds::holds(const View& field, int64_t itemsize) const {
 
 void conv_bounds(const ConvArgs& f, const Bounds& bounds) {
     const Checked taps = Checked(f.taps) + f.last_taps;
+    need(f.taps >= 0 && f.last_taps >= 0, "fewer than no taps");
     Extremes reach = extremes(bounds.table(f.offsets, taps), taps.value());
     if (f.windows) {
         const int32_t* const windows = bounds.table(f.windows, Checked(f.blocks) * 2);
@@ -397,6 +398,10 @@ void layer_norm_bounds(const LayerNormArgs& f, const Bounds& bounds) {
 }
 
 void reduce_bounds(const ReduceArgs& f, const Bounds& bounds) {
+    need(f.outer >= 0 && f.axis >= 0 && f.inner >= 1, "an axis of less than nothing");
+    const bool real = f.type == DType::float32 || f.type == DType::float64;
+    need(f.type != DType::float16 && f.type != DType::bfloat16, "elements that are only stored");
+    need(f.op != Reduction::l2 || real, "a norm of integers");
     bounds.first(f.x, Checked(f.outer) * f.axis * f.inner, itemsize(f.type));
     bounds.first(f.y, Checked(f.outer) * f.inner, itemsize(f.type));
 }
@@ -432,6 +437,8 @@ void grid_sample_bounds(const GridSampleArgs& f, const Bounds& bounds) {
 
 void grid_sample_planar_bounds(const GridSamplePlanarArgs& f, const Bounds& bounds) {
     need(f.rank >= 1 && f.rank <= 3, "other than 1 to 3 axes");
+    need(std::min({f.n, f.channels, f.in_d, f.in_h, f.in_w, f.out_d, f.out_h, f.out_w}) >= 1,
+         "an axis of no elements");
     const Checked points = Checked(f.out_d) * f.out_h * f.out_w;
     need(f.image >= 0, "images before the first");
     bounds.first(f.x,

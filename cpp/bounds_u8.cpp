@@ -22,6 +22,7 @@ void requantised(const Args& f, Checked channels, const Bounds& bounds) {
 
 void conv_u8_bounds(const ConvArgs& f, const Bounds& bounds) {
     const Checked taps = Checked(f.taps) + f.last_taps;
+    need(f.taps >= 0 && f.last_taps >= 0, "fewer than no taps");
     Extremes reach = extremes(bounds.table(f.offsets, taps), taps.value());
     if (f.windows) {
         const int32_t* const windows = bounds.table(f.windows, Checked(f.blocks) * 2);

@@ -137,6 +137,15 @@ def smaller(place: Any) -> Any:
     return _core.Memory(b" ") if isinstance(place, _core.Memory) else None
 
 
+def steps() -> Iterator[Step]:
+    """The steps of `cases`."""
+    for graph in cases():
+        inputs = [np.zeros(spec.shape, spec.dtype.numpy) for spec in graph.inputs]
+        for step in plan_for(Model(graph, threads=2), inputs).steps:
+            assert isinstance(step, Step), graph
+            yield step
+
+
 def test_every_place_of_every_kernel() -> None:
     seen = {"peak", "peak_u8"}
     for kernel in seen:
@@ -144,14 +153,32 @@ def test_every_place_of_every_kernel() -> None:
         _core.Plan("portable").add(kernel, fields)
         with pytest.raises(IndexError, match="of 'y'"):
             _core.Plan("portable").add(kernel, {**fields, "tasks": 4})
-    for graph in cases():
-        shapes = [np.zeros(spec.shape, spec.dtype.numpy) for spec in graph.inputs]
-        for step in plan_for(Model(graph, threads=2), shapes).steps:
-            assert isinstance(step, Step), graph
-            seen.add(step.kernel)
-            _core.Plan("portable").add(step.kernel, step.fields)
-            for field, place in step.fields.items():
-                if (less := smaller(place)) is not None:
-                    with pytest.raises(IndexError, match=f"{field}|table"):
-                        _core.Plan("portable").add(step.kernel, {**step.fields, field: less})
+    for step in steps():
+        seen.add(step.kernel)
+        _core.Plan("portable").add(step.kernel, step.fields)
+        for field, place in step.fields.items():
+            if (less := smaller(place)) is not None:
+                with pytest.raises(IndexError, match=f"{field}|table"):
+                    _core.Plan("portable").add(step.kernel, {**step.fields, field: less})
     assert seen == set(_core.kernels)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "fields"),
+    [
+        ("conv", {"taps": -16, "last_taps": 17}),
+        ("conv_u8", {"taps": -16, "last_taps": 17}),
+        ("grid_sample_planar", {"in_d": 0}),
+        ("grid_sample_planar", {"in_w": 0}),
+        ("grid_sample_planar", {"in_d": -1, "channels": -3}),
+        ("reduce", {"outer": -1, "inner": -10001}),
+        ("reduce", {"inner": 0}),
+        ("reduce", {"type": "float16"}),
+        ("reduce", {"type": "int32", "op": "l2"}),
+    ],
+)
+def test_sizes_without_elements_are_refused(kernel: str, fields: dict[str, Any]) -> None:
+    """Their products may be a buffer's size all the same, or nothing, which needs no buffer."""
+    given = next(step.fields for step in steps() if step.kernel == kernel)
+    with pytest.raises(IndexError):
+        _core.Plan("portable").add(kernel, {**given, **fields})
