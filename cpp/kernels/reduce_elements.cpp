@@ -18,8 +18,9 @@ constexpr bool kSigned = T(-1) < T(0);
 // The types in which results gather. Sums and products of integers wrap, as unsigned ones do.
 template <class T>
 using Gathered = Select<kReal<T>, double, Select<sizeof(T) == 8, uint64_t, uint32_t>>;
+// Those of a mean: doubles where 64 bits might not hold the sum.
 template <class T>
-using Total = Select<kReal<T>, double, Select<kSigned<T>, int64_t, uint64_t>>;
+using Total = Select<kReal<T> || sizeof(T) == 8, double, Select<kSigned<T>, int64_t, uint64_t>>;
 
 // Rules: of numbers, and of vectors of doubles.
 struct Sum {
@@ -132,8 +133,13 @@ CNNRT_INLINE void with_rule(Reduction op, F f) {
 
 template <class T, class R>
 CNNRT_INLINE T finish(const ReduceArgs& a, R r) {
-    if (a.op == Reduction::mean)
-        return static_cast<T>(static_cast<double>(r) / static_cast<double>(a.axis));
+    if (a.op == Reduction::mean) {
+        const double mean = static_cast<double>(r) / static_cast<double>(a.axis);
+        // The mean of the largest numbers of 64 bits may be rounded up to one more.
+        if constexpr (!kReal<T>)
+            if (mean >= static_cast<double>(greatest<T>())) return greatest<T>();
+        return static_cast<T>(mean);
+    }
     if constexpr (kReal<T>) return a.op == Reduction::l2 ? __builtin_sqrt(r) : r;
     return static_cast<T>(r);
 }
