@@ -87,9 +87,17 @@ CNNRT_INLINE void search_vectors(const ArgExtremumArgs& a, const float* x, int64
 
 // `columns` inner positions, at most kStrip.
 void search_columns(const ArgExtremumArgs& a, const float* x, int64_t* y, int64_t columns) {
-    if (columns == kStrip) return search_vectors<kStrip / 16>(a, x, y, 16);
-    for (int64_t j = 0; j < columns; j += 16)
-        search_vectors<1>(a, x + j, y + j, static_cast<int>(smaller<int64_t>(16, columns - j)));
+    const int lanes = static_cast<int>((columns - 1) % 16 + 1);
+    switch (ceil_div(columns, 16)) {
+        case 1:
+            return search_vectors<1>(a, x, y, lanes);
+        case 2:
+            return search_vectors<2>(a, x, y, lanes);
+        case 3:
+            return search_vectors<3>(a, x, y, lanes);
+        default:
+            return search_vectors<4>(a, x, y, lanes);
+    }
 }
 
 // The same of elements of other types. Rows are searched 64 elements at a time, and one by one

@@ -37,12 +37,16 @@ CNNRT_INLINE double cubic(double t) {
     return t < 2 ? ((a * t - 5 * a) * t + 8 * a) * t - 4 * a : 0;
 }
 
+// The pixel that a coordinate of the grid names, along an axis of `size` pixels.
+CNNRT_INLINE double pixel_of(bool corners, double place, double size) {
+    return corners ? (place + 1) / 2 * (size - 1) : ((place + 1) * size - 1) / 2;
+}
+
 template <class Args>
 CNNRT_INLINE AxisTaps taps_of(const Args& a, double place, int64_t size) {
     const double last = static_cast<double>(size - 1);
     const double low = a.align_corners ? 0.0 : -0.5, high = a.align_corners ? last : last + 0.5;
-    double x = a.align_corners ? (place + 1) / 2 * last
-                               : ((place + 1) * static_cast<double>(size) - 1) / 2;
+    double x = pixel_of(a.align_corners, place, static_cast<double>(size));
     if (a.mode == Sampling::nearest) x = __builtin_rint(x);
     if (a.mode != Sampling::cubic) {  // cubic moves its taps inside one by one, not the point
         if (a.padding == Padding::border && (x < low || x > high)) x = clamped(x, 0, last);
@@ -136,7 +140,7 @@ CNNRT_INLINE void sample(const GridSampleArgs& a, const Context& context, int64_
     }
 }
 
-// Points of which each has four taps: bilinear ones, without those outside the image.
+// The four taps of bilinear points, and which of them are inside the image.
 struct Bilinear {
     int32_t offset[4][kPoints];
     float weight[4][kPoints];
@@ -147,10 +151,8 @@ struct Bilinear {
         const double in_w = a.in_w, in_h = a.in_h, last_w = in_w - 1, last_h = in_h - 1;
         const bool corners = a.align_corners;
         for (int64_t i = 0; i < count; ++i) {
-            const double u = static_cast<double>(grid[2 * i]) + 1;
-            const double v = static_cast<double>(grid[2 * i + 1]) + 1;
-            const double x = corners ? u / 2 * last_w : (u * in_w - 1) / 2;
-            const double y = corners ? v / 2 * last_h : (v * in_h - 1) / 2;
+            const double x = pixel_of(corners, static_cast<double>(grid[2 * i]), in_w);
+            const double y = pixel_of(corners, static_cast<double>(grid[2 * i + 1]), in_h);
             const double x0 = __builtin_floor(x), y0 = __builtin_floor(y);
             const double right = x - x0, left = x0 + 1 - x, lower = y - y0, upper = y0 + 1 - y;
             // Comparisons are false if a coordinate is NaN.

@@ -37,8 +37,8 @@ CNNRT_INLINE f64xN polynomial(f64xN x, double first, Rest... rest) {
     return p;
 }
 
-// log2 of a float above 0 and below infinity, within 2^-43 of its value. With x = 2^e m, m between
-// sqrt(1/2) and sqrt(2) and s = (m - 1) / (m + 1), ln m is 2 (s + s^3 / 3 + s^5 / 5 + ...).
+// log2 of a float above 0 and below infinity, within 2^-43 of its value. x = 2^e m, with m between
+// sqrt(1/2) and sqrt(2). With s = (m - 1) / (m + 1), ln m is 2 (s + s^3 / 3 + s^5 / 5 + ...).
 CNNRT_INLINE f64xN log2_of(f64xN x) {
     // The bits of sqrt(1/2) are taken away, so that the exponent changes there.
     const u64xN from_root = bits_of(x) - __builtin_bit_cast(uint64_t, 0x1.6a09e667f3bcdp-1);

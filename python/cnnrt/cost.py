@@ -37,7 +37,7 @@ tile repeats is the limit.
 """
 
 LARGE_TILE, LARGE_TILE_SIZE, LARGE_TILE_GAIN = 6, 24, 1.1
-"""F(6x6, 3x3) is five times as far off as F(4x4, 3x3), and gains 3 % of VGG-16 (96.4 ms instead of
+"""F(6x6, 3x3) is four times as far off as F(4x4, 3x3), and gains 3 % of VGG-16 (96.4 ms instead of
 98.9 on a Zen 4). So it is used on request alone. `tune` takes it for images of that many pixels
 along each axis, if everything else takes that much longer."""
 

@@ -176,7 +176,7 @@ def test_winograd_is_chosen_for_large_kernels_of_five_taps() -> None:
 
 
 def test_the_largest_tile_is_chosen_on_request_alone(isa: str) -> None:
-    """F(6x6, 3x3) is five times as far off as F(4x4, 3x3). Inception v3 with random weights would
+    """F(6x6, 3x3) is four times as far off as F(4x4, 3x3). Inception v3 with random weights would
     be beyond the bound of 1e-4."""
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((64, 64, 3, 3), dtype=np.float32)
