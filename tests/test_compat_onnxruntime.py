@@ -437,6 +437,16 @@ def test_a_model_bin(tmp_path: Path) -> None:
     np.testing.assert_array_equal(session.run(None, {spec.name: x})[0], cnnrt.load(lenet)(x))
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that gives an error")
+@pytest.mark.parametrize("configured", [0, 1])
+def test_a_file_that_cannot_be_read(configured: int) -> None:
+    replaced = ours.SessionOptions()
+    replaced.add_initializer("w", X)
+    for options in (None, replaced):
+        with pytest.raises(ours.capi.onnxruntime_pybind11_state.InvalidProtobuf, match="be read"):
+            ours.InferenceSession("/proc/self/mem", options, read_config_from_model=configured)
+
+
 def test_an_initializer_of_a_model_bin_is_replaced() -> None:
     lenet = Path(__file__).parent.parent / "examples" / "lenet5.bin"
     rng = np.random.default_rng(0)

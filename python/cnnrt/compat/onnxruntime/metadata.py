@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import FormatError
 from ...formats.sources import is_message
 from ...model import Model
+from ...storage.files import open_model
 from .types import NodeArg, of_spec, of_value
 
 if TYPE_CHECKING:
@@ -113,13 +114,20 @@ def _typed(spec: Any, stated: dict[str, NodeArg]) -> NodeArg:
 
 
 def is_model_bin(source: Any) -> bool:
-    """True for the path or the bytes of a model.bin, which has its JSON after eight bytes."""
+    """True for the path or the bytes of a model.bin, which has its JSON after eight bytes.
+
+    Raises:
+        FormatError: there is no such file, or it cannot be read.
+    """
     if is_message(source):
         return False
     if isinstance(source, bytes):
         return source[8:9] == b"{"
-    with open(source, "rb") as file:  # noqa: PTH123
-        return file.read(9)[8:] == b"{"
+    with open_model(source) as file:
+        try:
+            return file.read(9)[8:] == b"{"
+        except OSError as error:
+            raise FormatError(f"{source}: cannot be read: {error.strerror}") from None
 
 
 def _proto(source: Any) -> ModelProto | None:
