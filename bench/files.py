@@ -222,7 +222,7 @@ def work() -> None:
                 run = subject.load(Source(Path(command["file"]), None, shape), threads)
                 run(x)
                 answer = {"ready": 1e3 * (time.perf_counter() - start)}
-                if command["answer"] != "None":
+                if command["answer"] is not None:
                     np.savez(command["answer"], *subject.outputs(x))
                     answer |= missing(subject, x) if name == "cnnrt" else {}
             elif command["do"] == "resize":
