@@ -105,6 +105,21 @@ def test_norm_is_folded_into_the_convolution_before_it() -> None:
     check(graph)
 
 
+@pytest.mark.parametrize(("divisor", "left"), [(255, ["conv", "div"]), (-4, ["conv"])])
+def test_a_division_is_folded_if_that_is_exact(divisor: float, left: list[str]) -> None:
+    """A blurred mask of one value is that value, whichever the weights of the blur."""
+    b = Builder(1, 1, 12, 16)
+    row = np.exp(-(np.arange(-2, 3) ** 2) / 5)
+    blur = np.outer(row, row)
+    weight = b.constant((blur / blur.sum()).astype("f")[None, None])
+    graph = b.graph(b("div", b("conv", "x", weight), b.constant(divisor)))
+    assert fused(graph) == left
+    check(graph)
+    mask = np.full((1, 1, 12, 16), divisor, "f")
+    inside = Model(graph, threads=1).run(mask)
+    assert np.abs(inside - 1).max() <= 2**-23
+
+
 def test_norm_stays_where_the_convolution_has_other_readers() -> None:
     b = Builder(1, 8, 6, 6)
     conv = b.conv("x", 8, 16)

@@ -3,9 +3,14 @@ it.
 
 Such are bias additions as exporters write them after a matmul, and layer scales. The weights are
 multiplied in double precision and rounded once.
+
+A division by one number stays, unless a power of two. A blurred mask of 255 divided by 255 is 1.
+Weights divided by 255 may add up to less, and a cast to bytes behind them then loses a level.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -36,6 +41,7 @@ def fold_affine(graph: Graph) -> None:
             or layer.attributes.get("activation") is not None
             or len(consumers[x]) != 1
             or x in outputs
+            or (node.op == "div" and value.size == 1 and not _is_power_of_two(value))
         ):
             continue
         per_channel = _per_channel(value, layer, graph.constants[layer.inputs[1]])
@@ -47,6 +53,10 @@ def fold_affine(graph: Graph) -> None:
         producers[node.outputs[0]] = layer
         folded.add(id(node))
     graph.nodes = [n for n in graph.nodes if id(n) not in folded]
+
+
+def _is_power_of_two(value: Array) -> bool:
+    return abs(math.frexp(float(value.reshape(())))[0]) == 0.5
 
 
 def _per_channel(value: Array, layer: Node, weight: Array) -> Array | None:
