@@ -28,6 +28,7 @@ void bind_lists(py::module_& m);
 void bind_memory(py::module_& m);
 void bind_pack(py::module_& m);
 void bind_plan(py::module_& m);
+void bind_program(py::module_& m);
 void bind_selection(py::module_& m);
 void bind_threads(py::module_& m);
 

@@ -97,5 +97,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     bind_memory(m);
     bind_pack(m);
     bind_plan(m);
+    bind_program(m);
     bind_selection(m);
 }

@@ -104,6 +104,35 @@ def non_zero(x: Array, mask: int) -> Array:
 class Workspace:
     """Memory of one run, kept over several calls of `Plan.run_steps`."""
 
+class Program:
+    """A record of arithmetic that is done again on other numbers; see `cnnrt.symbolic.Program`.
+
+    An operation is the register of its result, a function and the registers of its operands.
+    """
+
+    def __init__(
+        self,
+        values: list[Any],
+        first: Sequence[tuple[int, Any, Sequence[int]]],
+        last: Sequence[tuple[int, Any, Sequence[int]]],
+        inputs: Sequence[int],
+        guards: Sequence[int],
+        expected: list[Any],
+        results: Sequence[int],
+    ) -> None:
+        """
+        Args:
+            values: the contents of all registers before a run.
+            first: the operations that guards need, in order.
+            last: the others.
+            inputs: the registers that are set for each run.
+            guards: registers that must hold the `expected` values.
+            results: the registers that are returned.
+        """
+
+    def run(self, inputs: Sequence[Any]) -> list[Any] | None:
+        """The contents by register, None apart from `results`; None alone if a guard fails."""
+
 def lay_out(lifetimes: Sequence[tuple[int, int, int]]) -> tuple[int, int, list[int]]:
     """Bytes of the arena, bytes alive at most, and the offset of each buffer in the arena.
 

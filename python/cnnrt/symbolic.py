@@ -16,6 +16,8 @@ from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 import numpy as np
 
+from . import _core
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -67,8 +69,12 @@ class Trace:
 
     def apply(self, function: Callable[..., Any], *operands: Any) -> Any:
         """The result of a function of symbolic and other operands, itself symbolic."""
+        registers = tuple(
+            [x.register if x.__class__ is Symbolic else self.register(x) for x in operands]
+        )
         same = self._same
-        registers = tuple([same.get(i, i) for i in map(self.register, operands)])
+        if same and not same.keys().isdisjoint(registers):
+            registers = tuple([same.get(i, i) for i in registers])
         key = (function, registers)
         known = self._known.get(key)
         if known is None:
@@ -261,41 +267,23 @@ class Program:
             trace: the record, complete.
             results: registers whose values are asked for.
         """
+        results = list(results)
         guards = list(trace.guards)
         needed = _closure(trace, guards)
-        self._first = [(r, *trace.operations[r]) for r in sorted(needed & trace.operations.keys())]
         rest = _closure(trace, results) - needed
-        self._last = [(r, *trace.operations[r]) for r in sorted(rest & trace.operations.keys())]
-        self._inputs = list(trace.inputs)
-        self._guards = guards
-        self._expected = [trace.values[i] for i in guards]
+        first, last = (
+            [(r, *trace.operations[r]) for r in sorted(part & trace.operations.keys())]
+            for part in (needed, rest)
+        )
         made = trace.operations.keys() | set(trace.inputs)
-        self._blank = [None if i in made else value for i, value in enumerate(trace.values)]
+        blank = [None if i in made else value for i, value in enumerate(trace.values)]
+        expected = [trace.values[i] for i in guards]
+        self._core = _core.Program(blank, first, last, trace.inputs, guards, expected, results)
 
     def run(self, inputs: Sequence[Any]) -> list[Any] | None:
-        """The values of all registers for these inputs; None if the record does not hold for
-        them."""
-        values = self._blank.copy()
-        for i, value in zip(self._inputs, inputs, strict=True):
-            values[i] = value
-        try:
-            _compute(values, self._first)
-            if [values[i] for i in self._guards] != self._expected:
-                return None
-            _compute(values, self._last)
-        # The values that no guard lets pass may be such as an operation does not take.
-        except (ArithmeticError, ValueError, LookupError, TypeError):
-            return None
-        return values
-
-
-def _compute(values: list[Any], operations: Sequence[tuple[int, Any, tuple[int, ...]]]) -> None:
-    for result, function, operands in operations:
-        if len(operands) == 2:
-            a, b = operands
-            values[result] = function(values[a], values[b])
-        else:
-            values[result] = function(*[values[i] for i in operands])
+        """The values of the results by register, those of others are None; None alone if the
+        record does not hold for these inputs."""
+        return self._core.run(inputs)
 
 
 def _closure(trace: Trace, registers: Iterable[int]) -> set[int]:

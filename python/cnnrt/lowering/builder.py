@@ -98,7 +98,7 @@ class PlanBuilder(StepList):
             self.steps,
             self.buffers,
             self.externals,
-            frozenset(self.packer.used),
+            tuple(self.packer.used),
             self.packer.nbytes,
             self._cost_ns,
         )
@@ -373,11 +373,12 @@ class PlanBuilder(StepList):
         name: str,
         kind: str,
         floats: int,
-        pack: Callable[[Array], Any],
+        pack: Callable[..., Any],
         stored: Array | None = None,
+        variant: int | None = None,
     ) -> Any:
         """A constant as a kernel reads it, see `WeightPacker.weight`."""
-        return self.packer.weight(self._node, name, kind, floats, pack, stored)
+        return self.packer.weight(self._node, name, kind, floats, pack, stored, variant)
 
     def bias(self, node: Node, channels: int) -> Any:
         """The bias of a node, its third input, as whole blocks; zeros if there is none."""

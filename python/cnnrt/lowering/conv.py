@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import _core
 from ..cost import LARGE_TILE, Machine, im2col_time, winograd_time
@@ -112,9 +112,14 @@ def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
             found.append(Choice(kind, "", cost_ns, tile))
     unasked = [choice for choice in found if choice.tile != LARGE_TILE]
     reason = ", ".join(f"{choice.kind} {choice.cost_ns / 1e3:.0f} us" for choice in unasked)
-    best = found[0]
-    if c >= BLOCK and m >= BLOCK:  # below, the transforms cost more than they save, as measured
-        best = unasked[call(_place_of_least, *[choice.cost_ns for choice in unasked])]
+    best, *others = unasked
+    # With fewer channels, the transforms cost more than they save, as measured.
+    if others and c >= BLOCK and m >= BLOCK:
+        costs = [choice.cost_ns for choice in others]
+        cost_ns = call(min, *costs) if len(costs) > 1 else costs[0]
+        if cost_ns < best.cost_ns:  # only this, not the tile, decides the layout
+            tile = call(_tile_of_least, *[choice.tile for choice in others], *costs)
+            best = Choice(f"winograd{tile}", "", cost_ns, tile)
     return _Costs(tuple(found), Choice(best.kind, reason, best.cost_ns, best.tile))
 
 
@@ -123,8 +128,12 @@ def _is_column(w: Windows) -> bool:
     return w.kernel[2] == 1 and w.stride[1:] == (1, 1) and w.out[2] == w.size[2]
 
 
-def _place_of_least(*values: float) -> int:
-    return values.index(min(values))
+def _tile_of_least(*tiles_and_costs: Any) -> int:
+    """The first tile with the least cost; the tiles come before their costs."""
+    count = len(tiles_and_costs) // 2
+    costs = tiles_and_costs[count:]
+    tile: int = tiles_and_costs[costs.index(min(costs))]
+    return tile
 
 
 def algorithms(

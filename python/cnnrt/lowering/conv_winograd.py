@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -97,11 +98,17 @@ def pool_of_tile(node: Node, builder: PlanBuilder) -> Node | None:
     return pool if fits else None
 
 
+def _packed(kernel: tuple[int, int, int], team: _core.Threads, tile: int, weight: Array) -> Any:
+    """The transformed weights of a kernel for tiles of `tile` outputs along an axis."""
+    down, across = (WINOGRAD_G[1 if taps == 1 else tile, taps] for taps in kernel[1:])
+    return _core.pack_winograd(weight.reshape(*weight.shape[:2], *kernel), down, across, team)
+
+
 def winograd(conv: ConvLowering, tile: int) -> None:
     """Appends one step, or two if the threads share the transformed input.
 
     Args:
-        tile: outputs of a tile along an axis with several taps.
+        tile: outputs of a tile along an axis with several taps; it may depend on sizes.
     """
     node, builder, w = conv.node, conv.builder, conv.windows
     x = builder.blocked(node.inputs[0])
@@ -115,17 +122,8 @@ def winograd(conv: ConvLowering, tile: int) -> None:
     y = builder.new_blocked((pool or node).outputs[0])
     (kernel_d, kernel_h, kernel_w), positions = shape.kernel, shape.positions(tile)
     floats = positions * kernel_d * x.c * y.blocks * BLOCK
-    packed = builder.weight(
-        conv.weight_name,
-        f"winograd{tile}",
-        floats,
-        lambda value: _core.pack_winograd(
-            value.reshape(*value.shape[:2], *shape.kernel),
-            WINOGRAD_G[tile_h, kernel_h],
-            WINOGRAD_G[tile_w, kernel_w],
-            builder.team,
-        ),
-    )
+    pack = partial(_packed, shape.kernel, builder.team)
+    packed = builder.weight(conv.weight_name, "winograd", floats, pack, variant=tile)
     (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, w.in_3d.out
     pad_d, pad_h, pad_w = w.in_3d.begin
     batch = winograd_batch(builder.machine, shape, tile)

@@ -37,7 +37,9 @@ def linear_step(node: Node, builder: PlanBuilder, note: str) -> None:
     rows = x.type.size // depth if depth else math.prod(x.type.shape[:-1])
     r = builder.plain(residual) if residual else None
 
-    stored = narrow(builder.constant(key)) if rows <= NARROW_ROWS else None
+    stored = narrow(builder.constant(key))
+    if stored and rows > NARROW_ROWS:
+        stored = None
     dtype = stored.dtype if stored else x.type.dtype
     packed = builder.weight(
         key,

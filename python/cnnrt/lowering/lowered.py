@@ -36,8 +36,8 @@ class Lowered:
     externals: Sequence[TensorType]
     """Arrays that Python sees: inputs, outputs, and the arrays that reference steps read and
     make."""
-    weights: frozenset[Key]
-    """The entries of the packed weights that the steps use."""
+    weights: tuple[Key, ...]
+    """The entries of the packed weights that the steps use; one may come twice."""
     packed_bytes: int
     """Bytes of packed weights that one run reads."""
     cost_ns: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,22 +35,22 @@ class WeightPacker:
         self._graph = graph
         self._packed = packed
         self._limit = limit
-        self.used: set[Key] = set()
-        """The entries of the shared memory that the plan uses."""
+        self.used: list[Key] = []
+        """The entries of the shared memory that the plan uses; one may come twice."""
         self.nbytes = 0
         """Bytes of packed weights so far."""
 
     def constant(self, name: str, kind: str, value: Array) -> Any:
         """The memory of a constant in the form `value`, which `kind` names."""
         key = (name, kind)
-        self.used.add(key)
+        self.used.append(key)
         source = self._graph.constants[name]
         return self._packed.get(source, key, lambda: _core.Memory(np.ascontiguousarray(value)))
 
     def plain(self, name: str) -> Any:
         """The memory of a constant as it is."""
         key, packed = (name, "plain"), self._packed
-        self.used.add(key)
+        self.used.append(key)
 
         def memory(value: Array) -> Any:
             return packed.get(value, key, lambda: _core.Memory(np.ascontiguousarray(value)))
@@ -62,8 +63,9 @@ class WeightPacker:
         name: str,
         kind: str,
         floats: int,
-        pack: Callable[[Array], Any],
+        pack: Callable[..., Any],
         stored: Array | None = None,
+        variant: int | None = None,
     ) -> Any:
         """A constant as a kernel reads it.
 
@@ -75,20 +77,29 @@ class WeightPacker:
             floats: their number.
             pack: makes them from the constant; not called if a compiled file holds them.
             stored: what is packed instead of the floats of the constant, which are made from it.
+            variant: a number that completes the kind, and that `pack` takes before the constant.
+                It may depend on sizes.
 
         Raises:
             MemoryLimitError: the plan's packed weights take more than they may.
         """
-        key = (name, kind)
-        self.used.add(key)
+        key = call(_key, name, kind, variant)
+        self.used.append(key)
         size = floats * FLOAT32.itemsize
         self.nbytes += size
         if self.nbytes > self._limit:
             check_memory(self.nbytes, self._limit, f"node {node!r}: packed weights")
-        source = self._graph.constants[name]
-        nbytes = None if name in self._graph.varying else size
+        source, packed = self._graph.constants[name], self._packed
         read = source if stored is None else stored
-        return self._packed.get(source, key, lambda: pack(np.asarray(read)), nbytes)
+        lasting = name not in self._graph.varying
+
+        def memory(key: Key, size: int, variant: int | None) -> Any:
+            form = pack if variant is None else partial(pack, variant)
+            return packed.get(
+                source, key, lambda: form(np.asarray(read)), size if lasting else None
+            )
+
+        return call(memory, key, size, variant)
 
     def bias(self, name: str, channels: int) -> Any:
         """A bias in whole blocks of channels; zeros if `name` is empty or no constant."""
@@ -101,8 +112,12 @@ class WeightPacker:
             return _core.Memory(padded)
 
         key = (name, f"bias {channels}")
-        self.used.add(key)
+        self.used.append(key)
         return self._packed.get(value, key, make)
+
+
+def _key(name: str, kind: str, variant: int | None) -> Key:
+    return name, kind if variant is None else f"{kind}{variant}"
 
 
 def int32_table(values: Sequence[int] | Array, node: str) -> Any:

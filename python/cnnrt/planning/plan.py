@@ -72,7 +72,7 @@ class Plan:
         self.graph = lowered.graph
         self.externals = lowered.externals
         self.steps = lowered.steps
-        self.weights = lowered.weights
+        self.weights = frozenset(lowered.weights)
         self.images = images
         self.core = _core.Plan(options.isa, options.memory)
         arena, self._live = lay_out(lowered.buffers)

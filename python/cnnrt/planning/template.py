@@ -21,17 +21,17 @@ from ..graph import Array, Graph, TensorType
 from ..layout.tensors import Buffer, Step
 from ..lowering import Lowered, PlanOptions, lower
 from ..passes import fuse, infer, specialise, with_types
-from ..symbolic import Program, Trace, Watched
+from ..symbolic import Program, Trace, Watched, is_symbolic
 from .mould import Recorder, Values, holds_symbolic, type_of
 from .size_variables import SizeVariables
 
-LEARN_FROM = 3
-"""The first size, in the order in which they come, that makes a template. Making one takes as long
-as planning about eight times, which two sizes alone would not repay."""
+LEARN_FROM = 4
+"""The number of sizes that no template fits, from which on one is made. Making one takes as long as
+planning about four times. So no order of sizes takes more than twice as long as the best choice."""
 
 MAX_TEMPLATES = 4
-"""Maximum number of templates of a graph. A detector and a recogniser of text have 2 and 3 over 20
-sizes: one for each set of algorithms that the cost model chooses."""
+"""Maximum number of templates of a graph. A detector and a recogniser of text have 1 and 2 over 20
+sizes."""
 
 MAX_UNUSED = 2
 """Templates that have served no size but their own, from which on no more are made."""
@@ -96,8 +96,9 @@ class PlanTemplate:
         kept = {n: v for n, v in typed.constants.items() if n in constants}
         self._graph = replace(graph, types=fixed, constants=kept)
         self._packed = options.packed
-        self._keys = lowered.weights
-        lasting = [key for key in lowered.weights if key[0] not in graph.varying]
+        self._keys = [recorder.register(key) for key in lowered.weights]
+        fixed_keys = [key for key in lowered.weights if not is_symbolic(key)]
+        lasting = [key for key in fixed_keys if key[0] not in graph.varying]
         self._weights = options.packed.entries(lasting)
         self._program = Program(trace, recorder.used)
         trace.clear()
@@ -147,7 +148,7 @@ class PlanTemplate:
             [mould.step_of(values, buffers) for mould in self._steps],
             [buffers[i] for i in self._arena],
             [type_of(values, mould) for mould in self._externals],
-            self._keys,
+            tuple([values[i] for i in self._keys]),
             packed_bytes,
             cost_ns,
         )
@@ -167,6 +168,8 @@ class PlanTemplates:
         """True if templates begin at the types of all tensors."""
         self._types: deque[Mapping[str, TensorType]] = deque(maxlen=LEARN_FROM)
         """The types of the latest graphs that no template fitted."""
+        self._missed = 0
+        """Their number since the last template was made."""
         self._wanted = MAX_TEMPLATES
         """Templates that may still be made."""
 
@@ -208,7 +211,8 @@ class PlanTemplates:
         learn = self._wanted > 0
         if learn:
             self._types.append(typed.types)
-            learn = len(self._types) == LEARN_FROM
+            self._missed += 1
+            learn = self._missed >= LEARN_FROM
         copy = typed.with_own_nodes() if learn else typed
         fuse(typed)
         lowered = lower(typed, options)
@@ -244,6 +248,7 @@ class PlanTemplates:
             self._wanted = 0
             return
         self._wanted -= 1
+        self._missed = 0
         for graph in graphs:
             inferred = graph is graphs[-1]
             try:
