@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import feeds, formats
+from .analysis.methods import AnalysisMethods
 from .cost import Algorithms
 from .errors import GraphError, MissingKernelWarning
-from .feeds import Inputs, Shapes
+from .feeds import Inputs
 from .formats import Source
 from .graph import Array, Graph, TensorSpec
 from .planning import description, tuning
@@ -22,17 +22,11 @@ from .planning.memory_use import MemoryUse, memory_use
 from .planning.plan_cache import PlanCache
 from .preprocessing import Preprocessing
 from .process.isa import default_isa
-from .process.locks import importing
 from .process.threads import MAX_THREADS, Threading, available, get_threading, share_budget
 from .storage.origin import Origin, check_digest
 from .tasks.methods import TaskMethods
 from .tasks.task import Task
 from .weights.packed import PACKING, Packed
-
-if TYPE_CHECKING:
-    from .analysis.profiling import Profile
-    from .analysis.summary import Summary
-    from .tasks.upscale import Reach
 
 MAX_VARIANTS = 4
 """Maximum number of combinations of optional inputs whose plans are kept."""
@@ -102,7 +96,7 @@ def load(
     return model
 
 
-class Model(TaskMethods):
+class Model(TaskMethods, AnalysisMethods):
     """A network, ready to run on arrays. May be called from several threads at once.
 
     It can be pickled. A model that was loaded from a model.bin goes as the path and digest of that
@@ -242,56 +236,6 @@ class Model(TaskMethods):
             return results[0]
         return dict(zip(wanted, results, strict=True))
 
-    def describe(self, x: Inputs | None = None) -> str:
-        """The steps of the plan, one per line: node, kernel, algorithm with the reason, predicted
-        time.
-
-        Args:
-            x: an input, for a network whose input sizes are free.
-        """
-        specs = self.graph.inputs
-        arrays = None if x is None else feeds.arrays(specs, x)
-        shapes = feeds.shapes_of(feeds.zeros(specs) if arrays is None else arrays)
-        return description.describe(self._plans.get(shapes, self._default_outputs, arrays))
-
-    def summary(self, x: Inputs | Shapes | None = None) -> Summary:
-        """The layers after fusion, each with its cost and its receptive field.
-
-        Args:
-            x: an input or its shape, if the network's input sizes are free, or to see other sizes.
-                For several inputs it is a dict by name. None: the sizes that the model states, and
-                1 for a free size of the first axis.
-
-        Raises:
-            ShapeError: the network does not take such an input, or its sizes are free.
-        """
-        with importing:
-            from .analysis.summary import summarise  # noqa: PLC0415  (not needed to run a network)
-
-        shapes = feeds.shapes(self.graph.inputs, x)
-        memory = self._plans.get(tuple(shapes.values()), self._default_outputs).memory()
-        return dataclasses.replace(
-            summarise(self.graph, shapes),
-            packed_bytes=self._packed.nbytes,
-            arena_bytes=memory.arena + memory.scratch,
-        )
-
-    def profile(self, x: Inputs | Shapes | None = None, *, seconds: float = 1.0) -> Profile:
-        """Where the time of a run goes, layer by layer, and how near to the machine's peak.
-
-        Args:
-            x: as in `summary`; if no values are given, they are random.
-            seconds: how long to measure.
-
-        Raises:
-            ShapeError: the network does not take such an input, or its sizes are free.
-        """
-        with importing:
-            from .analysis import profiling  # noqa: PLC0415  (not needed to run a network)
-
-        inputs = feeds.example(self.graph.inputs, x)
-        return profiling.profile(self.graph, self.isa, plan_for(self, inputs), inputs, seconds)
-
     def tune(self, x: Inputs | None = None) -> dict[str, str]:
         """Times each algorithm of the convolutions that have several, inside this network, and
         keeps the fastest.
@@ -365,24 +309,6 @@ class Model(TaskMethods):
 
     def _meaning(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in MEANING}
-
-    def _reach(self) -> Reach:
-        """The geometry of a network that makes pictures of pictures."""
-        with importing:
-            from .analysis.reach import reach_of  # noqa: PLC0415  (not needed to run a network)
-
-        def run_bytes(shape: tuple[int, ...]) -> int:
-            memory = self._plans.get((shape,), self._default_outputs).memory()
-            return memory.arena + memory.scratch
-
-        return reach_of(self.graph, self.preprocessing, run_bytes)
-
-    def _features(self) -> str | None:
-        """The tensor that the network's classifier reads; None if it is no classifier."""
-        with importing:
-            from .analysis.classifier import features_of  # noqa: PLC0415  (as above)
-
-        return features_of(self.graph, self.preprocessing, self.labels, self.task)
 
     def _given(self, names: tuple[str, ...]) -> Model:
         """The same network with these optional inputs given, one of a few kept."""
