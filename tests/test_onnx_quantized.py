@@ -184,6 +184,32 @@ def test_convolutions(dtypes: tuple[str, str], group: int) -> None:
         assert_same("QLinearConv", Case(x, *one, weight, *w, *y, **sizes))
 
 
+@pytest.mark.parametrize("group", [1, 4])
+def test_biases_that_just_fit_into_32_bits(group: int) -> None:
+    """As ONNX Runtime's quantiser writes them for channels whose weights hardly matter.
+
+    The last channel is beyond int32 for some inputs, where ONNX Runtime wraps around.
+    """
+    x = integers("uint8", 2, 4, 9, 8)
+    weight = integers("int8", 4, 4 // group, 3, 3, seed=1) // 8
+    weight[0] = np.abs(weight[0])
+    least = -(2**31)
+    bias = np.array([least + 9 * weight[0].sum(), 2**31 - 40_000, -1_400_000_000, least], np.int32)
+    one, y = scalars("uint8", 0.02, 9), scalars("uint8", 1.3, 70)
+    scales = np.array([3e-6, 3e-6, 7e-7, 3e-6], np.float32)
+    sizes = {"pads": [1, 0, 1, 1], "group": group}
+    case = Case(x, *one, weight, scales, np.zeros(4, "int8"), *y, bias, **sizes)
+    model = case.model("QLinearConv", 17)
+    (got,) = by_cnnrt(model, case.feeds)
+    expected = by_runtime(model, case.feeds)
+    assert expected is not None
+    assert got[:, 2].min() > 0
+    np.testing.assert_array_equal(got[:, :3], expected[0][:, :3])
+    assert (got[:, 3] == 0).all()
+    assert "u8" in cnnrt.load(model).describe(x)
+    assert "float32" not in cnnrt.load(model).describe(x)
+
+
 def test_channels_last() -> None:
     x, weight = integers("uint8", 2, 9, 8, 6), integers("int8", 4, 6, 3, 3, seed=1) // 2
     one, y = scalars("uint8", 0.02, 9), scalars("uint8", 1.3, 70)

@@ -128,7 +128,7 @@ def test_a_function_of_one_tensor_is_rounded_before_and_after(random: Random) ->
         conv("y", "gated", "w"),
     )
     found = scheme_of(graph, x)
-    assert list(found.tensors) == ["x", "c", "a", "pooled", "shifted", "gate", "gated"]
+    assert list(found.tensors) == ["x", "c", "a", "pooled", "squeezed", "gate", "gated"]
 
 
 def test_what_makes_no_new_values_keeps_the_scale(random: Random) -> None:

@@ -103,10 +103,11 @@ def make_product(state: State, pending: Pending, y: Scaling, output: str) -> boo
 def make_factor(state: State, pending: Pending, factor: Factor, y: Scaling, output: str) -> bool:
     """Makes the product of the pending's input with a factor as bytes."""
     (x,) = pending.codes
-    names = factors(state.graph, output, factor.weight, factor.bias, x.scaling, y)
+    low, high = pending.limits(y)
+    limits = (low, high) if pending.residual is None else None
+    names = factors(state.graph, output, factor.weight, factor.bias, x.scaling, y, limits)
     if names is None:
         return False
-    low, high = pending.limits(y)
     inputs, addition = [x.tensor, *names], None
     if pending.residual is not None:
         inputs.append(pending.residual.tensor)

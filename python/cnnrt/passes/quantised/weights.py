@@ -16,8 +16,6 @@ from .values import Scaling
 
 MAX_SUM = float(1 << 31)
 """Sums stay below it, in int32 and as multiples of the result's scale."""
-MAX_INPUTS = 65_000
-"""Maximum number of inputs: any such sum of products of a byte and an int8 is below `MAX_SUM`."""
 
 
 class Weight(NamedTuple):
@@ -151,6 +149,7 @@ def factors(
     bias: Array | Weight | None,
     x: Scaling,
     y: Scaling | None,
+    limits: tuple[int, int] | None = None,
 ) -> Factors | None:
     """The constants of a product whose weight has its output channels first.
 
@@ -161,6 +160,7 @@ def factors(
         bias: of floats, or of integers at the scale of the sums; None: 0.
         x: the scaling of the input.
         y: the scaling of the result; None: floats.
+        limits: the least and the greatest byte of the result; None: something is added to it first.
 
     Returns None if a sum might not fit into int32, or a result not before it is saturated.
     """
@@ -174,27 +174,63 @@ def factors(
     added = _bias(bias, sums, y is None)
     if added is None or not np.isfinite(ratio).all() or (ratio < 0).any():
         return None
-    magnitudes = _max_magnitudes(graph.constants[name], x.zero)
-    if added.dtype == np.int32:
-        magnitudes = magnitudes + np.abs(added.astype(np.float64))
-    if (magnitudes >= MAX_SUM).any() or (
-        y is not None and (magnitudes * ratio >= MAX_SUM / 2).any()
-    ):
-        return None
+    stored, unit = graph.constants[name], ratio if y is not None else np.zeros_like(ratio)
+    if added.dtype != np.int32:  # added to floats, not to the sums
+        if _fitting(_exact_range(stored, x.zero), np.zeros(channels, np.int32), unit, None) is None:
+            return None
+    else:
+        wanted = None if y is None or limits is None else (limits[0] - y.zero, limits[1] - y.zero)
+        fitting = _fitting(_wide_range(stored), added, unit, None)
+        if fitting is None:
+            fitting = _fitting(_exact_range(stored, x.zero), added, unit, wanted)
+        if fitting is None:
+            return None
+        added = fitting
     names = Factors(name, f"{key}/bias", f"{key}/scale")
     graph.constants[names.bias] = added
     graph.constants[names.scale] = ratio
     return names
 
 
-def _max_magnitudes(weight: Array, zero: int) -> Array:
-    """A bound of the magnitude of each output's sum."""
-    reach = max(zero, 255 - zero)
-    inputs = math.prod(weight.shape[1:])
-    if inputs <= MAX_INPUTS and weight.dtype == np.int8:
-        return np.full(weight.shape[0], 128.0 * reach * inputs)
-    flat = np.abs(np.asarray(weight).reshape(weight.shape[0], -1).astype(np.float64))
-    return np.asarray(flat.sum(axis=1) * reach)
+def _wide_range(weight: Array) -> tuple[Array, Array]:
+    """Bounds of each output's sum without its bias, without a look at the weights."""
+    largest = np.full(weight.shape[0], 2.0 ** (8 * weight.dtype.itemsize + 7))
+    largest *= math.prod(weight.shape[1:])
+    return -largest, largest
+
+
+def _exact_range(weight: Array, zero: int) -> tuple[Array, Array]:
+    """The least and the greatest sum of each output without its bias, for bytes less `zero`."""
+    flat = np.asarray(weight).reshape(weight.shape[0], -1)
+    up = np.maximum(flat, 0).sum(axis=1, dtype=np.float64)
+    down = flat.sum(axis=1, dtype=np.float64) - up
+    return down * (255 - zero) - up * zero, up * (255 - zero) - down * zero
+
+
+def _fitting(
+    span: tuple[Array, Array], bias: Array, ratio: Array, limits: tuple[int, int] | None
+) -> Array | None:
+    """A bias with which all sums fit into int32 and the results are the same; None: there is none.
+
+    ONNX Runtime's quantiser makes the weights of channels that hardly matter so small that their
+    bias just fits into int32. Their results are one limit whatever the input is, and a bias nearer
+    to 0 leaves that so.
+
+    Args:
+        span: the least and the greatest sum of each output without its bias.
+        ratio: factors of the sums, or 0 if the results are not rounded.
+        limits: the results are saturated to these, as multiples of the result's scale; None: not.
+    """
+    low, high = span
+    moved = np.clip(bias.astype(np.float64), -MAX_SUM - low, MAX_SUM - 1 - high)
+    least, most = low + moved, high + moved
+    if (least < -MAX_SUM).any() or (np.maximum(-least, most) * ratio >= MAX_SUM / 2).any():
+        return None
+    same = moved == bias
+    if limits is not None:
+        same |= (moved > bias) & (most * ratio <= limits[0] - 1)
+        same |= (moved < bias) & (least * ratio >= limits[1] + 1)
+    return moved.astype(np.int32) if same.all() else None
 
 
 def _bias(bias: Array | Weight | None, sums: Array, floats: bool) -> Array | None:
@@ -220,4 +256,5 @@ def _bias(bias: Array | Weight | None, sums: Array, floats: bool) -> Array | Non
 
 
 def _fits(values: Array, sums: Array) -> bool:
-    return values.shape == sums.shape and bool((np.abs(values) < 1 << 30).all())
+    """True if there is an int32 for each sum."""
+    return values.shape == sums.shape and bool(((values >= -MAX_SUM) & (values < MAX_SUM)).all())
