@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 httpx = pytest.importorskip("httpx")
+pytest.importorskip("httptools")
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("httpx")
+pytest.importorskip("httptools")
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
@@ -25,7 +26,7 @@ from cnnrt.serving.settings import Settings
 from test_serve import INPUT, LENET, MODEL, OUTPUT
 
 
-async def never() -> bool:
+def never() -> bool:
     return False
 
 
@@ -120,6 +121,46 @@ def test_a_slow_run_is_refused_in_time() -> None:
     assert asyncio.run(work()) < 1
 
 
+def rows_of_runs(metrics: Metrics) -> list[float]:
+    """The number of runs and of their rows."""
+    lines = metrics.text().decode().splitlines()
+    names = [f'cnnrt_batch_rows_{what}{{model="model"}} ' for what in ("count", "sum")]
+    return [float(line.split(" ")[1]) for name in names for line in lines if line.startswith(name)]
+
+
+def test_a_run_waits_only_for_requests_on_their_way() -> None:
+    """A request that is alone runs at once. If another one is being received, it waits for it, and
+    not longer than the maximum."""
+    x = np.random.default_rng(0).random((3, 1, 1, 28, 28), np.float32)
+    settings, metrics = Settings((), timeout=60, max_delay=10.0), Metrics()
+    brief = Settings((), timeout=60, max_delay=0.3)
+
+    async def ask(batcher: Batcher, i: int) -> float:
+        began = time.monotonic()
+        (y,) = await batcher.run(MODEL, {INPUT.name: x[i]}, (OUTPUT.name,), never)
+        assert np.array_equal(y, MODEL(x[i]))
+        return time.monotonic() - began
+
+    async def work() -> None:
+        batcher = Batcher("model", settings, metrics)
+        assert await ask(batcher, 0) < 5
+        assert rows_of_runs(metrics) == [1, 1]
+        with batcher.arriving():
+            first = asyncio.create_task(ask(batcher, 1))
+            await asyncio.sleep(0.3)
+            assert not first.done()
+        assert await ask(batcher, 2) < 5
+        assert 0.2 < await first < 5
+        assert rows_of_runs(metrics) == [2, 3]
+        await batcher.close()
+        batcher = Batcher("model", brief, Metrics())
+        with batcher.arriving():
+            assert 0.2 < await ask(batcher, 0) < 5
+        await batcher.close()
+
+    asyncio.run(work())
+
+
 def test_late_requests_are_not_counted_as_cancelled() -> None:
     """The counter has the clients that hung up, each of them once."""
     end = threading.Event()
@@ -131,7 +172,7 @@ def test_late_requests_are_not_counted_as_cancelled() -> None:
 
     model, x, metrics = cast(Any, Held()), np.zeros((1, 1, 28, 28), np.float32), Metrics()
 
-    async def hung_up() -> bool:
+    def hung_up() -> bool:
         return True
 
     async def work() -> None:

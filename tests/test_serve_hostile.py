@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("httpx")
+pytest.importorskip("httptools")
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
@@ -109,14 +110,17 @@ def test_hostile_requests(server: Server) -> None:
     assert http.post(INFER, json={"inputs": [tensor(X)]}).status_code == 200
 
 
-@pytest.mark.parametrize("start", [b"", b"POST /v2 HTTP/1.1\r\nHost: a\r\n", b"POST"])
-def test_slow_headers_end(server: Server, start: bytes) -> None:
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [(b"", b""), (b"POST /v2 HTTP/1.1\r\nHost: a\r\n", b"P"), (b"POST", b" "), (b"", b"\r\n")],
+)
+def test_slow_headers_end(server: Server, start: bytes, more: bytes) -> None:
     """A client that sends its headers byte by byte has `--timeout` for them, and not longer."""
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(start)
         time.sleep(0.5)
-        connection.sendall(start[:1])
+        connection.sendall(more)
         answer = b""
         while part := connection.recv(4096):
             answer += part
@@ -130,6 +134,9 @@ def test_slow_headers_end(server: Server, start: bytes) -> None:
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # the start of TLS
         b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * 200_000,
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 20_000,
+        f"POST {INFER} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n".encode()
+        + b"Trailer: a\r\n" * 20_000,
         f"POST {INFER} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".encode(),
     ],
 )
@@ -142,6 +149,50 @@ def test_what_is_not_http(server: Server, request_bytes: bytes) -> None:
     assert "not HTTP/1.1" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
     assert server.http.post(INFER, json={"inputs": [tensor(X)]}).status_code == 200
     assert not [line for line in server.lines if '"exception"' in line]
+
+
+def received(connection: socket.socket, answers: int) -> list[bytes]:
+    """Status lines of the answers on a connection, until so many bodies or its end have come."""
+    data = b""
+    while data.count(b"HTTP/1.1 ") < answers or not data.endswith((b"}", b"}]")):
+        part = connection.recv(1 << 16)
+        if not part:
+            break
+        data += part
+    return [part[:3] for part in data.split(b"HTTP/1.1 ")[1:]]
+
+
+def test_bodies_in_pieces(server: Server) -> None:
+    """Of a stated length or in chunks, byte by byte or together with the next request."""
+    document = json.dumps({"inputs": [tensor(X)]}).encode()
+    head = f"POST {INFER} HTTP/1.1\r\nHost: a\r\n"
+    stated = f"{head}Content-Length: {len(document)}\r\n\r\n".encode() + document
+    chunks = b"".join(
+        b"%x;extension\r\n%s\r\n" % (len(part), part)
+        for part in (document[:1], document[1:70_000], document[70_000:])
+        if part
+    )
+    chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks + b"0\r\n\r\n"
+    upgrade = stated.replace(b"Host: a\r\n", b"Host: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n")
+    expecting = stated.replace(b"Host: a\r\n", b"Host: a\r\nExpect: 100-continue\r\n")
+    for request in (stated, chunked, upgrade):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            for piece in (request[:20], request[20:150], request[150:151], request[151:]):
+                connection.sendall(piece)
+                time.sleep(0.02)
+            assert received(connection, 1) == [b"200"]
+            connection.sendall(request)
+            assert received(connection, 1) == [b"200"]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(stated + chunked + stated + b"GET /v2/health/live HTTP/1.1\r\n\r\n")
+        assert received(connection, 4) == [b"200"] * 4
+        connection.sendall(expecting[: -len(document)])
+        assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(document)
+        assert received(connection, 1) == [b"200"]
+        connection.sendall(stated + b"nothing of HTTP\r\n\r\n")  # the request before it is right
+        assert received(connection, 2) == [b"200"]
+        assert not connection.recv(1)
 
 
 def test_slow_bodies_end(server: Server) -> None:

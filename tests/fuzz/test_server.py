@@ -10,7 +10,15 @@ import pytest
 
 from scripts import environment
 
-for package in ("grpc", "httpx", "open_inference", "prometheus_client", "starlette", "uvicorn"):
+for package in (
+    "grpc",
+    "httptools",
+    "httpx",
+    "open_inference",
+    "prometheus_client",
+    "starlette",
+    "uvicorn",
+):
     pytest.importorskip(package)
 
 

@@ -93,7 +93,7 @@ def execute(options: argparse.Namespace) -> int:
             timeout_keep_alive=15,
             http="cnnrt.serving.connections:Protocol",
             loop="cnnrt.serving.connections:Loop" if options.workers > 1 else "auto",
-            h11_max_incomplete_event_size=64 << 10,
+            ws="none",
         )
     return 0
 
@@ -102,12 +102,8 @@ class JsonFormatter(logging.Formatter):
     """One line of JSON for each record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
         line = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name}
-        if text.startswith("{"):
-            line |= json.loads(text)
-        else:
-            line["message"] = text
+        line |= getattr(record, "line", None) or {"message": record.getMessage()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -88,6 +89,8 @@ def _routes() -> list[Route]:
     model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
     repository = "/v2/repository"
     return [
+        *[Route(f"{path}/infer", _infer, methods=["POST"]) for path in (model, version)],
+        Route(f"{model}/classify", _classify, methods=["POST"]),
         Route("/", _page),
         Route("/metrics", _metrics),
         Route("/openapi.json", _openapi),
@@ -99,8 +102,6 @@ def _routes() -> list[Route]:
         Route(f"{repository}/models/{{model}}/unload", _unload, methods=["POST"]),
         *[Route(path, _metadata) for path in (model, version)],
         *[Route(f"{path}/ready", _model_ready) for path in (model, version)],
-        *[Route(f"{path}/infer", _infer, methods=["POST"]) for path in (model, version)],
-        Route(f"{model}/classify", _classify, methods=["POST"]),
     ]
 
 
@@ -188,15 +189,15 @@ async def _unload(request: Request) -> Response:
 async def _infer(request: Request) -> Response:
     service, (name, version) = _service(request), _named(request)
     _check_model(request)  # before a body is read for nothing
-    with service.counting(name):
-        service.batcher(name).check_room()
-    body = await _body(request)
+    service.check_room(name)
+    with service.batcher(name).arriving():
+        body = await _body(request)
     length = request.headers.get(LENGTH_HEADER)
 
     def read(specs: Any) -> InferRequest:
         return parse_infer(body, length, specs)
 
-    asked, outputs = await service.infer(name, version, read, request.is_disconnected)
+    asked, outputs = await service.infer(name, version, read, _gone(request))
     answer, json_bytes = format_infer(name, version or "1", asked, outputs)
     if json_bytes is None:
         return Response(answer, media_type="application/json")
@@ -208,8 +209,7 @@ async def _classify(request: Request) -> Response:
     """The classes of an uploaded image, by the preprocessing and the labels in the file."""
     service, name = _service(request), request.path_params["model"]
     service.repository.model(name)
-    with service.counting(name):
-        service.batcher(name).check_room()
+    service.check_room(name)
     top, mapped = request.query_params.get("top", "5"), request.query_params.get("map", "0")
     count = whole_number(top)
     if count is None or not 0 < count <= 1000:
@@ -217,7 +217,7 @@ async def _classify(request: Request) -> Response:
     if mapped not in ("0", "1"):
         raise RequestError(400, f"map is {mapped!r}; expected 0 or 1")
     body = await _body(request)
-    gone = request.is_disconnected
+    gone = _gone(request)
     return JSONResponse(await classify(service, name, body, gone, top=count, mapped=mapped == "1"))
 
 
@@ -237,8 +237,9 @@ async def _body(request: Request) -> bytes:
     if size is None or size > limit:
         raise RequestError(413, f"the body has {stated} bytes; at most {limit} are taken")
     try:
-        data = await asyncio.wait_for(_received(request, limit), settings.timeout)
-    except asyncio.TimeoutError:
+        with anyio.fail_after(settings.timeout):
+            data = await _received(request, limit)
+    except TimeoutError:
         raise RequestError(408, f"the body took longer than {settings.timeout:g} s") from None
     except ClientDisconnect:
         raise RequestError(400, "the client hung up before the body was complete") from None
@@ -267,7 +268,7 @@ async def _received(request: Request, limit: int) -> bytes:
         if size > limit:
             raise RequestError(413, f"the body has more than {limit} bytes")
         parts.append(part)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -283,6 +284,12 @@ def _json_object(body: bytes) -> dict[str, Any]:
 def _service(request: Request) -> Service:
     found: Service = request.app.state.service
     return found
+
+
+def _gone(request: Request) -> Callable[[], bool]:
+    """Asks whether the client has hung up: see `connections.Protocol`."""
+    cycle = request.state.cycle
+    return lambda: bool(cycle.disconnected)
 
 
 def _check_model(request: Request) -> None:
@@ -350,7 +357,7 @@ class Guard:
                 "status": status,
                 "ms": round((time.monotonic() - began) * 1e3, 2),
             }
-            LOG.info(json.dumps(line))
+            LOG.info("request", extra={"line": line})
 
     def _allowed(self, scope: Scope) -> bool:
         if not self.token or scope["path"] in OPEN_PATHS:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,46 +33,50 @@ Kind = tuple[Any, ...]
 """Everything that requests must have in common to be merged."""
 
 
-@dataclass(eq=False)  # a queue is searched for the request itself, and arrays have no equality
+@dataclass(eq=False)  # arrays have no equality
 class Pending:
     """A request that waits for its run."""
 
     model: Model
     inputs: dict[str, Array]
     outputs: tuple[str, ...]
-    gone: Callable[[], Awaitable[bool]]
+    gone: Callable[[], bool]
     """Returns True if the client has hung up."""
     answer: asyncio.Future[list[Any]] = field(default_factory=asyncio.Future)
     arrived: float = field(default_factory=time.monotonic)
+    rows: int = field(init=False)
+    """Rows of the first input; 1 if it has none."""
+    kind: Kind = field(init=False)
 
-    @property
-    def rows(self) -> int:
-        """Rows of the first input; 1 if it has none."""
+    def __post_init__(self) -> None:
         first = next(iter(self.inputs.values()), None)
-        return first.shape[0] if first is not None and first.ndim else 1
-
-    @property
-    def kind(self) -> Kind:
-        return (
-            id(self.model),
-            self.outputs,
-            tuple((name, x.dtype, x.shape[1:]) for name, x in sorted(self.inputs.items())),
-        )
+        self.rows = first.shape[0] if first is not None and first.ndim else 1
+        axes = tuple((name, x.dtype, x.shape[1:]) for name, x in sorted(self.inputs.items()))
+        self.kind = (id(self.model), self.outputs, axes)
 
 
 class Batcher:
-    """Runs the requests of one model name, one run at a time."""
+    """Runs the requests of one model name, one run at a time.
+
+    The runs have a thread of their own, which takes the next batch as soon as a run ends. The event
+    loop meanwhile writes the answers of the last one, and receives further requests.
+    """
 
     def __init__(self, name: str, settings: Settings, metrics: Metrics) -> None:
         self._name, self._settings, self._metrics = name, settings, metrics
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[Pending] = deque()
         self._preparing = 0
-        self._news = asyncio.Event()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"cnnrt {name}")
+        self._arriving = 0
+        self._run_seconds = 0.0
+        self._closed = False
+        self._news = threading.Condition()
+        """Guards the queue, and tells the thread of a new request, or of the end."""
         # By the model itself: one that is loaded later may get the identity of one that is gone.
         self._apart: WeakKeyDictionary[Model, dict[Kind, bool]] = WeakKeyDictionary()
-        self._task = asyncio.get_running_loop().create_task(self._work())
-        self._run_seconds = 0.0
+        self._merged = Merged(settings.max_batch)
+        self._thread = threading.Thread(target=self._work, name=f"cnnrt {name}", daemon=True)
+        self._thread.start()
 
     def check_room(self) -> None:
         """Refuses a request that would find the queue full. It is asked before a body is read or a
@@ -101,16 +105,27 @@ class Batcher:
         self.check_room()
         self._preparing += 1
         try:
-            yield
+            with self.arriving():
+                yield
         finally:
             self._preparing -= 1
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Says that a request is on its way, so that a run may wait for it. It has no place in the
+        queue: many slow clients would fill it."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
 
     async def run(
         self,
         model: Model,
         inputs: dict[str, Array],
         outputs: tuple[str, ...],
-        gone: Callable[[], Awaitable[bool]],
+        gone: Callable[[], bool],
     ) -> list[Any]:
         """The outputs for one request, in the order of `outputs`.
 
@@ -120,100 +135,151 @@ class Batcher:
         """
         self.check_room()
         pending = Pending(model, inputs, outputs, gone)
-        self._waiting.append(pending)
-        self._metrics.queue.labels(self._name).set(len(self._waiting))
-        self._news.set()
+        with self._news:
+            self._waiting.append(pending)
+            self._metrics.queue.labels(self._name).set(len(self._waiting))
+            self._news.notify()
+        seconds = self._settings.timeout
+        timer = self._loop.call_later(seconds, _expire, pending.answer, seconds)
         try:
-            return await asyncio.wait_for(pending.answer, self._settings.timeout)
-        except asyncio.TimeoutError:
-            raise RequestError(504, f"no answer within {self._settings.timeout:g} s") from None
+            return await pending.answer
         except asyncio.CancelledError:
             self._metrics.cancelled.labels(self._name).inc()
             raise
+        finally:
+            timer.cancel()
 
     async def close(self) -> None:
         """Ends the work; what still waits is refused."""
-        self._task.cancel()
-        while self._waiting:
-            refused = self._waiting.popleft()
-            if not refused.answer.done():
-                refused.answer.set_exception(RequestError(503, "the server is shutting down"))
-        self._pool.shutdown(wait=True)
+        with self._news:
+            self._closed = True
+            refused = list(self._waiting)
+            self._waiting.clear()
+            self._news.notify()
+        for pending in refused:
+            if not pending.answer.done():
+                pending.answer.set_exception(RequestError(503, "the server is shutting down"))
+        await asyncio.to_thread(self._thread.join)
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            batch = await self._next()
-            if not batch:
+    def _answer(self, batch: list[Pending], results: list[Any], seconds: float) -> None:
+        """Hands the results of a run to its requests, in the event loop."""
+        self._run_seconds += 0.1 * (seconds - self._run_seconds)
+        self._metrics.batch.labels(self._name).observe(sum(p.rows for p in batch))
+        for pending, result in zip(batch, results, strict=True):
+            if pending.answer.done():
                 continue
+            if isinstance(result, Exception):
+                pending.answer.set_exception(result)
+            else:
+                pending.answer.set_result(result)
+
+    # In the thread of the runs ------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (first := self._first()) is not None:
+            batch = [first, *self._others(first)]
+            self._metrics.queue.labels(self._name).set(len(self._waiting))
             began = time.monotonic()
             try:
-                results = await loop.run_in_executor(self._pool, _run, batch)
+                results = self._merged.run(batch)
             except Exception as error:
                 results = [_refusal(error)] * len(batch)
-            taken = time.monotonic() - began
-            self._run_seconds += 0.1 * (taken - self._run_seconds)
-            self._metrics.batch.labels(self._name).observe(sum(p.rows for p in batch))
-            for pending, result in zip(batch, results, strict=True):
-                if pending.answer.done():
-                    continue
-                if isinstance(result, Exception):
-                    pending.answer.set_exception(result)
-                else:
-                    pending.answer.set_result(result)
+            seconds = time.monotonic() - began
+            self._loop.call_soon_threadsafe(self._answer, batch, results, seconds)
 
-    async def _next(self) -> list[Pending]:
-        """The requests of the next run: the oldest, and those that can join it."""
-        while not self._waiting:
-            self._news.clear()
-            await self._news.wait()
-        first = self._waiting.popleft()
-        if await self._is_over(first):
+    def _first(self) -> Pending | None:
+        """Takes the oldest request from the queue; waits for it. None at the end."""
+        with self._news:
+            while not self._closed:
+                while self._waiting:
+                    first = self._waiting.popleft()
+                    if not self._is_over(first):
+                        return first
+                self._news.wait()
+        return None
+
+    def _others(self, first: Pending) -> list[Pending]:
+        """Takes those from the queue that can join a run. It waits for further ones only while a
+        request is being received."""
+        room = self._settings.max_batch - first.rows
+        if room <= 0 or not self._keeps_apart(first):
             return []
-        batch, rows = [first], first.rows
-        if self._settings.max_batch > rows and await self._keeps_apart(first):
-            until = first.arrived + self._settings.max_delay
-            while rows < self._settings.max_batch:
-                joined = False
-                for other in list(self._waiting):
-                    if other.kind != first.kind or rows + other.rows > self._settings.max_batch:
-                        continue
-                    self._waiting.remove(other)
-                    if not await self._is_over(other):
-                        batch.append(other)
-                        rows += other.rows
-                        joined = True
+        until, found = first.arrived + self._settings.max_delay, list[Pending]()
+        with self._news:
+            while True:
+                joined = self._joining(first.kind, room)
+                found += joined
+                room -= sum(p.rows for p in joined)
                 left = until - time.monotonic()
-                if rows >= self._settings.max_batch or left <= 0:
-                    break
+                if room <= 0 or not self._arriving or left <= 0 or self._closed:
+                    return found
                 if not joined:
-                    self._news.clear()
-                    try:
-                        await asyncio.wait_for(self._news.wait(), left)
-                    except asyncio.TimeoutError:
-                        break
-        self._metrics.queue.labels(self._name).set(len(self._waiting))
-        return batch
+                    self._news.wait(left)
 
-    async def _is_over(self, pending: Pending) -> bool:
+    def _joining(self, kind: Kind, room: int) -> list[Pending]:
+        joined, kept = list[Pending](), deque[Pending]()
+        for pending in self._waiting:
+            if pending.kind != kind or pending.rows > room:
+                kept.append(pending)
+            elif not self._is_over(pending):
+                joined.append(pending)
+                room -= pending.rows
+        self._waiting = kept
+        return joined
+
+    def _is_over(self, pending: Pending) -> bool:
         """True if nobody waits for the answer any more."""
-        if not pending.answer.done() and await pending.gone():
-            pending.answer.cancel()
+        if not pending.answer.done() and pending.gone():
+            self._loop.call_soon_threadsafe(pending.answer.cancel)
+            return True
         return pending.answer.done()
 
-    async def _keeps_apart(self, pending: Pending) -> bool:
-        """Whether requests like this one may be merged, found out once for each kind."""
+    def _keeps_apart(self, pending: Pending) -> bool:
+        """True if requests like this one may be merged, found out once for each kind."""
         kind, known = pending.kind, self._apart.setdefault(pending.model, {})
         if kind not in known:
             if len(known) > 256:  # sizes may be free: bounded
                 known.clear()
-            loop = asyncio.get_running_loop()
             try:
-                known[kind] = await loop.run_in_executor(self._pool, keeps_apart, pending)
-            except Exception:  # it must not end the task that runs requests
+                known[kind] = keeps_apart(pending)
+            except Exception:  # it must not end the thread of the runs
                 LOG.exception("model %r: requests are not merged", self._name)
                 known[kind] = False
         return known[kind]
+
+
+class Merged:
+    """Runs requests together. Their inputs are copied into arrays that are kept from run to run.
+    New ones of megabytes would get new pages from the system each time."""
+
+    def __init__(self, max_batch: int) -> None:
+        self._max_batch = max_batch
+        self._kind: Kind = ()
+        self._rows: dict[str, Array] = {}
+
+    def run(self, batch: list[Pending]) -> list[Any]:
+        """The outputs of each request, with its own rows."""
+        first = batch[0]
+        if len(batch) == 1:
+            return [_outputs(first.model, first.inputs, first.outputs)]
+        if first.kind != self._kind:
+            self._kind = first.kind
+            self._rows = {
+                name: np.empty((self._max_batch, *x.shape[1:]), x.dtype)
+                for name, x in first.inputs.items()
+            }
+        ends = np.cumsum([p.rows for p in batch])
+        inputs = {name: rows[: ends[-1]] for name, rows in self._rows.items()}
+        for name, rows in inputs.items():
+            np.concatenate([p.inputs[name] for p in batch], out=rows)
+        outputs = _outputs(first.model, inputs, first.outputs)
+        parts = zip(batch, ends, strict=True)
+        return [[y[end - p.rows : end] for y in outputs] for p, end in parts]
+
+
+def _expire(answer: asyncio.Future[list[Any]], seconds: float) -> None:
+    if not answer.done():
+        answer.set_exception(RequestError(504, f"no answer within {seconds:g} s"))
 
 
 def keeps_apart(pending: Pending) -> bool:
@@ -237,17 +303,6 @@ def keeps_apart(pending: Pending) -> bool:
 def _specialised(graph: Graph, pending: Pending, rows: int) -> Graph:
     shapes = {name: (rows, *x.shape[1:]) for name, x in pending.inputs.items()}
     return specialise(prepare(graph, pending.outputs, shapes), shapes, None, None)
-
-
-def _run(batch: list[Pending]) -> list[Any]:
-    """Runs requests together; a result or an exception for each."""
-    first = batch[0]
-    if len(batch) == 1:
-        return [_outputs(first.model, first.inputs, first.outputs)]
-    inputs = {name: np.concatenate([p.inputs[name] for p in batch]) for name in first.inputs}
-    outputs = _outputs(first.model, inputs, first.outputs)
-    ends = np.cumsum([p.rows for p in batch])
-    return [[y[end - p.rows : end] for y in outputs] for p, end in zip(batch, ends, strict=True)]
 
 
 def _outputs(model: Model, inputs: dict[str, Array], names: tuple[str, ...]) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from .errors import RequestError
 from .protocol import InferRequest
 from .service import Service
 
-Gone = Callable[[], Awaitable[bool]]
+Gone = Callable[[], bool]
 
 
 async def classify(

@@ -150,15 +150,12 @@ class _Servicer(stubs.GRPCInferenceServiceServicer):
         )
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
-        async def gone() -> bool:
-            return bool(context.cancelled())
-
         try:
             asked, outputs = await self._service.infer(
                 request.model_name,
                 request.model_version or None,
                 lambda specs: _read(request, specs),
-                gone,
+                context.cancelled,
             )
         except RequestError as error:
             await _abort(context, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ class Service:
         name: str,
         version: str | None,
         read: Callable[[Any], InferRequest],
-        gone: Callable[[], Awaitable[bool]],
+        gone: Callable[[], bool],
         inner: str = "",
     ) -> tuple[InferRequest, Answer]:
         """Answers one request, counted and timed.
@@ -115,6 +115,12 @@ class Service:
         except RequestError as error:
             self.metrics.requests.labels(name, str(error.status)).inc()
             raise
+
+    def check_room(self, name: str) -> None:
+        """Refuses a request that would find the queue full, and counts it: see
+        `Batcher.check_room`."""
+        with self.counting(name):
+            self.batcher(name).check_room()
 
     def batcher(self, name: str) -> Batcher:
         """The queue of a model."""
