@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,3 +112,12 @@ def test_large_unsigned_integers(name: str, isa: str, threads: int) -> None:
     got = converted(x, "float32", name, isa, threads)
     assert np.array_equal(got, x.astype(name))
     assert np.array_equal(converted(got, name, "float32", isa, threads), got.astype(np.float32))
+
+
+def test_no_other_source_lists_the_types() -> None:
+    """A type is added in dtypes.def alone: elsewhere the compiler goes through that table."""
+    kernels = Path(__file__).parent.parent / "cpp"
+    kept_apart = re.compile(r"\bDType::(uint16|uint32|uint64|int16|boolean)\b")
+    for source in kernels.rglob("*.[ch]*"):
+        found = kept_apart.findall(source.read_text())
+        assert not found, f"{source.name} spells out {found}: use with_type of kernels/element.h"

@@ -1,6 +1,8 @@
 // Each conversion is a loop that the compiler turns into the instruction for it.
 #include "conversion.h"
 
+#include "element.h"
+
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
@@ -149,70 +151,39 @@ void resize(const FROM* x, Bool* y, int64_t n) {
 
 template <class FROM>
 void from_integers(const FROM* x, DType to, void* y, int64_t n) {
-    switch (to) {
-        case DType::boolean:
-            return resize(x, static_cast<Bool*>(y), n);
-        case DType::uint8:
-        case DType::int8:
-            return resize(x, static_cast<uint8_t*>(y), n);
-        case DType::uint16:
-        case DType::int16:
-            return resize(x, static_cast<uint16_t*>(y), n);
-        case DType::uint32:
-        case DType::int32:
-            return resize(x, static_cast<uint32_t*>(y), n);
-        case DType::uint64:
-        case DType::int64:
-            return resize(x, static_cast<uint64_t*>(y), n);
-        case DType::float64:
-            return resize(x, static_cast<double*>(y), n);
-        case DType::float32:
-            return resize(x, static_cast<float*>(y), n);
-        case DType::float16:
-        case DType::bfloat16:
-            break;  // by way of floats
-    }
+    with_type(to, [&]<class T>(T) {
+        // Halves come by way of floats. Signed integers have the bits of unsigned ones.
+        if constexpr (Computed<T>::kWhole && !__is_same(T, Bool))
+            resize(x, static_cast<UnsignedOf<T>*>(y), n);
+        else if constexpr (!kOnlyStored<T>)
+            resize(x, static_cast<T*>(y), n);
+    });
 }
 
 void from_doubles(DType to, const double* x, void* y, int64_t n) {
-    switch (to) {
-#define DTYPE(id, name, type, kind, code) \
-    case DType::id:                       \
-        return narrow(x, static_cast<type*>(y), n);
-#include "dtypes.def"
-    }
+    with_type(to, [&]<class T>(T) { narrow(x, static_cast<T*>(y), n); });
 }
 
-bool is_half(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
+bool is_half(DType dtype) {
+    bool half = false;
+    with_type(dtype, [&]<class T>(T) { half = kOnlyStored<T>; });
+    return half;
+}
 
 int64_t bytes_of(DType dtype) {
-    switch (dtype) {
-#define DTYPE(id, name, type, kind, code) \
-    case DType::id:                       \
-        return sizeof(type);
-#include "dtypes.def"
-    }
-    return 0;
+    int64_t bytes = 0;
+    with_type(dtype, [&]<class T>(T) { bytes = sizeof(T); });
+    return bytes;
 }
 
 }  // namespace
 
 void to_floats(DType from, const void* x, float* y, int64_t n) {
-    switch (from) {
-#define DTYPE(id, name, type, kind, code) \
-    case DType::id:                       \
-        return widen(static_cast<const type*>(x), y, n);
-#include "dtypes.def"
-    }
+    with_type(from, [&]<class T>(T) { widen(static_cast<const T*>(x), y, n); });
 }
 
 void from_floats(DType to, const float* x, void* y, int64_t n) {
-    switch (to) {
-#define DTYPE(id, name, type, kind, code) \
-    case DType::id:                       \
-        return narrow(x, static_cast<type*>(y), n);
-#include "dtypes.def"
-    }
+    with_type(to, [&]<class T>(T) { narrow(x, static_cast<T*>(y), n); });
 }
 
 void convert_elements(DType from, const void* x, DType to, void* y, int64_t n) {
@@ -228,24 +199,10 @@ void convert_elements(DType from, const void* x, DType to, void* y, int64_t n) {
         }
         return;
     }
-    switch (from) {
-        case DType::boolean:
-        case DType::uint8:
-            return from_integers(static_cast<const uint8_t*>(x), to, y, n);
-#define FROM(id, type) \
-    case DType::id:    \
-        return from_integers(static_cast<const type*>(x), to, y, n);
-            FROM(uint16, uint16_t)
-            FROM(uint32, uint32_t)
-            FROM(uint64, uint64_t)
-            FROM(int8, int8_t)
-            FROM(int16, int16_t)
-            FROM(int32, int32_t)
-            FROM(int64, int64_t)
-#undef FROM
-        default:
-            return;
-    }
+    with_type(from, [&]<class T>(T) {
+        if constexpr (Computed<T>::kWhole)
+            from_integers(static_cast<const typename Computed<T>::type*>(x), to, y, n);
+    });
 }
 
 }  // namespace cnnrt::CNNRT_ISA

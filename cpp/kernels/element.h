@@ -19,12 +19,68 @@ struct Selected<false, A, B> {
 template <bool CONDITION, class A, class B>
 using Select = typename Selected<CONDITION, A, B>::type;
 
+template <int BYTES>
+struct Unsigned;
+template <>
+struct Unsigned<1> {
+    using type = uint8_t;
+};
+template <>
+struct Unsigned<2> {
+    using type = uint16_t;
+};
+template <>
+struct Unsigned<4> {
+    using type = uint32_t;
+};
+template <>
+struct Unsigned<8> {
+    using type = uint64_t;
+};
+// The unsigned integer with as many bytes as T.
+template <class T>
+using UnsignedOf = typename Unsigned<sizeof(T)>::type;
+
+// How an element of the table of types is computed with: `type` is ordered as it is. `kWhole`
+// tells integers and truth values from floats.
+template <class T>
+struct Computed {
+    using type = T;
+    static constexpr bool kWhole = T(1) / T(2) == 0;
+};
+template <>
+struct Computed<Bool> {
+    using type = uint8_t;
+    static constexpr bool kWhole = true;
+};
+// Halves are only stored: no kernel computes in them.
+struct OnlyStored {
+    using type = void;
+    static constexpr bool kWhole = false;
+};
+template <>
+struct Computed<Float16> : OnlyStored {};
+template <>
+struct Computed<BFloat16> : OnlyStored {};
+
+template <class T>
+constexpr bool kOnlyStored = __is_base_of(OnlyStored, Computed<T>);
+
+// Calls f with a value of the C++ type of an element type.
+template <class F>
+CNNRT_INLINE void with_type(DType dtype, F f) {
+    switch (dtype) {
+#define DTYPE(id, name, type, kind, code) \
+    case DType::id:                       \
+        return f(type{});
+#include "dtypes.def"
+    }
+}
+
 // True if one of N elements may be better than the worst that is kept, or is a NaN.
 template <int N, class T>
 CNNRT_INLINE bool any_better(const T* x, T worst, bool most) {
-    using Flag =
-        Select<sizeof(T) == 8, uint64_t,
-               Select<sizeof(T) == 4, uint32_t, Select<sizeof(T) == 2, uint16_t, uint8_t>>>;
+    using Flag = UnsignedOf<T>;
     Flag any = 0;
     if (most)
         for (int j = 0; j < N; ++j) any |= static_cast<Flag>(!(x[j] <= worst));
@@ -48,35 +104,12 @@ CNNRT_INLINE void with_element(int bytes, F f) {
     }
 }
 
-// Calls f with a value of the type that is ordered as `type` is.
+// Calls f with a value of the type that is ordered as `dtype` is; not for halves.
 template <class F>
-CNNRT_INLINE void with_order_of(DType type, F f) {
-    switch (type) {
-        case DType::float32:
-            return f(float{});
-        case DType::float64:
-            return f(double{});
-        case DType::boolean:
-        case DType::uint8:
-            return f(uint8_t{});
-        case DType::uint16:
-            return f(uint16_t{});
-        case DType::uint32:
-            return f(uint32_t{});
-        case DType::uint64:
-            return f(uint64_t{});
-        case DType::int8:
-            return f(int8_t{});
-        case DType::int16:
-            return f(int16_t{});
-        case DType::int32:
-            return f(int32_t{});
-        case DType::int64:
-            return f(int64_t{});
-        case DType::float16:  // no kernel computes in these
-        case DType::bfloat16:
-            return;
-    }
+CNNRT_INLINE void with_order_of(DType dtype, F f) {
+    with_type(dtype, [&]<class T>(T) {
+        if constexpr (!kOnlyStored<T>) f(typename Computed<T>::type{});
+    });
 }
 
 // Calls f with a value of the type whose sums and products have the bits of those of `type`:
@@ -84,10 +117,10 @@ CNNRT_INLINE void with_order_of(DType type, F f) {
 template <class F>
 CNNRT_INLINE void with_sums_of(DType type, F f) {
     with_order_of(type, [&]<class T>(T) {
-        if constexpr (T(1) / T(2) != 0)
-            f(T{});
+        if constexpr (Computed<T>::kWhole)
+            f(UnsignedOf<T>{});
         else
-            with_element(sizeof(T), f);
+            f(T{});
     });
 }
 

@@ -1,5 +1,6 @@
 // The operations of pointwise programs on integers and truth values: loops of which the compiler
 // makes vectors. Sums and products wrap.
+#include "element.h"
 #include "pointwise.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -16,31 +17,12 @@ CNNRT_INLINE void each(const void* a, const void* b, void* y, int64_t n, F f) {
 template <class T>
 constexpr bool kSigned = T(-1) < T(0);
 
-template <int BYTES>
-struct Unsigned;
-template <>
-struct Unsigned<1> {
-    using type = uint8_t;
-};
-template <>
-struct Unsigned<2> {
-    using type = uint16_t;
-};
-template <>
-struct Unsigned<4> {
-    using type = uint32_t;
-};
-template <>
-struct Unsigned<8> {
-    using type = uint64_t;
-};
-
 // The quotient towards zero; 0 if the divisor is, as in NumPy. The least integer by -1 wraps.
 template <class T>
 CNNRT_INLINE T quotient(T a, T b) {
     if (b == 0) return 0;
     if constexpr (kSigned<T>) {
-        using U = typename Unsigned<sizeof(T)>::type;
+        using U = UnsignedOf<T>;
         if (b == T(-1)) return static_cast<T>(U(0) - static_cast<U>(a));
     }
     return static_cast<T>(a / b);
@@ -194,41 +176,21 @@ Loop ordered_loop(Operation operation) {
         case Operation::shift_right:
             return EACH(T, T, shifted_right(a, b));
         default:
-            return same_loop<typename Unsigned<sizeof(T)>::type>(operation);
+            return same_loop<UnsignedOf<T>>(operation);
     }
 }
 
 }  // namespace
 
 Loop integer_loop(Operation operation, DType type) {
-    switch (type) {
-        case DType::boolean:
-        case DType::uint8:
-            return ordered_loop<uint8_t>(operation);
-        case DType::uint16:
-            return ordered_loop<uint16_t>(operation);
-        case DType::uint32:
-            return ordered_loop<uint32_t>(operation);
-        case DType::uint64:
-            return ordered_loop<uint64_t>(operation);
-        case DType::int8:
-            return ordered_loop<int8_t>(operation);
-        case DType::int16:
-            return ordered_loop<int16_t>(operation);
-        case DType::int32:
-            return ordered_loop<int32_t>(operation);
-        case DType::int64:
-            return ordered_loop<int64_t>(operation);
-        // Only selected, whatever the bits mean.
-        case DType::float16:
-        case DType::bfloat16:
-            return operation == Operation::where ? same_loop<uint16_t>(operation) : nullptr;
-        case DType::float32:
-            return operation == Operation::where ? same_loop<uint32_t>(operation) : nullptr;
-        case DType::float64:
-            return operation == Operation::where ? same_loop<uint64_t>(operation) : nullptr;
-    }
-    return nullptr;
+    Loop loop = nullptr;
+    with_type(type, [&]<class T>(T) {
+        if constexpr (Computed<T>::kWhole)
+            loop = ordered_loop<typename Computed<T>::type>(operation);
+        else if (operation == Operation::where)  // only selected, whatever the bits mean
+            loop = same_loop<UnsignedOf<T>>(operation);
+    });
+    return loop;
 }
 
 }  // namespace cnnrt::CNNRT_ISA
