@@ -168,11 +168,6 @@ class PlanBuilder(StepList):
         """True if a tensor lies blocked already; a layout-agnostic operator then stays so."""
         return name in self.tensors.blocked
 
-    def is_input(self, name: str) -> bool:
-        """True if a tensor lies in one of the caller's arrays."""
-        plain = self.tensors.plain.get(name)
-        return plain is not None and plain.buffer.external is not None
-
     def blocked(self, name: str) -> Blocked:
         """A tensor [N, C, *spatial] blocked, with the border that its readers declared."""
         tensors = self.tensors

@@ -66,7 +66,7 @@ def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
     in_place = (
         x[1] <= PLANAR_CHANNELS
         and math.prod(x[1:]) < 1 << 31  # tap offsets have 32 bits
-        and builder.is_input(inputs[0])
+        and inputs[0] in builder.tensors.of_inputs
     )
     # One channel of the input is as good as a plain image, and that needs no blocking.
     if group == x[1] and c == 1 and m == group:

@@ -7,6 +7,9 @@ from ..layout.strides import Strided
 from ..layout.tensors import NO_BORDER, Blocked, Border, Buffer, Plain
 from .concat import concat_places
 
+ELEMENTWISE = frozenset({"cast", "pointwise", "add", "sub", "mul", "div"})
+"""Operators whose result lies as what they read does; the first of a network, as a rule."""
+
 
 class TensorTable:
     """The tensors alive at the present node, by name: row-major, blocked, or views of another.
@@ -21,6 +24,8 @@ class TensorTable:
         self.views: dict[str, Strided] = {}
         """Tensors that are part of another's memory, by strides; copied if a reader requires it."""
         self.outputs = {spec.name for spec in graph.outputs}
+        self.of_inputs = {spec.name for spec in graph.inputs}
+        """The inputs, and what is computed from their elements one by one. All lie row-major."""
         self.places = concat_places(graph)
         """The result, and its first block there, of each tensor made in its place in a
         concatenation."""
@@ -36,6 +41,10 @@ class TensorTable:
                 if name:
                     self._uses[name] = self._uses.get(name, 0) + 1
                     self._readers[name] = node
+            if node.op in ELEMENTWISE:
+                read = [name for name in node.inputs if name and name not in graph.constants]
+                if read and self.of_inputs.issuperset(read):
+                    self.of_inputs.update(node.outputs)
         for name in self.outputs:
             self._uses[name] = self._uses.get(name, 0) + 1
 
