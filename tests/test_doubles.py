@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnrt import Model
+from cnnrt import Model, lowering
 from cnnrt.graph import Array
 from networks import by_kernels, by_reference, operator
 
@@ -94,13 +94,45 @@ def test_the_bits_are_the_same_for_any_number_of_threads() -> None:
     assert np.array_equal(one, two)
 
 
-def test_patches_that_are_too_many_go_by_the_reference() -> None:
+@pytest.mark.parametrize(("x", "weight", "attributes"), CONVOLUTIONS)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_bands_of_rows_have_the_same_bits(
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    attributes: dict[str, Any],
+    rows: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph, inputs = operator(
+        "conv", doubles(*x), doubles(*weight), doubles(weight[0]), **attributes
+    )
+    (whole,) = by_kernels(graph, inputs)
+    monkeypatch.setattr(lowering.doubles, "BAND", 1)
+    monkeypatch.setattr(lowering.doubles, "MAX_BANDS", -(-whole.shape[2] // rows))
+    (bands,) = by_kernels(graph, inputs)
+    np.testing.assert_array_equal(bands, whole)
+    plan = Model(graph).describe()
+    assert ("rows of the result" in plan) == (np.prod(weight[2:]) > 1 or "strides" in attributes)
+
+
+def test_patches_of_a_large_image_are_gathered_in_bands() -> None:
     graph, inputs = operator("conv", doubles(1, 64, 130, 130), doubles(4, 64, 3, 3))
     x = next(iter(inputs.values()))
     model = Model(graph)
-    assert "no kernel" in model.describe()
+    assert "no kernel" not in model.describe()
+    assert model.memory().arena < 16 << 20  # all patches are 75 MB
     (want,) = by_reference(graph, inputs)
     assert np.abs(model(x) - want).max() <= 1e-10
+
+
+def test_patches_that_are_too_many_go_by_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, inputs = operator("conv", doubles(1, 8, 30, 30), doubles(4, 8, 3, 3))
+    x = next(iter(inputs.values()))
+    monkeypatch.setattr(lowering.doubles, "MAX_PATCHES", 8 * 9 * 28 * 8 - 1)
+    model = Model(graph)
+    assert "no kernel" in model.describe()
+    (want,) = by_reference(graph, inputs)
+    assert np.abs(model(x) - want).max() <= 1e-12
 
 
 @pytest.mark.parametrize("op", ["exp", "sigmoid", "tanh", "elu", "celu"])
