@@ -9,7 +9,8 @@
 Needs the extras `serve` and `bench`. Each answer of cnnrt to a tensor is compared with `model(x)`
 byte by byte. Of the plain server and of photos the status is checked. The clients share the
 machine's cores with the server. So the tables also have the CPU time of the server for each
-request, in which the clients do not count.
+request, in which the clients do not count. If `wrk` is installed it is the client of the first
+part, as it takes least.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from http_load import (
     http,
     inferences,
     load,
+    measured,
     peer_server,
     photos,
 )
@@ -85,11 +87,10 @@ def clients(threads: int, seconds: float, levels: Sequence[int]) -> bool:
             cells = []
             for server, requests in ((a, ours), (b, theirs)):
                 cpu = server.cpu_seconds()
-                seen = load(server.port, requests, level, seconds=seconds)
-                cpu = 1e3 * (server.cpu_seconds() - cpu) / max(1, len(seen.good))
-                good &= set(seen.codes) == {200} and not seen.wrong and not seen.lost
-                p50, p99 = seen.milliseconds(50), seen.milliseconds(99)
-                cells.append(f"{seen.rate():.0f} | {p50:.1f} | {p99:.1f} | {cpu:.2f}")
+                seen = measured(server.port, requests, level, round(seconds))
+                cpu = 1e3 * (server.cpu_seconds() - cpu) / max(1, seen.good)
+                good &= seen.good > 0 and seen.others == 0
+                cells.append(f"{seen.rate:.0f} | {seen.p50:.1f} | {seen.p99:.1f} | {cpu:.2f}")
             print(f"| {level} | {' | '.join(cells)} |", flush=True)
     alone(LITE0, threads, seconds)
     return good

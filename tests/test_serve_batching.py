@@ -128,34 +128,60 @@ def rows_of_runs(metrics: Metrics) -> list[float]:
     return [float(line.split(" ")[1]) for name in names for line in lines if line.startswith(name)]
 
 
-def test_a_run_waits_only_for_requests_on_their_way() -> None:
-    """A request that is alone runs at once. If another one is being received, it waits for it, and
-    not longer than the maximum."""
-    x = np.random.default_rng(0).random((3, 1, 1, 28, 28), np.float32)
-    settings, metrics = Settings((), timeout=60, max_delay=10.0), Metrics()
-    brief = Settings((), timeout=60, max_delay=0.3)
+def test_a_run_waits_only_for_clients_that_were_just_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A lone client never waits. Of two, the one that comes during the run of the other has its
+    next run with it, if it asks again in time."""
+    monkeypatch.setattr(batching, "keeps_apart", lambda _: True)
+    began, end = threading.Event(), threading.Event()
+    x = np.zeros((1, 1, 28, 28), np.float32)
 
-    async def ask(batcher: Batcher, i: int) -> float:
-        began = time.monotonic()
-        (y,) = await batcher.run(MODEL, {INPUT.name: x[i]}, (OUTPUT.name,), never)
-        assert np.array_equal(y, MODEL(x[i]))
-        return time.monotonic() - began
+    class Held:
+        def run(self, inputs: Any, names: Any) -> Any:
+            began.set()
+            assert end.wait(30)
+            return np.zeros((len(inputs[INPUT.name]), 10), np.float32)
+
+    model = cast(Any, Held())
+
+    async def ask(batcher: Batcher) -> float:
+        start = time.monotonic()
+        await batcher.run(model, {INPUT.name: x}, (OUTPUT.name,), never)
+        return time.monotonic() - start
+
+    async def two_in_flight(batcher: Batcher) -> asyncio.Task[float]:
+        """Two clients, of which the first has its answer."""
+        began.clear()
+        end.clear()
+        first = asyncio.create_task(ask(batcher))
+        await asyncio.to_thread(began.wait, 30)
+        second = asyncio.create_task(ask(batcher))
+        await asyncio.sleep(0.1)
+        end.set()
+        await first
+        return second
 
     async def work() -> None:
-        batcher = Batcher("model", settings, metrics)
-        assert await ask(batcher, 0) < 5
-        assert rows_of_runs(metrics) == [1, 1]
-        with batcher.arriving():
-            first = asyncio.create_task(ask(batcher, 1))
-            await asyncio.sleep(0.3)
-            assert not first.done()
-        assert await ask(batcher, 2) < 5
-        assert 0.2 < await first < 5
-        assert rows_of_runs(metrics) == [2, 3]
+        end.set()
+        metrics = Metrics()
+        batcher = Batcher("model", Settings((), timeout=60, max_delay=20.0), metrics)
+        for _ in range(3):
+            assert await ask(batcher) < 10
+        assert rows_of_runs(metrics) == [3, 3]
+        second = await two_in_flight(batcher)
+        await asyncio.sleep(0.3)
+        assert not second.done()
+        assert await ask(batcher) < 10
+        await second
+        assert rows_of_runs(metrics) == [5, 6]
         await batcher.close()
-        batcher = Batcher("model", brief, Metrics())
-        with batcher.arriving():
-            assert 0.2 < await ask(batcher, 0) < 5
+
+        metrics = Metrics()
+        batcher = Batcher("model", Settings((), timeout=60, max_delay=0.3), metrics)
+        second = await two_in_flight(batcher)
+        assert 0.3 < await second < 10
+        assert rows_of_runs(metrics) == [2, 2]
         await batcher.close()
 
     asyncio.run(work())

@@ -190,8 +190,7 @@ async def _infer(request: Request) -> Response:
     service, (name, version) = _service(request), _named(request)
     _check_model(request)  # before a body is read for nothing
     service.check_room(name)
-    with service.batcher(name).arriving():
-        body = await _body(request)
+    body = await _body(request)
     length = request.headers.get(LENGTH_HEADER)
 
     def read(specs: Any) -> InferRequest:
@@ -287,9 +286,10 @@ def _service(request: Request) -> Service:
 
 
 def _gone(request: Request) -> Callable[[], bool]:
-    """Asks whether the client has hung up: see `connections.Protocol`."""
-    cycle = request.state.cycle
-    return lambda: bool(cycle.disconnected)
+    """Asks if the client has hung up. Only `connections.Protocol` tells; under another server, such
+    as Ray Serve's, no client ever has."""
+    cycle = getattr(request.state, "cycle", None)
+    return lambda: cycle is not None and bool(cycle.disconnected)
 
 
 def _check_model(request: Request) -> None:

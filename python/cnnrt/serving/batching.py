@@ -67,7 +67,8 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Pending] = deque()
         self._preparing = 0
-        self._arriving = 0
+        self._in_flight = 0
+        """Requests of the last run, and those that waited when it ended."""
         self._run_seconds = 0.0
         self._closed = False
         self._news = threading.Condition()
@@ -105,20 +106,9 @@ class Batcher:
         self.check_room()
         self._preparing += 1
         try:
-            with self.arriving():
-                yield
-        finally:
-            self._preparing -= 1
-
-    @contextmanager
-    def arriving(self) -> Iterator[None]:
-        """Says that a request is on its way, so that a run may wait for it. It has no place in the
-        queue: many slow clients would fill it."""
-        self._arriving += 1
-        try:
             yield
         finally:
-            self._arriving -= 1
+            self._preparing -= 1
 
     async def run(
         self,
@@ -185,6 +175,7 @@ class Batcher:
             except Exception as error:
                 results = [_refusal(error)] * len(batch)
             seconds = time.monotonic() - began
+            self._in_flight = len(batch) + len(self._waiting)
             self._loop.call_soon_threadsafe(self._answer, batch, results, seconds)
 
     def _first(self) -> Pending | None:
@@ -199,22 +190,23 @@ class Batcher:
         return None
 
     def _others(self, first: Pending) -> list[Pending]:
-        """Takes those from the queue that can join a run. It waits for further ones only while a
-        request is being received."""
+        """Takes those from the queue that can join a run. It waits for further ones only while
+        fewer are here than were in flight: clients that got an answer may soon ask again. So a
+        lone client never waits, and several have their requests merged."""
         room = self._settings.max_batch - first.rows
         if room <= 0 or not self._keeps_apart(first):
             return []
-        until, found = first.arrived + self._settings.max_delay, list[Pending]()
+        until, found = time.monotonic() + self._settings.max_delay, list[Pending]()
         with self._news:
             while True:
                 joined = self._joining(first.kind, room)
                 found += joined
                 room -= sum(p.rows for p in joined)
+                here = 1 + len(found) + len(self._waiting)
                 left = until - time.monotonic()
-                if room <= 0 or not self._arriving or left <= 0 or self._closed:
+                if room <= 0 or here >= self._in_flight or left <= 0 or self._closed:
                     return found
-                if not joined:
-                    self._news.wait(left)
+                self._news.wait(left)
 
     def _joining(self, kind: Kind, room: int) -> list[Pending]:
         joined, kept = list[Pending](), deque[Pending]()

@@ -21,7 +21,7 @@ class Settings:
     max_batch: int = 8
     """Rows of a merged run, if results do not depend on the batch."""
     max_delay: float = 0.002
-    """Maximum time that a request waits for others that are being received, to be merged with."""
+    """Maximum time that a run waits for further requests, if several are in flight."""
     queue: int = 64
     """Requests of a model that may wait; further ones get status 429."""
     timeout: float = 30.0
