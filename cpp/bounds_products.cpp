@@ -24,6 +24,14 @@ void matmul_like(const MatmulArgs& f, const Bounds& bounds, int64_t size) {
     bounds.first(f.y, product(f.dims, f.shape) * f.rows * f.columns, size);
 }
 
+// Bytes of a weight that becomes a float in a register.
+int64_t narrow_size(DType type, const Ref& factors) {
+    const bool bytes = type == DType::int8;
+    need(bytes || type == DType::float16 || type == DType::bfloat16, "weights of another type");
+    need(!bytes || factors, "no factors");
+    return bytes ? 1 : 2;
+}
+
 }  // namespace
 
 void linear_bounds(const LinearArgs& f, const Bounds& bounds) {
@@ -31,11 +39,7 @@ void linear_bounds(const LinearArgs& f, const Bounds& bounds) {
 }
 
 void linear_narrow_bounds(const LinearArgs& f, const Bounds& bounds) {
-    const bool bytes = f.weight_type == DType::int8;
-    need(bytes || f.weight_type == DType::float16 || f.weight_type == DType::bfloat16,
-         "weights of another type");
-    need(!bytes || f.factors, "no factors");
-    linear_like(f, bounds, bytes ? 1 : 2);
+    linear_like(f, bounds, narrow_size(f.weight_type, f.factors));
     bounds.first(f.factors, Checked(ceil_div(f.columns, kBlock)) * kBlock * ceil_div(f.depth, 32));
 }
 
@@ -55,7 +59,11 @@ void recurrent_bounds(const RecurrentArgs& f, const Bounds& bounds) {
     const Checked width = Checked(ceil_div(f.hidden, kBlock)) * kBlock * f.directions;
     const auto [low, high] = span({{f.length, f.x_time}, {f.batch, f.x_row}}, width * gates);
     bounds.use(f.x, low, high);
-    bounds.first(f.weight, width * gates * f.hidden);
+    const bool wide = f.weight_type == DType::float32;
+    const int64_t size = wide ? int64_t{sizeof(float)} : narrow_size(f.weight_type, f.factors);
+    need(wide || f.hidden <= kMaxNarrowStates, "too many states for narrow weights");
+    bounds.first(f.weight, width * gates * f.hidden, size);
+    bounds.first(f.factors, width * gates * ceil_div(f.hidden, 32));
     bounds.first(f.bias, width);
     bounds.first(f.peephole, width * 3);
     bounds.first(f.lengths, f.batch, sizeof(int32_t));

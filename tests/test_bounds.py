@@ -104,6 +104,10 @@ def cases() -> Iterator[Graph]:
     yield operator("matmul", f(3, 4), f(4, 5), computed=[1])[0]
     yield operator("matmul", f(3, 4).astype("d"), f(4, 5).astype("d"), computed=[1])[0]
     yield operator("attention", *(f(1, 2, 3, 8) for _ in "qkv"), computed=[1, 2])[0]
+    graph = operator("lstm", f(3, 2, 4), f(1, 20, 4), f(1, 20, 5), f(1, 40), hidden_size=5)[0]
+    values = np.ones((1, 20, 5), np.int8)
+    graph.constants["x2"] = lazy((1, 20, 5), np.float32, from_int8, values, f(1, 20, 1), 5)
+    yield graph
     lengths = np.array([2, 3], np.int32)
     yield operator(
         "lstm", f(3, 2, 4), f(1, 20, 4), f(1, 20, 5), f(1, 40), lengths, computed=[4],

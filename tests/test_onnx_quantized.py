@@ -252,11 +252,15 @@ def test_dynamic() -> None:
             assert_same("com.microsoft.DynamicQuantizeMatMul", case)
 
 
-def test_recurrent_weights() -> None:
+@pytest.mark.parametrize("channels", [False, True], ids=["one scale", "scale by channel"])
+@pytest.mark.parametrize(("dtype", "middle"), [("uint8", 128), ("uint8", 117), ("int8", 0)])
+def test_recurrent_weights(dtype: str, middle: int, channels: bool) -> None:
     """ONNX Runtime rounds the inputs of each step to 8 bits, cnnrt does not."""
     x = randoms(6, 2, 4)
-    w, r = integers("uint8", 1, 4, 12), integers("uint8", 1, 3, 12, seed=1)
-    scale, zero = np.float32([0.01]), np.array([128], np.uint8)
+    w, r = integers(dtype, 1, 4, 12), integers(dtype, 1, 3, 12, seed=1)
+    shape = (1, 12) if channels else (1,)
+    scale = np.linspace(0.008, 0.012, shape[-1], dtype=np.float32).reshape(shape)
+    zero = np.full(shape, middle, dtype)
     case = Case(
         *(x, w, r, None, None, None, None, None, scale, zero, scale, zero),
         outputs=["float32"] * 3,
@@ -267,6 +271,8 @@ def test_recurrent_weights() -> None:
     assert expected is not None
     for got, right in zip(by_cnnrt(model, case.feeds), expected, strict=True):
         np.testing.assert_allclose(got, right, atol=0.02)
+    steps = cnnrt.load(model).describe(case.feeds)
+    assert ("linear_narrow" in steps) == (middle != 117)
 
 
 def test_attention() -> None:

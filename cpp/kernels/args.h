@@ -17,8 +17,9 @@
 
 namespace cnnrt {
 
-constexpr int kMaxDims = 8;      // of the strided kernels
-using Dims = int64_t[kMaxDims];  // sizes or strides, outermost first
+constexpr int kMaxDims = 8;             // of the strided kernels
+constexpr int kMaxNarrowStates = 4096;  // of recurrent, if its weights are no floats
+using Dims = int64_t[kMaxDims];         // sizes or strides, outermost first
 
 // The memory spaces of a run: constants (absolute addresses), the arena, and from kExternal on the
 // caller's inputs and outputs.

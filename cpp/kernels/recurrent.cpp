@@ -4,20 +4,48 @@
 // A task is a few rows of the batch in one direction, from the first step to the last. Their states
 // stay in L1, and only the recurrent weights are read at every step. A gate has whole blocks of 16
 // columns; lanes past `hidden` never reach a sum over the states.
-#include "kernel.h"
-#include "tile.h"
+//
+// Few rows wait for the weights, which L1 does not hold. Narrow weights are fewer bytes. The result
+// has the same bits as that by the floats that they stand for.
+#include "linear.h"
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
-constexpr TileTable<FloatTile, kDenseRows, kDenseBlocks, 0, false> kTiles;
-constexpr TileTable<FloatTile, kDenseRows, 1, 0, false> kSingle;  // the blocks left over
+// Calls f with the weights' element type.
+template <class F>
+CNNRT_INLINE auto with_weights(const RecurrentArgs& g, F f) {
+    switch (g.weight_type) {
+        case DType::float16:
+            return f(Float16{});
+        case DType::bfloat16:
+            return f(BFloat16{});
+        case DType::int8:
+            return f(int8_t{});
+        default:
+            return f(float{});
+    }
+}
+
+// The offsets of taps of 16 states in a row.
+struct StateOffsets {
+    int32_t of[kMaxNarrowStates / 16];
+    constexpr StateOffsets() : of{} {
+        for (int32_t i = 0; i < kMaxNarrowStates / 16; ++i) of[i] = i * 16;
+    }
+};
+constexpr StateOffsets kStateOffsets;
+
+// Rows of a task.
+constexpr auto kRowsOf = [](auto weight) { return kTileShape<float, decltype(weight)>.dense_rows; };
 
 CNNRT_INLINE int64_t width(const RecurrentArgs& g) { return ceil_div(g.hidden, 16) * 16; }
 CNNRT_INLINE int64_t gates_of(const RecurrentArgs& g) {
     return g.cell == Cell::lstm ? 4 : g.cell == Cell::gru ? 3 : 1;
 }
-CNNRT_INLINE int64_t row_groups(const RecurrentArgs& g) { return ceil_div(g.batch, kDenseRows); }
+CNNRT_INLINE int64_t row_groups(const RecurrentArgs& g) {
+    return ceil_div(g.batch, with_weights(g, kRowsOf));
+}
 
 // v[i] = f(a[i], b[i], c[i]) for i in [0, n), n a multiple of 16.
 template <class F>
@@ -27,26 +55,37 @@ CNNRT_INLINE void combine(float* v, const float* a, const float* b, const float*
 }
 
 // The rows of one task and what they keep from step to step.
+template <class W>
 struct Rows {
+    using T = Tile<WeightsOf<W>>;
+    static constexpr int kRows = T::kShape.dense_rows, kBlocks = T::kShape.dense_blocks;
+    static constexpr TileTable<T, kRows, kBlocks, 0, false> kTiles{};
+    static constexpr TileTable<T, kRows, 1, 0, false> kSingle{};  // the blocks left over
+
     const RecurrentArgs& g;
     const Context& context;
     int64_t direction, first, rows, h16;
-    const float *weight, *bias, *peephole;
+    const W* weight;
+    const float *factors, *bias, *peephole;
     float *h, *c, *gates, *extra;  // [rows][...], in scratch memory
     Epilogue squash, inner, outer, clip;
 
     Rows(const RecurrentArgs& args, const Context& ctx, int64_t task)
         : g(args), context(ctx), h16(width(args)) {
         direction = task / row_groups(g);
-        first = task % row_groups(g) * kDenseRows;
-        rows = smaller<int64_t>(kDenseRows, g.batch - first);
-        weight = context.at(g.weight) + direction * gates_of(g) * h16 * g.hidden;
+        first = task % row_groups(g) * kRows;
+        rows = smaller<int64_t>(kRows, g.batch - first);
+        weight = context.template at<const W>(g.weight) + direction * gates_of(g) * h16 * g.hidden;
         bias = g.bias ? context.at(g.bias) + direction * h16 : nullptr;
         peephole = g.peephole ? context.at(g.peephole) + direction * 3 * h16 : nullptr;
+        const int64_t factors_block = ceil_div(g.hidden, 32) * 16;
+        factors = g.factors
+                      ? context.at(g.factors) + direction * gates_of(g) * (h16 / 16) * factors_block
+                      : nullptr;
         h = reinterpret_cast<float*>(context.scratch);
-        c = h + kDenseRows * h16;
-        extra = c + kDenseRows * h16;
-        gates = extra + kDenseRows * h16;
+        c = h + kRows * h16;
+        extra = c + kRows * h16;
+        gates = extra + kRows * h16;
         squash = g.activations[direction * 3];
         inner = g.activations[direction * 3 + 1];
         outer = g.activations[direction * 3 + 2];
@@ -62,27 +101,34 @@ struct Rows {
     // `residual` may be null. y and residual point at their own column 0.
     void multiply(const float* a, int64_t block, int64_t blocks, const float* start,
                   const float* residual, float* y, int64_t y_row) const {
-        alignas(64) static constexpr float kNone[kDenseBlocks * 16] = {};
-        const int32_t offset = 0;
-        FloatTile t{};
+        alignas(64) static constexpr float kNone[kBlocks * 16] = {};
+        T t{};
         t.a = a;
         t.a_step = h16;
-        t.offsets = &offset;
+        t.offsets = kStateOffsets.of;
         t.last_taps = 1;
         t.last_steps = static_cast<int>(g.hidden);
+        if constexpr (T::Products::kScaled) {
+            t.factors_block = ceil_div(g.hidden, 32) * 16;
+            t.taps = static_cast<int>(g.hidden / 16);
+            t.last_steps = static_cast<int>(g.hidden % 16);
+            t.last_taps = t.last_steps ? 1 : 0;
+        }
         t.b_block = g.hidden * 16;
         t.residual_block = t.y_block = 16;
         t.residual_row = g.x_row;
         t.y_row = y_row;
         t.lanes = 16;
         for (int64_t i = 0; i < blocks;) {
-            const bool all = blocks - i >= kDenseBlocks;
+            const bool all = blocks - i >= kBlocks;
+            if constexpr (T::Products::kScaled)
+                t.first_factors = factors + (block + i) * t.factors_block;
             t.b = weight + (block + i) * t.b_block;
             t.bias = start ? start + i * 16 : kNone;
             t.residual = residual ? residual + i * 16 : nullptr;
             t.y = y + i * 16;
             (all ? kTiles.of_rows : kSingle.of_rows)[rows](t);
-            i += all ? kDenseBlocks : 1;
+            i += all ? kBlocks : 1;
         }
     }
 
@@ -166,7 +212,7 @@ struct Rows {
     void run() {
         const size_t bytes = static_cast<size_t>(g.hidden) * 4;
         const int64_t row = gates_of(g) * h16;
-        for (int64_t i = 0; i < 2 * kDenseRows * h16; i += 16) store(h + i, zero());
+        for (int64_t i = 0; i < 2 * kRows * h16; i += 16) store(h + i, zero());
         for (int64_t r = 0; r < rows; ++r) {
             if (g.h0) __builtin_memcpy(h + r * h16, state_of(g.h0, r), bytes);
             if (g.c0) __builtin_memcpy(c + r * h16, state_of(g.c0, r), bytes);
@@ -214,13 +260,16 @@ struct Rows {
 }  // namespace
 
 void recurrent(const RecurrentArgs& args, const Context& context, int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) Rows(args, context, task).run();
+    with_weights(args, [&](auto weight) {
+        for (int64_t task = begin; task < end; ++task)
+            Rows<decltype(weight)>(args, context, task).run();
+    });
 }
 
 int64_t recurrent_tasks(const RecurrentArgs& args) { return args.directions * row_groups(args); }
 
 int64_t recurrent_scratch(const RecurrentArgs& args) {
-    return (3 + gates_of(args)) * kDenseRows * width(args) * 4;
+    return (3 + gates_of(args)) * with_weights(args, kRowsOf) * width(args) * 4;
 }
 
 }  // namespace cnnrt::CNNRT_ISA

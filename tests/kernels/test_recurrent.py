@@ -9,7 +9,11 @@ import pytest
 
 from checks import Random, assert_close
 from cnnrt import Model
+from cnnrt.dtypes import as_dtype
 from cnnrt.graph import Array, Graph
+from cnnrt.lowering.recurrent import NARROW_BATCH, NARROW_STATES
+from cnnrt.weights.lazy import lazy
+from cnnrt.weights.widen import WIDENED, from_int8
 from networks import by_kernels, by_reference, operator
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -137,3 +141,61 @@ def test_only_the_last_state(isa: str, random: Random) -> None:
     graph.outputs = graph.outputs[1:]
     (got,) = by_kernels(graph, inputs, isa=isa)
     assert_close(got, want, TOLERANCE)
+
+
+def narrowed(weight: Array, kind: str) -> Array:
+    """A weight (directions, rows, depth) rounded to a narrow type, as a lazy array."""
+    if kind == "int8":
+        factors = np.abs(weight).max(-1, keepdims=True) / np.float32(127)
+        values = np.rint(weight / factors).astype(np.int8)
+        return lazy(weight.shape, np.float32, from_int8, values, factors, weight.shape[-1])
+    bits = (weight.view(np.uint32) >> 16).astype(np.uint16)
+    values = weight.astype(np.float16) if kind == "float16" else bits
+    return lazy(weight.shape, np.float32, WIDENED[as_dtype(kind)], values)
+
+
+def models(graph: Graph, kind: str, **options: Any) -> tuple[Model, Model]:
+    """The layer with narrow weights, and with the floats that they stand for."""
+    narrow, wide = graph.copy(), graph.copy()
+    for name in ("x1", "x2"):
+        narrow.constants[name] = narrowed(graph.constants[name], kind)
+        wide.constants[name] = np.asarray(narrow.constants[name])
+    return Model(narrow, **options), Model(wide, **options)
+
+
+@pytest.mark.parametrize("kind", ["int8", "float16", "bfloat16"])
+@pytest.mark.parametrize("op", GATES)
+def test_the_bits_are_those_of_the_widened_weights(
+    op: str, kind: str, isa: str, threads: int, random: Random
+) -> None:
+    for hidden, batch in ((1, 1), (16, 2), (17, 3), (31, 1), (33, 4), (100, 2), (64, 5)):
+        for options in ({}, {"direction": "bidirectional", "peephole": op == "lstm"}):
+            graph, inputs = layer(random, op, hidden, batch, **options)
+            narrow, wide = models(graph, kind, isa=isa, threads=threads)
+            got, want = narrow.run(inputs), wide.run(inputs)
+            for name, y in want.items():
+                np.testing.assert_array_equal(got[name], y, f"{hidden} {batch} {options}")
+            few = narrow.memory().packed < wide.memory().packed
+            assert few or hidden == 1
+            assert "linear_narrow" in narrow.describe(inputs)
+            assert "linear_narrow" not in wide.describe(inputs)
+
+
+def test_weights_of_int8_take_a_quarter_of_the_memory(random: Random) -> None:
+    graph, inputs = layer(random, "lstm", 256, 1, bias=False)
+    narrow, wide = models(graph, "int8")
+    narrow.run(inputs)
+    wide.run(inputs)
+    rows = 4 * 256
+    assert wide.memory().packed == rows * (9 + 256) * 4
+    assert narrow.memory().packed == rows * (9 + 256) + rows * (1 + 8) * 4  # and factors
+
+
+def test_more_rows_or_states_than_are_worth_narrow_weights(random: Random) -> None:
+    for hidden, batch in ((NARROW_STATES + 1, 1), (64, NARROW_BATCH + 1)):
+        graph, inputs = layer(random, "rnn", hidden, batch, length=2)
+        narrow, wide = models(graph, "int8")
+        got, want = narrow.run(inputs), wide.run(inputs)
+        np.testing.assert_array_equal(got["y0"], want["y0"])
+        recurrence = graph.constants["x2"].nbytes
+        assert narrow.memory().packed > recurrence  # in floats

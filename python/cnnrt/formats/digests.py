@@ -7,7 +7,6 @@ too.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -65,10 +64,12 @@ def _compare(written: Any, found: str, what: str) -> None:
 
 def _header(header: Mapping[str, Any]) -> str:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _bytes([memoryview(text.encode())])
 
 
 def _bytes(pieces: Iterable[memoryview]) -> str:
+    import hashlib  # noqa: PLC0415  (its OpenSSL takes 3 MB, and few processes need it)
+
     total = hashlib.sha256()
     for piece in pieces:
         total.update(piece)

@@ -44,8 +44,8 @@ def linear_step(node: Node, builder: PlanBuilder, note: str) -> None:
     packed = builder.weight(
         key,
         f"linear {dtype}" if stored else "linear",
-        _panel_bytes(columns, depth, dtype.itemsize) // FLOAT32.itemsize,
-        lambda w: _pack(w.reshape(columns, depth), builder),
+        panel_bytes(columns, depth, dtype.itemsize) // FLOAT32.itemsize,
+        lambda w: pack(w.reshape(columns, depth), builder),
         stored and stored.values,
     )
     narrow_fields = _narrow_fields(key, stored, columns, builder) if stored else {}
@@ -83,25 +83,25 @@ def _narrow_fields(key: str, stored: Narrow, columns: int, builder: PlanBuilder)
         fields["factors"] = builder.weight(
             key,
             "linear factors",
-            _panel_bytes(columns, blocks, FLOAT32.itemsize) // FLOAT32.itemsize,
-            lambda w: _pack(w, builder),
+            panel_bytes(columns, blocks, FLOAT32.itemsize) // FLOAT32.itemsize,
+            lambda w: pack(w, builder),
             stored.factors,
         )
     return fields
 
 
-def _panel_bytes(columns: int, depth: int, itemsize: int) -> int:
+def panel_bytes(columns: int, depth: int, itemsize: int) -> int:
     """Bytes of the panels of a weight [columns, depth]."""
     return ceil_div(ceil_div(columns, BLOCK) * BLOCK * depth * itemsize, LINE) * LINE
 
 
-def _pack(weight: Array, builder: PlanBuilder) -> Any:
+def pack(weight: Array, builder: PlanBuilder) -> Any:
     """Packs [columns, depth] part by part, in the order in which it is stored. So no more than one
     part of a mapped weight is in memory. (VGG-16's first layer has 411 MB.)"""
     if weight.dtype == np.float16:
         weight = weight.view(np.uint16)  # as the bits of bfloat16 are
     columns, depth = weight.shape
-    memory = _core.Memory.empty(_panel_bytes(columns, depth, weight.itemsize))
+    memory = _core.Memory.empty(panel_bytes(columns, depth, weight.itemsize))
     axis = int(weight.strides[0] < weight.strides[1])
     size = max(1, PART // (weight.shape[1 - axis] * weight.itemsize * BLOCK)) * BLOCK
     for first in range(0, weight.shape[axis], size):

@@ -79,5 +79,6 @@ def depthwise_quads(weight: Array) -> Array:
 
 def pack_rows(builder: PlanBuilder, weight: Array) -> Any:
     """Weights (M, C) as panels of linear_u8; parts of those of 9 bits one after the other."""
-    whole = np.concatenate(parts_of(weight), axis=1, dtype=np.int8)[..., None]
-    return _core.pack_conv(np.ascontiguousarray(whole), builder.team)
+    parts = parts_of(weight)
+    whole = np.concatenate(parts, axis=1, dtype=np.int8) if len(parts) > 1 else parts[0]
+    return _core.pack_conv(np.ascontiguousarray(whole[..., None]), builder.team)

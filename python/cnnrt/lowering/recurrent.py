@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from ..graph import Array, Node
 from ..layout.tensors import BLOCK, At, ceil_div
 from ..ops import OPS
 from ..ops.recurrent import Recurrent
+from ..weights.widen import narrow
 from .builder import PlanBuilder
+from .dense import NARROW_ROWS, pack, panel_bytes
 from .registry import ALL_TYPES, lowers
 
 ACTIVATIONS = {
@@ -21,6 +24,12 @@ ACTIVATIONS = {
     "hardsigmoid": "hard_sigmoid",
 }
 """Names of ONNX, in small letters, that the kernels' activations do not share."""
+
+NARROW_STATES = 4096
+"""Maximum number of states of a recurrence by narrow weights: kMaxNarrowStates of args.h."""
+
+NARROW_BATCH = 4
+"""Maximum number of rows whose states are multiplied by weights as they are stored."""
 
 
 @lowers("rnn", "gru", "lstm", types=ALL_TYPES)
@@ -47,6 +56,7 @@ def lower_recurrent(node: Node, builder: PlanBuilder) -> bool:
     columns = op.gates * directions * ceil_div(hidden, BLOCK) * BLOCK
     reset_after = bool(node.attributes.get("linear_before_reset", 0))
     projected = _project(node, builder, op, weight, reset_after)
+    narrow_rows = NARROW_BATCH if hidden <= NARROW_STATES else 0
 
     # y lies by time, direction and row of the batch; with layout 1 by row, time and direction.
     y_strides = (directions * batch * hidden, batch * hidden, hidden)
@@ -60,12 +70,7 @@ def lower_recurrent(node: Node, builder: PlanBuilder) -> bool:
     builder.step(
         "recurrent",
         x=projected,
-        weight=builder.weight(
-            recurrence_name,
-            f"recurrent, {op.gates} gates",
-            columns * hidden,
-            lambda value: _core.pack_planar(_padded(value, op.gates)[..., None], builder.team),
-        ),
+        **_weights(builder, recurrence_name, "recurrent", op.gates, batch <= narrow_rows),
         bias=_last_bias(node, builder, hidden) if reset_after and bias_name else None,
         peephole=_peephole(builder, peephole_name),
         lengths=builder.plain(lengths_name).at if lengths_name else None,
@@ -98,6 +103,38 @@ def lower_recurrent(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
+def _weights(builder: PlanBuilder, name: str, kind: str, gates: int, few: bool) -> dict[str, Any]:
+    """The fields for weights (directions, gates * H, depth) in panels of padded gates.
+
+    Args:
+        few: True if few rows meet them, which wait for memory: they stay as they are stored.
+    """
+    directions, rows, depth = builder.type(name).shape
+    columns = directions * gates * ceil_div(rows // gates, BLOCK) * BLOCK
+
+    def panels(dtype: str, depth: int, stored: Array | None) -> Any:
+        return builder.weight(
+            name,
+            f"{kind}{dtype}, {gates} gates",
+            panel_bytes(columns, depth, 4 if stored is None else stored.dtype.itemsize)
+            // FLOAT32.itemsize,
+            lambda value: pack(_padded(value, gates), builder),
+            stored,
+        )
+
+    stored = narrow(builder.constant(name)) if few else None
+    if stored is None:
+        return {"weight": panels("", depth, None)}
+    fields = {
+        "weight": panels(f" {stored.dtype}", depth, stored.values),
+        "weight_type": str(stored.dtype),
+    }
+    if stored.factors is not None:
+        blocks = stored.factors.shape[-1]
+        fields["factors"] = panels(" factors", blocks, stored.factors)
+    return fields
+
+
 def _epilogues(op: Recurrent, node: Node) -> list[tuple[str, float, float]] | None:
     """Three activations for each of two directions; None if a kernel lacks one."""
     result: list[tuple[str, float, float]] = []
@@ -112,11 +149,13 @@ def _padded(value: Array, gates: int) -> Array:
     """(directions, gates * H, ...) as rows, with the rows of each gate padded to whole blocks."""
     directions, rows, *rest = value.shape
     hidden = rows // gates
-    if hidden % BLOCK == 0:
-        return value.reshape(-1, *rest)
-    wide = np.zeros((directions, gates, ceil_div(hidden, BLOCK) * BLOCK, *rest), np.float32)
-    wide[:, :, :hidden] = value.reshape(directions, gates, hidden, *rest)
-    return wide.reshape(-1, *rest)
+    padded = value
+    if hidden % BLOCK:
+        size = ceil_div(hidden, BLOCK) * BLOCK
+        padded = np.zeros((directions, gates, size, *rest), value.dtype)
+        padded[:, :, :hidden] = value.reshape(directions, gates, hidden, *rest)
+    matrix: Array = padded.reshape(math.prod(padded.shape[: -len(rest) or None]), *rest)
+    return matrix
 
 
 def _project(
@@ -132,16 +171,12 @@ def _project(
     columns = op.gates * directions * ceil_div(hidden, BLOCK) * BLOCK
     rows = x.type.size // depth
     y = At(builder.new_buffer(rows * columns * x.type.dtype.itemsize), 0)
+    weights = _weights(builder, weight_name, "linear", op.gates, rows <= NARROW_ROWS)
     builder.step(
-        "linear",
+        "linear_narrow" if "weight_type" in weights else "linear",
         x=x.at,
         y=y,
-        weight=builder.weight(
-            weight_name,
-            f"linear, {op.gates} gates",
-            columns * depth,
-            lambda value: _core.pack_planar(_padded(value, op.gates)[..., None], builder.team),
-        ),
+        **weights,
         bias=_gate_bias(builder, op, bias_name, columns, reset_after),
         rows=rows,
         depth=depth,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,11 @@ from ..graph import Array, Graph
 from ..layout.tensors import BLOCK, ceil_div
 from ..process.limits import check_memory
 from ..symbolic import call, whole
+from ..weights.lazy import LazyArray
 from ..weights.packed import Key, Packed
+
+LARGE = 1 << 20
+"""Minimum bytes of a computed weight whose sources are given back before it is packed."""
 
 LONG_TABLE = 10_000
 """Numbers of a table that are not made objects of Python, of 40 bytes each."""
@@ -94,10 +97,13 @@ class WeightPacker:
         lasting = name not in self._graph.varying
 
         def memory(key: Key, size: int, variant: int | None) -> Any:
-            form = pack if variant is None else partial(pack, variant)
-            return packed.get(
-                source, key, lambda: form(np.asarray(read)), size if lasting else None
-            )
+            def make() -> Any:
+                value = np.asarray(read)
+                if isinstance(read, LazyArray) and value.nbytes >= LARGE:
+                    packed.release()  # not needed any more: what it is computed from
+                return pack(value) if variant is None else pack(variant, value)
+
+            return packed.get(source, key, make, size if lasting else None)
 
         return call(memory, key, size, variant)
 

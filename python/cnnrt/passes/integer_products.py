@@ -15,6 +15,7 @@ from ..ops.conv import Conv
 from ..ops.quantize import CONV_ATTRIBUTES
 from ..ops.requantised import SUMS
 from ..weights.lazy import lazy
+from ..weights.widen import less_128
 from .quantised.values import FLIPPED, SIGN
 from .quantised.weights import Weight, bounds, less_zero, signed
 from .rules import Context, Rule
@@ -196,7 +197,9 @@ def _conv_integer(node: Node, c: Context) -> bool:
         share = np.asarray(c.graph.constants[name]).sum(axis=1, dtype=np.float64)
         windows = Conv().windows(node, x.shape, weight.values.shape)
         for axis in range(len(windows.kernel)):
-            share = np.tensordot(share, windows.live(axis), axes=(1, 1))
+            live = windows.live(axis)
+            same = (live == live[:1]).all()  # no output of this axis meets padding, or all do
+            share = np.tensordot(share, live[:1] if same else live, axes=(1, 1))
         share = share[None].astype(np.int32)
         sums = given.subtract(s, sums, share)
     return s.finish((sums, node.outputs[0]))
@@ -239,7 +242,7 @@ def _of_nine_bits(
     values, flat = weight.values, np.array(weight.zeros() or (0,), np.int32)
     lack = -flat
     if values.dtype == np.uint8:
-        values, lack = lazy(values.shape, np.int8, _less_sign, values), SIGN - flat
+        values, lack = lazy(values.shape, np.int8, less_128, values), SIGN - flat
     matrix = s.constant("bytes", values)
     sums = s.add("qlinear", [x, matrix], shape, INT32, **attributes)
     ones = s.constant("ones", np.ones((1, values.shape[1]), np.int8))
@@ -247,12 +250,6 @@ def _of_nine_bits(
     more_shape = (*shape[:-1], lack.size)
     more = s.add("mul", [total, s.constant("lack", lack)], more_shape, INT32)
     return s.add("add", [sums, more], shape, INT32)
-
-
-def _less_sign(values: Array) -> Array:
-    """uint8 less 128, as int8."""
-    flipped: Array = np.bitwise_xor(np.asarray(values), np.uint8(SIGN), order="C")  # for packing
-    return flipped.view(np.int8)
 
 
 def _signed(c: Context, weight: Weight) -> str | None:

@@ -8,7 +8,6 @@ written. Any file may be deleted at any time.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -42,6 +41,8 @@ def cache_folder() -> Path | None:
 
 def digest(*parts: bytes | memoryview) -> bytes:
     """A digest of these contents, of `DIGEST_BYTES` bytes."""
+    import hashlib  # noqa: PLC0415  (its OpenSSL takes 3 MB, and few processes need it)
+
     total = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         total.update(len(part).to_bytes(8, "little"))

@@ -8,7 +8,6 @@ model.bin. Either way the other process makes its own plans: packed weights depe
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +65,8 @@ def check_digest(path: str, digest: str) -> None:
 
 @functools.lru_cache(maxsize=16)
 def _sha256(path: str, stamp: Stamp) -> str:  # noqa: ARG001  (the stamp is part of the cache's key)
+    import hashlib  # noqa: PLC0415  (its OpenSSL takes 3 MB, and few processes need it)
+
     total = hashlib.sha256()
     with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):

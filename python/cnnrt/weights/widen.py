@@ -29,10 +29,20 @@ WIDENED = {FLOAT16: from_float16, BFLOAT16: from_bfloat16}
 
 
 def from_int8(values: Array, factors: Array, block: int) -> Array:
-    """int8 (M, K) times factors (M, K / block), one for each block of a row, as float32."""
-    wide: Array = np.asarray(values).astype(np.float32)
-    wide *= np.repeat(np.asarray(factors), block, axis=1)[:, : wide.shape[1]]
+    """int8 (..., M, K) times factors (..., M, K / block), one for each block of a row, as
+    float32."""
+    values, factors = np.asarray(values), np.asarray(factors)
+    wide = np.empty(values.shape, np.float32)
+    for i in range(factors.shape[-1]):  # as many factors as values would take as much memory again
+        part = np.s_[..., i * block : (i + 1) * block]
+        np.multiply(values[part], factors[..., i : i + 1], out=wide[part])
     return wide
+
+
+def less_128(values: Array) -> Array:
+    """uint8 less 128, as int8, in row-major order."""
+    flipped: Array = np.bitwise_xor(np.asarray(values), np.uint8(128), order="C")
+    return flipped.view(np.int8)
 
 
 class Narrow(NamedTuple):
@@ -42,7 +52,7 @@ class Narrow(NamedTuple):
     values: Array
     """The elements; the bits of bfloat16 as uint16."""
     factors: Array | None = None
-    """float32 (M, K / FACTOR_BLOCK), of int8 (M, K)."""
+    """float32 (..., M, K / FACTOR_BLOCK), of int8 (..., M, K)."""
 
 
 def narrow(array: Array | None) -> Narrow | None:
@@ -54,32 +64,35 @@ def narrow(array: Array | None) -> Narrow | None:
             return Narrow(dtype, array.arguments[0])
     if array.function is from_int8:
         values, factors, block = array.arguments
-        count, depth = -(-array.shape[1] // FACTOR_BLOCK), array.shape[1]
+        depth = array.shape[-1]
         if block % FACTOR_BLOCK == 0 or block >= depth:
+            count = -(-depth // FACTOR_BLOCK)
             times = -(-min(block, depth) // FACTOR_BLOCK)
-            shape = (array.shape[0], count)
+            shape = (*array.shape[:-1], count)
             return Narrow(INT8, values, lazy(shape, np.float32, _repeated, factors, times, count))
     return None
 
 
 def transpose(matrix: Array) -> Array:
-    """The transpose of a matrix. That of a widened one is widened from the transpose."""
+    """A matrix, or several, with the last two axes exchanged. A widened one is widened from its
+    transpose."""
     if isinstance(matrix, LazyArray):
         if matrix.function is _turned:
             turned: Array = matrix.arguments[0]
             return turned
         if matrix.function in WIDENED.values():
             values = transpose(matrix.arguments[0])
-            return lazy(matrix.shape[::-1], matrix.dtype, matrix.function, values)
-    return lazy(matrix.shape[::-1], matrix.dtype, _turned, matrix)
+            return lazy(values.shape, matrix.dtype, matrix.function, values)
+    *lead, rows, columns = matrix.shape
+    return lazy((*lead, columns, rows), matrix.dtype, _turned, matrix)
 
 
 def _turned(matrix: Array) -> Array:
-    turned: Array = matrix.T
+    turned: Array = np.swapaxes(matrix, -2, -1)
     return turned
 
 
 def _repeated(factors: Array, times: int, count: int) -> Array:
     """Factors of blocks as those of parts of a block, `count` in a row."""
-    repeated: Array = np.repeat(np.asarray(factors), times, axis=1)[:, :count]
+    repeated: Array = np.repeat(np.asarray(factors), times, axis=-1)[..., :count]
     return repeated

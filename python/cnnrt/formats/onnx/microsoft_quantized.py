@@ -175,28 +175,38 @@ def _finished(e: Expansion, y: str, bias: str) -> list[Node]:
 
 
 def _dynamic_quantize_lstm(node: Node, around: Surroundings) -> list[Node]:
-    """An LSTM with quantised weights (directions, inputs, gates), which are widened once.
+    """An LSTM with quantised weights (directions, inputs, gates), which are widened.
 
     ONNX Runtime also quantises the input of each step, by its range, and so is less exact.
     """
     e = Expansion(node, around)
-    x, w, r, bias, lengths, h, c, p, w_scale, w_zero, r_scale, r_zero = e.inputs[:12]
-    wide = []
-    for weight, scale, zero in ((w, w_scale, w_zero), (r, r_scale, r_zero)):
-        value = e.around.value(scale)
-        zeros = e.around.value(zero)
-        if value is None or zeros is None:
-            raise UnsupportedOperator("scales that are computed")
-        lead = [value.shape[0], 1, -1] if value.ndim == 2 else [-1, 1, 1]
-        integers = e.add("cast", weight, to="int32")
-        integers = e.add("sub", integers, e.constant(zeros.reshape(lead), np.int32))
-        y = e.add("cast", integers, to="float32")
-        y = e.add("mul", y, e.constant(value.reshape(lead), np.float32))
-        wide.append(e.add("transpose", y, perm=[0, 2, 1]))
+    x, w, r, bias, lengths, h, c, p, *scaling = e.inputs[:12]
+    wide = [
+        _widened_rows(e, weight, *scaling[2 * i : 2 * i + 2]) for i, weight in enumerate((w, r))
+    ]
     rest, node.attributes = node.attributes, {}
     inputs = (x, *wide, bias, lengths, h, c, p)
     e.add_many("lstm", inputs, list(node.outputs), **rest)
     return e.nodes
+
+
+def _widened_rows(e: Expansion, weight: str, scale: str, zero: str) -> str:
+    """The floats of a weight (directions, inputs, gates), as (directions, gates, inputs)."""
+    values, factors, zeros = map(e.around.value, (weight, scale, zero))
+    if values is None or factors is None or zeros is None:
+        raise UnsupportedOperator("weights or scales that are computed")
+    directions, inputs, gates = values.shape
+    # One of each for a row, which is a block.
+    shape = (directions, gates, 1)
+    rows = [np.broadcast_to(v.reshape(directions, -1, 1), shape) for v in (factors, zeros)]
+    return e.add(
+        "dequantize_linear",
+        e.add("transpose", weight, perm=[0, 2, 1]),
+        e.constant(rows[0], np.float32, "scale"),
+        e.constant(rows[1], values.dtype, "zero") if zeros.any() else "",
+        axis=2,
+        block_size=max(1, inputs),
+    )
 
 
 def _qattention(node: Node, around: Surroundings) -> list[Node]:
