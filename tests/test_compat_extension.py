@@ -57,8 +57,53 @@ def test_devices(ort: Any) -> None:
     assert gpu.device_vendor_id() == ort.OrtDeviceVendorId.NVIDIA
     inner = ort.capi._pybind_state.OrtDevice
     assert (inner.cpu(), inner.cuda(), inner.dml(), inner.default_memory()) == (0, 1, 4, 0)
+    kinds = (inner.gpu(), inner.webgpu(), inner.fpga(), inner.npu(), inner.cann())
+    assert kinds == (1, 1, 2, 3, 3)
     made = inner(inner.cpu(), inner.default_memory(), 3)
     assert (made.device_type(), made.mem_type(), made.device_id()) == (0, 0, 3)
+    made = inner(inner.gpu(), inner.default_memory(), 4318, 2)
+    assert (made.vendor_id(), made.device_id()) == (4318, 2)
+    numbers = {
+        "dml": (1, 0x1414),
+        "cann": (3, 0x19E5),
+        "gpu": (1, 0),
+        "npu": (3, 0),
+        "webgpu": (1, 0),
+    }
+    for name, (kind, vendor) in numbers.items():
+        device = ort.OrtDevice.make(name, 0)
+        assert (device.device_type(), device.device_vendor_id()) == (kind, vendor)
+    assert ort.OrtDevice.make("gpu", 1, 0x1002).device_vendor_id() == 0x1002
+    for name in ("fpga", "CPU", "nonsense"):
+        with pytest.raises(Exception, match=f"Unsupported device type: {name}"):
+            ort.OrtDevice.make(name, 0)
+
+
+@BOTH
+def test_devices_to_choose_from(ort: Any) -> None:
+    state = ort.capi._pybind_state
+    (device,) = ort.get_ep_devices()
+    assert device.ep_name == CPU[0]
+    assert device.device.type == ort.OrtHardwareDeviceType.CPU
+    (hardware,) = state.get_hardware_devices()
+    assert hardware.type == ort.OrtHardwareDeviceType.CPU
+    assert (hardware.vendor, hardware.vendor_id) == (device.device.vendor, device.device.vendor_id)
+    for policy in ort.OrtExecutionProviderDevicePolicy.__members__.values():
+        options = ort.SessionOptions()
+        options.set_provider_selection_policy(policy)
+        assert options.has_providers()
+    options = ort.SessionOptions()
+    options.add_provider_for_devices([device], {})
+    assert options.has_providers()
+    by_device = ort.InferenceSession(proto().SerializeToString(), options)
+    assert by_device.get_providers() == CPU
+    assert [d.ep_name for d in by_device.get_input_epdevices()] == CPU
+    with pytest.raises(state.InvalidArgument, match="one or more OrtEpDevice"):
+        options.add_provider_for_devices([], {})
+    options = ort.SessionOptions()
+    options.set_load_cancellation_flag(True)
+    with pytest.raises(state.ModelLoadCanceled):
+        session(ort, options)
 
 
 @BOTH
@@ -78,6 +123,19 @@ def test_memory_is_described(ort: Any) -> None:
         assert (found.name, found.device_id, found.mem_type) == (name, 0, default)
         assert (found.allocator_type, found.device_vendor_id) == (arena, 0)
         assert found.device_mem_type == ort.OrtDeviceMemoryType.DEFAULT
+    for name, kind, vendor in (("Cuda", 0, 0x10DE), ("CudaPinned", 5, 0x10DE), ("DML", 0, 0x1414)):
+        named = ort.OrtMemoryInfo(name, arena, 1, default)
+        assert (named.name, named.device_id, named.device_vendor_id) == (name, 1, vendor)
+        assert named.device_mem_type == ort.OrtDeviceMemoryType(kind)
+    for name in ("cpu", "nonsense"):
+        with pytest.raises(RuntimeError, match="not supported"):
+            ort.OrtMemoryInfo(name, arena, 0, default)
+    gpu, npu = ort.OrtMemoryInfoDeviceType.GPU, ort.OrtMemoryInfoDeviceType.NPU
+    shared = ort.OrtDeviceMemoryType.HOST_ACCESSIBLE
+    for kind in (gpu, npu):
+        named = ort.OrtMemoryInfo.create_v2("Other", kind, 0x10DE, 1, shared, 0, arena)
+        assert (named.name, named.device_id, named.device_vendor_id) == ("Other", 1, 0x10DE)
+        assert (named.device_mem_type, named.mem_type) == (shared, ort.OrtMemType.CPU_OUTPUT)
     s = session(ort)
     assert len(s.get_input_memory_infos()) == len(s.get_output_memory_infos()) == 1
     assert len(s.get_input_epdevices()) == 1
@@ -170,9 +228,30 @@ def test_capsules(ort: Any) -> None:
         kept = ort.OrtValue.from_dlpack(ort.OrtValue.ortvalue_from_numpy(array)).numpy()
         assert kept.dtype == array.dtype
         np.testing.assert_array_equal(kept, array)
+    changed = ort.OrtValue.from_dlpack(np.zeros((2, 3), np.float32))
+    changed.update_inplace(X)
+    np.testing.assert_array_equal(changed.numpy(), X)
     shared = np.asarray(value)
     assert shared.ctypes.data == value.data_ptr()
     assert np.asarray(value, np.float64).dtype == np.float64
+
+
+@BOTH
+def test_vectors_of_values(ort: Any) -> None:
+    vector = ort.capi._pybind_state.OrtValueVector()
+    vector.reserve(3)
+    vector.push_back(ort.OrtValue.ortvalue_from_numpy(X)._get_c_value())
+    vector.push_back(X.__dlpack__(), *([False] if ort is ours else []))
+    assert len(vector) == 2
+    assert [vector.element_type_at(i) for i in range(2)] == [TensorProto.FLOAT] * 2
+    read = ort.capi._pybind_state.OrtValue.from_dlpack
+    flag = [False] if ort is ours else []
+    tensors = [vector.dlpack_at(0), *vector.to_dlpacks(None)]
+    for capsule in tensors:
+        np.testing.assert_array_equal(read(capsule, *flag).numpy(), X)
+    for value in vector.to_dlpacks(lambda capsule: read(capsule, *flag)):
+        np.testing.assert_array_equal(value.numpy(), X)
+    vector.shrink_to_fit()
 
 
 def test_what_a_capsule_holds() -> None:

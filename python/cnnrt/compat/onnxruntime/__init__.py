@@ -20,6 +20,13 @@ from .devices import (
     create_and_register_allocator,
     create_and_register_allocator_v2,
 )
+from .hardware import (
+    OrtEpDevice,
+    OrtExecutionProviderDevicePolicy,
+    OrtHardwareDevice,
+    OrtHardwareDeviceType,
+    get_ep_devices,
+)
 from .metadata import AssignedNode, AssignedSubgraph, ModelMetadata
 from .native import SessionIOBinding
 from .options import (
@@ -45,14 +52,16 @@ from .process import (
     set_seed,
     unregister_execution_provider_library,
 )
-from .providers import get_all_providers, get_available_providers, get_device, get_ep_devices
+from .providers import get_all_providers, get_available_providers, get_device
 from .session import InferenceSession
 from .types import NodeArg
 from .unsupported import (
     AdapterFormat,
     LoraAdapter,
     ModelCompiler,
+    OrtCompileApiFlags,
     OrtExternalInitializerInfo,
+    OrtSparseFormat,
     OrtSyncStream,
     SparseTensor,
 )
@@ -77,15 +86,21 @@ __all__ = [
     "NodeArg",
     "OrtAllocatorType",
     "OrtArenaCfg",
+    "OrtCompileApiFlags",
     "OrtDevice",
     "OrtDeviceMemoryType",
     "OrtDeviceVendorId",
     "OrtEpAssignedNode",
     "OrtEpAssignedSubgraph",
+    "OrtEpDevice",
+    "OrtExecutionProviderDevicePolicy",
     "OrtExternalInitializerInfo",
+    "OrtHardwareDevice",
+    "OrtHardwareDeviceType",
     "OrtMemType",
     "OrtMemoryInfo",
     "OrtMemoryInfoDeviceType",
+    "OrtSparseFormat",
     "OrtSyncStream",
     "OrtValue",
     "OrtValueVector",

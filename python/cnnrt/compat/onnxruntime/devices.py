@@ -31,6 +31,13 @@ class OrtAllocatorType(enum.IntEnum):
     ORT_ARENA_ALLOCATOR = 1
 
 
+class ArenaExtendStrategy(enum.IntEnum):
+    """Ways in which an arena grows; see `OrtArenaCfg`."""
+
+    kNextPowerOfTwo = 0  # noqa: N815  (ONNX Runtime's names)
+    kSameAsRequested = 1  # noqa: N815
+
+
 class OrtMemType(enum.IntEnum):
     """Kinds of memory."""
 
@@ -56,7 +63,7 @@ class OrtMemoryInfoDeviceType(enum.IntEnum):
     NPU = 3
 
 
-_KINDS = {"cpu": 0, "gpu": 1, "cuda": 1, "dml": 1, "webgpu": 1, "fpga": 2, "npu": 3, "cann": 3}
+_KINDS = {"cpu": 0, "gpu": 1, "cuda": 1, "dml": 1, "webgpu": 1, "npu": 3, "cann": 3}
 _VENDORS = {
     "cuda": OrtDeviceVendorId.NVIDIA,
     "dml": OrtDeviceVendorId.MICROSOFT,
@@ -70,11 +77,17 @@ class OrtDevice:
     Any device can be named, and memory be had on the CPU alone.
     """
 
-    def __init__(
-        self, device_type: int = 0, mem_type: int = 0, device_id: int = 0, vendor_id: int = 0
-    ) -> None:
-        self._type, self._memory, self._id = int(device_type), int(mem_type), int(device_id)
-        self._vendor = int(vendor_id)
+    def __init__(self, device_type: int, mem_type: int, *numbers: int) -> None:
+        """
+        Args:
+            device_type: the kind.
+            mem_type: the kind of memory.
+            numbers: that of the device; or that of its maker, and that of the device.
+        """
+        self._type, self._memory = int(device_type), int(mem_type)
+        if not 1 <= len(numbers) <= 2:
+            raise TypeError("OrtDevice takes three or four numbers")
+        self._vendor, self._id = map(int, (0, *numbers)[-2:])
 
     @staticmethod
     def make(ort_device_name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
@@ -88,11 +101,11 @@ class OrtDevice:
         Raises:
             InvalidArgument: there is no device of this name.
         """
-        name = ort_device_name.lower()
+        name = ort_device_name
         if name not in _KINDS:
-            raise status(InvalidArgument, f"Unsupported device type: {ort_device_name}")
+            raise status(InvalidArgument, f"Unsupported device type: {name}")
         vendor = _VENDORS.get(name, OrtDeviceVendorId.NONE) if vendor_id < 0 else vendor_id
-        return OrtDevice(_KINDS[name], 0, device_id, vendor)
+        return OrtDevice(_KINDS[name], 0, vendor, device_id)
 
     @staticmethod
     def cpu() -> int:
@@ -108,6 +121,31 @@ class OrtDevice:
     def dml() -> int:
         """The kind of GPUs by DirectML."""
         return 4
+
+    @staticmethod
+    def gpu() -> int:
+        """The kind of any GPU."""
+        return 1
+
+    @staticmethod
+    def webgpu() -> int:
+        """The kind of GPUs by WebGPU."""
+        return 1
+
+    @staticmethod
+    def fpga() -> int:
+        """The kind of programmable gates."""
+        return 2
+
+    @staticmethod
+    def npu() -> int:
+        """The kind of neural processors."""
+        return 3
+
+    @staticmethod
+    def cann() -> int:
+        """The kind of neural processors by CANN."""
+        return 3
 
     @staticmethod
     def default_memory() -> int:
@@ -143,16 +181,43 @@ def check_device(device: str | OrtDevice) -> None:
         raise status(InvalidArgument, f"cnnrt has memory on the device 'cpu' alone, not on {name}")
 
 
-@dataclass
-class OrtMemoryInfo:
-    """A kind of memory on a device."""
+_MEMORIES = {
+    "Cpu": ("Cpu", 0, 0),
+    "Cuda": ("Cuda", 0, OrtDeviceVendorId.NVIDIA),
+    "CudaPinned": ("CudaPinned", 5, OrtDeviceVendorId.NVIDIA),
+    "DML": ("DML", 0, OrtDeviceVendorId.MICROSOFT),
+    "Hip": ("Hip", 0, OrtDeviceVendorId.AMD),
+    "HipPinned": ("HipPinned", 5, OrtDeviceVendorId.AMD),
+    "OpenVINO_GPU": ("OpenVINO_GPU", 0, OrtDeviceVendorId.INTEL),
+    "OpenVINO_RT_NPU": ("OpenVINO_RT_NPU", 0, OrtDeviceVendorId.INTEL),
+    "QnnHtpShared": ("QnnHtpShared", 5, OrtDeviceVendorId.QUALCOMM),
+    "WebGPU_Buffer": ("WebGPU_Buf", 0, 0),
+    "WebGPU_Buf": ("WebGPU_Buf", 0, 0),
+    "WebNN_Tensor": ("WebNN_Ten", 0, 0),
+    "WebNN_Ten": ("WebNN_Ten", 0, 0),
+}
+"""Names of memories: the name that is kept, the kind of memory, and the maker."""
 
-    name: str
-    allocator_type: OrtAllocatorType
-    device_id: int
-    mem_type: OrtMemType
-    device_mem_type: OrtDeviceMemoryType = OrtDeviceMemoryType.DEFAULT
-    device_vendor_id: int = 0
+
+class OrtMemoryInfo:
+    """A kind of memory on a device. Any can be described; cnnrt has that of the CPU."""
+
+    def __init__(
+        self, name: str, allocator_type: OrtAllocatorType, device_id: int, mem_type: OrtMemType
+    ) -> None:
+        """Describes a memory that ONNX Runtime has a name for.
+
+        Raises:
+            RuntimeError: it has none.
+        """
+        if name not in _MEMORIES:
+            raise RuntimeError("Specified device is not supported. Try CreateMemoryInfo_V2.")
+        self.name, memory, vendor = _MEMORIES[name]
+        self.allocator_type = OrtAllocatorType(allocator_type)
+        self.device_id = 0 if name == "Cpu" else int(device_id)
+        self.mem_type = OrtMemType(mem_type)
+        self.device_mem_type = OrtDeviceMemoryType(memory)
+        self.device_vendor_id = int(vendor)
 
     @staticmethod
     def create_v2(
@@ -164,16 +229,14 @@ class OrtMemoryInfo:
         alignment: int,
         allocator_type: OrtAllocatorType,
     ) -> OrtMemoryInfo:
-        """A description with all that can be said.
-
-        Raises:
-            InvalidArgument: the device is another than the CPU.
-        """
-        del alignment
-        check_device(OrtDevice(device_type))
-        return OrtMemoryInfo(
-            name, allocator_type, device_id, OrtMemType.DEFAULT, mem_type, vendor_id
-        )
+        """A description of the memory of any device, with all that can be said."""
+        del device_type, alignment
+        made = OrtMemoryInfo("Cpu", allocator_type, 0, OrtMemType.DEFAULT)
+        made.name, made.device_id, made.device_vendor_id = name, int(device_id), int(vendor_id)
+        made.device_mem_type = OrtDeviceMemoryType(mem_type)
+        if made.device_mem_type == OrtDeviceMemoryType.HOST_ACCESSIBLE:
+            made.mem_type = OrtMemType.CPU_OUTPUT
+        return made
 
 
 CPU_MEMORY = OrtMemoryInfo(

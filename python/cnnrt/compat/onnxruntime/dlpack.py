@@ -47,8 +47,26 @@ class _Capsule:
 
 def to_array(data: Any) -> Array:
     """The array over the memory of a tensor that has the protocol, or of a capsule."""
-    array: Array = np.from_dlpack(data if hasattr(data, "__dlpack__") else _Capsule(data))
-    return array
+    try:
+        capsule = data.__dlpack__() if hasattr(data, "__dlpack__") else data
+    except BufferError:  # it is read-only, which such a capsule cannot say
+        only_read: Array = np.from_dlpack(data)
+        return only_read
+    return _writable(np.from_dlpack(_Capsule(capsule)))
+
+
+def _writable(array: Array) -> Array:
+    """The same memory, which NumPy takes for read-only unless a capsule says that it is not."""
+    same: Array
+    if not array.size:
+        same = np.empty(array.shape, array.dtype)
+        return same
+    strides = zip(array.shape, array.strides, strict=True)
+    nbytes = array.itemsize + sum((size - 1) * stride for size, stride in strides)
+    memory = (ctypes.c_char * nbytes).from_address(array.ctypes.data)
+    memory.owner = array
+    same = np.ndarray(array.shape, array.dtype, memory, strides=array.strides)
+    return same
 
 
 def is_dlpack_uint8_tensor(capsule: Any) -> bool:

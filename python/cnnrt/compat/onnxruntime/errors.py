@@ -83,6 +83,7 @@ _CODES: dict[type[CnnrtError], tuple[int, str]] = {
     InvalidProtobuf: (7, "INVALID_PROTOBUF"),
     NotImplemented: (9, "NOT_IMPLEMENTED"),
     InvalidGraph: (10, "INVALID_GRAPH"),
+    ModelLoadCanceled: (12, "MODEL_LOAD_CANCELED"),
 }
 
 

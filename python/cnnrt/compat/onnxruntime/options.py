@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import Fail, status
+from .hardware import OrtEpDevice, OrtExecutionProviderDevicePolicy, check_devices
+from .providers import CPU
 
 
 class GraphOptimizationLevel(enum.IntEnum):
@@ -97,6 +100,7 @@ class SessionOptions(_Entries):
         self._sizes_by_denotation: dict[str, int] = {}
         self._initializers: dict[str, Any] = {}
         self._files: dict[str, bytes] = {}
+        self._cancelled = False
         self._providers: list[tuple[str, dict[str, str]]] = []
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -149,8 +153,30 @@ class SessionOptions(_Entries):
             "of ONNX or com.microsoft"
         )
 
-    def add_provider_for_devices(self, *_: Any) -> None:
-        raise NotImplementedError("cnnrt runs on the CPU and has no plugin execution providers")
+    def add_provider_for_devices(
+        self, devices: Sequence[OrtEpDevice], options: dict[str, str]
+    ) -> None:
+        """Adds the CPU's provider, by its device.
+
+        Raises:
+            InvalidArgument: there is no device, or one that is not of `get_ep_devices`.
+        """
+        check_devices(devices)
+        self.add_provider(devices[0].ep_name, options)
+
+    def set_provider_selection_policy(self, policy: OrtExecutionProviderDevicePolicy) -> None:
+        """Adds the provider of the device that the policy prefers, which is the CPU's."""
+        OrtExecutionProviderDevicePolicy(policy)
+        self.add_provider(CPU, {})
+
+    def set_provider_selection_policy_delegate(self, delegate: Any) -> None:
+        raise NotImplementedError(
+            f"{delegate!r} is not asked: there is one device, that of get_ep_devices()"
+        )
+
+    def set_load_cancellation_flag(self, flag: bool) -> None:
+        """Refuses to load a model while the flag is set, by ModelLoadCanceled."""
+        self._cancelled = bool(flag)
 
     def add_external_initializers_from_files_in_memory(
         self, names: list[str], contents: list[bytes], lengths: list[int]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import platform
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +126,14 @@ def _severity(severity: int) -> int:
     return int(severity)
 
 
-_global_pool = threading.Event()
+@dataclass
+class _GlobalPool:
+    """Says if sessions share the threads of the process."""
+
+    set: bool = False
+
+
+_global_pool = _GlobalPool()
 
 
 def set_global_thread_pool_sizes(intra_op: int, inter_op: int = 0) -> None:
@@ -138,14 +144,14 @@ def set_global_thread_pool_sizes(intra_op: int, inter_op: int = 0) -> None:
     del inter_op
     if intra_op > 0:
         set_num_threads(intra_op)
-    _global_pool.set()
+    _global_pool.set = True
 
 
 def check_threads(*, per_session: bool) -> None:
     """Raises RuntimeError if a session has its own threads beside global ones, or neither."""
-    if per_session and _global_pool.is_set():
+    if per_session and _global_pool.set:
         raise RuntimeError("use_per_session_threads must be false when using a global thread pool")
-    if not per_session and not _global_pool.is_set():
+    if not per_session and not _global_pool.set:
         raise RuntimeError(
             "use_per_session_threads is false; call set_global_thread_pool_sizes before"
         )

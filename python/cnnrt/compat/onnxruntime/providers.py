@@ -47,11 +47,6 @@ def get_device() -> str:
     return "CPU"
 
 
-def get_ep_devices() -> list[Any]:
-    """Devices of plugin providers: there are none."""
-    return []
-
-
 def check_and_normalize_provider_args(
     providers: Sequence[str | tuple[str, dict[Any, Any]]] | str | None,
     provider_options: Sequence[dict[Any, Any]] | None,

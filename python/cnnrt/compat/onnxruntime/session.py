@@ -18,7 +18,16 @@ from ...process.threads import get_num_threads
 from .arguments import check_running, checked
 from .binding import IOBinding
 from .devices import CPU_MEMORY, OrtMemoryInfo
-from .errors import Fail, InvalidArgument, InvalidProtobuf, NoSuchFile, status, translated
+from .errors import (
+    Fail,
+    InvalidArgument,
+    InvalidProtobuf,
+    ModelLoadCanceled,
+    NoSuchFile,
+    status,
+    translated,
+)
+from .hardware import OrtEpDevice, get_ep_devices
 from .initializers import with_constants, with_initializers, write
 from .metadata import AssignedSubgraph, ModelMetadata, config_of, facts_of, is_model_bin
 from .native import NativeSession
@@ -97,6 +106,8 @@ class InferenceSession:
             )
         if not self._source:
             raise status(InvalidProtobuf, "the model has no bytes")
+        if self._options._cancelled:
+            raise status(ModelLoadCanceled, "the loading was cancelled by the session's options")
         if configured:
             with translated(loading=True):
                 config = config_of(self._source)
@@ -191,9 +202,10 @@ class InferenceSession:
         """The memory that each output is in."""
         return [CPU_MEMORY] * len(self._facts.outputs)
 
-    def get_input_epdevices(self) -> list[None]:
-        """The device of a plugin provider for each input: there are none."""
-        return [None] * len(self._facts.inputs)
+    def get_input_epdevices(self) -> list[OrtEpDevice | None]:
+        """For each input its device, if the options name the provider; else None."""
+        device = get_ep_devices()[0] if self._options.has_providers() else None
+        return [device] * len(self._facts.inputs)
 
     def get_provider_graph_assignment_info(self) -> list[AssignedSubgraph]:
         """The nodes of the file, each as a subgraph of the CPU's provider.

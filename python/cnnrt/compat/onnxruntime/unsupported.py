@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
+
+
+class OrtSparseFormat(enum.IntEnum):
+    """Forms of sparse tensors."""
+
+    ORT_SPARSE_UNDEFINED = 0
+    ORT_SPARSE_COO = 1
+    ORT_SPARSE_CSRC = 2
+    ORT_SPARSE_BLOCK_SPARSE = 4
+
+
+class OrtCompileApiFlags(enum.IntFlag):
+    """Cases that `ModelCompiler` refuses."""
+
+    NONE = 0
+    ERROR_IF_NO_NODES_COMPILED = 1
+    ERROR_IF_OUTPUT_FILE_EXISTS = 2
 
 
 class _Unsupported:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,13 @@ class OrtValue:
         check_device(device_type)
         dtype = _element_type(element_type)
         return OrtValue(np.zeros([int(n) for n in shape], dtype.numpy), dtype)
+
+    @staticmethod
+    def ortvalue_from_shape_and_onnx_type(
+        shape: Sequence[int], onnx_element_type: int, device: str | OrtDevice = "cpu"
+    ) -> OrtValue:
+        """A value of zeros, its elements by ONNX's number of the type."""
+        return OrtValue.ortvalue_from_shape_and_type(shape, int(onnx_element_type), device)
 
     @staticmethod
     def from_dlpack(data: Any, is_bool_tensor: bool = False) -> OrtValue:
@@ -181,8 +188,51 @@ class OrtValueVector:
     def __init__(self, values: Iterable[OrtValue] = ()) -> None:
         self._values = list(values)
 
-    def push_back(self, value: OrtValue) -> None:
-        self._values.append(value)
+    def push_back(self, value: Any, is_bool_tensor: bool = False) -> None:
+        """Appends a value, or a tensor of DLPack."""
+        given = isinstance(value, OrtValue)
+        self._values.append(value if given else OrtValue.from_dlpack(value, is_bool_tensor))
+
+    def push_back_batch(
+        self,
+        tensors: Sequence[Any],
+        addresses: Sequence[int],
+        elements: Sequence[Any],
+        shapes: Sequence[Sequence[int]],
+        devices: Sequence[OrtDevice],
+    ) -> None:
+        """Appends values over the memory of tensors, which must outlive them.
+
+        Args:
+            tensors: as many as there are values; only their memory is looked at.
+            addresses: of the first elements.
+            elements: the dtypes.
+            shapes: of dense, row-major tensors.
+            devices: where they are: the CPU.
+        """
+        rows = zip(tensors, addresses, elements, shapes, devices, strict=True)
+        for _, address, dtype, shape, device in rows:
+            check_device(device)
+            self._values.append(OrtValue(array_at(address, shape, dtype)))
+
+    def reserve(self, count: int) -> None:
+        """Does nothing: a list grows by itself."""
+
+    def shrink_to_fit(self) -> None:
+        """Does nothing: a list grows by itself."""
+
+    def element_type_at(self, index: int) -> int:
+        """ONNX's number of the element type of a value."""
+        return self._values[index].element_type()
+
+    def dlpack_at(self, index: int) -> Any:
+        """The capsule of a value."""
+        return self._values[index].to_dlpack()
+
+    def to_dlpacks(self, to_tensor: Callable[[Any], Any] | None = None) -> list[Any]:
+        """The capsules of all values, or what a function such as torch's makes of them."""
+        capsules = [value.to_dlpack() for value in self._values]
+        return capsules if to_tensor is None else list(map(to_tensor, capsules))
 
     def __len__(self) -> int:
         return len(self._values)

@@ -225,10 +225,12 @@ def _grid_sample(node: Node, around: Surroundings) -> list[Node]:  # noqa: ARG00
 
 
 def _cast_like(node: Node, around: Surroundings) -> list[Node]:
-    """Casts to a dtype that NumPy does not have; no tensor's own dtype shows it."""
-    if narrow := around.narrow(node.inputs[1]):
+    """A cast, if the dtype is known. One that NumPy does not have, no tensor's own dtype shows."""
+    like = node.inputs[1]
+    dtype = around.dtype(like)
+    if to := around.narrow(like) or (dtype and dtype.name):
         node.op, node.inputs = "cast", node.inputs[:1]
-        node.attributes["to"] = narrow
+        node.attributes["to"] = to
     return [node]
 
 

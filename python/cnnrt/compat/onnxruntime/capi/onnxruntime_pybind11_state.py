@@ -1,6 +1,7 @@
 """The names that onnxruntime's extension module has, as far as clients use them."""
 
 from ..devices import (
+    ArenaExtendStrategy,
     OrtAllocatorType,
     OrtArenaCfg,
     OrtDevice,
@@ -29,7 +30,15 @@ from ..errors import (
     NotImplemented,
     RuntimeException,
 )
-from ..metadata import ModelMetadata
+from ..hardware import (
+    OrtEpDevice,
+    OrtExecutionProviderDevicePolicy,
+    OrtHardwareDevice,
+    OrtHardwareDeviceType,
+    get_ep_devices,
+    get_hardware_devices,
+)
+from ..metadata import AssignedNode, AssignedSubgraph, ModelMetadata
 from ..native import SessionIOBinding
 from ..options import (
     ExecutionMode,
@@ -44,19 +53,35 @@ from ..process import (
     get_build_info,
     get_version_string,
     has_collective_ops,
+    register_execution_provider_library,
     set_default_logger_callback,
     set_default_logger_severity,
     set_default_logger_verbosity,
     set_global_thread_pool_sizes,
     set_seed,
+    unregister_execution_provider_library,
 )
-from ..providers import get_all_providers, get_available_providers, get_device, get_ep_devices
+from ..providers import get_all_providers, get_available_providers, get_device
 from ..types import NodeArg
+from ..unsupported import (
+    AdapterFormat,
+    LoraAdapter,
+    ModelCompiler,
+    OrtCompileApiFlags,
+    OrtExternalInitializerInfo,
+    OrtSparseFormat,
+    OrtSyncStream,
+    SparseTensor,
+)
 from ..values import OrtValue, OrtValueVector, copy_tensors
 
+OrtEpAssignedNode, OrtEpAssignedSubgraph = AssignedNode, AssignedSubgraph
+kNextPowerOfTwo, kSameAsRequested = ArenaExtendStrategy  # noqa: N816  (the extension's names)
 get_default_session_options = SessionOptions
 
 __all__ = [
+    "AdapterFormat",
+    "ArenaExtendStrategy",
     "DeviceReset",
     "EPFail",
     "EngineError",
@@ -67,6 +92,8 @@ __all__ = [
     "InvalidArgument",
     "InvalidGraph",
     "InvalidProtobuf",
+    "LoraAdapter",
+    "ModelCompiler",
     "ModelLoadCanceled",
     "ModelLoaded",
     "ModelMetadata",
@@ -78,17 +105,28 @@ __all__ = [
     "NotImplemented",
     "OrtAllocatorType",
     "OrtArenaCfg",
+    "OrtCompileApiFlags",
     "OrtDevice",
     "OrtDeviceMemoryType",
+    "OrtEpAssignedNode",
+    "OrtEpAssignedSubgraph",
+    "OrtEpDevice",
+    "OrtExecutionProviderDevicePolicy",
+    "OrtExternalInitializerInfo",
+    "OrtHardwareDevice",
+    "OrtHardwareDeviceType",
     "OrtMemType",
     "OrtMemoryInfo",
     "OrtMemoryInfoDeviceType",
+    "OrtSparseFormat",
+    "OrtSyncStream",
     "OrtValue",
     "OrtValueVector",
     "RunOptions",
     "RuntimeException",
     "SessionIOBinding",
     "SessionOptions",
+    "SparseTensor",
     "copy_tensors",
     "create_and_register_allocator",
     "create_and_register_allocator_v2",
@@ -100,12 +138,17 @@ __all__ = [
     "get_default_session_options",
     "get_device",
     "get_ep_devices",
+    "get_hardware_devices",
     "get_version_string",
     "has_collective_ops",
     "is_dlpack_uint8_tensor",
+    "kNextPowerOfTwo",
+    "kSameAsRequested",
+    "register_execution_provider_library",
     "set_default_logger_callback",
     "set_default_logger_severity",
     "set_default_logger_verbosity",
     "set_global_thread_pool_sizes",
     "set_seed",
+    "unregister_execution_provider_library",
 ]
