@@ -44,7 +44,7 @@ void power_all(const Instruction&, const void* pa, const void* pb, const void*, 
     if constexpr (kDoubles > 2) {
         in_doubles(a, b, y, n, [](f64xN x, f64xN e) __attribute__((always_inline)) {
             const f64xN product = e == 2 ? x * x : x * x * x;
-            return (e == 2) | (e == 3) ? product : power(x, e);
+            return ((e == 2) | (e == 3)) ? product : power(x, e);
         });
     } else {  // 13 ns an element in vectors of two, 4 in the C library
         each<float>(a, b, y, n, [](float x, float e) {

@@ -79,7 +79,7 @@ template <class Rule>
 struct Extremum {
     template <class R>
     static CNNRT_INLINE R step(R r, R x) {
-        return Rule::better(x, r) | (x != x) ? x : r;
+        return (Rule::better(x, r) | (x != x)) ? x : r;
     }
     template <class R>
     static CNNRT_INLINE R join(R a, R b) {

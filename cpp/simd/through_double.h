@@ -76,7 +76,7 @@ CNNRT_INLINE f64xN power(f64xN a, f64xN b) {
     t = t < -200 ? broadcast(-200.0) : t;
     const u64xN negative = bits_of(fraction ? size : a) & bits_of(whole) << 63;
     f64xN y = with_bits(bits_of(exp2_of(t)) | negative);
-    y = fraction & (a < 0) & (a > -kInfinity) ? broadcast(__builtin_nan("")) : y;
+    y = (fraction & (a < 0) & (a > -kInfinity)) ? broadcast(__builtin_nan("")) : y;
     // 1 whatever the other one is, be it NaN; and -1 to an infinite power.
     return (b == 0) | (a == 1) | ((size == 1) & (reach == kInfinity)) ? one : y;
 }
