@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
-import zipfile
+
+from ..process.locks import importing
 
 EXPORT = "build the module in PyTorch, load its weights and write it with cnnrt.export(module, ...)"
 
@@ -63,6 +64,9 @@ def explain(source: str | os.PathLike[str] | bytes, start: bytes) -> str | None:
 
 def _archive(source: str | os.PathLike[str] | bytes) -> str:
     """A sentence about the content of an archive."""
+    with importing:
+        import zipfile  # noqa: PLC0415  (8 ms of each start, for a file that is refused)
+
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
             names = file.namelist()
