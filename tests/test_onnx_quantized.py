@@ -62,6 +62,22 @@ def test_pairs(op: str, dtype: str, scales: tuple[float, float, float]) -> None:
     assert_same(f"com.microsoft.{op}", case)
 
 
+@pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_pairs_of_many_scales(op: str, dtype: str) -> None:
+    """Of two inputs, which have a kernel, and of one and a constant."""
+    a, b = (v.reshape(1, 1, 256, 256) for v in all_pairs(dtype))
+    rng, info = np.random.default_rng(1), np.iinfo(dtype)
+    for _ in range(40):
+        values = rng.uniform(0.02, 0.5, 3) * (1, 1, 8 if op == "QLinearMul" else 1)
+        zeros = rng.integers(info.min, info.max, 3, endpoint=True)
+        first, second, third = (scalars(dtype, s, z) for s, z in zip(values, zeros, strict=True))
+        case = Case(a, *first, b, *second, *third, outputs=[dtype])
+        assert_same(f"com.microsoft.{op}", case)
+        model = _with_inputs(case, {0, 3}, f"com.microsoft.{op}")
+        assert_models_agree(model, {"x0": a, "x3": b})
+
+
 def unary(dtype: str) -> Iterator[tuple[str, Case]]:
     every = np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1).astype(dtype)[None]
     images = integers(dtype, 2, 5, 7, 9)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...graph import Node
 from ...ops import OPS
+from ...ops.qlinear import constant_of_sum
 from .products import make_product
 from .state import State
 from .values import BYTES, SIGN, Kind, Pending, Scaling
@@ -44,13 +45,12 @@ def make_pair(state: State, pending: Pending, y: Scaling, output: str) -> bool:
     attributes: dict[str, object] = {"low": low, "high": high, "shift": shift}
     if pending.kind == "add":
         ratios = [np.float32(v.scaling.scale / y.scale) for v in (a, b)]
-        zeros = [np.float32(v.scaling.zero - shift) for v in (a, b)]
-        shifts = ratios[0] * zeros[0] + ratios[1] * zeros[1]
-        constant = np.float32(np.float32(y.zero - shift) - shifts)
+        zeros = [v.scaling.zero - shift for v in (a, b)]
+        constant = constant_of_sum(ratios, zeros, y.zero - shift)
         attributes |= {
             "a_ratio": float(ratios[0]),
             "b_ratio": float(ratios[1]),
-            "constant": float(constant),
+            "constant": constant,
         }
     else:
         ratio = np.float32(a.scaling.scale * b.scaling.scale / y.scale)
