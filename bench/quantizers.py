@@ -43,11 +43,17 @@ Quantize = Callable[[Path, Path, list[Any], Path], str]
 # The quantisers: each writes an ONNX file from the network and the inputs for calibration.
 
 
-def by_cnnrt(target_db: float) -> Quantize:
+def by_cnnrt(target_db: float, *, round_residual: bool = False) -> Quantize:
     """cnnrt's quantiser, which keeps that signal to noise on photos held back."""
 
     def quantize(model: Path, _: Path, inputs: list[Any], out: Path) -> str:
-        found = quantizer.post_training(str(model), inputs, target_db=target_db, progress=False)
+        found = quantizer.post_training(
+            str(model),
+            inputs,
+            target_db=target_db,
+            round_residual=round_residual,
+            progress=False,
+        )
         found.save(out)
         return (
             f"{sum(not layer.integers for layer in found.layers)} of {len(found.layers)} in float32"
@@ -106,6 +112,7 @@ def by_nncf(_: Path, onnx_file: Path, inputs: list[Any], out: Path) -> str:
 
 QUANTIZERS: dict[str, tuple[str, Quantize]] = {
     "cnnrt": ("cnnrt", by_cnnrt(quantizer.TARGET_DB)),
+    "cnnrt-integers": ("cnnrt", by_cnnrt(0, round_residual=True)),
     "cnnrt-28dB": ("cnnrt", by_cnnrt(28)),
     "onnxruntime-MinMax": ("onnxruntime", by_onnxruntime("MinMax")),
     "onnxruntime-Percentile": ("onnxruntime", by_onnxruntime("Percentile")),
