@@ -64,6 +64,12 @@ def element_types() -> Iterator[Case]:
     yield Case("MatMul", f(256, 256).astype("d"), (f(256, 256).astype("d"),), note="float64")
     for op in ("Exp", "Sigmoid", "Tanh", "Relu"):
         yield Case(op, of_type("float64", 0), note="float64")
+    scales, nothing = np.array([1, 1, 2, 2], np.float32), np.empty(0, np.float32)
+    floor = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    for dtype in ("uint8", "int8"):
+        pixels = (100 * f(1, 64, 56, 56)).astype(dtype)
+        for note, how in ((dtype, {}), (f"{dtype} floor", floor)):
+            yield Case("Resize", pixels, (nothing, scales), {"mode": "nearest", **how}, note)
     half = [f(*shape).astype(np.float16) for shape in ((1, 32, 56, 56), (32, 32, 3, 3))]
     yield Case("Conv", half[0], (half[1],), {"pads": [1] * 4}, "float16 3x3")
     yield Case("Add", of_type("float16", 0), (of_type("float16", 1),), note="float16")

@@ -23,6 +23,19 @@ void gather_elements(const IndexedArgs& a, const Indices& indices, const T* x, T
     }
 }
 
+// Rows of one element: a copy of a row would be a call for each.
+template <class T>
+void gather_singles(const IndexedArgs& a, const Indices& indices, const T* x, T* y, int64_t begin,
+                    int64_t end) {
+    for (int64_t row = begin; row < end;) {
+        const int64_t o = row / a.count, stop = smaller(end, (o + 1) * a.count);
+        for (int64_t j = row % a.count; row < stop; ++row, ++j) {
+            const int64_t place = indices.at(o, j, 0);
+            y[row] = place < 0 ? T{0} : x[o * a.axis + place];
+        }
+    }
+}
+
 }  // namespace
 
 void gather(const IndexedArgs& a, const Context& context, int64_t begin, int64_t end) {
@@ -31,6 +44,13 @@ void gather(const IndexedArgs& a, const Context& context, int64_t begin, int64_t
     char* y = context.at<char>(a.y);
     const int64_t rows = rows_per_task(a), bytes = a.inner * a.element;
     end = smaller(a.outer * a.count, end * rows);
+    if (a.index_inner == 0 && a.inner == 1) {
+        with_element(a.element, [&]<class T>(T) {
+            gather_singles(a, indices, reinterpret_cast<const T*>(x), reinterpret_cast<T*>(y),
+                           begin * rows, end);
+        });
+        return;
+    }
     for (int64_t row = begin * rows; row < end; ++row) {
         if (a.index_inner == 0) {
             const int64_t o = row / a.count, place = indices.at(o, row % a.count, 0);

@@ -10,6 +10,7 @@ import pytest
 from checks import Random, assert_close, reference
 from cnnrt import Model, ops
 from cnnrt.graph import Graph, Node, TensorSpec
+from networks import by_kernels, by_reference, operator
 
 
 def resize(x: np.ndarray, sizes: np.ndarray, isa: str, threads: int, **attributes: Any) -> Model:
@@ -80,3 +81,46 @@ def test_what_reaches_outside_runs_by_its_reference(random: Random) -> None:
     assert "no kernel" in model.describe()
     (want,) = ops.op(node).reference(node, x, constants["roi"], None, constants["sizes"])
     assert_close(model(x), want, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "bool", "int32", "int64", "float64", "float32"])
+@pytest.mark.parametrize("nearest", ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])
+def test_nearest_elements_of_every_type(
+    dtype: str, nearest: str, isa: str, threads: int, random: Random
+) -> None:
+    for shape, size in (
+        ((2, 20, 5, 7), (2, 20, 10, 14)),  # by whole factors
+        ((1, 3, 17, 33), (1, 3, 51, 132)),
+        ((1, 16, 8, 12), (1, 16, 4, 4)),
+        ((2, 5, 7, 9), (2, 5, 11, 6)),  # by others, larger and smaller
+        ((1, 6, 5, 3), (1, 12, 7, 3)),  # channels last
+        ((4, 5), (3, 11)),
+        ((3, 2, 1, 1), (3, 2, 6, 5)),
+        ((2, 2, 3, 4, 5), (2, 2, 6, 3, 10)),
+        ((1, 3, 4, 4), (1, 3, 4, 4)),  # nothing changes
+    ):
+        x, sizes = (100 * random(*shape)).astype(dtype), np.array(size)
+        for coordinates in ("half_pixel", "asymmetric"):
+            attributes = {
+                "mode": "nearest",
+                "nearest_mode": nearest,
+                "coordinate_transformation_mode": coordinates,
+            }
+            graph, inputs = operator("resize", x, None, None, sizes, **attributes)
+            (got,) = by_kernels(graph, inputs, isa=isa, threads=threads)
+            (want,) = by_reference(graph, inputs)
+            assert got.dtype == dtype
+            np.testing.assert_array_equal(got, want, f"{shape} {size} {coordinates}")
+
+
+def test_nearest_elements_at_free_sizes(random: Random) -> None:
+    node = Node("resize", "r", ["x", "", "scales"], ["y"], {"mode": "nearest"})
+    ops.complete(node)
+    scales = {"scales": np.float32([1, 1, 2, 1.5])}
+    spec = TensorSpec("x", (1, 2, "h", "w"), np.dtype("uint8"))
+    model = Model(Graph([spec], [TensorSpec("y", (), np.dtype("uint8"))], [node], scales))
+    for size in range(4, 12):
+        x = (100 * random(1, 2, size, 2 * size)).astype(np.uint8)
+        assert "no kernel" not in model.describe(x)
+        columns = np.ceil((np.arange(3 * size) + 0.5) / 1.5 - 1).astype(int)
+        np.testing.assert_array_equal(model(x), x.repeat(2, 2)[..., columns])
