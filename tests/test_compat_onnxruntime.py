@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -516,3 +518,17 @@ def test_the_command_without_a_program(tmp_path: Path) -> None:
 def test_install_comes_first() -> None:
     with pytest.raises(ImportError, match="imported already"):
         __import__("cnnrt.compat").compat.install()
+
+
+def test_a_session_is_freed_at_once() -> None:
+    """Programs that make a session for each call would hold several until a collection."""
+    gc.disable()
+    try:
+        session = ours.InferenceSession(proto().SerializeToString(), providers=CPU)
+        session.run(["mean"], {"x": X})
+        session._sess.run(["mean"], {"x": X}, None)
+        kept = weakref.ref(session._model)
+        del session
+        assert kept() is None
+    finally:
+        gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -192,6 +193,15 @@ class SessionOptions(_Entries):
             raise status(Fail, f"{len(names)} names, {len(contents)} files, {len(lengths)} lengths")
         for name, data, length in zip(names, contents, lengths, strict=True):
             self._files[name] = bytes(data[:length])
+
+    def _fixed(self, shape: Sequence[int | str], denotations: Sequence[str]) -> list[int | str]:
+        """The shape of an input with the free sizes that have an override fixed."""
+        kinds = itertools.chain(denotations, itertools.repeat(""))
+        names, by_kind = self._sizes_by_name, self._sizes_by_denotation
+        return [
+            names.get(size, by_kind.get(kind, size)) if isinstance(size, str) else size
+            for size, kind in zip(shape, kinds, strict=False)
+        ]
 
     def _take(self, config: str) -> None:
         """Takes options from a model's own JSON, metadata of the key `ort_config`.

@@ -87,7 +87,6 @@ class InferenceSession:
         self._options = sess_options if sess_options is not None else SessionOptions()
         self._fallback = bool(kwargs.get("enable_fallback", True))
         self._providers = chosen(providers, provider_options)
-        self._sess = NativeSession(self)
         start = time.monotonic_ns()
         configured = os.environ.get("ORT_LOAD_CONFIG_FROM_MODEL") == "1"
         self._load(configured=bool(int(kwargs.get("read_config_from_model", configured))))
@@ -138,19 +137,12 @@ class InferenceSession:
     def _overridden(self, model: Model) -> Model:
         """The model with the sizes that the options replace."""
         options, graph = self._options, model.graph
-        by_name, by_kind = options._sizes_by_name, options._sizes_by_denotation
-        if not (by_name or by_kind):
+        if not (options._sizes_by_name or options._sizes_by_denotation):
             return model
         graph = graph.copy()
         inputs = []
         for spec, arg in zip(graph.inputs, self._facts.inputs, strict=True):
-            kinds = self._facts.denotations.get(spec.name, [])
-            sizes = [
-                by_name.get(size, by_kind.get(kind, size)) if isinstance(size, str) else size
-                for size, kind in zip(
-                    spec.shape, [*kinds, *[""] * len(spec.shape)][: len(spec.shape)], strict=True
-                )
-            ]
+            sizes = options._fixed(spec.shape, self._facts.denotations.get(spec.name, []))
             inputs.append(dataclasses.replace(spec, shape=tuple(sizes)))
             arg.shape[:] = [
                 new if isinstance(new, int) and not isinstance(old, int) else old
@@ -158,6 +150,12 @@ class InferenceSession:
             ]
         graph.inputs = inputs
         return with_graph(model, graph)
+
+    @property
+    def _sess(self) -> NativeSession:
+        """The session below; made anew, as a session that held it would never be freed by
+        reference counts."""
+        return NativeSession(self)
 
     # What the model is.
 
