@@ -25,6 +25,7 @@ from typing import Any
 
 import machine
 import packages
+from packaging.requirements import Requirement
 
 import cnnrt
 from cnnrt import _core
@@ -395,8 +396,12 @@ def page(rows: list[dict[str, Any]], mean: float) -> str:
         f"The geometric mean of the ratios is {mean:.2f}, beside onnxruntime {version}, on "
         f"{machine.cpu_name()} ({datetime.date.today()}).",
         "",
-        f"The engine takes {megabytes('onnxruntime'):.0f} MB of disk as onnxruntime {version}, "
-        f"and {megabytes('cnnrt'):.0f} MB as cnnrt with the example of its demo.",
+        f"On disk onnxruntime {version} takes {megabytes('onnxruntime'):.0f} MB, and what it "
+        f"requires besides NumPy {required('onnxruntime'):.0f} MB. cnnrt takes "
+        f"{megabytes('cnnrt'):.0f} MB with the example of its demo, and what it requires besides "
+        f"NumPy {required('cnnrt'):.0f} MB, nearly all of it Pillow. To read ONNX files it needs "
+        f"the package onnx, which is {megabytes('onnx') + required('onnx'):.0f} MB with its own "
+        "requirements; a converted model.bin needs none of them.",
     ]
     for r in rows:
         lines += section(r)
@@ -440,6 +445,21 @@ def megabytes(package: str) -> float:
         found = {*folder.rglob("*.py"), Path(_core.__file__), EXAMPLES / "lenet5.bin"}
         return sum(path.stat().st_size for path in found) / 1e6
     return sum(f.size or 0 for f in files) / 1e6
+
+
+def required(package: str) -> float:
+    """Size of the packages that a package requires, directly or not, NumPy aside."""
+    pending, found = [package], set[str]()
+    while pending:
+        for text in importlib.metadata.requires(pending.pop()) or []:
+            requirement = Requirement(text)
+            name = requirement.name.lower().replace("_", "-")
+            marker = requirement.marker
+            if name in found | {"numpy"} or (marker and not marker.evaluate({"extra": ""})):
+                continue
+            found.add(name)
+            pending.append(name)
+    return sum(map(megabytes, found))
 
 
 def folder_megabytes(folder: Path, package: str) -> float:
