@@ -228,6 +228,7 @@ def _shapes() -> Iterator[Case]:
     yield Case("Tile", x, (i(1, 1, 2, 2),))
     yield Case("Expand", f(1, 64, 1, 1), (i(1, 64, 56, 56),))
     yield Case("DepthToSpace", x, (), {"blocksize": 2})
+    yield Case("DepthToSpace", (100 * x).astype(np.uint8), (), {"blocksize": 2}, "uint8")
     yield Case("DepthToSpace", x, (), {"blocksize": 2, "mode": "CRD"}, "pixel shuffle")
     yield Case("SpaceToDepth", x, (), {"blocksize": 2})
     yield Case("Trilu", f(64, 128, 128))

@@ -119,8 +119,12 @@ def test_tile(repeats: tuple[int, ...], isa: str, threads: int, random: Random) 
 
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
 @pytest.mark.parametrize("op", ["depth_to_space", "space_to_depth"])
-def test_blocks_of_pixels(op: str, mode: str, isa: str, threads: int, random: Random) -> None:
-    graph, inputs = operator(op, random(2, 36, 6, 12), blocksize=3, mode=mode)
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "bool", "int32", "int64", "float64"])
+def test_blocks_of_pixels(
+    op: str, mode: str, dtype: str, isa: str, threads: int, random: Random
+) -> None:
+    x = (100 * random(2, 36, 6, 12)).astype(dtype)
+    graph, inputs = operator(op, x, blocksize=3, mode=mode)
     same(graph, inputs, isa, threads)
 
 

@@ -108,7 +108,7 @@ def lower_tile(node: Node, builder: PlanBuilder) -> bool:
     return True
 
 
-@lowers("depth_to_space", "space_to_depth")
+@lowers("depth_to_space", "space_to_depth", types=ALL_TYPES)
 def lower_blocks(node: Node, builder: PlanBuilder) -> bool:
     """Lowers both as a reshape to six axes, a permutation of them, and a reshape back."""
     b, (n, c, h, w) = node["blocksize"], builder.type(node.inputs[0]).shape
