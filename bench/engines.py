@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ class Ncnn(Engine):
         net.opt.num_threads = threads
         for option in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
             setattr(net.opt, f"use_{option}", False)
+        winograd = [f"winograd{n}_convolution" for n in ("", "23", "43", "63")]
+        for option in (*winograd, "sgemm_convolution", "packing_layout"):
+            setattr(net.opt, f"use_{option}", True)  # as by default: it chooses by shape
         if net.load_param(str(param)) or net.load_model(str(weights)):
             raise RuntimeError("ncnn cannot load what pnnx wrote")
         first, last = net.input_names()[0], net.output_names()[0]
@@ -162,7 +166,69 @@ class Mnn(Engine):
         return target
 
 
-ENGINES |= {"ncnn": Ncnn, "torch": Torch, "mnn": Mnn}
+class OpenCv(Engine):
+    """OpenCV's dnn module, by the engine that came with version 5."""
+
+    package = "opencv-python-headless"
+    module = "cv2"
+
+    def load(self, source: Source, threads: int) -> Run:
+        import cv2  # noqa: PLC0415
+
+        cv2.setNumThreads(threads)
+        net = cv2.dnn.readNetFromONNX(str(source.onnx), cv2.dnn.ENGINE_NEW)
+
+        def run(x: Array) -> Array:
+            net.setInput(x)
+            return np.asarray(net.forward())
+
+        return run
+
+
+class LiteRt(Engine):
+    """LiteRT (TensorFlow Lite) with the XNNPACK delegate. Its file has a fixed batch size."""
+
+    package = "ai_edge_litert"
+
+    def load(self, source: Source, threads: int) -> Run:
+        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
+
+        interpreter = Interpreter(str(self._convert(source)), num_threads=threads)
+        interpreter.allocate_tensors()
+        given = interpreter.get_input_details()[0]["index"]
+        result = interpreter.get_output_details()[0]["index"]
+
+        def run(x: Array) -> Array:
+            interpreter.set_tensor(given, x)
+            interpreter.invoke()
+            y: Array = interpreter.get_tensor(result)
+            return y
+
+        return run
+
+    @staticmethod
+    def _convert(source: Source) -> Path:
+        """Converts by litert-torch, in another process: it imports torch."""
+        if source.torchscript is None:
+            raise ValueError("litert-torch needs TorchScript, which this network has not")
+        target = source.torchscript.with_name(f"model_b{source.shape[0]}.tflite")
+        if not target.exists():
+            words = [str(source.torchscript), str(target), ",".join(map(str, source.shape))]
+            program = Path(__file__).with_name("litert.py")
+            done = subprocess.run(
+                [sys.executable, str(program), *words],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=600,
+            )
+            if not target.exists():
+                lines = done.stderr.strip().splitlines()
+                raise RuntimeError(f"litert-torch wrote no file: {lines[-1] if lines else ''}")
+        return target
+
+
+ENGINES |= {"ncnn": Ncnn, "torch": Torch, "mnn": Mnn, "opencv": OpenCv, "litert": LiteRt}
 
 
 def versions() -> dict[str, str | None]:

@@ -26,6 +26,9 @@ from race import Race, race
 import networks
 from cnnrt.benchmark import WRONG
 
+ALL = ("cnnrt", "cnnrt:tune", *(name for name in ENGINES if name != "cnnrt"))
+"""The engines that are measured unless some are chosen."""
+
 PROMISED = 1e-4
 """The relative error that cnnrt promises; above it a time is marked with '!'."""
 
@@ -83,7 +86,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="result file; default: in the cache folder")
     parser.add_argument("--plot", type=Path, help="bar chart of the ratios (needs matplotlib)")
     args = parser.parse_args()
-    args.engines = args.engines or list(quantised.ENGINES if args.int8 else ENGINES)
+    args.engines = args.engines or list(quantised.ENGINES if args.int8 else ALL)
     if not set(args.int8) <= set(quantised.ACTIVATIONS):
         parser.error(f"--int8 takes {' and '.join(quantised.ACTIVATIONS)}")
     if args.int8 and args.batch != [1]:

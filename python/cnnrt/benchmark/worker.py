@@ -52,6 +52,8 @@ class Engine(ABC):
 
     package: str
     """Its name on PyPI."""
+    module: str | None = None
+    """The name by which it is imported, if that is another one."""
 
     def __init__(self, option: str = "") -> None:
         self.option = option
@@ -79,7 +81,7 @@ class Engine(ABC):
 
 
 class Cnnrt(Engine):
-    """cnnrt; the option is the algorithm of its 3x3 convolutions."""
+    """cnnrt; the option is the algorithm of its 3x3 convolutions, or "tune" to choose by timing."""
 
     package = "cnnrt"
 
@@ -93,7 +95,8 @@ class Cnnrt(Engine):
     def load(self, source: Source, threads: int) -> Run:
         cnnrt = importlib.import_module("cnnrt")
         file = source.own or source.onnx
-        self.model = cnnrt.load(file, threads=threads, algorithm=self.option or "auto")
+        how = {"tune": True} if self.option == "tune" else {"algorithm": self.option or "auto"}
+        self.model = cnnrt.load(file, threads=threads, **how)
         return self.model  # type: ignore[no-any-return]
 
     def outputs(self, x: Array) -> list[Array]:
@@ -184,8 +187,9 @@ def load(
     single = isinstance(found, np.ndarray)
     x = np.ascontiguousarray(found) if single else {name: found[name] for name in found.files}
     reference = np.load(command["ref"])
-    if importlib.util.find_spec(subject.package):
-        importlib.import_module(subject.package)  # no part of loading a network
+    module = subject.module or subject.package
+    if importlib.util.find_spec(module):
+        importlib.import_module(module)  # no part of loading a network
     start = time.perf_counter()
     run = subject.load(source, threads)
     loaded = time.perf_counter()
