@@ -31,6 +31,7 @@ struct Run final : Region {
     const std::unique_ptr<Workspace>* workspaces = nullptr;
     const std::vector<int64_t>* strides = nullptr;
     Span* spans = nullptr;
+    int in_turn = 0;  // if not 0, one thread does the shares of as many, step by step
     Clock::time_point start{};
     Poll poll = nullptr;
     Clock::time_point polled = Clock::now();
@@ -44,7 +45,9 @@ struct Run final : Region {
     int64_t since_start() const { return std::chrono::nanoseconds(Clock::now() - start).count(); }
 
     void run(int thread, int size, Barrier& barrier) override {
-        if (workspace)
+        if (in_turn)
+            run_in_turn(barrier);
+        else if (workspace)
             run_steps(thread, thread, size, barrier, workspace->spaces.data(),
                       workspace->scratch.data() + thread * scratch_bytes);
         for (int64_t i = thread; i < images; i += size) {
@@ -70,23 +73,46 @@ struct Run final : Region {
                 barrier.wait(part, parts);
                 if (span) now = since_start();
             }
-            if (s.serial && part > 0) continue;
-            const int shares = s.serial ? 1 : parts;
-            context.shared = shares > 1;
-            const int64_t first = s.tasks * part / shares;
-            const int64_t share = s.tasks * (part + 1) / shares - first;
-            for (int k = 0; k < s.slices && !stopped.load(std::memory_order_relaxed); ++k) {
-                const int64_t begin = first + share * k / s.slices;
-                const int64_t end = first + share * (k + 1) / s.slices;
-                if (begin < end) s.kernel->run(s.args.get(), context, begin, end);
-                if (s.poll && poll && thread == 0) poll_signals(barrier);
-            }
-            if (span && share > 0) {
+            if (run_share(s, part, parts, thread, context, barrier) && span) {
                 span[i].begin = now;
                 span[i].end = now = since_start();
             }
         }
         if (found.size >= 0) report(found, found_step, thread);
+    }
+
+    // Runs all parts of each step on this thread, for their times.
+    void run_in_turn(Barrier& barrier) {
+        Fault found;
+        size_t found_step = 0;
+        for (size_t i = 0; i < count; ++i) {
+            if (found.size < 0) found_step = i;
+            for (int part = 0; part < in_turn; ++part) {
+                Context context{workspace->spaces.data(),
+                                workspace->scratch.data() + part * scratch_bytes, &found, false};
+                const int64_t begin = since_start();
+                if (run_share(steps[i], part, in_turn, 0, context, barrier) && spans)
+                    spans[static_cast<size_t>(part) * count + i] = {begin, since_start()};
+            }
+        }
+        if (found.size >= 0) report(found, found_step, 0);
+    }
+
+    // Runs part `part` of `parts` of a step's tasks. Returns false if there are none.
+    bool run_share(const Step& s, int part, int parts, int thread, Context& context,
+                   Barrier& barrier) {
+        if (s.serial && part > 0) return false;
+        const int shares = s.serial ? 1 : parts;
+        context.shared = shares > 1;
+        const int64_t first = s.tasks * part / shares;
+        const int64_t share = s.tasks * (part + 1) / shares - first;
+        for (int k = 0; k < s.slices && !stopped.load(std::memory_order_relaxed); ++k) {
+            const int64_t begin = first + share * k / s.slices;
+            const int64_t end = first + share * (k + 1) / s.slices;
+            if (begin < end) s.kernel->run(s.args.get(), context, begin, end);
+            if (s.poll && poll && thread == 0) poll_signals(barrier);
+        }
+        return share > 0;
     }
 
     void report(const Fault& found, size_t step, int thread) {
@@ -143,8 +169,8 @@ void Plan::set_memory(int64_t arena_bytes, Threads threads) {
     threads_ = {std::clamp(threads.count, 1, kMaxThreads), threads.threading};
 }
 
-bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll,
-               Span* spans) const {
+bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll, Span* spans,
+               bool in_turn) const {
     if (first >= last) return true;
     Run r;
     r.steps = steps_.data() + first;
@@ -156,7 +182,8 @@ bool Plan::run(const Workspace& workspace, size_t first, size_t last, Poll poll,
     r.poll = poll;
     const bool alone =
         std::all_of(r.steps, r.steps + r.count, [](const Step& s) { return s.serial; });
-    run_region(r, alone ? Threads{} : threads_);
+    if (in_turn) r.in_turn = threads_.count;
+    run_region(r, alone || in_turn ? Threads{} : threads_);
     if (r.fault.size >= 0) throw IndexFault{r.fault, first + r.fault_step};
     return !r.stopped.load(std::memory_order_relaxed);
 }

@@ -50,10 +50,11 @@ public:
     void set_memory(int64_t arena_bytes, Threads threads);
 
     // Runs steps [first, last) with the external spaces that the workspace names. Records times if
-    // given a table of spans, [threads][last - first]. Returns false if `poll` stopped the run; the
+    // given a table of spans, [threads][last - first]. With `in_turn` the caller alone does the
+    // shares of all threads, one after the other. Returns false if `poll` stopped the run; the
     // outputs are then unspecified. Throws IndexFault, after the last step.
     bool run(const Workspace& workspace, size_t first, size_t last, Poll poll = nullptr,
-             Span* spans = nullptr) const;
+             Span* spans = nullptr, bool in_turn = false) const;
 
     // Runs all steps for each image of a batch. There is a workspace for each thread, and all name
     // the externals of image 0; `strides` are the bytes between images. A thread runs whole images:

@@ -15,7 +15,7 @@ from checks import Random
 from cnnrt import cli
 from cnnrt.analysis.peak import measure_peak, peak_gflops
 from cnnrt.model import plan_for
-from cnnrt.planning.plan import step_times
+from cnnrt.planning.plan import Plan, step_times
 from networks import network
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -73,6 +73,34 @@ def test_a_run_is_the_sum_of_its_steps(isa: str, threads: int, random: Random) -
     assert (times >= 0).all()
     assert times.sum() == spans.max()
     assert np.array_equal(model(x), model(x))
+
+
+def test_shares_in_turn(isa: str, threads: int, random: Random) -> None:
+    """One thread does the shares of all, one after the other, and computes the same."""
+    graph = network(
+        {"x": random(1, 16, 40, 40)},
+        {"w": random(32, 16, 3, 3)},
+        ("c", "conv", "x w", {"pads": [1, 1, 1, 1]}),
+        ("y", "max_pool", "c", {"kernel_shape": [2, 2]}),
+    )
+    x = random(1, 16, 40, 40)
+    model = cnnrt.Model(graph, threads=8 * threads, isa=isa)
+    plan = plan_for(model, [x])
+    assert isinstance(plan, Plan)
+    spans = plan.trace_in_turn([x])
+    assert spans.shape == (8 * threads, len(plan.describe()), 2)
+    for step in range(spans.shape[1]):
+        mine = spans[spans[:, step, 1] >= 0, step]
+        assert len(mine) >= 1
+        assert (np.diff(mine.reshape(-1)) >= 0).all()  # thread after thread
+        assert step == 0 or mine[0, 0] >= spans[:, step - 1, 1].max()
+    assert (spans[:, :, 1] >= 0).sum() > spans.shape[1]  # some are shared
+    waits = plan.waits()
+    assert not waits[0]
+    assert any(waits)
+    arrays = [x, plan.core.make_output(0)]
+    plan.core.run_steps(plan.core.workspace(), arrays, 0, len(plan.core), in_turn=True)
+    assert np.array_equal(arrays[1], model(x))
 
 
 def test_peak(isa: str, threads: int) -> None:

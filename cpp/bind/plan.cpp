@@ -150,8 +150,9 @@ struct BoundPlan {
     }
 
     // Runs steps [first, last) without the GIL.
-    void execute(const Workspace& w, size_t first, size_t last, Span* spans = nullptr) const {
-        without_gil([&] { return plan.run(w, first, last, poll_signals, spans); });
+    void execute(const Workspace& w, size_t first, size_t last, Span* spans = nullptr,
+                 bool in_turn = false) const {
+        without_gil([&] { return plan.run(w, first, last, poll_signals, spans, in_turn); });
     }
 };
 
@@ -223,7 +224,7 @@ void bind_plan(py::module_& m) {
         .def(
             "run_steps",
             [](BoundPlan& self, HeldWorkspace& held, const py::sequence& arrays, size_t first,
-               size_t last, bool timed, int64_t image) {
+               size_t last, bool timed, int64_t image, bool in_turn) {
                 check(held.owner.get() == &self, "the workspace of another plan");
                 check(0 <= image && image < self.images, "no such image");
                 check(first <= last && last <= self.plan.size(), "no such step");
@@ -232,16 +233,24 @@ void bind_plan(py::module_& m) {
                 held.workspace->go_to(image, self.strides);
                 const size_t count = timed ? last - first : 0;
                 std::vector<Span> spans(static_cast<size_t>(self.plan.threads()) * count);
-                self.execute(*held.workspace, first, last, timed ? spans.data() : nullptr);
+                self.execute(*held.workspace, first, last, timed ? spans.data() : nullptr, in_turn);
                 py::array_t<int64_t> table({static_cast<py::ssize_t>(self.plan.threads()),
                                             static_cast<py::ssize_t>(count), py::ssize_t{2}});
                 if (count)
                     std::memcpy(table.mutable_data(), spans.data(), spans.size() * sizeof(Span));
                 return table;
             },
-            "workspace"_a, "arrays"_a, "first"_a, "last"_a, "timed"_a = false, "image"_a = 0)
+            "workspace"_a, "arrays"_a, "first"_a, "last"_a, "timed"_a = false, "image"_a = 0,
+            "in_turn"_a = false)
         .def("make_output", &BoundPlan::make_output, "index"_a)
         .def("__len__", [](const BoundPlan& self) { return self.plan.size(); })
+        .def("waits",
+             [](const BoundPlan& self) {
+                 std::vector<bool> waits;
+                 for (size_t i = 0; i < self.plan.size(); ++i)
+                     waits.push_back(self.plan.step(i).wait);
+                 return waits;
+             })
         .def_property_readonly("isa", [](const BoundPlan& self) { return self.plan.tier().name; })
         .def_property_readonly("threads", [](const BoundPlan& self) { return self.plan.threads(); })
         .def_property_readonly("arena_bytes",

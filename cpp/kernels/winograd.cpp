@@ -42,8 +42,14 @@ constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays bel
 constexpr int64_t kMaxTogether = kTileBlocks > 1 ? kTileBlocks : 8;
 constexpr int64_t kProductBytes = 256 * 1024;
 
+// Below so many tasks of a whole register tile's blocks they have one block each. 16 threads then
+// have a share each of 256 channels. A tile of one block reaches some 85 % of the speed of one of
+// two, so with more tasks the shares are even enough as they are.
+constexpr int64_t kFewTasks = 64;
+
 struct Geometry {
-    int64_t positions, across, down, per_image, tiles, batches, c_blocks, groups, together;
+    int64_t positions, across, down, per_image, tiles, batches, c_blocks, together;
+    int64_t of_task;  // blocks in a task of winograd_output
 };
 CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
     Geometry s;
@@ -54,7 +60,7 @@ CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
     s.tiles = g.n * s.per_image;
     s.batches = ceil_div(s.tiles, g.batch);
     s.c_blocks = ceil_div(g.c, 16);
-    s.groups = ceil_div(g.blocks, kTileBlocks);
+    s.of_task = ceil_div(g.blocks, kTileBlocks) * s.batches < kFewTasks ? 1 : kTileBlocks;
     const int64_t fitting = kProductBytes / (s.positions * g.out_d * g.batch * 64);
     s.together = larger<int64_t>(kTileBlocks, smaller(fitting, kMaxTogether));
     return s;
@@ -235,16 +241,15 @@ struct Winograd : Convolution {
                 }
     }
 
-    // Computes the outputs of tiles [t0, t0 + count) for groups [o0, o1), from their V. `offsets`
-    // has room for kernel_d * c_blocks.
-    void output(int64_t t0, int64_t count, int64_t o0, int64_t o1, const float* v, float* m,
+    // Computes the outputs of tiles [t0, t0 + count) for blocks [first, end), from their V.
+    // `offsets` has room for kernel_d * c_blocks.
+    void output(int64_t t0, int64_t count, int64_t first, int64_t end, const float* v, float* m,
                 int32_t* offsets) const {
         const int64_t plane = m_plane(g, s);
         find_offsets(count, offsets);
         Place places[kMaxBatch];
         find_places(t0, count, places);
-        const int64_t end = smaller<int64_t>(o1 * kTileBlocks, g.blocks);
-        for (int64_t block = o0 * kTileBlocks; block < end; block += s.together) {
+        for (int64_t block = first; block < end; block += s.together) {
             const int blocks = static_cast<int>(smaller(s.together, end - block));
             multiply(count, block, blocks, v, m, offsets);
             for (int k = 0; k < blocks; ++k) {
@@ -353,7 +358,7 @@ void winograd(const WinogradArgs& g, const Context& context, int64_t begin, int6
         // batches of its own.
         for_each_tile(end - begin, g.batch, [&](int64_t first, int count) {
             w.input(begin + first, count, 0, s.c_blocks, v);
-            w.output(begin + first, count, 0, s.groups, v, m, offsets);
+            w.output(begin + first, count, 0, g.blocks, v, m, offsets);
         });
     });
 }
@@ -396,7 +401,8 @@ void winograd_output(const WinogradArgs& g, const Context& context, int64_t begi
             begin, end, s.batches, [&](int64_t o0, int64_t o1, int64_t b0, int64_t b1) {
                 for (int64_t b = b0; b < b1; ++b) {
                     const int64_t t0 = b * g.batch;
-                    w.output(t0, smaller<int64_t>(g.batch, s.tiles - t0), o0, o1,
+                    w.output(t0, smaller<int64_t>(g.batch, s.tiles - t0), o0 * s.of_task,
+                             smaller(o1 * s.of_task, int64_t{g.blocks}),
                              transformed + b * s.positions * v_plane(g, s), m, offsets);
                 }
             });
@@ -405,7 +411,7 @@ void winograd_output(const WinogradArgs& g, const Context& context, int64_t begi
 
 int64_t winograd_output_tasks(const WinogradArgs& g) {
     const Geometry s = geometry_of(g);
-    return s.groups * s.batches;
+    return ceil_div(g.blocks, s.of_task) * s.batches;
 }
 
 int64_t winograd_output_scratch(const WinogradArgs& g) {

@@ -193,7 +193,14 @@ class Plan:
         last: int,
         timed: bool = False,
         image: int = 0,
-    ) -> Array: ...
+        in_turn: bool = False,
+    ) -> Array:
+        """Runs some of the steps. If `timed`, returns when each thread worked on each: int64
+        (threads, steps, 2). With `in_turn` the caller does the shares of all threads."""
+
+    def waits(self) -> list[bool]:
+        """True for each step that begins with a barrier."""
+
     def __len__(self) -> int: ...
     @property
     def isa(self) -> str: ...

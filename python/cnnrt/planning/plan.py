@@ -139,12 +139,30 @@ class Plan:
         spans[tables[0][..., 1] < 0] = -1
         return spans
 
+    def trace_in_turn(self, inputs: Sequence[Array]) -> Array:
+        """The times of the shares of all threads if the caller does them, one after the other.
+
+        As in `trace`, of the first image. A machine need not have as many CPUs as the plan has
+        threads.
+        """
+        return self._run_segments(inputs, timed=True, in_turn=True)[1]
+
+    def waits(self) -> list[bool]:
+        """True for each step before which all threads wait for each other."""
+        found = iter(self.core.waits())
+        return [next(found) if isinstance(s, Step) else True for s in self.steps]
+
     def time(self, inputs: Sequence[Array]) -> list[int]:
         """Nanoseconds that each step adds to one run; their sum is the time of the run."""
         return step_times(self.trace(inputs)).tolist()  # type: ignore[no-any-return]
 
     def _run_segments(
-        self, inputs: Sequence[Array], *, timed: bool = False, image: int = 0
+        self,
+        inputs: Sequence[Array],
+        *,
+        timed: bool = False,
+        image: int = 0,
+        in_turn: bool = False,
     ) -> tuple[list[Array], Array]:
         """The outputs of one image of a batch and, if `timed`, the spans of `trace`."""
         n = len(self.graph.inputs)
@@ -161,7 +179,7 @@ class Plan:
                 step += 1
                 continue
             try:
-                table = self.core.run_steps(workspace, arrays, *segment, timed, image)
+                table = self.core.run_steps(workspace, arrays, *segment, timed, image, in_turn)
             except IndexError as error:
                 raise self._located(error) from None
             if timed:
