@@ -178,6 +178,8 @@ class ConvShape(NamedTuple):
     out_d: int = 1
     kernel: tuple[int, int, int] = (1, 3, 3)
     dtype: DType = FLOAT32
+    images: int = 1
+    """Images of this size that a dilated convolution is done on: its phases."""
 
     def tile(self, outputs: int) -> tuple[int, int]:
         """Winograd's tile, down and across: 1 on an axis on which the kernel has one tap."""
@@ -185,9 +187,9 @@ class ConvShape(NamedTuple):
         return (1 if h == 1 else outputs), (1 if w == 1 else outputs)
 
     def tiles(self, outputs: int) -> int:
-        """The number of tiles in the image."""
+        """The number of tiles in the image, or in all phases of it."""
         down, across = self.tile(outputs)
-        return -(-self.out_h // down) * -(-self.out_w // across)
+        return self.images * -(-self.out_h // down) * -(-self.out_w // across)
 
     def positions(self, outputs: int) -> int:
         """The number of pixels that a tile reads, each a matrix product of its own."""
@@ -219,7 +221,7 @@ def _overlapped(longer: float, shorter: float) -> float:
 
 def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> float:
     """Nanoseconds of a convolution by implicit im2col."""
-    c, m, taps, _, out_w, *_, dtype = s
+    c, m, taps, _, out_w, *_, dtype, _ = s
     pixels = s.out_d * s.out_h * out_w
     macs = -(-m // 16) * 16 * c * taps * pixels
     width = out_w if out_w != 7 or machine.tile_rows != 14 else 14
@@ -230,7 +232,7 @@ def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> floa
 
 def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: float) -> float:
     """Nanoseconds of a convolution by F(tile x tile, r x r) or F(tile, r)."""
-    c, m, _, _, _, out_d, (kernel_d, kernel_h, kernel_w), dtype = s
+    c, m, _, _, _, out_d, (kernel_d, kernel_h, kernel_w), dtype, _ = s
     positions, tiles, rate = s.positions(tile), s.tiles(tile), machine.macs[dtype]
     blocks = -(-m // 16)
     weights = positions * c * kernel_d * blocks * 16

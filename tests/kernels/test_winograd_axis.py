@@ -182,3 +182,23 @@ def test_what_it_fits(
     for tile in (2, 4, 6):
         text = str(cnnrt.Model(graph, algorithm=f"winograd{tile}").describe())
         assert (f"winograd{tile}: asked for" in text) is (tile in tiles), text
+
+
+@pytest.mark.parametrize(
+    ("c", "m", "size", "tasks"), [(64, 96, 20, 12), (112, 80, 13, 5), (64, 72, 7, 5)]
+)
+def test_many_threads_share_the_transformed_input(
+    c: int, m: int, size: int, tasks: int, isa: str, random: Random
+) -> None:
+    """Each would have few tiles. They divide the outputs, block by block, and round alike."""
+    x, weight = random(1, c, size, size), random(m, c, 3, 3)
+    graph, inputs = operator("conv", x, weight, pads=[1, 1, 1, 1])
+    outputs = []
+    for threads in (1, 4, 5, 12, 16, 24):
+        model = cnnrt.Model(graph, algorithm="winograd4", isa=isa, threads=threads)
+        outputs.append(model.run(inputs))
+        kernels = [step.kernel for step in plan_for(model, [x]).describe()]
+        assert ("winograd_output" in kernels) == (4 < threads <= 4 * tasks / 3), (threads, kernels)
+    want = by_definition("conv", x, weight, pads=[1, 1, 1, 1])
+    assert_close(outputs[0], want, WINOGRAD_TOLERANCE["winograd4"], (c, m, size))
+    assert all(np.array_equal(y, outputs[0]) for y in outputs)

@@ -11,6 +11,7 @@ engine fastest at float32; nothing else is tuned.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -242,6 +243,12 @@ def peak_bytes() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
+def forget_peak() -> None:
+    """Begins `peak_bytes` anew, if the system can do that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def main() -> None:
     """One engine, obeying commands."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
@@ -268,6 +275,8 @@ def main() -> None:
                 answer |= {"times": times} if command.get("all") else {}
             elif command["do"] == "memory":
                 answer = {"peak_bytes": peak_bytes(), "version": subject.version()}
+                if command.get("reset"):
+                    forget_peak()
             else:
                 answer = {"steps": subject.steps(x, command["seconds"])}
         except Exception as error:  # whatever an engine raises is the answer

@@ -20,6 +20,13 @@ from ..symbolic import call, memo
 from .builder import PlanBuilder
 from .conv_im2col import im2col, row_bands
 from .conv_lowering import Choice, ConvLowering, conv_shape, per_axis
+from .conv_phases import (
+    MOST_OF_PHASES,
+    SMALLEST_PHASE,
+    copy_time,
+    live_share,
+    windows_of_phase,
+)
 from .conv_winograd import winograd, winograd_tiles
 from .dense import linear_step
 from .doubles import lower_conv_double
@@ -58,7 +65,9 @@ def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
         return None
     w = windows_of(node, builder)
     group, (m, c) = node.attributes["group"], weight.shape[:2]
-    costs = _costs(builder.machine, builder.weights_are_cold, w, c, m)
+    # Phases are no place for a residual.
+    phased = windows_of_phase(w) if not node.input(3) else None
+    costs = _costs(builder.machine, builder.weights_are_cold, w, phased, c, m)
     im2col_ns = costs.all[0].cost_ns
     if len(inputs) > 4:  # scaled: the kernel's factors are those of 1x1 panels
         alone = group == math.prod(w.kernel) == 1 and not w.padded
@@ -99,8 +108,10 @@ class _Costs(NamedTuple):
 
 
 @memo(1024)  # blocks of a network repeat their layers
-def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
-    """The costs of a convolution from c to m channels."""
+def _costs(
+    machine: Machine, cold: bool, w: Windows, phase: Windows | None, c: int, m: int
+) -> _Costs:
+    """The costs of a convolution from c to m channels, which may be done on phases."""
     shape = conv_shape(w, c, m)
     bandwidth = machine.cold if cold else machine.warm
     rows_join = w.in_3d.out[2] == 1 or _is_column(w.in_3d)
@@ -110,7 +121,16 @@ def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
         for tile in winograd_tiles(w.kernel, w.stride, w.dilation):
             cost_ns, kind = winograd_time(machine, shape, tile, bandwidth), f"winograd{tile}"
             found.append(Choice(kind, "", cost_ns, tile))
+    if phase is not None and max(*phase.begin, *phase.end) <= 2:
+        copies = copy_time(w, c, m)
+        one = conv_shape(phase, c, m)._replace(images=math.prod(w.dilation))
+        for tile in winograd_tiles(phase.kernel, phase.stride, phase.dilation):
+            cost_ns = winograd_time(machine, one, tile, bandwidth) + copies
+            found.append(Choice(f"winograd{tile}", "", cost_ns, tile))
+        found[0] = found[0]._replace(cost_ns=found[0].cost_ns * live_share(w))
     unasked = [choice for choice in found if choice.tile != LARGE_TILE]
+    if phase is not None and (min(phase.out) < SMALLEST_PHASE or c > MOST_OF_PHASES):
+        del unasked[1:]
     reason = ", ".join(f"{choice.kind} {choice.cost_ns / 1e3:.0f} us" for choice in unasked)
     best, *others = unasked
     # With fewer channels, the transforms cost more than they save, as measured.
