@@ -45,7 +45,7 @@ def main() -> None:
     missing = [n for n in args.engines if result["versions"][n.partition(":")[0]] is None]
     if missing:
         report.note(f"not installed: {', '.join(missing)}")
-    print_head(args.engines)
+    print_head(args.engines, 28 if args.memory else 18)
     for name in args.networks:
         for batch in args.batch:
             for threads in args.threads:
@@ -76,6 +76,9 @@ def arguments() -> argparse.Namespace:
         help="per row, to wait for other programs to be quiet before a round",
     )
     parser.add_argument(
+        "--memory", action="store_true", help="also the most memory of each process in its runs"
+    )
+    parser.add_argument(
         "--int8",
         type=report.words,
         default=[],
@@ -92,8 +95,8 @@ def arguments() -> argparse.Namespace:
     if args.int8 and args.batch != [1]:
         parser.error("quantised networks have batch size 1")
     for name in args.networks:
-        if name not in networks.NETWORKS:
-            parser.error(f"unknown network {name!r}; known: {', '.join(networks.NETWORKS)}")
+        if name not in networks.ALL:
+            parser.error(f"unknown network {name!r}; known: {', '.join(networks.ALL)}")
     for name in args.engines:
         if name.partition(":")[0] not in ENGINES:
             parser.error(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
@@ -121,7 +124,7 @@ def measure(
         files = quantised.prepare(name, activations, cache)
     else:
         files = networks.prepare(name, batch, cache)
-    shape = (batch, *networks.NETWORKS[name].shape)
+    shape = (batch, *networks.ALL[name].shape)
     where = f"{label}, threads {threads}, batch {batch}"
     done = race(
         args.engines,
@@ -137,7 +140,7 @@ def measure(
         say=lambda text: report.note(f"  {where}: {text}"),
     )
     ratios = report.ratios(done)
-    print_row(row, done, ratios)
+    print_row(row, done, ratios, args.memory)
     return {**row, **done.json(), **ratios}
 
 
@@ -145,13 +148,13 @@ def measure(
 # Table
 
 
-def print_head(engines: list[str]) -> None:
+def print_head(engines: list[str], width: int) -> None:
     """The head of the table."""
-    columns = "".join(f" {n:>18}" for n in engines)
+    columns = "".join(f" {n:>{width}}" for n in engines)
     print(f"{'network':<22} thr  bn{columns}  {'best peer':<12} ratio (median)  others  barrier ns")
 
 
-def print_row(row: dict[str, Any], done: Race, ratios: dict[str, Any]) -> None:
+def print_row(row: dict[str, Any], done: Race, ratios: dict[str, Any], memory: bool) -> None:
     """One row of the table."""
     state = done.state
     cells = []
@@ -161,12 +164,13 @@ def print_row(row: dict[str, Any], done: Race, ratios: dict[str, Any]) -> None:
             continue
         mark = "!" if entry.error > PROMISED else ""
         shortest, median = entry.min(state), entry.median(state)
-        cells.append(f"{report.milliseconds(shortest)}{mark} ({report.milliseconds(median)})")
+        cell = f"{report.milliseconds(shortest)}{mark} ({report.milliseconds(median)})"
+        cells.append(f"{cell} {(entry.peak_bytes or 0) / 1e6:.0f} MB" if memory else cell)
     ratio = f"{report.number(ratios['ratio'])} ({report.number(ratios['ratio_median'])})"
     others, barrier = report.others_text(done.others), report.barrier_text(done.barriers())
     print(
         f"{row['name']:<22} {row['threads']:>3} {row['batch']:>3}"
-        + "".join(f" {c:>18}" for c in cells)
+        + "".join(f" {c:>{28 if memory else 18}}" for c in cells)
         + f"  {ratios['best_peer'] or '-':<12} {ratio:<14} {others:>7}  {barrier}",
         flush=True,
     )

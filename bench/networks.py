@@ -43,6 +43,8 @@ class Network:
     build: Callable[[], nn.Module]
     shape: tuple[int, ...] = (3, 224, 224)
     """Shape of one input, without the batch."""
+    calibrated: tuple[int, ...] | None = None
+    """Shape of the images of the calibration, if that is another one."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,17 @@ def _import_torchvision() -> Any:
 
 
 def _deeplab() -> nn.Module:
-    """DeepLab v3 on MobileNet v3; returns its one tensor rather than a dict."""
+    """DeepLab v3 on MobileNet v3."""
+    return _segmentation("deeplabv3_mobilenet_v3_large")
+
+
+def _fcn() -> nn.Module:
+    """A fully convolutional network on a dilated ResNet-50."""
+    return _segmentation("fcn_resnet50")
+
+
+def _segmentation(name: str) -> nn.Module:
+    """A network of torchvision that returns its one tensor rather than a dict."""
     import torch  # noqa: PLC0415
 
     class OnlyOut(torch.nn.Module):
@@ -97,8 +109,30 @@ def _deeplab() -> nn.Module:
             result: Tensor = self.inner(x)["out"]
             return result
 
-    build = _import_torchvision().models.segmentation.deeplabv3_mobilenet_v3_large
+    build = getattr(_import_torchvision().models.segmentation, name)
     return OnlyOut(build(weights=None, weights_backbone=None, num_classes=21))
+
+
+def _super_resolution() -> nn.Module:
+    """The layers of Real-ESRGAN's network for videos (SRVGGNetCompact): 4 times as large."""
+    import torch  # noqa: PLC0415
+
+    class SuperResolution(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            inside = [layer for _ in range(16) for layer in (conv(64, 64), torch.nn.PReLU(64))]
+            self.body = torch.nn.Sequential(
+                conv(3, 64), torch.nn.PReLU(64), *inside, conv(64, 48), torch.nn.PixelShuffle(4)
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.body(x) + torch.nn.functional.interpolate(x, scale_factor=4.0)
+            return y
+
+    def conv(c: int, m: int) -> nn.Module:
+        return torch.nn.Conv2d(c, m, 3, padding=1)
+
+    return SuperResolution()
 
 
 def _lenet5() -> nn.Module:
@@ -137,6 +171,21 @@ NETWORKS = {
     ]
 }
 
+"""Those of the table, which are measured unless some are chosen."""
+
+LARGE = {
+    n.name: n
+    for n in [
+        Network("super_resolution_540p", _super_resolution, (3, 540, 960), (3, 64, 64)),
+        Network("super_resolution_1080p", _super_resolution, (3, 1080, 1920), (3, 64, 64)),
+        Network("fcn_resnet50_540p", _fcn, (3, 540, 960), (3, 224, 224)),
+        Network("deeplabv3_1080p", _deeplab, (3, 1080, 1920), (3, 256, 256)),
+    ]
+}
+"""Networks on pictures of half a megapixel to two, whose activations are far beyond any cache."""
+
+ALL = {**NETWORKS, **LARGE}
+
 
 def prepare(name: str, batch: int, cache: Path) -> Prepared:
     """The files of a network at a batch size, made if they are not there yet."""
@@ -144,7 +193,7 @@ def prepare(name: str, batch: int, cache: Path) -> Prepared:
     files = find(folder, batch)
     if files is None:
         folder.mkdir(parents=True, exist_ok=True)
-        _make(NETWORKS[name], batch, folder)
+        _make(ALL[name], batch, folder)
         files = find(folder, batch)
         assert files is not None
     return files
@@ -201,13 +250,16 @@ def _make(network: Network, batch: int, folder: Path) -> None:
     np.save(folder / f"reference_b{batch}.npy", reference.numpy())  # last: all is there
 
 
-def _images(network: Network, batch: int, first: int = 0) -> Tensor:
+def _images(network: Network, batch: int) -> Tensor:
     """Seeded images; the first ones do not depend on the number."""
+    return _seeded(network.shape, batch, 1000)
+
+
+def _seeded(shape: tuple[int, ...], batch: int, seed: int) -> Tensor:
     import torch  # noqa: PLC0415
 
     arrays = [
-        np.random.default_rng(1000 + first + i).standard_normal(network.shape, np.float32)
-        for i in range(batch)
+        np.random.default_rng(seed + i).standard_normal(shape, np.float32) for i in range(batch)
     ]
     return torch.from_numpy(np.stack(arrays))
 
@@ -217,7 +269,8 @@ def _build(network: Network) -> nn.Module:
     import torch  # noqa: PLC0415
 
     torch.manual_seed(0)
-    return randomised(network.build().eval(), (_images(network, CALIBRATION, first=1000),))
+    images = _seeded(network.calibrated or network.shape, CALIBRATION, 2000)
+    return randomised(network.build().eval(), (images,))
 
 
 def randomised(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
@@ -263,12 +316,12 @@ def main() -> None:
     parser.add_argument("--batch", default="1", help="batch sizes, with commas")
     parser.add_argument("--cache", help="folder for the files")
     args = parser.parse_args()
-    for name in args.names or NETWORKS:
+    for name in args.names or ALL:
         if not args.names:
-            print(f"{name:<20} {'x'.join(map(str, NETWORKS[name].shape))}")
+            print(f"{name:<24} {'x'.join(map(str, ALL[name].shape))}")
             continue
-        if name not in NETWORKS:
-            parser.error(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
+        if name not in ALL:
+            parser.error(f"unknown network {name!r}; known: {', '.join(ALL)}")
         for batch in map(int, args.batch.split(",")):
             files = prepare(name, batch, cache_folder(args.cache))
             print(f"{name}: {files.onnx.name}, batch {batch}")

@@ -59,6 +59,8 @@ class Entry:
     """Seconds to load, with any conversion that was not cached, and run once."""
     turns: list[Turn] = field(default_factory=list)
     runs: int = 0
+    peak_bytes: int | None = None
+    """The most memory of the process from the first turn on."""
     steps: list[tuple[str, int]] = field(default_factory=list)
     """Kernel and shortest time in ns of each step."""
 
@@ -136,6 +138,7 @@ class Race:
                 "error": e.error,
                 "load_s": round(e.load_s, 3),
                 "runs": e.runs,
+                "peak_bytes": e.peak_bytes,
                 "rounds_ms": [round(t.min, 6) for t in e.within(state)],
                 "turns": [[round(t.min, 6), round(t.median, 6), *t.barriers] for t in e.turns],
             }
@@ -177,6 +180,7 @@ def race(
             try:
                 workers[name] = Worker(name, threads, [sys.executable, __file__])
                 loaded = workers[name].ask("load", source=source, input=inputs, ref=reference)
+                workers[name].ask("memory", reset=True)  # the check took some
                 entries[name].error, entries[name].load_s = loaded["error"], loaded["seconds"]
                 say(f"{name}: max relative error {loaded['error']:.1e}")
                 if not loaded["error"] < wrong:
@@ -187,6 +191,9 @@ def race(
                 if name in workers:
                     workers.pop(name).close()
         others = _turns(workers, entries, threads, seconds, rounds, barrier, steps, patience)
+        for name, worker_ in workers.items():
+            if not entries[name].failed:
+                entries[name].peak_bytes = worker_.ask("memory")["peak_bytes"]
     finally:
         for worker in workers.values():
             worker.close()
