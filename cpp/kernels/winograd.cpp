@@ -43,8 +43,8 @@ constexpr int64_t kMaxTogether = kTileBlocks > 1 ? kTileBlocks : 8;
 constexpr int64_t kProductBytes = 256 * 1024;
 
 // Below so many tasks of a whole register tile's blocks they have one block each. 16 threads then
-// have a share each of 256 channels. A tile of one block reaches some 85 % of the speed of one of
-// two, so with more tasks the shares are even enough as they are.
+// have a share each of 256 channels. A tile of one block is slower, and with more tasks the shares
+// are even enough as they are.
 constexpr int64_t kFewTasks = 64;
 
 struct Geometry {

@@ -33,8 +33,8 @@ COPIES_PER_NS = 10.0
 
 @memo(1024)
 def windows_of_phase(w: Windows) -> Windows | None:
-    """The convolution on one phase. None if there is but one, or if phases do not begin with the
-    image: then each output would lie in another phase than its middle tap."""
+    """The convolution on one phase. None if there is but one, or if an output and the pixels that
+    it reads have other remainders."""
     if max(w.dilation) == 1 or len(w.kernel) != 2 or max(w.stride) > 1:
         return None
     if any(begin % d for begin, d in zip(w.begin, w.dilation, strict=True)):

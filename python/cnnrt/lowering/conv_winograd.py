@@ -23,10 +23,10 @@ SHARED_WEIGHTS = 8 << 20
 thread would read all the weights."""
 
 MANY_THREADS, FULL_ROWS, LARGE_WEIGHTS = 4, 7, 512 << 10
-"""With more threads than this, they share the transformed input too if each would have fewer tiles
-than fill the rows of a register tile, and more bytes of weights than stay in L2 beside its tiles.
-The products must be enough for three quarters of the threads. Simulated on 16 cores, ResNet-18's
-layers of 128 channels then take 0.45 of the time."""
+"""With more threads than this, they share the transformed input of some smaller weights too. Each
+would have fewer tiles than fill the rows of a register tile, and the weights do not stay in L2.
+There must be products for three quarters of the threads. Simulated on 16 cores, ResNet-18's layers
+of 128 channels take 0.45 of the time."""
 
 ROOT_2 = math.sqrt(2.0)
 WINOGRAD_G: dict[tuple[int, int], Array] = {
