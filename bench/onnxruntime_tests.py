@@ -37,7 +37,6 @@ CLASSICAL = "operators of ai.onnx.ml, which are no networks'"
 OWN = "asks that an array is a view of other memory; cnnrt writes into the array itself"
 NARROW = "inputs of bfloat16 and float8"
 NAMES = "the name of a tensor has line breaks, which cnnrt refuses in any file"
-REWRITTEN = "compares the operators of the graph that onnxruntime rewrites; cnnrt writes its own"
 
 REASONS = {
     "test_string_input1": STRINGS,
@@ -56,8 +55,6 @@ REASONS = {
     "test_run_session_owned_output_is_zero_copy": OWN,
     "test_bind_onnx_types_not_supported_by_numpy": NARROW,
     "test_nested_optional_greater_or_equal": NAMES,
-    "test_scatternd_cpu": REWRITTEN,
-    "test_scatterels_cpu": REWRITTEN,
 }
 """What each test that does not pass needs, and cnnrt does not have."""
 

@@ -200,8 +200,9 @@ class _Writer:
                 continue
             if name == "to" or (name == "dtype" and isinstance(value, str)):
                 value = CODES[value]
-            kind = schema.attributes[name].type
-            proto.attribute.append(_attribute(name, value, kind))
+            stated = _attribute(name, value, schema.attributes[name].type)
+            if stated != schema.attributes[name].default_value:
+                proto.attribute.append(stated)
         return proto
 
     # Nodes that ONNX does not have.
