@@ -9,7 +9,9 @@ import cnnrt
 from checks import WINOGRAD_TOLERANCE, Random, assert_close
 from checks import reference as by_definition
 from cnnrt.graph import Array, TensorSpec
+from cnnrt.lowering.conv_phases import live_share
 from cnnrt.model import plan_for
+from cnnrt.ops.windows import Windows
 from networks import network, operator
 
 
@@ -85,6 +87,12 @@ def test_chosen_by_cost(isa: str, random: Random) -> None:
             dilations=[dilation] * 2,
         )
         assert ("phases" in cnnrt.Model(graph, isa=isa).describe()) == chosen
+
+
+def test_share_of_taps_that_meet_the_image() -> None:
+    for size, dilation, begin, out in ((16, 12, 12, 16), (5, 2, 2, 5), (7, 9, 0, 1), (9, 4, 8, 12)):
+        w = Windows((3, 3), (1, 1), (dilation, 1), (begin, 1), (0, 1), (size, 4), (out, 4))
+        assert live_share(w) == pytest.approx(w.live(0).mean() * w.live(1).mean())
 
 
 def test_epilogue(isa: str, threads: int, random: Random) -> None:

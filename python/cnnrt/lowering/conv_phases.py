@@ -59,8 +59,9 @@ def live_share(w: Windows) -> float:
 
 
 def _live_share(kernel: int, dilation: int, begin: int, size: int, out: int) -> float:
-    places = np.arange(out)[:, None] - begin + np.arange(kernel) * dilation
-    return float(np.mean((places >= 0) & (places < size)))
+    first = [begin - k * dilation for k in range(kernel)]  # outputs whose tap meets the image
+    live = sum(max(0, min(out, n + size) - max(0, n)) for n in first)
+    return live / max(1, kernel * out)
 
 
 def phases_of_input(
