@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import cnnrt
+from browser import Browser
 from cnnrt import FormatError, GraphError, ImageError, Task
 from cnnrt.cli import main
 from cnnrt.evaluation.answers import Measured
@@ -134,6 +135,56 @@ def test_masks_are_compared_by_their_pixels(tmp_path: Path) -> None:
     ours = [-1 if v is None else v for v in found.precisions[1].figures.values()]
     assert ours == by_pycocotools(annotations, results, "segm")
     assert ours[0] > 0
+
+
+def test_keypoints_are_compared_by_their_similarity(tmp_path: Path) -> None:
+    """A person's 17 points, some of them not annotated, found with errors of some pixels."""
+    pytest.importorskip("pycocotools")
+    rng = np.random.default_rng(2)
+    rows = things(rng, 20)
+    rows[..., 5] = 0
+    corners, sizes = rows[..., None, :2], rows[..., None, 2:4] - rows[..., None, :2]
+    points = (corners + rng.random((1, 300, 17, 2)) * sizes).astype(np.float32)
+    annotations, document = annotated(tmp_path / "data", rows, rng)
+    document["categories"] = [{"id": 1, "name": "person"}]
+    boxes = rows[0, :20, :4]
+    for one in document["annotations"]:
+        left, top, width, height = one["bbox"]
+        nearest = np.abs(boxes - (left, top, left + width, top + height)).sum(1).argmin()
+        seen = rng.integers(0, 3, 17)
+        there = points[0, nearest] + rng.normal(0, 0.5, (17, 2))
+        triples = np.concatenate([there * (seen > 0)[:, None], seen[:, None]], 1)
+        one |= {"keypoints": triples.ravel().tolist(), "num_keypoints": int((seen > 0).sum())}
+    annotations.write_text(json.dumps(document))
+    wide = np.concatenate([points, np.ones((1, 300, 17, 1), np.float32)], 3).reshape(1, 300, 51)
+    outputs = {"y": np.concatenate([rows, wide], 2)}
+    found = cnnrt.evaluate_coco(
+        given(outputs, labels=["person"], task=Task("pose", "yolo")), annotations
+    )
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(found.results))
+    assert [one.overlap for one in found.precisions] == ["bbox", "keypoints"]
+    ours = [-1 if v is None else v for v in found.precisions[1].figures.values()]
+    assert ours == by_pycocotools(annotations, results, "keypoints")
+    assert 0.05 < ours[0] < 0.99
+
+
+def test_the_pages_in_a_browser(browser: Browser, digits: Path, tmp_path: Path) -> None:
+    """At the width of a desk and of a phone, light and dark."""
+    pytest.importorskip("pycocotools")
+    rng = np.random.default_rng(1)
+    rows = things(rng, 20)
+    annotations, _ = annotated(tmp_path / "data", rows, rng)
+    model = saved(tmp_path / "model.bin", given({"y": rows}, labels=LABELS))
+    page = str(tmp_path / "page.html")
+    for given_model, data, pictures in ((model, annotations.parent, 4), (LENET5, digits, 0)):
+        assert main(["evaluate", given_model, str(data), "--page", page]) == 0
+        browser.check(Path(page))
+        count, drawn = browser.evaluate(
+            "[document.images.length, [...document.images].every(i => i.naturalWidth > 0)]"
+        )
+        assert count >= pictures
+        assert drawn
 
 
 def test_evaluate_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import signal
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -224,3 +229,74 @@ def test_an_interruption_leaves_a_video(
     monkeypatch.setattr(videos._Summary, "count", interrupted)
     assert main(["run", detector, str(path), "--draw", str(tmp_path / "out.mp4")]) == 130
     assert len(list(video.frames(tmp_path / "out.mp4"))) == 7
+
+
+class Capture:
+    """A camera: the frames of a file, and what happens after some of them."""
+
+    def __init__(self, container: Any, number: int, event: Callable[[], None]) -> None:
+        self.container, self.number, self.event = container, number, event
+
+    def demux(self, stream: Any) -> Iterator[Any]:
+        for i, packet in enumerate(self.container.demux(stream)):
+            if i == self.number:
+                self.event()
+            time.sleep(0.02)
+            yield packet
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.container, name)
+
+
+def unplugged() -> None:
+    raise OSError(errno.ENODEV, "No such device")
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.mark.skipif(sys.platform not in video.CAMERAS, reason="no cameras are known here")
+@pytest.mark.parametrize(
+    ("event", "status", "least"),
+    [(nothing, 0, 40), (unplugged, 1, 15), (lambda: signal.raise_signal(signal.SIGINT), 130, 1)],
+    ids=["the end", "unplugged", "Ctrl-C"],
+)
+def test_a_camera_ends(
+    event: Callable[[], None],
+    status: int,
+    least: int,
+    detector: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyAV opens a file in place of a camera. What was found until its end stays."""
+    import av
+
+    threads = threading.active_count()
+    path, opened = made(tmp_path / "clip.mkv", 40), av.open
+    form, device = video.CAMERAS[sys.platform]
+
+    def stand_in(place: str, *arguments: Any, **options: Any) -> Any:
+        if place != device.format(3):
+            return opened(place, *arguments, **options)
+        assert options == {"format": form}
+        return Capture(opened(str(path)), 18, event)
+
+    monkeypatch.setattr(av, "open", stand_in)
+    out, lines = tmp_path / "out", tmp_path / "found.jsonl"
+    files = ["--draw", str(out), "--output", str(lines)]
+    assert main(["run", detector, "--camera", "3", *files]) == status
+    printed, err = capsys.readouterr()
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    drawn = len(list(video.frames(out / "camera-3.mp4")))
+    assert least <= len(rows) <= 40 and len(rows) - 1 <= drawn <= len(rows)
+    assert least > 15 or len(rows) < 40
+    assert rows[0]["video"] == "camera 3"
+    assert f"camera 3: {drawn} frames of" in printed
+    assert ("camera 3: is damaged" in err and "No such device" in err) == (event is unplugged)
+    deadline = time.monotonic() + 10
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= threads
