@@ -78,6 +78,20 @@ def test_pairs_of_many_scales(op: str, dtype: str) -> None:
         assert_models_agree(model, {"x0": a, "x3": b})
 
 
+@pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("constant", [(2, 19, 7), (1, 19, 1), (7,), ()])
+def test_pairs_with_a_constant_have_a_kernel(
+    op: str, dtype: str, constant: tuple[int, ...]
+) -> None:
+    a, b = integers(dtype, 2, 19, 7), integers(dtype, *constant, seed=1)
+    first, second, third = (scalars(dtype, s, z) for s, z in ((0.02, 3), (0.05, 90), (0.3, 10)))
+    case = Case(a, *first, b, *second, *third, outputs=[dtype])
+    assert_same(f"com.microsoft.{op}", case)
+    text = cnnrt.load(case.model(f"com.microsoft.{op}", 17)).describe(a)
+    assert "byte_pair" in text and "no kernel" not in text
+
+
 def unary(dtype: str) -> Iterator[tuple[str, Case]]:
     every = np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1).astype(dtype)[None]
     images = integers(dtype, 2, 5, 7, 9)

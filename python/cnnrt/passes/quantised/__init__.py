@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from ...graph import Graph, TensorType
 from ..eliminate import eliminate
 from .products import finish_floats
+from .qlinear import QLINEAR
 from .state import State
 from .walk import walk
 
-MARKS = frozenset({"quantize_linear", "dequantize_linear", "qlinear_conv", "qlinear_matmul"})
+MARKS = frozenset({"quantize_linear", "dequantize_linear", *QLINEAR})
 """Operators that quantised networks have."""
 
 
