@@ -47,7 +47,8 @@ def test_operators_are_those_of_python(a: Any, b: Any) -> None:
             assert Program(trace, [result.register]).run([a, b]) is None
             continue
         got = recorded(function, [6, 3], [a, b])
-        assert (type(got), got) == (type(wanted), wanted), function
+        # As text, as 0 times infinity is NaN.
+        assert (type(got), repr(got)) == (type(wanted), repr(wanted)), function
     got, wanted = recorded(operator.neg, [5], [a]), -a
     assert (type(got), repr(got)) == (type(wanted), repr(wanted))
 
