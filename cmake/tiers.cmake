@@ -7,16 +7,13 @@
 cnnrt_tier(portable)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   # -mtune=znver3 schedules best for Zen 4 and 5 too, and keeps the register tile free of spills
-  # where GCC 12's default tuning has three. A toolchain file may choose another.
-  if(NOT DEFINED CNNRT_TUNE)
-    set(CNNRT_TUNE -mtune=znver3)
-  endif()
-  cnnrt_tier(avx2 -march=x86-64-v3 ${CNNRT_TUNE})
+  # where GCC 12's default tuning has three.
+  cnnrt_tier(avx2 -march=x86-64-v3 -mtune=znver3)
   cnnrt_overlay(avx2 vnni -mavxvnni)
   if(CNNRT_AVX512_BY_HALVES)
     cnnrt_tier(avx512 -march=x86-64-v3 -DCNNRT_BY_HALVES)
   else()
-    cnnrt_tier(avx512 -march=x86-64-v4 ${CNNRT_TUNE})
+    cnnrt_tier(avx512 -march=x86-64-v4 -mtune=znver3)
     cnnrt_overlay(avx512 vnni -mavx512vnni)
     cnnrt_overlay(avx512 vbmi -mavx512vnni -mavx512vbmi)
   endif()
