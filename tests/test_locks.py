@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import threading
@@ -136,3 +137,36 @@ def test_nothing_takes_the_lock_of_functools() -> None:
     pattern = re.compile(r"functools(\.| import .*)cached_property(?!` )")
     found = [str(p) for p in sources if p.name != "locks.py" and pattern.search(p.read_text())]
     assert found == []
+
+
+def imports_without_lock(node: ast.AST, *, called: bool = False) -> list[int]:
+    """Lines of imports that a call runs, and not within `with importing`."""
+    found = []
+    for child in ast.iter_child_nodes(node):
+        held = isinstance(child, ast.With) and any(
+            ast.unparse(item.context_expr).endswith("importing") for item in child.items
+        )
+        if held:
+            continue
+        if called and isinstance(child, (ast.Import, ast.ImportFrom)):
+            found.append(child.lineno)
+        inside = called or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+        found += imports_without_lock(child, called=inside)
+    return found
+
+
+def test_imports_on_demand_hold_off_forks() -> None:
+    """Wherever a model is loaded, planned, packed, run or saved."""
+    root = Path(cnnrt.__file__).parent
+    rooms = "analysis graph.py lowering passes planning process storage weights __init__.py"
+    paths = [root / room for room in rooms.split()] + list((root / "formats").glob("*.py"))
+    files = [f for path in paths for f in ([path] if path.suffix else path.rglob("*.py"))]
+    found = [
+        f"{file.relative_to(root)}:{line}"
+        for file in files
+        if file.name != "torch_exporter.py"  # PyTorch is imported already
+        for line in imports_without_lock(ast.parse(file.read_text()))
+    ]
+    assert len(files) > 50
+    # The version is a name of a package that is imported already.
+    assert [f for f in found if not f.startswith("formats/safetensors.py")] == []

@@ -137,7 +137,11 @@ def __dir__() -> list[str]:
 
 def _version() -> str:
     """The version of the installed package; "0" in a source tree that is not installed."""
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  (takes 20 ms)
+    with importing:
+        from importlib.metadata import (  # noqa: PLC0415  (takes 20 ms)
+            PackageNotFoundError,
+            version,
+        )
 
     try:
         return version("cnnrt")

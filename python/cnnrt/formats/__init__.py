@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from .. import import_on_demand
+from .. import import_on_demand, importing
 from ..errors import FormatError
 from ..preprocessing.descriptions import describe
 from ..storage.files import map_file, open_model
@@ -78,6 +78,7 @@ def _read_onnx(source: Any, at: str, verify: bool) -> Document:
 
 def _is_message(source: str | os.PathLike[str] | bytes) -> bool:
     """True if the bytes are an ONNX model that does not begin with its ir_version."""
-    from .onnx.wire import is_model  # noqa: PLC0415  (only needed here)
+    with importing:
+        from .onnx.wire import is_model  # noqa: PLC0415  (only needed here)
 
     return is_model(memoryview(source) if isinstance(source, bytes) else map_file(source))

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .. import importing
 from ..errors import FormatError
 from ..storage import validate
 from ..storage.files import MappedFile
@@ -68,7 +69,8 @@ def _header(header: Mapping[str, Any]) -> str:
 
 
 def _bytes(pieces: Iterable[memoryview]) -> str:
-    import hashlib  # noqa: PLC0415  (its OpenSSL takes 3 MB, and few processes need it)
+    with importing:
+        import hashlib  # noqa: PLC0415  (its OpenSSL takes 3 MB, and few processes need it)
 
     total = hashlib.sha256()
     for piece in pieces:

@@ -41,7 +41,8 @@ def cache_folder() -> Path | None:
 
 def digest(*parts: bytes | memoryview) -> bytes:
     """A digest of these contents, of `DIGEST_BYTES` bytes."""
-    import hashlib  # noqa: PLC0415  (its OpenSSL takes 3 MB, and few processes need it)
+    with importing:
+        import hashlib  # noqa: PLC0415  (its OpenSSL takes 3 MB, and few processes need it)
 
     total = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:

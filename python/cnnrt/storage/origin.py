@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import importing
 from ..errors import FormatError
 from .files import Stamp, open_model, stamp_of
 
@@ -65,7 +66,8 @@ def check_digest(path: str, digest: str) -> None:
 
 @functools.lru_cache(maxsize=16)
 def _sha256(path: str, stamp: Stamp) -> str:  # noqa: ARG001  (the stamp is part of the cache's key)
-    import hashlib  # noqa: PLC0415  (its OpenSSL takes 3 MB, and few processes need it)
+    with importing:
+        import hashlib  # noqa: PLC0415  (its OpenSSL takes 3 MB, and few processes need it)
 
     total = hashlib.sha256()
     with Path(path).open("rb") as file:
