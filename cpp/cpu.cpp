@@ -7,7 +7,7 @@
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
-#elif defined(CNNRT_HAVE_avx2)
+#elif defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
@@ -28,11 +28,48 @@ namespace cnnrt {
 
 namespace {
 
-#if defined(CNNRT_HAVE_avx2)
-// Older compilers do not know this name in __builtin_cpu_supports. Its registers are AVX2's.
-bool has_avx_vnni() {
+#if defined(__x86_64__)
+// What CPUID reports, and which registers the operating system saves. Not __builtin_cpu_supports:
+// the compiler library of zig answers no to all its questions, and older ones know fewer names.
+struct X86 {
+    bool level3 = false, level4 = false;  // x86-64-v3 and x86-64-v4, as -march has them
+    bool avx_vnni = false, avx512_vnni = false, avx512_vbmi = false;
+};
+
+bool has(unsigned word, unsigned bits) { return (word & bits) == bits; }
+
+X86 read_x86() {
+    X86 found;
     unsigned a = 0, b = 0, c = 0, d = 0;
-    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+    if (!__get_cpuid(1, &a, &b, &c, &d) ||
+        !has(c, bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2 | bit_CMPXCHG16B | bit_POPCNT |
+                    bit_MOVBE | bit_FMA | bit_F16C | bit_AVX | bit_OSXSAVE))
+        return found;
+    unsigned saved = 0;
+    asm volatile("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
+    if (!has(saved, 0x6)) return found;  // the registers of SSE and AVX
+    if (!__get_cpuid(0x80000001, &a, &b, &c, &d) || !has(c, bit_LAHF_LM | bit_LZCNT)) return found;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !has(b, bit_BMI | bit_BMI2 | bit_AVX2))
+        return found;
+    found.level3 = true;
+#if !defined(__APPLE__)  // macOS shows that it saves these from their first use on
+    const bool saves_avx512 = has(saved, 0xe0);
+#else
+    const bool saves_avx512 = true;
+#endif
+    if (saves_avx512 &&
+        has(b, bit_AVX512F | bit_AVX512DQ | bit_AVX512CD | bit_AVX512BW | bit_AVX512VL)) {
+        found.level4 = true;
+        found.avx512_vnni = has(c, bit_AVX512VNNI);
+        found.avx512_vbmi = has(c, bit_AVX512VBMI);
+    }
+    found.avx_vnni = __get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, bit_AVXVNNI);
+    return found;
+}
+
+[[maybe_unused]] const X86& x86() {
+    static const X86 found = read_x86();
+    return found;
 }
 #endif
 
