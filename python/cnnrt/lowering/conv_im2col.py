@@ -66,7 +66,8 @@ def row_bands(w: Windows) -> list[Band]:
 def im2col(conv: ConvLowering) -> None:
     """Appends one step per band of rows."""
     x = conv.builder.blocked(conv.node.inputs[0])
-    y = conv.builder.new_blocked(conv.node.outputs[0])
+    over = None if conv.group > 1 else conv.node.input(3)  # groups may be computed twice
+    y = conv.builder.blocked_over(conv.node.outputs[0], over)
     for band in row_bands(conv.windows):
         _Im2col(conv, x, y, band).append()
 

@@ -49,7 +49,7 @@ def linear_step(node: Node, builder: PlanBuilder, note: str) -> None:
         stored and stored.values,
     )
     narrow_fields = _narrow_fields(key, stored, columns, builder) if stored else {}
-    y = builder.new_plain(node.outputs[0])
+    y = builder.plain_over(node.outputs[0], residual)
     itemsize = x.type.dtype.itemsize
     weight_bytes = columns * depth * dtype.itemsize
     bandwidth = builder.machine.cold if builder.weights_are_cold else builder.machine.warm
