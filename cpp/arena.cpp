@@ -8,6 +8,10 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 
+// An arena of more bytes does not stay in the caches from one step to the next. Its size then
+// counts more than where a buffer lay last.
+constexpr int64_t kCaches = 32 << 20;
+
 int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 struct Hole {
@@ -29,9 +33,10 @@ void add_hole(std::vector<Hole>& holes, Hole hole) {
     holes.push_back(hole);
 }
 
-}  // namespace
-
-int64_t assign_offsets(std::vector<Lifetime>& buffers) {
+// The hole that was freed last among those that a buffer fits into: its lines are still in the
+// caches. (MobileNet and EfficientNet are 10 to 20 % faster with few buffers used over and over
+// than with one for every tensor.)
+int64_t assign_warmest(std::vector<Lifetime>& buffers) {
     std::vector<Hole> holes;
     std::vector<const Lifetime*> alive;
     int64_t end = 0;
@@ -44,9 +49,6 @@ int64_t assign_offsets(std::vector<Lifetime>& buffers) {
             add_hole(holes, {(*dead)->offset, aligned((*dead)->bytes), (*dead)->last});
             dead = alive.erase(dead);
         }
-        // The hole that was freed last among those it fits into: its lines are still in the caches.
-        // (MobileNet and EfficientNet are 10 to 20 % faster with few buffers used over and over
-        // than with one for every tensor.)
         const int64_t size = aligned(buffer.bytes);
         auto best = holes.end(), last = holes.end();
         for (auto hole = holes.begin(); hole != holes.end(); ++hole) {
@@ -70,6 +72,44 @@ int64_t assign_offsets(std::vector<Lifetime>& buffers) {
         alive.push_back(&buffer);
     }
     return end;
+}
+
+// The largest buffers first, each at the lowest place that leaves no overlap. This is the method
+// "greedy by size" of Pisarchyk and Lee, Efficient Memory Management for Deep Neural Net Inference,
+// 2020.
+int64_t assign_largest_first(std::vector<Lifetime>& buffers) {
+    std::vector<Lifetime*> by_size, placed;  // placed: in the order of the offsets
+    for (Lifetime& buffer : buffers) by_size.push_back(&buffer);
+    std::stable_sort(by_size.begin(), by_size.end(),
+                     [](const Lifetime* a, const Lifetime* b) { return a->bytes > b->bytes; });
+    int64_t end = 0;
+    for (Lifetime* buffer : by_size) {
+        int64_t offset = 0;
+        for (const Lifetime* other : placed) {
+            if (other->last < buffer->first || buffer->last < other->first) continue;
+            if (other->offset - offset >= aligned(buffer->bytes)) break;
+            offset = std::max(offset, other->offset + aligned(other->bytes));
+        }
+        buffer->offset = offset;
+        end = std::max(end, offset + aligned(buffer->bytes));
+        const auto after =
+            std::upper_bound(placed.begin(), placed.end(), offset,
+                             [](int64_t at, const Lifetime* b) { return at < b->offset; });
+        placed.insert(after, buffer);
+    }
+    return end;
+}
+
+}  // namespace
+
+int64_t assign_offsets(std::vector<Lifetime>& buffers) {
+    const int64_t warmest = assign_warmest(buffers);
+    if (warmest <= kCaches) return warmest;
+    std::vector<Lifetime> smaller = buffers;
+    const int64_t bytes = assign_largest_first(smaller);
+    if (bytes >= warmest) return warmest;
+    buffers = std::move(smaller);
+    return bytes;
 }
 
 int64_t peak_live(const std::vector<Lifetime>& buffers) {

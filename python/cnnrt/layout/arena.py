@@ -24,7 +24,8 @@ class Arena(NamedTuple):
 def lay_out(buffers: Sequence[Buffer]) -> Arena:
     """Sets the offset of every buffer that a step touches.
 
-    Each buffer takes the hole that was freed last among those it fits into.
+    Each buffer takes the hole that was freed last among those it fits into. An arena beyond the
+    caches is laid out by size instead, if it then is smaller.
     """
     used = sorted([b for b in buffers if b.first >= 0], key=_first)
     nbytes, live, offsets = _core.lay_out([(b.nbytes, b.first, b.last) for b in used])
