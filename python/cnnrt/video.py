@@ -100,6 +100,7 @@ class VideoReader:
         """
         self._av = _pyav()
         self.name = f"camera {source}" if isinstance(source, int) else os.fspath(source)
+        self._is_camera = isinstance(source, int)
         form: str | None = None
         place = self.name
         if isinstance(source, int):
@@ -145,6 +146,11 @@ class VideoReader:
                     yield Frame(_upright(frame), last)
         except errors as error:
             damage = damage or (last, _reason(error))
+        if damage and self._is_camera:
+            raise FormatError(
+                f"{self.name}: gave no more pictures after {damage[0]:.1f} s and {number} frames; "
+                f"see if it is still connected: {damage[1]}"
+            )
         if damage:
             raise FormatError(
                 f"{self.name}: is damaged, {damage[0]:.1f} s from its beginning; {number} frames "
