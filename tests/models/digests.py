@@ -299,8 +299,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, default=2, help="to record, of each network at most")
     parser.add_argument("--files", type=Path, help="folder that keeps exported networks")
     args = parser.parse_args()
-    sets = {"": [], "kept": list(KEPT), "all": all_names()}
-    names = sets[args.networks] if args.networks in sets else args.networks.split(",")
+    names = [name for name in args.networks.split(",") if name]
+    if args.networks in ("kept", "all"):
+        names = list(KEPT) if args.networks == "kept" else all_names()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.files or Path(temporary)
         if args.command == "record":
