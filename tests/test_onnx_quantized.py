@@ -78,18 +78,70 @@ def test_pairs_of_many_scales(op: str, dtype: str) -> None:
         assert_models_agree(model, {"x0": a, "x3": b})
 
 
+BROADCASTS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+    ((2, 19, 7), (2, 19, 7)),
+    ((2, 19, 7), (1, 19, 1)),
+    ((2, 19, 7), (19, 7)),
+    ((2, 19, 7), (7,)),
+    ((2, 19, 7), ()),
+    ((5, 6, 7, 8), (6, 1, 1)),
+    ((5, 6, 7, 8), (1, 6, 1, 1)),
+    ((5, 6, 7, 8), (5, 6, 1, 1)),
+    ((5, 6, 7, 8), (7, 8)),
+    ((5, 6, 1, 1), (1, 6, 7, 8)),
+    ((3, 768), (768,)),
+    ((3, 768), (3, 768)),
+    ((3, 768), (3, 1)),
+    ((3, 1), (768,)),
+    ((3, 19), (19,)),
+    ((300, 16), (16,)),
+    ((4096,), (4096,)),
+    ((5000,), (1,)),
+    ((33,), (33,)),
+    ((), ()),
+    ((), (4,)),
+    ((2, 1, 3, 2, 2, 3), (2, 1, 3, 1, 2, 3)),
+    ((0, 19), (19,)),
+]
+"""Shapes of the first operand, and of the second."""
+
+
 @pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("constant", [(2, 19, 7), (1, 19, 1), (7,), ()])
-def test_pairs_with_a_constant_have_a_kernel(
-    op: str, dtype: str, constant: tuple[int, ...]
+@pytest.mark.parametrize("shapes", BROADCASTS)
+@pytest.mark.parametrize("constant", [True, False])
+def test_pairs_of_all_shapes_have_a_kernel(
+    op: str, dtype: str, shapes: tuple[tuple[int, ...], tuple[int, ...]], constant: bool
 ) -> None:
-    a, b = integers(dtype, 2, 19, 7), integers(dtype, *constant, seed=1)
+    """Also with the operands exchanged, and with a first axis of any size."""
+    a, b = integers(dtype, *shapes[0]), integers(dtype, *shapes[1], seed=1)
     first, second, third = (scalars(dtype, s, z) for s, z in ((0.02, 3), (0.05, 90), (0.3, 10)))
-    case = Case(a, *first, b, *second, *third, outputs=[dtype])
-    assert_same(f"com.microsoft.{op}", case)
-    text = cnnrt.load(case.model(f"com.microsoft.{op}", 17)).describe(a)
-    assert "byte_pair" in text and "no kernel" not in text
+    for exchanged in (False, True):
+        inputs = [*second, a, *first] if exchanged else [*first, b, *second]
+        case = Case(b if exchanged else a, *inputs, *third, outputs=[dtype])
+        computed = {3 if exchanged else 0} if constant else {0, 3}
+        model = _with_inputs(case, computed, f"com.microsoft.{op}")
+        feeds = {f"x{i}": case.inputs[i] for i in computed}
+        assert_models_agree(model, feeds)
+        assert "no kernel" not in str(cnnrt.load(model).describe(feeds))
+        if constant and a.ndim > b.ndim:
+            proto = onnx.ModelProto.FromString(model)
+            proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+            for n in (2, 3, 0):
+                images = {name: np.resize(x, (n, *x.shape[1:])) for name, x in feeds.items()}
+                assert_models_agree(proto.SerializeToString(), images)
+                described = cnnrt.load(proto.SerializeToString()).describe(images)
+                assert "no kernel" not in str(described)
+
+
+def test_pairs_with_one_number_are_tables() -> None:
+    a, one = integers("int8", 2, 19, 7), scalars("int8", 0.02, 3)
+    for op in ("QLinearAdd", "QLinearMul"):
+        case = Case(a, *one, np.array([[7]], "int8"), *one, *one, outputs=["int8"])
+        assert_same(f"com.microsoft.{op}", case)
+        steps = str(cnnrt.load(case.model(f"com.microsoft.{op}", 17)).describe(a))
+        assert "lookup_u8" in steps
+        assert "byte_pair" not in steps
 
 
 def unary(dtype: str) -> Iterator[tuple[str, Case]]:

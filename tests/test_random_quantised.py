@@ -26,8 +26,8 @@ from onnx import helper, numpy_helper  # noqa: E402
 
 CHANNELS = (1, 2, 3, 5, 8, 15, 16, 17, 24, 33)
 MAX_ELEMENTS = 20_000
-SPREAD = 74
-"""The standard deviation of uniform bytes."""
+SPREAD = 64
+"""The standard deviation of bytes, about: that of uniform ones is 74."""
 
 
 class Tensor(NamedTuple):
@@ -80,9 +80,15 @@ class Builder:
         info = np.iinfo(dtype or self.dtype)
         return self.rng.integers(info.min, info.max, shape, info.dtype, endpoint=True)
 
-    def tensor(self, name: str, shape: tuple[int, ...], spread: float, least: bool) -> Tensor:
-        """A new tensor of bytes whose numbers have this standard deviation."""
-        factor = np.float32(spread / SPREAD * self.rng.uniform(0.3, 1.5))
+    def tensor(self, name: str, shape: tuple[int, ...], unit: float, least: bool) -> Tensor:
+        """A new tensor of bytes.
+
+        Args:
+            unit: a scale that suits it. Half of the scales are a power of two times it: many
+                results are then halves, up to the rounding of the scales.
+        """
+        ties = self.choose((True, False))
+        factor = np.float32(unit * (self.choose((0.5, 1, 2)) if ties else self.rng.uniform(0.3, 2)))
         info = np.iinfo(self.dtype)
         zero = info.min if least else self.choose((0, 1, info.min, info.max, info.max // 3))
         scale, zero_name = self.constant(factor), self.constant(np.array(zero, self.dtype))
@@ -92,9 +98,9 @@ class Builder:
         self.read.add(x.name)
         return self.node("DequantizeLinear", [x.name, x.scale, x.zero])
 
-    def q(self, x: str, shape: tuple[int, ...], spread: float, *, least: bool = False) -> None:
+    def q(self, x: str, shape: tuple[int, ...], unit: float, *, least: bool = False) -> None:
         """Ends a chain in floats."""
-        made = self.tensor("", shape, spread, least)
+        made = self.tensor("", shape, unit, least)
         name = self.node("QuantizeLinear", [x, made.scale, made.zero])
         self.tensors.append(made._replace(name=name))
 
@@ -110,7 +116,11 @@ class Weight(NamedTuple):
 
     names: list[str]
     scales: Array
-    per_channel: bool
+
+
+def power(value: float) -> float:
+    """The power of two next to a number."""
+    return 2.0 ** round(math.log2(value))
 
 
 def weight(b: Builder, shape: tuple[int, ...], channels: int, signed: bool) -> Weight:
@@ -122,19 +132,25 @@ def weight(b: Builder, shape: tuple[int, ...], channels: int, signed: bool) -> W
         scales, zeros = scales.reshape(()), zeros.reshape(())
         if dtype == np.uint8:
             zeros = np.array(b.choose((128, 128, 0, 255, 100)), dtype)
-    made = [
-        b.bytes_of(*shape, dtype=dtype),
-        scales / np.float32(math.prod(shape[1:]) ** 0.5),
-        zeros,
-    ]
-    return Weight([b.constant(v) for v in made], np.asarray(made[1]), per_channel)
+    names = [b.constant(v) for v in (b.bytes_of(*shape, dtype=dtype), scales, zeros)]
+    return Weight(names, scales)
 
 
-def bias(b: Builder, x: Tensor, w: Weight, channels: int, depth: int) -> tuple[str, Array]:
-    """The bias in int32, and its scales."""
+class Bias(NamedTuple):
+    """A bias in int32, or in floats that are rounded to it."""
+
+    whole: str
+    scales: Array
+    floats: str
+
+
+def bias(b: Builder, x: Tensor, w: Weight, channels: int, depth: int) -> Bias:
+    """Both forms of a bias. That in floats lies in the middle between two whole numbers, often."""
     most = int(SPREAD**2 * depth**0.5) + 1
     values = b.rng.integers(-most, most, channels).astype(np.int32)
-    return b.constant(values), np.asarray(x.factor * w.scales, np.float32)
+    scales = np.asarray(x.factor * w.scales, np.float32)
+    between = (values + b.choose((0, 0.5, 0.3))) * scales
+    return Bias(b.constant(values), scales, b.constant(between.astype(np.float32)))
 
 
 def windows(b: Builder, x: Tensor) -> tuple[list[int], dict[str, Any]]:
@@ -174,26 +190,30 @@ def convolution(b: Builder, x: Tensor) -> None:
     depth = c // group * math.prod(kernel)
     w = weight(b, (m, c // group, *kernel), m, b.dtype == np.int8)
     added = bias(b, x, w, m, depth) if b.choose((True, False)) else None
-    spread = float(x.factor) * SPREAD**2
+    unit = float(x.factor) * float(w.scales.flat[0]) * SPREAD * power(depth**0.5)
     if b.choose((True, False)):
         b.read.add(x.name)
-        y = b.tensor("", shape, spread, False)
+        y = b.tensor("", shape, unit, False)
         names = [x.name, x.scale, x.zero, *w.names, y.scale, y.zero]
         if added:
-            names.append(added[0])
+            names.append(added.whole)
         b.tensors.append(y._replace(name=b.node("QLinearConv", names, **given)))
         return
     names = [b.dq(x), b.node("DequantizeLinear", w.names, axis=0)]
     if added:
-        names.append(dequantised_bias(b, *added))
+        names.append(bias_input(b, added))
     y = b.node("Conv", names, **given)
     least = b.choose((True, False))
-    b.q(b.node("Relu", [y]) if least else y, shape, spread, least=least)
+    b.q(b.node("Relu", [y]) if least else y, shape, unit, least=least)
 
 
-def dequantised_bias(b: Builder, name: str, scales: Array) -> str:
-    zero = b.constant(np.zeros(scales.shape, np.int32))
-    return b.node("DequantizeLinear", [name, b.constant(scales), zero], axis=0)
+def bias_input(b: Builder, found: Bias) -> str:
+    """A bias as an input of an operator on floats."""
+    if b.choose((True, False)):
+        return found.floats
+    zero = b.constant(np.zeros(found.scales.shape, np.int32))
+    scale = b.constant(found.scales)
+    return b.node("DequantizeLinear", [found.whole, scale, zero], axis=0)
 
 
 def pool(b: Builder, x: Tensor) -> None:
@@ -212,7 +232,7 @@ def pool(b: Builder, x: Tensor) -> None:
             x._replace(name=b.node("QuantizeLinear", [y, x.scale, x.zero]), shape=shape)
         )
     else:
-        b.q(y, shape, float(x.factor) * SPREAD)
+        b.q(y, shape, float(x.factor))
 
 
 def operand(b: Builder, x: Tensor) -> Tensor:
@@ -229,19 +249,19 @@ def operand(b: Builder, x: Tensor) -> Tensor:
 def pair(b: Builder, x: Tensor) -> None:
     op = b.choose(("Add", "Mul"))
     other = operand(b, x)
-    spreads = float(x.factor) * SPREAD, float(other.factor) * SPREAD
-    spread = max(spreads) if op == "Add" else spreads[0] * spreads[1]
+    scales = float(x.factor), float(other.factor)
+    unit = max(scales) if op == "Add" else scales[0] * scales[1] * SPREAD
     both = (x, other) if b.choose((True, False)) else (other, x)
     if b.choose((True, False)):
         names = [name for t in both for name in (t.name, t.scale, t.zero)]
         b.read |= {x.name, other.name}
-        y = b.tensor("", x.shape, spread, False)
+        y = b.tensor("", x.shape, unit, False)
         name = b.node(f"QLinear{op}", [*names, y.scale, y.zero], "com.microsoft")
         b.tensors.append(y._replace(name=name))
         return
     y = b.node(op, [b.dq(t) for t in both])
     least = b.choose((True, False))
-    b.q(b.node("Relu", [y]) if least else y, x.shape, spread, least=least)
+    b.q(b.node("Relu", [y]) if least else y, x.shape, unit, least=least)
 
 
 def move(b: Builder, x: Tensor) -> None:
@@ -281,20 +301,20 @@ def table(b: Builder, x: Tensor) -> None:
     op, attributes = b.choose(
         (("Relu", {}), ("LeakyRelu", {"alpha": 0.1}), ("Abs", {}), ("Neg", {}))
     )
-    b.q(b.node(op, [b.dq(x)], **attributes), x.shape, float(x.factor) * SPREAD)
+    b.q(b.node(op, [b.dq(x)], **attributes), x.shape, float(x.factor))
 
 
 def concat(b: Builder, x: Tensor) -> None:
     other = b.alike(x, lambda t: (t.shape[:1], t.shape[2:]) == (x.shape[:1], x.shape[2:]))
     shape = (x.shape[0], x.shape[1] + other.shape[1], *x.shape[2:])
     y = b.node("Concat", [b.dq(x), b.dq(other)], axis=1)
-    b.q(y, shape, float(max(x.factor, other.factor)) * SPREAD)
+    b.q(y, shape, float(max(x.factor, other.factor)))
 
 
 def global_pool(b: Builder, x: Tensor) -> None:
     y = b.node("GlobalAveragePool", [b.dq(x)])
     pixels = math.prod(x.shape[2:])
-    b.q(y, (*x.shape[:2], *[1] * (len(x.shape) - 2)), float(x.factor) * SPREAD / pixels**0.5)
+    b.q(y, (*x.shape[:2], *[1] * (len(x.shape) - 2)), float(x.factor) / power(pixels**0.5))
 
 
 def linear(b: Builder, x: Tensor) -> None:
@@ -303,16 +323,17 @@ def linear(b: Builder, x: Tensor) -> None:
     flat = b.node("Flatten", [b.dq(x)], axis=1)
     flat = b.node("QuantizeLinear", [flat, x.scale, x.zero])
     w = weight(b, (columns, depth), columns, b.dtype == np.int8)
-    shape, spread = (x.shape[0], columns), float(x.factor) * SPREAD**2
+    shape = (x.shape[0], columns)
+    unit = float(x.factor) * float(w.scales.flat[0]) * SPREAD * power(depth**0.5)
     source = b.node("DequantizeLinear", [flat, x.scale, x.zero])
     if b.choose((True, False)):
         names = [b.node("DequantizeLinear", w.names, axis=0)]
-        names.append(dequantised_bias(b, *bias(b, x, w, columns, depth)))
-        b.q(b.node("Gemm", [source, *names], transB=1), shape, spread)
+        names.append(bias_input(b, bias(b, x, w, columns, depth)))
+        b.q(b.node("Gemm", [source, *names], transB=1), shape, unit)
         return
     matrix = b.constant(np.ascontiguousarray(b.constants[w.names[0]].T))
     name = b.node("DequantizeLinear", [matrix, *w.names[1:]], axis=1)
-    b.q(b.node("MatMul", [source, name]), shape, spread)
+    b.q(b.node("MatMul", [source, name]), shape, unit)
 
 
 @st.composite

@@ -230,7 +230,7 @@ def test_sums_of_extremes(weight: int, isa_and_overlays: str) -> None:
         assert_exact(graph, inputs, isa_and_overlays, 1)
 
 
-SHAPES = [(1, 16, 5, 5), (2, 20, 3, 7), (1, 33, 9), (1, 5, 2, 3, 4)]
+SHAPES = [(1, 16, 5, 5), (2, 20, 3, 7), (1, 33, 9), (1, 5, 2, 3, 4), (3, 64), (7, 33), (4111,)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -241,16 +241,15 @@ def test_pairs(
 ) -> None:
     given: dict[str, Any] = {"low": 9, "high": 240, "shift": shift}
     if op == "qadd":
-        given |= {"a_ratio": 0.37, "b_ratio": 0.81, "constant": 11.5}
+        given |= {"a_ratio": 0.37, "b_ratio": 0.81, "a_zero": 99, "b_zero": 3, "zero": 40}
     else:
         given |= {"a_zero": 100, "b_zero": 7, "ratio": 0.0131, "zero": 130}
-    for other in (shape, (*shape[:2], *[1] * (len(shape) - 2))):
-        if op == "qadd" and other != shape:
-            continue
-        inputs = {"a": bytes_of(*shape), "b": bytes_of(*other)}
-        assert_exact(
-            network(inputs, {}, ("y", op, "a b", given)), inputs, isa_and_overlays, threads
-        )
+    ones = [1] * (len(shape) - 2)
+    for other in {shape, (*shape[:2], *ones), (*shape[1:2], *ones), shape[-1:], ()}:
+        for shapes in ((shape, other), (other, shape)):
+            inputs = {name: bytes_of(*s) for name, s in zip("ab", shapes, strict=True)}
+            graph = network(inputs, {}, ("y", op, "a b", given))
+            assert_exact(graph, inputs, isa_and_overlays, threads)
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (1, 16, 7, 7), (2, 65, 64)])

@@ -1,4 +1,4 @@
-"""Operators on bytes that are no products of weights: tables, sums, gates, pools."""
+"""Operators on bytes that are no products of weights: tables and pools."""
 
 from __future__ import annotations
 
@@ -47,60 +47,6 @@ def lower_table(node: Node, builder: PlanBuilder) -> bool:
         table=memory,
         note="table of 256",
         cost_ns=math.prod(shape) / 40,
-        **fields,
-    )
-    return True
-
-
-@lowers("qadd", "qmul", types=ALL_TYPES)
-def lower_pair(node: Node, builder: PlanBuilder) -> bool:
-    a_name, b_name = node.inputs
-    a, b = builder.type(a_name).shape, builder.type(b_name).shape
-    gate = (*a[:2], *[1] * (len(a) - 2))
-    if not 3 <= len(a) <= 5 or len(b) != len(a):
-        return False
-    swapped = a != b and a == (*b[:2], *[1] * (len(b) - 2)) and node.op == "qmul"
-    if swapped:
-        a_name, b_name, b, gate = b_name, a_name, a, (*b[:2], *[1] * (len(b) - 2))
-        a = builder.type(a_name).shape
-    if b not in (a, gate):
-        return False
-    x, other = builder.blocked(a_name), builder.blocked(b_name)
-    y = builder.new_blocked(node.outputs[0])
-    d, h, w = y.spatial
-    shift = node["shift"]
-    if node.op == "qadd":
-        fields = {
-            "a_ratio": node["a_ratio"],
-            "b_ratio": node["b_ratio"],
-            "constant": node["constant"],
-        }
-    else:
-        zeros = (node["a_zero"], node["b_zero"])
-        a_zero, b_zero = zeros[::-1] if swapped else zeros
-        fields = {
-            "a_zero": a_zero,
-            "b_zero": b_zero,
-            "a_ratio": node["ratio"],
-            "constant": node["zero"] - shift,
-        }
-    builder.step(
-        "byte_pair",
-        a=x.view(),
-        b=other.view(),
-        y=y.view(),
-        op=node.op[1:],
-        n=y.n,
-        blocks=y.blocks,
-        d=d,
-        h=h,
-        w=w,
-        gate=int(a != b),
-        shift=shift,
-        low=node["low"],
-        high=node["high"],
-        note=f"{node.op[1:]} of bytes",
-        cost_ns=y.image / 10,
         **fields,
     )
     return True

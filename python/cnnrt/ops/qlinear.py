@@ -68,14 +68,31 @@ def constant_of_sum(ratios: Sequence[Any], zeros: Sequence[int], y_zero: int) ->
     return float(FLOAT32(FLOAT32(y_zero) - both))
 
 
+def first_is_single(a: Sequence[int], b: Sequence[int]) -> bool:
+    """True if the first of two tensors is one number along the innermost axis that counts.
+
+    That is the last axis that both have and that is longer than 1 in one of them. ONNX Runtime then
+    adds the first to the second, which decides how a tie is rounded.
+    """
+    common = list(zip(reversed(a), reversed(b), strict=False))
+    if not common:
+        return not a or a[-1] == 1
+    return next((m for m, n in common if m > 1 or n > 1), 1) == 1
+
+
 @register
 class QLinearAdd(Pair):
-    """a + b, as fma(a, a_scale / y_scale, fma(b, b_scale / y_scale, constant)), rounded to even."""
+    """a + b, as fma(a, a_scale / y_scale, fma(b, b_scale / y_scale, constant)), rounded to even.
+
+    If `first_is_single`, a and b change places.
+    """
 
     name = "qlinear_add"
 
     def reference(self, node: Node, *inputs: Any) -> tuple[Array, ...]:
         a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (*inputs, None)[:8]
+        if first_is_single(a.shape, b.shape):
+            a, a_scale, a_zero, b, b_scale, b_zero = b, b_scale, b_zero, a, a_scale, a_zero
         ratios = [FLOAT32(scalar(s) / scalar(y_scale)) for s in (a_scale, b_scale)]
         constant = constant_of_sum(ratios, (scalar(a_zero), scalar(b_zero)), scalar(y_zero))
         # Products of 8 by 24 bits are exact in float64: one rounding each, as fma has.

@@ -9,6 +9,7 @@ for any number of threads, and however operators are fused.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from .conv import Conv, channel_link, direct_macs, weight_links
 from .dense import product_macs
 from .elementwise import activated
 from .pool import AveragePool, GlobalAveragePool
+from .qlinear import constant_of_sum, first_is_single
 from .quantize import CONV_ATTRIBUTES
 
 BYTE_MAX = 255
@@ -235,21 +237,54 @@ class ByteBinary(Op):
         return AxesMapping([aligned(types, 0, rank), aligned(types, 1, rank)])
 
 
+class Sum(NamedTuple):
+    """How two tensors of bytes are added."""
+
+    exchanged: bool
+    """True if the second operand comes first."""
+    constant: float
+
+
 @register
 class QAdd(ByteBinary):
     """fma(a, a_ratio, fma(b, b_ratio, constant)), rounded to even, plus shift.
 
-    a and b are bytes less shift, which is 128 for what the file has as int8.
+    a and b are bytes less shift, which is 128 for what the file has as int8. The constant makes up
+    for the zero points. If a is one number along the innermost axis, a and b change places (see
+    `first_is_single`).
     """
 
     name = "qadd"
-    attributes = {**ByteBinary.attributes, "a_ratio": 1.0, "b_ratio": 1.0, "constant": 0.0}
+    attributes = {
+        **ByteBinary.attributes,
+        "a_ratio": 1.0,
+        "b_ratio": 1.0,
+        "a_zero": 0,
+        "b_zero": 0,
+        "zero": 0,
+    }
+
+    @staticmethod
+    def sum_of(node: Node, a: Sequence[int], b: Sequence[int]) -> Sum:
+        """The order of two operands of these shapes, and the constant that belongs to it."""
+        exchanged, shift = first_is_single(a, b), node["shift"]
+        ratios = [np.float32(node[name]) for name in ("a_ratio", "b_ratio")]
+        zeros = [node[name] - shift for name in ("a_zero", "b_zero")]
+        if exchanged:
+            ratios.reverse()
+            zeros.reverse()
+        return Sum(exchanged, constant_of_sum(ratios, zeros, node["zero"] - shift))
 
     def reference(self, node: Node, a: Any, b: Any) -> tuple[Array, ...]:
         shift = node["shift"]
-        a, b = (v.astype(np.float32) - shift for v in (a, b))
-        inner = fma(b, node["b_ratio"], np.float32(node["constant"]))
-        return (clamped(node, np.rint(fma(a, node["a_ratio"], inner)) + shift),)
+        exchanged, constant = self.sum_of(node, a.shape, b.shape)
+        terms = [
+            (v.astype(np.float32) - shift, node[ratio])
+            for v, ratio in ((a, "a_ratio"), (b, "b_ratio"))
+        ]
+        (first, ratio), (second, other) = terms[::-1] if exchanged else terms
+        total = fma(first, ratio, fma(second, other, np.float32(constant)))
+        return (clamped(node, np.rint(total) + shift),)
 
 
 @register
@@ -341,4 +376,4 @@ class Table(Op):
         return AxesMapping([[follow(axis) for axis in range(types.rank(0))], every(types, 1)])
 
     def reference(self, node: Node, x: Any, table: Any) -> tuple[Array, ...]:
-        return (table[np.ascontiguousarray(x).view(np.uint8)],)
+        return (np.asarray(table[np.asarray(x).view(np.uint8)]),)

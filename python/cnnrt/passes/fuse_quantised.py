@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Graph, Node
-from ..ops.requantised import Addition
+from ..ops.requantised import Addition, QAdd, Sum
 
 PRODUCTS = frozenset({"qconv", "qlinear"})
 
@@ -36,7 +36,8 @@ def fuse_quantised(graph: Graph) -> None:
                     best = max(best or (-1, product, 0), (position[name], product, index), key=_at)
             if best is not None:
                 place, fused, index = best
-                _add(fused, node, index)
+                shape = graph.types[node.outputs[0]].shape
+                _add(fused, node, index, QAdd.sum_of(node, shape, shape))
                 nodes[place] = None
         elif node.op == "table" and graph.types[node.outputs[0]].dtype == np.uint8:
             product = producer(node.inputs[0])
@@ -64,12 +65,17 @@ def takes_residual(graph: Graph, product: Node, node: Node) -> bool:
     return bool(product.attributes.get("group", 1) == 1)
 
 
-def _add(product: Node, node: Node, index: int) -> None:
+def _add(product: Node, node: Node, index: int, how: Sum) -> None:
     """Makes a product add the other input of an addition, of which it makes number `index`."""
     ratios = node["a_ratio"], node["b_ratio"]
     middle = (product["zero"], product["low"], product["high"])
     addition = Addition(
-        ratios[index], ratios[1 - index], node["constant"], index == 1, middle, node["shift"]
+        ratios[index],
+        ratios[1 - index],
+        how.constant,
+        first=index != int(how.exchanged),
+        middle=middle,
+        shift=node["shift"],
     )
     product.attributes = {
         **product.attributes,

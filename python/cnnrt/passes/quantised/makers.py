@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...graph import Node
+from ...graph import Array, Node
 from ...ops import OPS
-from ...ops.qlinear import constant_of_sum
+from ...symbolic import is_symbolic
 from .products import make_product
 from .state import State
 from .values import BYTES, SIGN, Kind, Pending, Scaling
@@ -41,34 +41,47 @@ def make_pair(state: State, pending: Pending, y: Scaling, output: str) -> bool:
     if len(kinds) > 1:
         return False
     low, high = pending.limits(y)
-    shift = shift_of(y)
-    attributes: dict[str, object] = {"low": low, "high": high, "shift": shift}
+    zeros = {"a_zero": a.scaling.zero, "b_zero": b.scaling.zero, "zero": y.zero}
+    attributes: dict[str, object] = {"low": low, "high": high, "shift": shift_of(y), **zeros}
     if pending.kind == "add":
-        ratios = [np.float32(v.scaling.scale / y.scale) for v in (a, b)]
-        zeros = [v.scaling.zero - shift for v in (a, b)]
-        constant = constant_of_sum(ratios, zeros, y.zero - shift)
-        attributes |= {
-            "a_ratio": float(ratios[0]),
-            "b_ratio": float(ratios[1]),
-            "constant": constant,
-        }
+        for key, code in (("a_ratio", a), ("b_ratio", b)):
+            attributes[key] = float(np.float32(code.scaling.scale / y.scale))
     else:
-        ratio = np.float32(a.scaling.scale * b.scaling.scale / y.scale)
-        attributes |= {
-            "a_zero": a.scaling.zero,
-            "b_zero": b.scaling.zero,
-            "ratio": float(ratio),
-            "zero": y.zero,
-        }
-    op = f"q{pending.kind}"
-    (root, a_table), (other, b_table) = state.root(a.tensor), state.root(b.tensor)
-    if root == other:
-        node = Node(op, pending.node.name, [], [], attributes)
-        table = OPS[op].reference(node, a_table, b_table)[0]
-        state.table(pending.node.name, root, table, output)
+        attributes["ratio"] = float(np.float32(a.scaling.scale * b.scaling.scale / y.scale))
+    op, name = f"q{pending.kind}", pending.node.name
+    found = _tables(state, pending)
+    if found is not None:
+        base, tables = found
+        table = OPS[op].reference(Node(op, name, [], [], attributes), *tables)[0]
+        state.table(name, base, table, output)
     else:
-        state.emit(op, pending.node.name, [a.tensor, b.tensor], output, **attributes)
+        state.emit(op, name, [a.tensor, b.tensor], output, **attributes)
     return True
+
+
+def _tables(state: State, pending: Pending) -> tuple[str, list[Array]] | None:
+    """The tensor that both operands are tables of, and the tables; one may be a single number.
+
+    None: there is none, or the order of a sum depends on a size (see `first_is_single`).
+    """
+    y = state.types.get(pending.node.outputs[0])
+    axes = y.shape if y else ()
+    base, tables = "", []
+    for code in pending.codes:
+        value = state.constants.get(code.tensor)
+        if value is None:
+            root, table = state.root(code.tensor)
+            if base not in ("", root):
+                return None
+            base = root
+        elif y is None or value.size != 1 or value.ndim > y.rank:
+            return None
+        else:
+            table = np.asarray(value).reshape(())
+            axes = y.shape[-max(value.ndim, 1) :]
+        tables.append(table)
+    ordered = pending.kind == "mul" or any(not is_symbolic(n) and n > 1 for n in axes)
+    return (base, tables) if base and ordered else None
 
 
 def make_average(state: State, pending: Pending, y: Scaling, output: str) -> bool:

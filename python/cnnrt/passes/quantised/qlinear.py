@@ -7,11 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ...graph import Node
-from ...symbolic import any_symbolic
 from .makers import make_average, make_pair
 from .products import Factor, make_factor
 from .state import State
-from .values import SIGN, Code, Kind, Pending, Scaling
+from .values import Code, Kind, Pending, Scaling
 from .weights import Weight
 
 
@@ -24,19 +23,13 @@ def _code(state: State, node: Node, first: int) -> Code | None:
     return Code(state.as_bytes(name, found.dtype), found)
 
 
-def _constant(state: State, node: Node, first: int, other: int) -> Code | None:
-    """Constant bytes, as many as those of the other operand, with scale and zero point."""
+def _operand(state: State, node: Node, first: int) -> Code | None:
+    """The same, also of constant bytes."""
     name = node.inputs[first]
-    value, like = state.constants.get(name), state.types.get(node.inputs[other])
+    if name not in state.constants:
+        return _code(state, node, first)
     found = state.scaling(node.input(first + 1), node.input(first + 2), name)
-    if value is None or like is None or found is None or any_symbolic(like.shape):
-        return None
-    if value.size == 0 or np.broadcast_shapes(value.shape, like.shape) != like.shape:
-        return None
-    whole = np.broadcast_to(value, like.shape).view(np.uint8)
-    if found.dtype == np.int8:
-        whole = whole ^ np.uint8(SIGN)
-    return Code(state.constant(f"{name}/whole", np.ascontiguousarray(whole)), found)
+    return found and state.constant_code(name, found)
 
 
 def _result(state: State, node: Node, scale: int, like: np.dtype[np.generic]) -> Scaling | None:
@@ -86,16 +79,16 @@ def product(state: State, node: Node) -> bool:
 
 def pair(state: State, node: Node) -> bool:
     """QLinearAdd and QLinearMul."""
-    a = _code(state, node, 0) or _constant(state, node, 0, 3)
-    b = _code(state, node, 3) or _constant(state, node, 3, 0)
+    a, b = _operand(state, node, 0), _operand(state, node, 3)
     if a is None or b is None or a.scaling.dtype != b.scaling.dtype:
         return False
     y = _result(state, node, 6, a.scaling.dtype)
     if y is None or y.dtype != a.scaling.dtype:
         return False
     kind: Kind = "add" if node.op == "qlinear_add" else "mul"
+    plain = Node(kind, node.name, [], node.outputs)
     output = state.output_of(node.outputs[0], y.dtype)
-    return make_pair(state, Pending(kind, node, (a, b)), y, output)
+    return make_pair(state, Pending(kind, plain, (a, b)), y, output)
 
 
 def average(state: State, node: Node) -> bool:

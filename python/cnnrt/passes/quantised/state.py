@@ -9,7 +9,7 @@ import numpy as np
 
 from ...graph import Array, Graph, Node, TensorType
 from ...ops import complete
-from .values import FLIPPED, Code, Lookup, Pending, Scaling, scaling
+from .values import FLIPPED, SIGN, Code, Lookup, Pending, Scaling, scaling
 
 
 class State:
@@ -84,6 +84,27 @@ class State:
         """The bytes that a tensor of floats is made from by dequantisation."""
         found = self.lookups.get(name)
         return found.code if found else None
+
+    def constant_code(self, name: str, scaling: Scaling) -> Code:
+        """Constant bytes, in a form as uint8."""
+        if scaling.dtype == np.uint8:
+            return Code(name, scaling)
+        if name not in self.uint8:
+            flipped = np.asarray(self.constants[name]).view(np.uint8) ^ np.uint8(SIGN)
+            self.uint8[name] = self.constant(f"{name}/uint8", np.asarray(flipped))
+        return Code(self.uint8[name], scaling)
+
+    def operand(self, name: str) -> Code | None:
+        """The bytes that a tensor is made from by dequantisation, which may be constant."""
+        node = self.producers.get(name)
+        if node is None or node.op != "dequantize_linear" or node["block_size"]:
+            return self.code(name)
+        source = node.inputs[0]
+        if source not in self.constants or node["output_dtype"] not in (None, "float32"):
+            return self.code(name)
+        dtype = self.constants[source].dtype
+        found = self.scaling(node.inputs[1], node.input(2), source, dtype)
+        return found and self.constant_code(source, found)
 
     def sole(self, name: str) -> bool:
         """True if a tensor is read once."""

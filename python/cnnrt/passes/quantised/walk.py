@@ -135,10 +135,11 @@ def binary(state: State, node: Node) -> bool:
     """Two tensors: a sum or product of bytes, or a table if both depend on the same bytes."""
     a, b = node.inputs
     y = node.outputs[0]
-    codes = state.code(a), state.code(b)
-    if codes[0] and codes[1] and node.op in ("add", "mul"):
+    first, second = state.operand(a), state.operand(b)
+    computed = state.code(a) or state.code(b)
+    if first and second and computed and node.op in ("add", "mul"):
         kind: Kind = "add" if node.op == "add" else "mul"
-        state.pending[y] = Pending(kind, node, (codes[0], codes[1]))
+        state.pending[y] = Pending(kind, node, (first, second))
     elif node.op == "add" and not with_residual(state, node):
         product(state, node)
     values = [_operand(state, a, y), _operand(state, b, y)]

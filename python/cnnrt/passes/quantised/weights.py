@@ -250,8 +250,9 @@ def _bias(bias: Array | Weight | None, sums: Array, floats: bool) -> Array | Non
         return None
     if floats:
         return exact.astype(np.float32)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        units = np.rint(exact / sums)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # In float32, as ONNX Runtime divides a bias of floats: next to a half that decides.
+        units = np.rint(exact.astype(np.float32) / sums)
     return units.astype(np.int32) if _fits(units, sums) else None
 
 
