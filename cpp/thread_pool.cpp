@@ -130,6 +130,8 @@ ThreadPool& pool() {
 // it.
 [[maybe_unused]] ThreadPool& at_load = pool();
 
+thread_local int region_limit = kMaxThreads;
+
 // Runs the body on this thread and on workers that were taken.
 void run_pool_region(Region& region, Worker* const* taken, int helpers, Barrier& barrier) {
     const unsigned generation = fork_generation();
@@ -183,7 +185,7 @@ void run_region(Region& region, Threads threads) {
     const FlushDenormals flush;
     ThreadPool& p = pool();
     const bool openmp = threads.threading == Threading::kOpenMP && openmp_is_usable();
-    const int wanted = openmp && inside_openmp_region() ? 1 : std::min(threads.count, kMaxThreads);
+    const int wanted = openmp && inside_openmp_region() ? 1 : std::min(threads.count, region_limit);
     const int limit = std::max(wanted, p.budget.load(std::memory_order_relaxed));
     const unsigned generation = fork_generation();
     p.active.fetch_add(1, std::memory_order_relaxed);
@@ -209,6 +211,10 @@ void run_region(Region& region, Threads threads) {
 
 void set_thread_budget(int threads) {
     pool().budget.store(std::clamp(threads, 1, kMaxThreads), std::memory_order_relaxed);
+}
+
+void limit_regions(int threads) {
+    region_limit = threads > 0 ? std::min(threads, kMaxThreads) : kMaxThreads;
 }
 
 unsigned fork_generation() { return pool().generation.load(std::memory_order_relaxed); }

@@ -93,6 +93,10 @@ void run_region(Region& region, Threads threads);
 // Sets how many threads may be in regions at the same time. A region may ask for more than that.
 void set_thread_budget(int threads);
 
+// Sets how many threads the regions that this thread starts may have, whatever they ask for. It
+// holds until the next call; 0: as many as they ask for.
+void limit_regions(int threads);
+
 // The number of forks between this process and the ancestor that loaded the library. A region that
 // sees it change has lost its workers.
 unsigned fork_generation();

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import gc
 import threading
 import time
@@ -23,6 +25,7 @@ from cnnrt.serving.batching import Batcher
 from cnnrt.serving.errors import RequestError
 from cnnrt.serving.metrics import Metrics
 from cnnrt.serving.settings import Settings
+from scripts import EXAMPLES
 from test_serve import INPUT, LENET, MODEL, OUTPUT
 
 
@@ -77,11 +80,11 @@ def test_what_is_known_of_a_model_goes_with_it() -> None:
         model = cnnrt.load(LENET)
         x = np.zeros((1, 1, 28, 28), np.float32)
         await batcher.run(model, {INPUT.name: x}, (OUTPUT.name,), never)
-        assert len(batcher._apart) == 1
+        assert len(batcher._manners) == 1
         del model
         await batcher.run(MODEL, {INPUT.name: x}, (OUTPUT.name,), never)  # lets the last one go
         gc.collect()
-        assert list(batcher._apart) == [MODEL]
+        assert list(batcher._manners) == [MODEL]
         await batcher.close()
 
     asyncio.run(work())
@@ -182,6 +185,80 @@ def test_a_run_waits_only_for_clients_that_were_just_answered(
         second = await two_in_flight(batcher)
         assert 0.3 < await second < 10
         assert rows_of_runs(metrics) == [2, 2]
+        await batcher.close()
+
+    asyncio.run(work())
+
+
+def test_requests_that_cannot_be_merged_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lone request has all threads. Of several, each has its share, and they run at once."""
+    monkeypatch.setattr(batching, "manner_of", lambda *_: "side by side")
+    given: list[int] = []
+
+    def noted(threads: int) -> contextlib.AbstractContextManager[None]:
+        given.append(threads)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(batching, "at_most", noted)
+    began, end, pair = threading.Event(), threading.Event(), threading.Barrier(2)
+    x = np.zeros((1, 1, 28, 28), np.float32)
+
+    class Held:
+        def run(self, inputs: Any, names: Any) -> Any:
+            if end.is_set():
+                pair.wait(30)
+            else:
+                began.set()
+                assert end.wait(30)
+            return np.zeros((1, 10), np.float32)
+
+    model = cast(Any, Held())
+
+    async def work() -> None:
+        batcher = Batcher("model", Settings((), threads=4, timeout=60), Metrics())
+
+        def ask() -> asyncio.Task[list[Any]]:
+            run = batcher.run(model, {INPUT.name: x}, (OUTPUT.name,), never)
+            return asyncio.create_task(run)
+
+        first = ask()
+        await asyncio.to_thread(began.wait, 30)
+        others = [ask(), ask()]
+        await asyncio.sleep(0.1)
+        assert given == [4]
+        end.set()
+        await asyncio.gather(first, *others)
+        assert given == [4, 1, 1]
+        end.clear()
+        last = ask()
+        end.set()
+        await asyncio.to_thread(pair.wait, 30)
+        await last
+        assert given == [4, 1, 1, 4]
+        await batcher.close()
+
+    asyncio.run(work())
+
+
+def test_side_by_side_answers_have_the_bits_of_the_model() -> None:
+    """Of a network for one image, whose runs take long enough."""
+    x = np.random.default_rng(0).random((12, 1, 3, 224, 224), np.float32)
+    free = cnnrt.load(EXAMPLES / "efficientnet_lite0.bin", threads=2)
+    (spec,) = free.inputs
+    fixed = dataclasses.replace(spec, shape=(1, *spec.shape[1:]))
+    model = cnnrt.Model(dataclasses.replace(free.graph, inputs=[fixed]), threads=2)
+    names = (model.outputs[0].name,)
+    pending = {"model": model, "inputs": {spec.name: x[0]}, "outputs": names, "gone": never}
+
+    async def work() -> None:
+        settings = Settings((), threads=2, timeout=60)
+        assert batching.manner_of(batching.Pending(**pending), 2, 8) == "side by side"
+        metrics = Metrics()
+        batcher = Batcher("model", settings, metrics)
+        runs = [batcher.run(model, {spec.name: image}, names, never) for image in x]
+        for image, (y,) in zip(x, await asyncio.gather(*runs), strict=True):
+            assert np.array_equal(y, free(image))
+        assert rows_of_runs(metrics) == [len(x), len(x)]
         await batcher.close()
 
     asyncio.run(work())

@@ -156,6 +156,27 @@ assert len(tasks()) == before + 4, "a model may ask for more than the budget"
 
 
 @needs_linux
+def test_a_thread_can_limit_its_runs(tmp_path: Path) -> None:
+    """The limit does not hold for other threads, nor afterwards."""
+    script = """
+from cnnrt.process.threads import at_most
+cnnrt.set_num_threads(4)
+before = len(tasks())
+with at_most(1):
+    want = run(4)
+    assert len(tasks()) == before
+with at_most(2):
+    run(4)
+    assert len(tasks()) == before + 1
+    with ThreadPoolExecutor(1) as pool:
+        assert np.array_equal(pool.submit(run, 4).result(), want)
+assert tasks_become(before + 3)
+assert np.array_equal(run(4), want)
+"""
+    run_script(tmp_path, START + script)
+
+
+@needs_linux
 def test_a_run_beside_others_takes_no_more_than_the_budget(tmp_path: Path, threading: str) -> None:
     # A long run on two threads; meanwhile all others have only their callers' threads.
     script = """

@@ -63,6 +63,7 @@ void bind_threads(py::module_& m) {
              "count"_a, "threading"_a = "pool");
     py::implicitly_convertible<int, Threads>();
     m.def("set_thread_budget", set_thread_budget, "threads"_a);
+    m.def("limit_regions", limit_regions, "threads"_a);
     m.def("fork_generation", fork_generation);
     m.def("load_openmp", load_openmp);
     m.def("openmp_is_built", openmp_is_built);

@@ -2,6 +2,8 @@
 // elsewhere; split.h makes f32x16 of four. No fused multiply-add: a * b + c rounds twice here.
 #pragma once
 
+#include <cmath>
+
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
@@ -91,8 +93,7 @@ CNNRT_INLINE reg reg_floor(reg a) {
     return r - choose(r > a, reg_broadcast(1.0f), reg_broadcast(0.0f));
 }
 CNNRT_INLINE reg reg_sqrt(reg a) {
-    return reg{__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]),
-               __builtin_sqrtf(a[3])};
+    return reg{std::sqrt(a[0]), std::sqrt(a[1]), std::sqrt(a[2]), std::sqrt(a[3])};
 }
 CNNRT_INLINE reg pow2(bits4 n) { return as_float((n + 127) << 23); }
 CNNRT_INLINE reg reg_scale2(reg a, reg n) {
@@ -151,47 +152,26 @@ CNNRT_INLINE ireg ireg_max_u8(ireg a, ireg b) {
     const bytes16 x = (bytes16)a, y = (bytes16)b, less = (bytes16)(x < y);
     return (ireg)((y & less) | (x & ~less));
 }
-// A product of an unsigned and a signed byte fits 16 bits.
 CNNRT_INLINE void ireg_dot4(ireg& sum, ireg x, ireg w) {
-    typedef int16_t words8 __attribute__((vector_size(16)));
-    const ireg even = (ireg)((words8)(x & 0x00ff00ff) * (((words8)w << 8) >> 8));
-    const ireg odd = (ireg)((words8)((x >> 8) & 0x00ff00ff) * ((words8)w >> 8));
-    sum = ireg_add(sum, ((even << 16) >> 16) + (even >> 16) + ((odd << 16) >> 16) + (odd >> 16));
-}
-// By shuffles of whole registers: byte by byte, GCC took 40 s and 800 MB for the depthwise kernel.
-CNNRT_INLINE ireg ireg_pack(const ireg* a, int zero) {
-    typedef uint8_t bytes4 __attribute__((vector_size(4)));
-    const ireg low = ireg_broadcast(-zero), high = ireg_broadcast(255 - zero);
-    ireg packed;
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-        const ireg above = a[i] > low, at_least = (a[i] & above) | (low & ~above);
-        const ireg below = at_least < high, v = (at_least & below) | (high & ~below);
-        const bytes4 bytes = __builtin_convertvector(v + zero, bytes4);
-        int32_t quad;
-        __builtin_memcpy(&quad, &bytes, 4);
-        packed[i] = quad;
+    for (int k = 0; k < 32; k += 8)
+        sum = ireg_add(sum, ((x >> k) & 0xff) * ((w << (24 - k)) >> 24));
+}
+CNNRT_INLINE ireg ireg_pack(const ireg* a, int zero) {
+    bytes16 bytes;
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+        const int64_t v = int64_t{a[i / 4][i % 4]} + zero;
+        bytes[i] = static_cast<uint8_t>(v < 0 ? 0 : v > 255 ? 255 : v);
     }
-    return packed;
-}
-// The bytes of the lower halves, and of the upper halves, in turns.
-CNNRT_INLINE bytes16 first_bytes(bytes16 a, bytes16 b) {
-    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-}
-CNNRT_INLINE bytes16 last_bytes(bytes16 a, bytes16 b) {
-    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
-                                   31);
+    return (ireg)bytes;
 }
 CNNRT_INLINE void ireg_quads(const uint8_t* p, int64_t step, ireg* to) {
-    typedef uint16_t pairs8 __attribute__((vector_size(16)));
-    const bytes16 a = (bytes16)ireg_load(p), b = (bytes16)ireg_load(p + step);
-    const bytes16 c = (bytes16)ireg_load(p + 2 * step), d = (bytes16)ireg_load(p + 3 * step);
-    const pairs8 ab0 = (pairs8)first_bytes(a, b), ab1 = (pairs8)last_bytes(a, b);
-    const pairs8 cd0 = (pairs8)first_bytes(c, d), cd1 = (pairs8)last_bytes(c, d);
-    to[0] = (ireg)__builtin_shufflevector(ab0, cd0, 0, 8, 1, 9, 2, 10, 3, 11);
-    to[1] = (ireg)__builtin_shufflevector(ab0, cd0, 4, 12, 5, 13, 6, 14, 7, 15);
-    to[2] = (ireg)__builtin_shufflevector(ab1, cd1, 0, 8, 1, 9, 2, 10, 3, 11);
-    to[3] = (ireg)__builtin_shufflevector(ab1, cd1, 4, 12, 5, 13, 6, 14, 7, 15);
+    uint8_t quads[64];
+    for (int c = 0; c < 16; ++c)
+        for (int i = 0; i < 4; ++i) quads[c * 4 + i] = p[i * step + c];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) to[i] = ireg_load(quads + i * 16);
 }
 CNNRT_INLINE ireg ireg_lookup(const uint8_t* table, ireg index) {
     bytes16 bytes = (bytes16)index;

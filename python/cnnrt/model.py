@@ -222,15 +222,8 @@ class Model(TaskMethods, AnalysisMethods):
             ShapeError: an input has another shape or dtype than the network takes.
             GraphError: no tensor has one of the names.
         """
-        if isinstance(x, Mapping) and self.graph.optional_inputs:
-            given = tuple(s.name for s in self.graph.optional_inputs if s.name in x)
-            if given:
-                return self._given(given).run(x, outputs)
-        arrays = feeds.arrays(self.graph.inputs, x)
-        if isinstance(outputs, str):
-            raise GraphError(f"outputs takes a list of names: outputs=[{outputs!r}]")
-        wanted = self._default_outputs if outputs is None else tuple(outputs)
-        plan = self._plans.get(feeds.shapes_of(arrays), wanted, arrays)
+        wanted = self._default_outputs if outputs is None else outputs
+        plan, arrays = planned(self, x, wanted)
         results = plan.run(arrays)
         if len(wanted) == 1:
             return results[0]
@@ -319,6 +312,22 @@ class Model(TaskMethods, AnalysisMethods):
                 self._variants = {}
             self._variants[names] = found
         return found
+
+
+def planned(model: Model, x: Inputs, outputs: Sequence[str]) -> tuple[AnyPlan, list[Array]]:
+    """The plan that runs these inputs to these tensors, and the inputs as it takes them.
+
+    Raises:
+        ShapeError, GraphError: see `Model.run`.
+    """
+    if isinstance(x, Mapping) and model.graph.optional_inputs:
+        given = tuple(s.name for s in model.graph.optional_inputs if s.name in x)
+        if given:
+            model = model._given(given)
+    arrays = feeds.arrays(model.graph.inputs, x)
+    if isinstance(outputs, str):
+        raise GraphError(f"outputs takes a list of names: outputs=[{outputs!r}]")
+    return model._plans.get(feeds.shapes_of(arrays), tuple(outputs), arrays), arrays
 
 
 def plan_for(model: Model, arrays: Sequence[Array]) -> AnyPlan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -129,6 +130,19 @@ def share_budget() -> int:
     threads = min(get_num_threads(), MAX_THREADS)
     _core.set_thread_budget(threads)
     return threads
+
+
+@contextmanager
+def at_most(threads: int) -> Iterator[None]:
+    """Limits the threads of each run that this thread starts meanwhile, whatever its model has.
+
+    A run of one thread waits for no other, so as many such runs as cores leave no core idle.
+    """
+    _core.limit_regions(threads)
+    try:
+        yield
+    finally:
+        _core.limit_regions(0)
 
 
 def _affinity() -> set[int]:

@@ -1,7 +1,7 @@
-"""Runs of requests: a bounded queue for each model, and merged batches where these change nothing.
+"""Runs of requests: a bounded queue for each model, merged batches, and runs side by side.
 
-Results do not depend on the batch, so merging never changes an answer. Requests are merged only if
-the network keeps images apart (`passes.batch_independence`).
+Results do not depend on the batch or on the number of threads, so none of this changes an answer.
+Requests are merged only if the network keeps images apart (`passes.batch_independence`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..errors import CnnrtError, MemoryLimitError, ShapeError
 from ..graph import Array, Graph
-from ..model import Model
+from ..model import Model, planned
 from ..passes import dependence, prepare, specialise
+from ..process.limits import most_memory
+from ..process.threads import at_most, get_num_threads
 from .errors import RequestError
 from .metrics import Metrics
 from .settings import Settings
@@ -31,6 +33,14 @@ LOG = logging.getLogger("cnnrt.serving")
 
 Kind = tuple[Any, ...]
 """Everything that requests must have in common to be merged."""
+
+
+Manner = Literal["merged", "side by side", "alone"]
+"""How requests are run: several by one run, several runs at a time, or one run at a time."""
+
+SIDE_BY_SIDE_NS = 500e3
+"""Predicted time of a run on one thread from which on requests run side by side. Receiving one,
+handing it to a thread and answering it takes 400 us, for which Python runs one thread at a time."""
 
 
 @dataclass(eq=False)  # arrays have no equality
@@ -56,28 +66,42 @@ class Pending:
 
 
 class Batcher:
-    """Runs the requests of one model name, one run at a time.
+    """Runs the requests of one model name, on as many threads as the settings say.
 
-    The runs have a thread of their own, which takes the next batch as soon as a run ends. The event
+    Requests that can be merged are run by one run of all threads. Others run side by side, each
+    with its share of the threads. When as many wait as there are threads, each has one. That is
+    faster than one after the other on all of them, as no thread waits for another.
+
+    Runs have threads of their own, which take the next requests as soon as a run ends. The event
     loop meanwhile writes the answers of the last one, and receives further requests.
     """
 
     def __init__(self, name: str, settings: Settings, metrics: Metrics) -> None:
         self._name, self._settings, self._metrics = name, settings, metrics
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Pending] = deque()
         self._preparing = 0
-        self._in_flight = 0
-        """Requests of the last run, and those that waited when it ended."""
         self._run_seconds = 0.0
+        self._lock = threading.Lock()
+        """Guards what follows."""
+        self._waiting: deque[Pending] = deque()
+        self._running = 0
+        """Requests in runs."""
+        self._in_flight = 0
+        """Requests that were running or waiting when the last run ended, with those it answered."""
+        self._threads = settings.threads or get_num_threads()
+        self._free = self._threads
+        """Threads that no run has."""
         self._closed = False
-        self._news = threading.Condition()
-        """Guards the queue, and tells the thread of a new request, or of the end."""
+        self._runners: list[threading.Thread] = []
+        """The threads that start runs, of which one is started when all others are busy."""
+        self._idle = 0
+        """Runners that wait for `_work`."""
+        self._work = threading.Condition(self._lock)
+        """Tells a runner of a request and of free threads, or of the end."""
+        self._arrival = threading.Condition(self._lock)
+        """Tells a runner that merges requests of a further one, or of the end."""
         # By the model itself: one that is loaded later may get the identity of one that is gone.
-        self._apart: WeakKeyDictionary[Model, dict[Kind, bool]] = WeakKeyDictionary()
-        self._merged = Merged(settings.max_batch)
-        self._thread = threading.Thread(target=self._work, name=f"cnnrt {name}", daemon=True)
-        self._thread.start()
+        self._manners: WeakKeyDictionary[Model, dict[Kind, Manner]] = WeakKeyDictionary()
 
     def check_room(self) -> None:
         """Refuses a request that would find the queue full. It is asked before a body is read or a
@@ -125,10 +149,11 @@ class Batcher:
         """
         self.check_room()
         pending = Pending(model, inputs, outputs, gone)
-        with self._news:
+        with self._lock:
             self._waiting.append(pending)
             self._metrics.queue.labels(self._name).set(len(self._waiting))
-            self._news.notify()
+            self._arrival.notify_all()
+            self._wake()
         seconds = self._settings.timeout
         timer = self._loop.call_later(seconds, _expire, pending.answer, seconds)
         try:
@@ -141,15 +166,17 @@ class Batcher:
 
     async def close(self) -> None:
         """Ends the work; what still waits is refused."""
-        with self._news:
+        with self._lock:
             self._closed = True
             refused = list(self._waiting)
             self._waiting.clear()
-            self._news.notify()
+            self._arrival.notify_all()
+            self._work.notify_all()
         for pending in refused:
             if not pending.answer.done():
                 pending.answer.set_exception(RequestError(503, "the server is shutting down"))
-        await asyncio.to_thread(self._thread.join)
+        for runner in self._runners:
+            await asyncio.to_thread(runner.join)
 
     def _answer(self, batch: list[Pending], results: list[Any], seconds: float) -> None:
         """Hands the results of a run to its requests, in the event loop."""
@@ -163,30 +190,69 @@ class Batcher:
             else:
                 pending.answer.set_result(result)
 
-    # In the thread of the runs ------------------------------------------------------------------
+    def _wake(self) -> None:
+        """Has a runner take what waits, if there are threads for it; the caller holds the lock."""
+        if not self._waiting or not self._free:
+            return
+        if self._idle:
+            self._work.notify()
+        elif len(self._runners) < self._threads:
+            name = f"cnnrt {self._name} {len(self._runners)}"
+            self._runners.append(threading.Thread(target=self._run, name=name, daemon=True))
+            self._runners[-1].start()
 
-    def _work(self) -> None:
-        while (first := self._first()) is not None:
-            batch = [first, *self._others(first)]
-            self._metrics.queue.labels(self._name).set(len(self._waiting))
+    # In the threads of the runs -----------------------------------------------------------------
+
+    def _run(self) -> None:
+        merged = Merged(self._settings.max_batch)
+        while (taken := self._take()) is not None:
+            batch, threads = taken
             began = time.monotonic()
             try:
-                results = self._merged.run(batch)
+                with at_most(threads):
+                    results = merged.run(batch)
             except Exception as error:
                 results = [_refusal(error)] * len(batch)
             seconds = time.monotonic() - began
-            self._in_flight = len(batch) + len(self._waiting)
+            with self._lock:
+                self._free += threads
+                self._in_flight = self._running + len(self._waiting)
+                self._running -= len(batch)
             self._loop.call_soon_threadsafe(self._answer, batch, results, seconds)
+            del taken, batch, results  # a model that is unloaded must not wait for the next run
+
+    def _take(self) -> tuple[list[Pending], int] | None:
+        """The requests of the next run, and its number of threads; waits for them. None at the
+        end."""
+        with self._lock:
+            while (first := self._first()) is None:
+                if self._closed:
+                    return None
+                self._idle += 1
+                self._work.wait()
+                self._idle -= 1
+            free, self._free = self._free, 0  # until it is clear how many this run takes
+        manner = self._manner(first)
+        with self._lock:
+            batch, threads = [first], free
+            if manner == "merged":
+                batch += self._others(first)
+            elif manner == "side by side":
+                # Clients that were just answered may soon ask again.
+                expected = max(self._in_flight, self._running + 1 + len(self._waiting))
+                threads = min(free, max(1, self._threads // expected))
+            self._free += free - threads
+            self._running += len(batch)
+            self._metrics.queue.labels(self._name).set(len(self._waiting))
+            self._wake()
+            return batch, threads
 
     def _first(self) -> Pending | None:
-        """Takes the oldest request from the queue; waits for it. None at the end."""
-        with self._news:
-            while not self._closed:
-                while self._waiting:
-                    first = self._waiting.popleft()
-                    if not self._is_over(first):
-                        return first
-                self._news.wait()
+        """Takes the oldest request from the queue, if there are threads for it."""
+        while self._waiting and self._free:
+            first = self._waiting.popleft()
+            if not self._is_over(first):
+                return first
         return None
 
     def _others(self, first: Pending) -> list[Pending]:
@@ -194,19 +260,17 @@ class Batcher:
         fewer are here than were in flight: clients that got an answer may soon ask again. So a
         lone client never waits, and several have their requests merged."""
         room = self._settings.max_batch - first.rows
-        if room <= 0 or not self._keeps_apart(first):
-            return []
         until, found = time.monotonic() + self._settings.max_delay, list[Pending]()
-        with self._news:
-            while True:
-                joined = self._joining(first.kind, room)
-                found += joined
-                room -= sum(p.rows for p in joined)
-                here = 1 + len(found) + len(self._waiting)
-                left = until - time.monotonic()
-                if room <= 0 or here >= self._in_flight or left <= 0 or self._closed:
-                    return found
-                self._news.wait(left)
+        while room > 0:
+            joined = self._joining(first.kind, room)
+            found += joined
+            room -= sum(p.rows for p in joined)
+            here = 1 + len(found) + len(self._waiting)
+            left = until - time.monotonic()
+            if here >= self._in_flight or left <= 0 or self._closed:
+                break
+            self._arrival.wait(left)
+        return found
 
     def _joining(self, kind: Kind, room: int) -> list[Pending]:
         joined, kept = list[Pending](), deque[Pending]()
@@ -226,17 +290,17 @@ class Batcher:
             return True
         return pending.answer.done()
 
-    def _keeps_apart(self, pending: Pending) -> bool:
-        """True if requests like this one may be merged, found out once for each kind."""
-        kind, known = pending.kind, self._apart.setdefault(pending.model, {})
+    def _manner(self, pending: Pending) -> Manner:
+        """How requests like this one are run, found out once for each kind."""
+        kind, known = pending.kind, self._manners.setdefault(pending.model, {})
         if kind not in known:
             if len(known) > 256:  # sizes may be free: bounded
                 known.clear()
             try:
-                known[kind] = keeps_apart(pending)
+                known[kind] = manner_of(pending, self._threads, self._settings.max_batch)
             except Exception:  # it must not end the thread of the runs
-                LOG.exception("model %r: requests are not merged", self._name)
-                known[kind] = False
+                LOG.exception("model %r: requests run one after the other", self._name)
+                known[kind] = "alone"
         return known[kind]
 
 
@@ -272,6 +336,18 @@ class Merged:
 def _expire(answer: asyncio.Future[list[Any]], seconds: float) -> None:
     if not answer.done():
         answer.set_exception(RequestError(504, f"no answer within {seconds:g} s"))
+
+
+def manner_of(pending: Pending, threads: int, max_batch: int) -> Manner:
+    """How requests like this one are run on so many threads."""
+    if pending.rows < max_batch and keeps_apart(pending):
+        return "merged"
+    try:
+        plan, _ = planned(pending.model, pending.inputs, pending.outputs)
+    except CnnrtError:  # the run will say so
+        return "alone"
+    fits = threads * plan.nbytes < most_memory()
+    return "side by side" if fits and plan.cost_ns > SIDE_BY_SIDE_NS else "alone"
 
 
 def keeps_apart(pending: Pending) -> bool:
