@@ -26,7 +26,7 @@ from .. import __version__
 from .classify import classify
 from .document import openapi
 from .errors import RequestError
-from .protocol import LENGTH_HEADER, InferRequest, format_infer, parse_infer, whole_number
+from .protocol import LENGTH_HEADER, Bytes, InferRequest, format_infer, parse_infer, whole_number
 from .service import Service
 from .settings import Settings
 
@@ -162,7 +162,7 @@ async def _page(_: Request) -> Response:
 
 
 async def _index(request: Request) -> Response:
-    body = await _body(request)
+    body = bytes(await _body(request))
     options = _json_object(body) if body.strip() else {}
     ready = options.get("ready", False)
     if not isinstance(ready, bool):
@@ -223,7 +223,7 @@ async def _classify(request: Request) -> Response:
 # Bodies ------------------------------------------------------------------------------------------
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request) -> Bytes:
     """The body, unpacked.
 
     Raises:
@@ -260,14 +260,15 @@ async def _body(request: Request) -> bytes:
     return unpacked
 
 
-async def _received(request: Request, limit: int) -> bytes:
+async def _received(request: Request, limit: int) -> Bytes:
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > limit:
             raise RequestError(413, f"the body has more than {limit} bytes")
         parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    whole: memoryview | None = getattr(request.state, "body", None)  # see `connections.Protocol`
+    return whole or b"".join(parts)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

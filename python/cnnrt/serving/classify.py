@@ -18,14 +18,14 @@ from ..images import decoded, open_image
 from ..inspection.activation_maps import class_activation, mappable_classifier
 from ..model import Model
 from .errors import RequestError
-from .protocol import InferRequest
+from .protocol import Bytes, InferRequest
 from .service import Service
 
 Gone = Callable[[], bool]
 
 
 async def classify(
-    service: Service, name: str, body: bytes, gone: Gone, *, top: int, mapped: bool
+    service: Service, name: str, body: Bytes, gone: Gone, *, top: int, mapped: bool
 ) -> dict[str, Any]:
     """The answer to an image, as a JSON document.
 
@@ -80,11 +80,11 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _prepared(model: Model, body: bytes) -> tuple[Image, Array]:
+def _prepared(model: Model, body: Bytes) -> tuple[Image, Array]:
     """The picture, upright, and the network's input."""
     assert model.preprocessing is not None
     mode: Literal["L", "RGB"] = "L" if model.preprocessing.channels == "L" else "RGB"
-    picture = open_image(decoded(body), mode)
+    picture = open_image(decoded(bytes(body)), mode)
     return picture, model.input_from(picture)
 
 

@@ -1,5 +1,7 @@
-"""Connections: the time and the bytes that headers may take, bodies received whole, the answer to
-what is not HTTP, fair shares."""
+"""Connections: limits to headers, bodies and answers in one piece, fair shares.
+
+What is not HTTP is answered too.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,26 @@ import sys
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import numpy as np
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .settings import Settings
 
 MAX_HEAD = 64 << 10
 """Bytes of headers, of a chunk's size or of trailers that may arrive without their end."""
 
+_SPARE = memoryview(bytearray(32 << 10))
+"""Takes what arrives and is no body of a stated length, until the parser has it."""
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with limits, and with one piece for a body.
+
+class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
+    """uvicorn's HTTP/1.1 with limits, with one piece for a body, and with one for an answer.
 
     uvicorn waits for the headers of a request without end, and takes any number of them. Here a
     client has `Settings.timeout` for them, or gets status 408, and `MAX_HEAD` bytes. uvicorn wakes
-    the application for each 64 kB of a body. Here one of a stated length is handed over whole. The
-    application finds the request's `cycle` in its state, which says if the client has hung up.
+    the application for each 64 kB of a body, and copies them four times. Here one of a stated
+    length is received where it stays, and the application finds it whole in its state, as `body`.
+    The `cycle` of the request is there too, which says if the client has hung up.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -33,12 +40,32 @@ class Protocol(HttpToolsProtocol):
     """Bytes since the last end of headers, piece of a body, or end of a request."""
     _between = True
     """True before the end of a request's headers."""
-    _parts: list[bytes] | None = None
-    """The pieces of the body; None: the application takes them one by one."""
+    _body: memoryview | None = None
+    """A body of a stated length; None: the application takes its pieces one by one."""
+    _left = 0
+    """Bytes of `_body` that have not arrived."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (asyncio's guess)
+        if self._body is None:
+            return _SPARE
+        if self.cycle.response_complete:  # refused: nobody will read it
+            return _SPARE[: self._left]
+        return self._body[-self._left :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._body is None:
+            self.data_received(bytes(_SPARE[:nbytes]))
+            return
+        self._unset_keepalive_if_required()
+        self._left -= nbytes
+        if self._left == 0:
+            self._new_parser()  # the old one still waits for the body
+            self.on_message_complete()
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -65,7 +92,11 @@ class Protocol(HttpToolsProtocol):
                 lines = [b"%s %s HTTP/1.1" % (method, self.url)]
                 lines += [b"%s: %s" % pair for pair in self.headers if pair[0] != b"upgrade"]
                 data = b"\r\n".join([*lines, b"", data[upgrade.args[0] :]])
-                self.parser = httptools.HttpRequestParser(self)
+                self._new_parser()
+
+    def _new_parser(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel()
@@ -79,27 +110,29 @@ class Protocol(HttpToolsProtocol):
             return  # to `_feed`
         super().on_headers_complete()
         self.scope["state"]["cycle"] = self.cycle
+        if self.scope["method"] != "HEAD":  # that has an answer without a body
+            self.cycle.transport = Joined(self.cycle)  # type: ignore[assignment]
         stated = [int(value) for name, value in self.headers if name == b"content-length"]
-        whole = stated and stated[0] <= _settings().max_body
-        self._parts = [] if whole else None
+        if stated and 0 < stated[0] <= _settings().max_body:
+            # Pages of it that nothing is written to take no memory.
+            self._body, self._left = np.empty(stated[0], np.uint8).data, stated[0]
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
-        if self._parts is None:
+        if self._body is None:
             super().on_body(body)
-        elif self.cycle.response_complete:
-            self._parts.clear()
         else:
-            self._parts.append(body)
+            begin = len(self._body) - self._left
+            self._body[begin : begin + len(body)] = body
+            self._left -= len(body)
 
     def on_message_complete(self) -> None:
         self._unread, self._between = 0, True
         if self.parser.should_upgrade():
             return
-        if self._parts is not None:
-            # Of bytes, uvicorn makes no further copy.
-            self.cycle.body = b"".join(self._parts)  # type: ignore[assignment]
-            self._parts = None
+        if self._body is not None:
+            self.scope["state"]["body"] = self._body
+            self._body = None
         super().on_message_complete()
 
     # Refusals -----------------------------------------------------------------------------------
@@ -148,6 +181,34 @@ class Protocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+class Joined:
+    """The transport of an answer, which sends its head together with the first piece of its body.
+
+    For an answer in two packets the system would wake the client twice.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle, self._transport = cycle, cycle.transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and self._cycle.response_started:  # not for "100 Continue"
+            self._head = data
+        elif self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class Loop(asyncio.SelectorEventLoop):

@@ -35,6 +35,9 @@ _BY_DATATYPE: dict[str, DType] = {
     datatype: DTYPES[name] for name, datatype in DATATYPES.items() if name in DTYPES
 }
 
+Bytes = bytes | memoryview
+"""The body of a request."""
+
 LENGTH_HEADER = "Inference-Header-Content-Length"
 """The header with the bytes of JSON in a body, before binary tensors."""
 
@@ -75,7 +78,7 @@ def tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
 
 
 def parse_infer(
-    body: bytes, header_length: str | None, specs: Sequence[TensorSpec]
+    body: Bytes, header_length: str | None, specs: Sequence[TensorSpec]
 ) -> InferRequest:
     """The arrays of an inference request.
 
@@ -95,7 +98,7 @@ def parse_infer(
                 400, f"{LENGTH_HEADER} is {header_length!r}; the body has {len(body)} bytes"
             )
         length = stated
-    document = _document(body[:length])
+    document = _document(bytes(body[:length]))
     known = {spec.name: spec for spec in specs}
     data, at = memoryview(body), length
     arrays: dict[str, Array] = {}
