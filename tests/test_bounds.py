@@ -74,7 +74,7 @@ def cases() -> Iterator[Graph]:
         ("y", "roi_align", "c rois image", {"output_height": 2, "output_width": 2}),
     ):
         more = {
-            "s": np.array([1, 1, 2, 2], np.float32),
+            "s": np.array([1, 1, 0.5, 0.5], np.float32),
             "grid": f(1, 5, 5, 2),
             "rois": np.array([[0, 0, 4, 4]], np.float32),
             "image": np.array([0]),

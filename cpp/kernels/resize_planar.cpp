@@ -1,6 +1,7 @@
 // Resizing of plain tensors with too few channels to block, by tables as for `resize`. The input
 // rows of an output row are summed first, in vectors. Then sixteen outputs at a time take their
 // pixels from that row.
+#include "../simd/pick.h"
 #include "kernel.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -42,12 +43,14 @@ void resize_planar(const ResizePlanarArgs& g, const Context& context, int64_t be
             f32x16 sum = zero();
             for (int64_t c = 0; c < g.taps_w; ++c) {
                 const int32_t* index = index_w + c * out_w + w;
+                const float* weight = weight_w + c * out_w + w;
+                if (lanes == 16 && can_pick(index)) {
+                    sum = fma(load(weight), pick(source, in_w, index), sum);
+                    continue;
+                }
                 float taken[16] = {};
-                if (lanes == 16)
-                    for (int l = 0; l < 16; ++l) taken[l] = source[index[l]];
-                else
-                    for (int l = 0; l < lanes; ++l) taken[l] = source[index[l]];
-                sum = fma(load_partial(weight_w + c * out_w + w, lanes), load(taken), sum);
+                for (int l = 0; l < lanes; ++l) taken[l] = source[index[l]];
+                sum = fma(load_partial(weight, lanes), load(taken), sum);
             }
             store_partial(y + w, lanes, sum);
         }

@@ -10,7 +10,7 @@ import pytest
 from checks import Random, assert_close, reference
 from cnnrt import Model, ops
 from cnnrt.graph import Graph, Node, TensorSpec
-from networks import by_kernels, by_reference, operator
+from networks import by_kernels, by_reference, network, operator
 
 
 def resize(x: np.ndarray, sizes: np.ndarray, isa: str, threads: int, **attributes: Any) -> Model:
@@ -124,3 +124,21 @@ def test_nearest_elements_at_free_sizes(random: Random) -> None:
         assert "no kernel" not in model.describe(x)
         columns = np.ceil((np.arange(3 * size) + 0.5) / 1.5 - 1).astype(int)
         np.testing.assert_array_equal(model(x), x.repeat(2, 2)[..., columns])
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic", "nearest"])
+def test_results_that_only_the_caller_reads(mode: str, isa: str, random: Random) -> None:
+    """They are made row-major, and are those of a blocked result."""
+    x, weight = random(2, 20, 9, 11), random(20, 20, 3, 3)
+    nodes = [
+        ("c", "conv", "x w", {"pads": [1] * 4}),
+        ("r", "resize", "c  s", {"mode": mode}),
+        ("y", "conv", "r w", {"pads": [1] * 4}),
+    ]
+    constants = {"w": weight, "s": np.array([1, 1, 3, 2.5], np.float32)}
+    alone = Model(network({"x": x}, constants, *nodes[:2], outputs=["r"]), isa=isa)
+    read = Model(network({"x": x}, constants, *nodes, outputs=["r", "y"]), isa=isa)
+    planar, blocked = alone(x), read.run(x)["r"]
+    assert "resize_planar" in alone.describe() or mode == "nearest"
+    assert "resize_planar" not in read.describe()
+    np.testing.assert_array_equal(planar, blocked)

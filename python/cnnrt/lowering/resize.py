@@ -56,6 +56,12 @@ def lower_resize(node: Node, builder: PlanBuilder) -> bool:
     given = [whole(constants, n) if n in constants else None for n in node.inputs[1:]]
     given = [*given, None, None, None][:3]
     planar = len(shape) > 1 and shape[1] < BLOCK and not builder.is_blocked(node.inputs[0])
+    # A result that only the caller sees would be unblocked by one more pass over it.
+    result = node.outputs[0]
+    if builder.tensors.is_only_output(result) and builder.type(result).size >= math.prod(shape):
+        planar = len(shape) > 1
+    if planar and _choose(node, builder, given):
+        return True
     made: Any = ()
     if dtype == FLOAT32 and 3 <= len(shape) <= 5:
         made = call(_axes, node, planar, *given, *shape)

@@ -81,6 +81,10 @@ class TensorTable:
         """The only node that reads a tensor, unless the tensor is itself an output."""
         return self._readers.get(name) if self._uses.get(name) == 1 else None
 
+    def is_only_output(self, name: str) -> bool:
+        """True if a tensor is an output that no node reads."""
+        return name in self.outputs and self._uses[name] == 1
+
     def is_made(self, node: Node) -> bool:
         """True if the steps of an earlier node have made all outputs of this one."""
         return bool(self._made) and self._made.issuperset(filter(None, node.outputs))
