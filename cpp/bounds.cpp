@@ -32,14 +32,20 @@ void winograd_like(const WinogradArgs& f, const Bounds& bounds) {
     const Checked plane = Checked(blocks) * f.in_d * f.batch * kBlock + kBlock;
     need(plane <= kMaxSize, "planes beyond 32 bits");
     need(f.kernel_d == 1 || f.c % kBlock == 0, "a part of a block");
-    const Checked tiles = Checked(f.n) * ceil_div(f.out_h, f.tile_h) * ceil_div(f.out_w, f.tile_w);
+    need(f.dilation_h >= 1 && f.dilation_w >= 1, "no dilation");
+    const auto tiles_along = [](int64_t out, int64_t dilation, int64_t tile) {
+        return Checked(std::min(out, dilation)) * ceil_div(ceil_div(out, dilation), tile);
+    };
+    const Checked tiles = Checked(f.n) * tiles_along(f.out_h, f.dilation_h, f.tile_h) *
+                          tiles_along(f.out_w, f.dilation_w, f.tile_w);
     bounds.pixels(f.x, f.n, blocks, f.in_d, f.in_h, f.in_w);
     bounds.first(f.weight, Checked(positions) * f.blocks * f.kernel_d * f.c * kBlock);
     bounds.first(f.bias, Checked(f.blocks) * kBlock);
     const int64_t batches = ceil_div(tiles.value(), f.batch);
     bounds.first(f.transformed, Checked(batches) * positions * plane);
     outputs(f, f.residual, bounds);
-    need(!f.pooled || f.tile_h == f.tile_w, "windows larger than a tile");
+    need(!f.pooled || (f.tile_h == f.tile_w && f.dilation_h == 1 && f.dilation_w == 1),
+         "windows larger than a tile");
     const int shrink = f.pooled ? 2 : 1;
     bounds.pixels(f.y, f.n, f.blocks, f.out_d, f.out_h / shrink, f.out_w / shrink);
 }

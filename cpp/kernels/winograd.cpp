@@ -29,9 +29,9 @@ alignas(64) constexpr float kZeros[16 * (kTileBlocks + 4)] = {};
 constexpr int64_t kAhead = 2;
 
 template <int PIXELS, int ROWS>
-CNNRT_INLINE void prefetch_tile(const float* p, int64_t row) {
+CNNRT_INLINE void prefetch_tile(const float* p, int64_t row, int64_t pixel) {
     for (int i = 0; i < ROWS; ++i)
-        for (int j = 0; j < PIXELS; ++j) __builtin_prefetch(p + i * row + j * 16, 0, 3);
+        for (int j = 0; j < PIXELS; ++j) __builtin_prefetch(p + i * row + j * pixel, 0, 3);
 }
 
 constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays below
@@ -48,15 +48,18 @@ constexpr int64_t kProductBytes = 256 * 1024;
 constexpr int64_t kFewTasks = 64;
 
 struct Geometry {
+    int64_t phases_h, phases_w;  // outputs with the same remainder by the dilation are one phase
     int64_t positions, across, down, per_image, tiles, batches, c_blocks, together;
     int64_t of_task;  // blocks in a task of winograd_output
 };
 CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
     Geometry s;
     s.positions = int64_t{reads_of(g.tile_h, g.taps)} * reads_of(g.tile_w, g.taps);
-    s.across = ceil_div(g.out_w, g.tile_w);
-    s.down = ceil_div(g.out_h, g.tile_h);
-    s.per_image = s.across * s.down;
+    s.phases_h = smaller(g.dilation_h, g.out_h);
+    s.phases_w = smaller(g.dilation_w, g.out_w);
+    s.across = ceil_div(ceil_div(g.out_w, g.dilation_w), g.tile_w);
+    s.down = ceil_div(ceil_div(g.out_h, g.dilation_h), g.tile_h);
+    s.per_image = s.phases_h * s.phases_w * s.across * s.down;
     s.tiles = g.n * s.per_image;
     s.batches = ceil_div(s.tiles, g.batch);
     s.c_blocks = ceil_div(g.c, 16);
@@ -97,16 +100,22 @@ struct Convolution {
           residual(context.at(args.residual.at)),
           y(context.at(args.y.at)) {}
 
-    // The places of tiles [t0, t0 + count).
+    // The places of tiles [t0, t0 + count). Tiles of the phases of a row follow each other, as they
+    // read neighbouring pixels.
     void find_places(int64_t t0, int64_t count, Place* places) const {
+        const int64_t per_row = s.across * s.phases_w;
         int64_t n = t0 / s.per_image, r = t0 % s.per_image;
-        int64_t down = r / s.across, across = r % s.across;
+        int64_t row = r / per_row, across = r % per_row / s.phases_w, phase = r % s.phases_w;
         for (int64_t i = 0; i < count; ++i) {
-            places[i] = {n, down * g.tile_h, across * g.tile_w};
+            const int64_t down = row / s.phases_h, phase_h = row % s.phases_h;
+            places[i] = {n, down * g.tile_h * g.dilation_h + phase_h,
+                         across * g.tile_w * g.dilation_w + phase};
+            if (++phase < s.phases_w) continue;
+            phase = 0;
             if (++across < s.across) continue;
             across = 0;
-            if (++down < s.down) continue;
-            down = 0;
+            if (++row < s.down * s.phases_h) continue;
+            row = 0;
             ++n;
         }
     }
@@ -186,14 +195,23 @@ struct Convolution {
                            (p.h >> half) * g.y.row + (p.w >> half) * 16;
         return {.bias = load(bias + block * 16),
                 .residual = added,
-                .residual_row = g.residual.row,
+                .residual_row = g.residual.row * g.dilation_h,
                 .y = g.pooled ? window_tile : out,
-                .y_row = g.pooled ? g.tile_w * 16 : g.y.row,
-                .height = static_cast<int>(smaller<int64_t>(g.tile_h, g.out_h - p.h)),
-                .width = static_cast<int>(smaller<int64_t>(g.tile_w, g.out_w - p.w)),
+                .y_row = g.pooled ? g.tile_w * 16 : g.y.row * g.dilation_h,
+                .pixel = int64_t{g.dilation_w} * 16,
+                .height = outputs(g.out_h - p.h, g.dilation_h, g.tile_h),
+                .width = outputs(g.out_w - p.w, g.dilation_w, g.tile_w),
                 .pooled = g.pooled ? out : nullptr,
                 .pooled_row = g.y.row,
                 .e = g.epilogue};
+    }
+
+    // The outputs of a tile on an axis of which `rest` pixels are left.
+    static int outputs(int64_t rest, int64_t dilation, int64_t tile) {
+        // No division for the usual dilation of 1, nor for a tile that lies inside.
+        if (rest >= (tile - 1) * dilation + 1) return static_cast<int>(tile);
+        return static_cast<int>(dilation == 1 ? rest
+                                              : ceil_div(larger<int64_t>(rest, 0), dilation));
     }
 
     // The taps of the depth axis that lie inside the image at output depth d.
@@ -213,6 +231,9 @@ struct Winograd : Convolution {
     void input(int64_t t0, int64_t count, int64_t c0, int64_t c1, float* v) const {
         const int64_t plane = v_plane(g, s);
         alignas(64) static constexpr float zeros[AW * 16] = {};
+        alignas(64) float gathered[AH * AW * 16];
+        const bool dilated = g.dilation_h > 1 || g.dilation_w > 1;
+        const int64_t row = g.x.row * g.dilation_h, pixel = int64_t{g.dilation_w} * 16;
         Place places[kMaxBatch];
         find_places(t0, count, places);
         for (int64_t c = c0; c < c1; ++c)
@@ -226,19 +247,38 @@ struct Winograd : Convolution {
                         prefetch_tile<MW, AH>(x + later.n * g.x.image +
                                                   (same ? c : c + 1) * g.x.block + d * g.x.plane +
                                                   (later.h - g.pad_h) * g.x.row +
-                                                  (later.w - g.pad_w + KW - 1) * 16,
-                                              g.x.row);
+                                                  (later.w - g.pad_w) * 16 + (KW - 1) * pixel,
+                                              row, pixel);
                     const int64_t h = places[i].h - g.pad_h, w = places[i].w - g.pad_w;
                     const float* base =
                         x + places[i].n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
+                    float* to = v + ((c * g.in_d + d) * count + i) * 16;
                     const float* rows[AH];
+                    if (dilated) {
+                        gather(base, h, w, gathered);
+                        for (int k = 0; k < AH; ++k) rows[k] = gathered + k * AW * 16;
+                        transform_input<MH, MW, R>(rows, 0, AW, to, plane);
+                        continue;
+                    }
                     for (int k = 0; k < AH; ++k)
                         rows[k] = h + k >= 0 && h + k < g.in_h ? base + (h + k) * g.x.row : zeros;
                     const int first = static_cast<int>(larger<int64_t>(0, -w));
                     const int last = static_cast<int>(smaller<int64_t>(AW, g.in_w - w));
-                    float* to = v + ((c * g.in_d + d) * count + i) * 16;
                     transform_input<MH, MW, R>(rows, first, last, to, plane);
                 }
+    }
+
+    // Copies the pixels that a tile reads at a dilation from row h and column w on, with zeros for
+    // those outside. `base` is at column w of row 0.
+    void gather(const float* base, int64_t h, int64_t w, float* to) const {
+        for (int i = 0; i < AH; ++i, h += g.dilation_h) {
+            const float* from = base + h * g.x.row;
+            int64_t column = w;
+            for (int j = 0; j < AW; ++j, to += 16, column += g.dilation_w) {
+                const bool inside = h >= 0 && h < g.in_h && column >= 0 && column < g.in_w;
+                store(to, inside ? load(from + (column - w) * 16) : zero());
+            }
+        }
     }
 
     // Computes the outputs of tiles [t0, t0 + count) for blocks [first, end), from their V.
@@ -275,9 +315,9 @@ struct Winograd : Convolution {
     CNNRT_INLINE void prefetch_outputs(const Target& to, int64_t h, int64_t w) const {
         if (g.pooled)
             prefetch_tile<(MW + 1) / 2, (MH + 1) / 2>(to.pooled + h / 2 * g.y.row + w / 2 * 16,
-                                                      g.y.row);
+                                                      g.y.row, 16);
         else
-            prefetch_tile<MW, MH>(to.y + h * g.y.row + w * 16, g.y.row);
+            prefetch_tile<MW, MH>(to.y + h * g.y.row + w * 16, to.y_row, to.pixel);
     }
 
     // Computes again, directly, the outputs of those of `count` tiles in which not all are finite.
@@ -314,7 +354,8 @@ struct Winograd : Convolution {
                                      (d + k - g.pad_d) * g.x.plane + c % 16;
                 for (int i = 0; i < to.height + KH - 1; ++i)
                     for (int j = 0; j < to.width + KW - 1; ++j) {
-                        const int64_t h = p.h - g.pad_h + i, w = p.w - g.pad_w + j;
+                        const int64_t h = p.h - g.pad_h + i * g.dilation_h;
+                        const int64_t w = p.w - g.pad_w + j * g.dilation_w;
                         if (h < 0 || h >= g.in_h || w < 0 || w >= g.in_w) continue;
                         const f32x16 v = broadcast(plane[h * g.x.row + w * 16]);
                         for (int a = 0; a < KH; ++a)

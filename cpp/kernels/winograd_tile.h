@@ -65,6 +65,7 @@ struct Target {
     int64_t residual_row;
     float* y;
     int64_t y_row;
+    int64_t pixel;  // between two outputs of a row, of y and of the residual
     int height, width;
     float* pooled;  // or null: where the maxima of the 2 x 2 outputs go; y then holds the tile
     int64_t pooled_row;
@@ -80,11 +81,13 @@ struct Target {
         for (int j = 0; j < MW; ++j) {
             if (j >= width) break;
             f32x16 v = add(r[j], bias);
-            if (residual) v = add(v, load(residual + i * residual_row + j * 16));
+            if (residual) v = add(v, load(residual + i * residual_row + j * pixel));
             if (relu) v = max(z, v);
-            store(out + j * 16, v);
+            store(out + j * pixel, v);
         }
-        if (!relu && e.activation != Activation::none) activate(e, out, width * 16);
+        if (relu || e.activation == Activation::none) return;
+        if (pixel == 16) return activate(e, out, width * 16);
+        for (int j = 0; j < width; ++j) activate(e, out + j * pixel, 16);
     }
 
     // Stores the maxima of 2 x 2 outputs, after the last row.

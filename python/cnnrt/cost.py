@@ -178,8 +178,9 @@ class ConvShape(NamedTuple):
     out_d: int = 1
     kernel: tuple[int, int, int] = (1, 3, 3)
     dtype: DType = FLOAT32
-    images: int = 1
-    """Images of this size that a dilated convolution is done on: its phases."""
+    dilation: tuple[int, int] = (1, 1)
+    """The dilation of the last two axes. A tile of Winograd's algorithm has outputs of one phase:
+    those with the same remainders by the dilation."""
 
     def tile(self, outputs: int) -> tuple[int, int]:
         """Winograd's tile, down and across: 1 on an axis on which the kernel has one tap."""
@@ -187,15 +188,28 @@ class ConvShape(NamedTuple):
         return (1 if h == 1 else outputs), (1 if w == 1 else outputs)
 
     def tiles(self, outputs: int) -> int:
-        """The number of tiles in the image, or in all phases of it."""
-        down, across = self.tile(outputs)
-        return self.images * -(-self.out_h // down) * -(-self.out_w // across)
+        """The number of tiles in the image, in all phases of it."""
+        (down, across), (by_row, by_column) = self.tile(outputs), self.dilation
+        if by_row == by_column == 1:
+            return -(-self.out_h // down) * -(-self.out_w // across)
+        tiles: int = call(_tiles_of_phases, self.out_h, by_row, down)
+        return tiles * call(_tiles_of_phases, self.out_w, by_column, across)
+
+    @property
+    def phases(self) -> int:
+        """The number of phases of the image."""
+        return min(self.out_h, self.dilation[0]) * min(self.out_w, self.dilation[1])
 
     def positions(self, outputs: int) -> int:
         """The number of pixels that a tile reads, each a matrix product of its own."""
         down, across = self.tile(outputs)
         _, h, w = self.kernel
         return (down + h - 1) * (across + w - 1)
+
+
+def _tiles_of_phases(out: int, dilation: int, tile: int) -> int:
+    of_phase = -(-out // dilation)
+    return min(out, dilation) * -(-of_phase // tile)
 
 
 def tile_use(rows: int, tile_rows: int) -> float:

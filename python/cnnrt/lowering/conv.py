@@ -18,15 +18,8 @@ from ..layout.tensors import BLOCK, Border
 from ..ops.windows import Windows, resolve_windows
 from ..symbolic import call, memo
 from .builder import PlanBuilder
-from .conv_im2col import im2col, row_bands
+from .conv_im2col import im2col, live_share, row_bands
 from .conv_lowering import Choice, ConvLowering, conv_shape, per_axis
-from .conv_phases import (
-    MOST_OF_PHASES,
-    SMALLEST_PHASE,
-    copy_time,
-    live_share,
-    windows_of_phase,
-)
 from .conv_winograd import winograd, winograd_tiles
 from .dense import linear_step
 from .doubles import lower_conv_double
@@ -70,9 +63,7 @@ def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
         return None
     w = windows_of(node, builder)
     group, (m, c) = node.attributes["group"], weight.shape[:2]
-    # Phases are no place for a residual.
-    phased = windows_of_phase(w) if not node.input(3) else None
-    costs = _costs(builder.machine, builder.weights_are_cold, w, phased, c, m)
+    costs = _costs(builder.machine, builder.weights_are_cold, w, c, m)
     im2col_ns = costs.all[0].cost_ns
     if len(inputs) > 4:  # scaled: the kernel's factors are those of 1x1 panels
         alone = group == math.prod(w.kernel) == 1 and not w.padded
@@ -113,34 +104,26 @@ class _Costs(NamedTuple):
 
 
 @memo(1024)  # blocks of a network repeat their layers
-def _costs(
-    machine: Machine, cold: bool, w: Windows, phase: Windows | None, c: int, m: int
-) -> _Costs:
-    """The costs of a convolution from c to m channels, which may be done on phases."""
+def _costs(machine: Machine, cold: bool, w: Windows, c: int, m: int) -> _Costs:
+    """The costs of a convolution from c to m channels."""
     shape = conv_shape(w, c, m)
     bandwidth = machine.cold if cold else machine.warm
     rows_join = w.in_3d.out[2] == 1 or _is_column(w.in_3d)
     one_row = shape._replace(out_h=1, out_w=shape.out_h * shape.out_w) if rows_join else shape
-    found = [Choice("im2col", "", im2col_time(machine, one_row, bandwidth))]
-    if max(*w.begin, *w.end) <= 2 and (len(w.kernel) < 3 or c % BLOCK == 0):
+    direct_ns = im2col_time(machine, one_row, bandwidth) * live_share(w)
+    found = [Choice("im2col", "", direct_ns)]
+    paddings = zip((*w.begin, *w.end), w.dilation * 2, strict=True)
+    usual = all(padding <= 2 * dilation for padding, dilation in paddings)
+    if usual and (len(w.kernel) < 3 or c % BLOCK == 0):
         for tile in winograd_tiles(w.kernel, w.stride, w.dilation):
             cost_ns, kind = winograd_time(machine, shape, tile, bandwidth), f"winograd{tile}"
             found.append(Choice(kind, "", cost_ns, tile))
-    if phase is not None and max(*phase.begin, *phase.end) <= 2:
-        copies = copy_time(w, c, m)
-        one = conv_shape(phase, c, m)._replace(images=math.prod(w.dilation))
-        for tile in winograd_tiles(phase.kernel, phase.stride, phase.dilation):
-            cost_ns = winograd_time(machine, one, tile, bandwidth) + copies
-            found.append(Choice(f"winograd{tile}", "", cost_ns, tile))
-        found[0] = found[0]._replace(cost_ns=found[0].cost_ns * live_share(w))
     unasked = [
         choice
         for choice in found
         if choice.tile != LARGE_TILE
         and (choice.tile in (None, 2) or shape.positions(choice.tile) * c * m <= MOST_PACKED)
     ]
-    if phase is not None and (min(phase.out) < SMALLEST_PHASE or c > MOST_OF_PHASES):
-        del unasked[1:]
     reason = ", ".join(f"{choice.kind} {choice.cost_ns / 1e3:.0f} us" for choice in unasked)
     best, *others = unasked
     # With fewer channels, the transforms cost more than they save, as measured.

@@ -10,13 +10,16 @@ from .. import _core
 from ..graph import Array
 from ..layout.tensors import BLOCK, Blocked, ceil_div
 from ..ops.windows import Windows
-from ..symbolic import memo
+from ..symbolic import call, memo
 from .conv_lowering import ConvLowering
 from .step_list import epilogue, loop_order
 
 GROUP_LANES = (2, 4, 8)
 """Channels in a group for which the kernel multiplies each lane by its own group's channels. Groups
 of other sizes are blocks of 16 x 16 whose weights between the groups are zero."""
+
+MOST_LIVE = 0.75
+"""Maximum fraction of the products for which bands are worth their steps."""
 
 MAX_BAND_STEPS = 1 << 20
 """Maximum rows times taps in the search for bands that need fewer taps: 0.1 s."""
@@ -47,7 +50,7 @@ def row_bands(w: Windows) -> list[Band]:
         before = begin - k * dilation
         first, stop = (min(max(0, ceil_div(n, stride)), out) for n in (before, before + size))
         inside += stop - first
-    if inside > 0.75 * out * kernel or out * kernel > MAX_BAND_STEPS:
+    if inside > MOST_LIVE * out * kernel or out * kernel > MAX_BAND_STEPS:
         return whole
     bands: list[Band] = []
     for row in range(out):
@@ -60,7 +63,21 @@ def row_bands(w: Windows) -> list[Band]:
             bands.append(Band(row, row + 1, *taps))
     products = sum((b.stop - b.first) * (b.stop_tap - b.tap) for b in bands)
     outside = any(b.tap * dilation + b.first * stride < begin for b in bands)
-    return whole if products > 0.75 * out * kernel or outside else bands
+    return whole if products > MOST_LIVE * out * kernel or outside else bands
+
+
+def live_share(w: Windows) -> float:
+    """The fraction of all products that is left if bands leave out the taps beside the image."""
+    w = w.in_3d
+    return call(_live_rows, *(v[1] for v in (w.kernel, w.dilation, w.begin, w.size, w.out)))
+
+
+def _live_rows(kernel: int, dilation: int, begin: int, size: int, out: int) -> float:
+    if dilation == 1:
+        return 1.0
+    first = [begin - k * dilation for k in range(kernel)]  # outputs whose tap meets the image
+    live = sum(max(0, min(out, n + size) - max(0, n)) for n in first)
+    return live / (kernel * out) if live <= MOST_LIVE * kernel * out else 1.0
 
 
 def im2col(conv: ConvLowering) -> None:

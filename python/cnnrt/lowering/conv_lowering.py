@@ -67,7 +67,9 @@ def conv_shape(w: Windows, c: int, m: int) -> ConvShape:
     out_d, out_h, out_w = w.out
     kernel_d, kernel_h, kernel_w = w.kernel
     taps = kernel_d * kernel_h * kernel_w
-    return ConvShape(c, m, taps, out_h, out_w, out_d, (kernel_d, kernel_h, kernel_w))
+    kernel = (kernel_d, kernel_h, kernel_w)
+    by_row, by_column = (d if k > 1 else 1 for d, k in zip(w.dilation[1:], kernel[1:], strict=True))
+    return ConvShape(c, m, taps, out_h, out_w, out_d, kernel, dilation=(by_row, by_column))
 
 
 def three(values: tuple[int, ...], fill: int) -> tuple[int, int, int]:

@@ -16,7 +16,6 @@ from ..layout.tensors import BLOCK, At, Blocked, ceil_div
 from ..ops.windows import Windows, resolve_windows
 from .builder import PlanBuilder
 from .conv_lowering import ConvLowering, conv_shape, three
-from .conv_phases import new_phases, phases_of_input, phases_to_output, windows_of_phase
 
 SHARED_WEIGHTS = 8 << 20
 """Bytes of transformed weights above which threads share the transformed input. Otherwise each
@@ -77,10 +76,10 @@ def winograd_tiles(
     """Outputs along an axis of the tiles with which Winograd's algorithm can do a convolution.
 
     With 3 taps on one of the last two axes and 1 or 3 on the other, they are 2 and 4. With 3 on
-    both it is 6 too, and with 5 on both it is 2. At another stride or dilation than 1 there are
-    none.
+    both it is 6 too, and with 5 on both it is 2. At another stride than 1 there are none, nor at a
+    dilation of the first of three axes.
     """
-    if any(s != 1 for s in (*stride, *dilation)):
+    if any(s != 1 for s in stride) or three(tuple(dilation), 1)[0] != 1:
         return ()
     _, *taps = three(tuple(kernel), 1)
     return tiles_of_kernel((taps[0], taps[1]))
@@ -112,28 +111,18 @@ def _packed(kernel: tuple[int, int, int], team: _core.Threads, tile: int, weight
 
 
 def winograd(conv: ConvLowering, tile: int) -> None:
-    """Appends one step, or two if the threads share the transformed input. A dilated convolution
-    has copies before and after.
+    """Appends one step, or two if the threads share the transformed input.
 
     Args:
         tile: outputs of a tile along an axis with several taps; it may depend on sizes.
     """
     node, builder, w = conv.node, conv.builder, conv.windows
     x = builder.blocked(node.inputs[0])
-    phase = windows_of_phase(w)
-    if phase is not None:
-        on_phases = phases_of_input(x, w, phase, conv.weight_name, builder)
-        y = builder.new_blocked(node.outputs[0])
-        results = new_phases(y, w, phase.out, builder)
-        note = f"{conv.note}; on {math.prod(w.dilation)} phases"
-        shape = conv_shape(phase, x.c, conv.m)._replace(images=math.prod(w.dilation))
-        _append(conv, tile, phase, shape, on_phases, results, note)
-        phases_to_output(results, y, w, builder)
-        return
     shape = conv_shape(w, x.c, conv.m)
     tile_h, tile_w = shape.tile(tile)
-    pool = pool_of_tile(node, builder) if tile_h == tile_w else None
-    note = conv.note
+    dilated = max(shape.dilation) > 1
+    pool = pool_of_tile(node, builder) if tile_h == tile_w and not dilated else None
+    note = f"{conv.note}; on {shape.phases} phases" if dilated else conv.note
     if pool is not None:
         builder.tensors.mark_made(pool)
         note += "; 2x2 max pool"
@@ -181,10 +170,12 @@ def _append(
         "pad_d": pad_d,
         "pad_h": pad_h,
         "pad_w": pad_w,
+        "dilation_h": shape.dilation[0],
+        "dilation_w": shape.dilation[1],
         "pooled": int(pooled),
         **conv.epilogue(),
     }
-    tiles = y.n // shape.images * shape.tiles(tile)
+    tiles = y.n * shape.tiles(tile)
     batches = ceil_div(tiles, batch)
     rows, tasks = tiles * out_d, y.blocks * batches
     if not _shares_input(builder.threads, floats * x.itemsize, rows, tasks):
