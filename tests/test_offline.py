@@ -25,6 +25,7 @@ from cnnrt import cli
 from cnnrt.classification import scores_of_images
 from cnnrt.errors import FormatError, GraphError, ImageError, ShapeError
 from cnnrt.images import decoded, walk
+from cnnrt.offline import job
 from cnnrt.offline.job import Job, Row, classify_files, cut, list_images
 from cnnrt.offline.model_file import KEPT, ModelFile
 from cnnrt.offline.predictor import Predictor
@@ -149,6 +150,22 @@ def test_what_an_earlier_run_left_is_kept(photos: Path, tmp_path: Path) -> None:
         assert again.run(second, bar) == 60
     assert again.resumed == sum(first.sizes)
     assert again.resumed + sum(second.sizes) == 60
+    assert read_lines(path) == expected(photos)
+
+
+def test_a_large_shard_goes_out_in_small_tasks(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the processes end at nearly the same time; the rows stay in order."""
+    monkeypatch.setattr(job, "TASK", 7)
+    model, path = ModelFile(LENET), tmp_path / "out.jsonl"
+    engine, work = Here(model), Job(model, [photos], path, shard=60)
+    shards = [len(files) for files in cut(list_images([photos]), 60)]
+    assert max(shards) > 14
+    with progress_bar(60) as bar:
+        assert work.run(engine, bar) == 60
+    sizes = [min(7, n - i) for n in shards for i in range(0, n, 7)]
+    assert sorted(engine.sizes) == sorted(sizes)
     assert read_lines(path) == expected(photos)
 
 

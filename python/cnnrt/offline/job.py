@@ -30,6 +30,9 @@ FORMATS = (".parquet", ".jsonl")
 SHARD = 256
 """Images of a shard on average: some seconds of a small network on one core. A stop costs little,
 and a million images make 4000 part files."""
+TASK = 64
+"""Images that a process takes at a time. At the end all others wait for the last one: of a small
+network for half a second."""
 MAX_DEATHS = 2
 """Ended worker processes that a task may cost before it is cut up or given up."""
 GROUP = 1 << 16
@@ -91,7 +94,7 @@ class _Shard:
 
 @dataclass
 class _Task:
-    """Images of a shard that a process takes together."""
+    """Images of a shard that a process takes at a time."""
 
     shard: _Shard
     places: range
@@ -197,7 +200,7 @@ class Job:
         return self._write()
 
     def _tasks(self, bar: ProgressBar) -> Iterator[_Task]:
-        """A task for each shard that has no part file."""
+        """The tasks of each shard that has no part file."""
         for files in cut(list_images(self.names), self.shard):
             key = digest(self.model.digest.encode(), b"%d" % self.top, *map(os.fsencode, files))
             part = self.parts / f"{key.hex()[:32]}.jsonl"
@@ -206,7 +209,9 @@ class Job:
                 self.resumed += len(files)
                 bar.update(len(files))
             else:
-                yield _Task(_Shard(part, files), range(len(files)))
+                shard = _Shard(part, files)
+                for start in range(0, len(files), TASK):
+                    yield _Task(shard, range(start, min(start + TASK, len(files))))
 
     def _finish(self, task: _Task, rows: list[Row] | None, bar: ProgressBar) -> None:
         """Keeps the rows of a task, and writes the part file of a whole shard."""
@@ -251,7 +256,7 @@ class Job:
 def _again(task: _Task) -> list[_Task]:
     """The tasks in place of one whose process ended; none: its image is given up.
 
-    A shard that ends two processes goes on image by image, so that one bad image costs one row.
+    A task that ends two processes goes on image by image, so that one bad image costs one row.
     """
     if task.deaths + 1 < MAX_DEATHS:
         return [_Task(task.shard, task.places, task.deaths + 1)]
