@@ -49,11 +49,16 @@ class Trace:
         self.inputs: list[int] = []
         self.guards: dict[int, None] = {}
         """Registers that must hold the same value in every run."""
-        self._known: dict[Hashable, int] = {}
+        self._made: dict[Operation, Symbolic] = {}
+        """The results of operations."""
+        self._integers: dict[int, int] = {}
+        """The registers of plain integers."""
+        self._objects: dict[Hashable, int] = {}
+        """The registers of other plain objects, by type and value, or by identity."""
         self._same: dict[int, int] = {}
         """Registers that a guard says hold what an earlier one holds."""
-        self._sums: dict[int, tuple[int, int]] = {}
-        """Registers that hold the sum of another register and a plain number."""
+        self._sums: dict[int, tuple[Symbolic, int]] = {}
+        """Registers that hold the sum of another number and a plain one."""
 
     def __enter__(self) -> Trace:
         Trace.open.add(id(self))
@@ -69,46 +74,58 @@ class Trace:
 
     def apply(self, function: Callable[..., Any], *operands: Any) -> Any:
         """The result of a function of symbolic and other operands, itself symbolic."""
-        registers = tuple(
-            [x.register if x.__class__ is Symbolic else self.register(x) for x in operands]
-        )
+        return self.result(function, tuple([self.register(x) for x in operands]))
+
+    def result(self, function: Callable[..., Any], registers: tuple[int, ...]) -> Any:
+        """The symbolic result of a function of the contents of registers."""
         same = self._same
         if same and not same.keys().isdisjoint(registers):
             registers = tuple([same.get(i, i) for i in registers])
         key = (function, registers)
-        known = self._known.get(key)
-        if known is None:
-            known = self._new(function(*[self.values[i] for i in registers]))
-            self._known[key] = known
-            self.operations[known] = (function, registers)
-        return Symbolic(self, known)
+        made = self._made.get(key)
+        if made is None:
+            values = self.values
+            made = Symbolic(self, self._new(function(*[values[i] for i in registers])))
+            self._made[key] = made
+            self.operations[made.register] = key
+        return made
 
     def plus(self, x: Symbolic, number: int) -> Symbolic:
         """The sum of integers, the same number however it is reached: (x + 2) - 2 is x."""
-        base, before = self._sums.get(x.register, (x.register, 0))
+        base, before = self._sums.get(x.register) or (x, 0)
         number += before
         if number == 0:
-            return Symbolic(self, base)
-        made = cast(Symbolic, self.apply(operator.add, Symbolic(self, base), number))
+            return base
+        made = cast(Symbolic, self.result(operator.add, (base.register, self.register(number))))
         self._sums[made.register] = base, number
         return made
 
     def register(self, x: Any) -> int:
         """The register of a symbolic number, or of a plain object."""
-        if type(x) is Symbolic:
-            return x.register
-        if isinstance(x, list | tuple) and any(type(v) is Symbolic for v in x):
+        kind = type(x)
+        if kind is Symbolic:
+            return cast(Symbolic, x).register
+        if kind is int:
+            known = self._integers.get(x)
+            if known is None:
+                known = self._integers[x] = self._new(x)
+            return known
+        if isinstance(x, (list, tuple)) and any(type(v) is Symbolic for v in x):
             raise TypeError("an operand holds a symbolic number")
         exact = isinstance(x, (int, str))
-        key = (type(x), x if exact else repr(x) if isinstance(x, float) else id(x))
-        known = self._known.get(key)
+        key = (kind, x if exact else repr(x) if isinstance(x, float) else id(x))
+        known = self._objects.get(key)
         if known is None:
-            known = self._known[key] = self._new(x)
+            known = self._objects[key] = self._new(x)
         return known
 
     def clear(self) -> None:
         """Frees the record. Symbolic numbers that something still refers to are of no use."""
-        for table in (self.values, self.operations, self.guards, self._known, self._same):
+        self.values.clear()
+        self._made.clear()
+        self._integers.clear()
+        self._objects.clear()
+        for table in (self.operations, self.guards, self._same, self._sums):
             table.clear()
 
     def guarded(self, x: Symbolic) -> Any:
@@ -154,9 +171,12 @@ class Symbolic:
         return hash(self.trace.guarded(self))
 
     def __eq__(self, other: object) -> bool:
+        trace = self.trace
+        if other is self and type(trace.values[self.register]) is int:
+            return True
         equal: bool = self._compared(operator.eq, other)
         if equal is True and type(other) is Symbolic:
-            self.trace.join(self.register, other.register)
+            trace.join(self.register, other.register)
         return equal
 
     def __ne__(self, other: object) -> bool:
@@ -166,7 +186,9 @@ class Symbolic:
     def _compared(self, relation: Callable[..., Any], other: object) -> Any:
         if type(other) is not Symbolic and not isinstance(other, NUMBERS):
             return NotImplemented
-        return bool(self.trace.guarded(self.trace.apply(relation, self, other)))
+        trace = self.trace
+        made = trace.result(relation, (self.register, trace.register(other)))
+        return bool(trace.guarded(made))
 
     def __format__(self, spec: str) -> str:
         return f"\x02{self.register}:{spec}\x03"
@@ -185,30 +207,32 @@ def _unary(function: Callable[..., Any]) -> Any:
 
 def _binary(function: Callable[..., Any]) -> Any:
     def method(self: Symbolic, other: Any) -> Any:
-        if type(other) is int and type(self.trace.values[self.register]) is int:
+        trace = self.trace
+        if type(other) is int and type(trace.values[self.register]) is int:
             if function is operator.add:
-                return self.trace.plus(self, other)
+                return trace.plus(self, other)
             if function is operator.sub:
-                return self.trace.plus(self, -other)
+                return trace.plus(self, -other)
             if other == 1 and function in (operator.mul, operator.floordiv):
                 return self
         elif type(other) is not Symbolic and not isinstance(other, NUMBERS):
             return NotImplemented
-        return self.trace.apply(function, self, other)
+        return trace.result(function, (self.register, trace.register(other)))
 
     return method
 
 
 def _reflected(function: Callable[..., Any]) -> Any:
     def method(self: Symbolic, other: Any) -> Any:
-        if type(other) is int and type(self.trace.values[self.register]) is int:
+        trace = self.trace
+        if type(other) is int and type(trace.values[self.register]) is int:
             if function is operator.add:
-                return self.trace.plus(self, other)
+                return trace.plus(self, other)
             if other == 1 and function is operator.mul:
                 return self
         elif not isinstance(other, NUMBERS):
             return NotImplemented
-        return self.trace.apply(function, other, self)
+        return trace.result(function, (trace.register(other), self.register))
 
     return method
 

@@ -122,7 +122,7 @@ def holds_symbolic(value: Any) -> bool:
     """True for a symbolic number, and for a list or dict in which there is one."""
     if isinstance(value, dict):
         value = list(value.values())
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return any(map(holds_symbolic, value))
     return type(value) is Symbolic
 

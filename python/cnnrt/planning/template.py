@@ -27,7 +27,8 @@ from .size_variables import SizeVariables
 
 LEARN_FROM = 4
 """The number of sizes that no template fits, from which on one is made. Making one takes as long as
-planning about four times. So no order of sizes takes more than twice as long as the best choice."""
+planning three to four times. So no order of sizes takes more than twice as long as the best choice.
+"""
 
 MAX_TEMPLATES = 4
 """Maximum number of templates of a graph. A detector and a recogniser of text have 1 and 2 over 20
@@ -280,9 +281,12 @@ def same(a: Lowered, b: Lowered) -> bool:
     )
 
 
+_COMPOUND = (Step, Buffer, _core.Memory, dict, list, tuple)
+
+
 def _alike(a: Any, b: Any, numbers: Mapping[int, int]) -> bool:
     """True if steps, or what their fields hold, are equal; `numbers` are those of buffers."""
-    if a is b or not isinstance(a, Step | Buffer | _core.Memory | dict | list | tuple):
+    if a is b or type(a) is int or not isinstance(a, _COMPOUND):
         return bool(a is b or a == b)
     if isinstance(a, Step):
         names = ("kernel", "node", "note", "cost_ns", "independent", "fields")
