@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cmath>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace cnnrt::CNNRT_ISA {
 namespace {
@@ -153,11 +156,27 @@ CNNRT_INLINE ireg ireg_max_u8(ireg a, ireg b) {
     return (ireg)((y & less) | (x & ~less));
 }
 CNNRT_INLINE void ireg_dot4(ireg& sum, ireg x, ireg w) {
-#pragma GCC unroll 4
-    for (int k = 0; k < 32; k += 8)
-        sum = ireg_add(sum, ((x >> k) & 0xff) * ((w << (24 - k)) >> 24));
+    typedef int16_t half8 __attribute__((vector_size(16)));
+    typedef uint16_t unsigned_half8 __attribute__((vector_size(16)));
+    const half8 x_even = (half8)((unsigned_half8)x & 0xff), x_odd = (half8)((unsigned_half8)x >> 8);
+    const half8 w_even = (half8)((unsigned_half8)w << 8) >> 8, w_odd = (half8)w >> 8;
+#if defined(__SSE2__)
+    sum = ireg_add(sum, (ireg)_mm_madd_epi16((__m128i)x_even, (__m128i)w_even));
+    sum = ireg_add(sum, (ireg)_mm_madd_epi16((__m128i)x_odd, (__m128i)w_odd));
+#else
+    // A byte times a signed byte fits into 16 bits.
+    const ireg even = (ireg)(x_even * w_even), odd = (ireg)(x_odd * w_odd);
+    sum = ireg_add(sum, (even >> 16) + (odd >> 16));
+    sum = ireg_add(sum, ((even << 16) >> 16) + ((odd << 16) >> 16));
+#endif
 }
 CNNRT_INLINE ireg ireg_pack(const ireg* a, int zero) {
+#if defined(__SSE2__)
+    const __m128i zeros = _mm_set1_epi16(static_cast<int16_t>(zero));
+    const __m128i low = _mm_packs_epi32((__m128i)a[0], (__m128i)a[1]);
+    const __m128i high = _mm_packs_epi32((__m128i)a[2], (__m128i)a[3]);
+    return (ireg)_mm_packus_epi16(_mm_adds_epi16(low, zeros), _mm_adds_epi16(high, zeros));
+#else
     bytes16 bytes;
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) {
@@ -165,13 +184,31 @@ CNNRT_INLINE ireg ireg_pack(const ireg* a, int zero) {
         bytes[i] = static_cast<uint8_t>(v < 0 ? 0 : v > 255 ? 255 : v);
     }
     return (ireg)bytes;
+#endif
+}
+template <int FIRST>
+CNNRT_INLINE ireg interleave_bytes(ireg a, ireg b) {
+    constexpr int F = FIRST;
+    return (ireg)__builtin_shufflevector((bytes16)a, (bytes16)b, F, F + 16, F + 1, F + 17, F + 2,
+                                         F + 18, F + 3, F + 19, F + 4, F + 20, F + 5, F + 21, F + 6,
+                                         F + 22, F + 7, F + 23);
+}
+template <int FIRST>
+CNNRT_INLINE ireg interleave_halves(ireg a, ireg b) {
+    typedef uint16_t half8 __attribute__((vector_size(16)));
+    constexpr int F = FIRST;
+    return (ireg)__builtin_shufflevector((half8)a, (half8)b, F, F + 8, F + 1, F + 9, F + 2, F + 10,
+                                         F + 3, F + 11);
 }
 CNNRT_INLINE void ireg_quads(const uint8_t* p, int64_t step, ireg* to) {
-    uint8_t quads[64];
-    for (int c = 0; c < 16; ++c)
-        for (int i = 0; i < 4; ++i) quads[c * 4 + i] = p[i * step + c];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) to[i] = ireg_load(quads + i * 16);
+    const ireg a = ireg_load(p), b = ireg_load(p + step);
+    const ireg c = ireg_load(p + 2 * step), d = ireg_load(p + 3 * step);
+    const ireg low_ab = interleave_bytes<0>(a, b), high_ab = interleave_bytes<8>(a, b);
+    const ireg low_cd = interleave_bytes<0>(c, d), high_cd = interleave_bytes<8>(c, d);
+    to[0] = interleave_halves<0>(low_ab, low_cd);
+    to[1] = interleave_halves<4>(low_ab, low_cd);
+    to[2] = interleave_halves<0>(high_ab, high_cd);
+    to[3] = interleave_halves<4>(high_ab, high_cd);
 }
 CNNRT_INLINE ireg ireg_lookup(const uint8_t* table, ireg index) {
     bytes16 bytes = (bytes16)index;

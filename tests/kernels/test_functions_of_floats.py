@@ -69,6 +69,8 @@ def test_powers(number: int, isa: str) -> None:
     a, b = pairs()[number]
     with np.errstate(all="ignore"):
         want = np.power(a.astype(np.longdouble), b.astype(np.longdouble))
+        # musl's powl forgets the sign of an infinity.
+        want = np.where(np.isinf(want), np.power(a.astype("d"), b.astype("d")), want)
     error = off_by(power(a, b, isa), want)
     worst = int(error.argmax())
     assert error[worst] <= (1 if isa == "portable" else 0.51), (a[worst], b[worst])

@@ -220,7 +220,7 @@ def test_sums_of_extremes(weight: int, isa_and_overlays: str) -> None:
     values = {
         "w": np.full((16, depth), weight, np.int8),
         "b": np.zeros(16, np.int32),
-        "s": np.full(16, 1, np.float32) / (255 * depth),
+        "s": np.full(16, 1 / (255 * depth), np.float32),
     }
     inputs = {"x": np.full((2, depth), 255, np.uint8)}
     for floats in (0, 1):
