@@ -3,6 +3,7 @@
     python bench/models.py [--networks a,b] [--engines a,b] [--threads 1,2] [--batch 1,8]
                            [--seconds S] [--rounds R] [--out results.json] [--plot file.png]
     python bench/models.py --int8 u8,s8 ...      # the networks as onnxruntime quantises them
+    python bench/models.py --before PYTHON ...   # beside the cnnrt of another environment
 
 Every row is a race of its own: one process per engine, all loaded first, each output checked
 against PyTorch's, then timed in turns. The table has the shortest and (the median) run in ms; the
@@ -21,7 +22,7 @@ import quantised
 import report
 from engines import ENGINES, Source
 from machine import cache_folder
-from race import Race, race
+from race import BEFORE, Race, race
 
 import networks
 from cnnrt.benchmark import WRONG
@@ -42,7 +43,8 @@ def main() -> None:
         {k: getattr(args, k) for k in ("engines", "threads", "batch", "seconds", "rounds")}
     )
     result["rows"] = []
-    missing = [n for n in args.engines if result["versions"][n.partition(":")[0]] is None]
+    peers = [n for n in args.engines if n != BEFORE]
+    missing = [n for n in peers if result["versions"][n.partition(":")[0]] is None]
     if missing:
         report.note(f"not installed: {', '.join(missing)}")
     print_head(args.engines, 28 if args.memory else 18)
@@ -85,10 +87,18 @@ def arguments() -> argparse.Namespace:
         metavar="TYPES",
         help="quantised networks instead, with activations of u8, of s8, or rows of both",
     )
+    parser.add_argument(
+        "--before",
+        metavar="PYTHON",
+        help="also the cnnrt of this interpreter's environment, of an older commit, say; beside it "
+        "cnnrt alone, unless engines are chosen",
+    )
     parser.add_argument("--cache", help="folder for exported networks")
     parser.add_argument("--out", type=Path, help="result file; default: in the cache folder")
     parser.add_argument("--plot", type=Path, help="bar chart of the ratios (needs matplotlib)")
     args = parser.parse_args()
+    if args.before:
+        args.engines = [*(args.engines or ["cnnrt"]), BEFORE]
     args.engines = args.engines or list(quantised.ENGINES if args.int8 else ALL)
     if not set(args.int8) <= set(quantised.ACTIVATIONS):
         parser.error(f"--int8 takes {' and '.join(quantised.ACTIVATIONS)}")
@@ -98,7 +108,7 @@ def arguments() -> argparse.Namespace:
         if name not in networks.ALL:
             parser.error(f"unknown network {name!r}; known: {', '.join(networks.ALL)}")
     for name in args.engines:
-        if name.partition(":")[0] not in ENGINES:
+        if name.partition(":")[0] not in ENGINES and not (name == BEFORE and args.before):
             parser.error(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
     if min(args.threads + args.batch + [args.rounds]) < 1 or args.seconds <= 0:
         parser.error("threads, batch, rounds and seconds are positive")
@@ -137,6 +147,7 @@ def measure(
         barrier=report.measure_barrier(cache),
         patience=args.patience,
         wrong=quantised.WRONG if activations else WRONG,
+        before=args.before,
         say=lambda text: report.note(f"  {where}: {text}"),
     )
     ratios = report.ratios(done)

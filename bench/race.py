@@ -27,6 +27,10 @@ QUIET = 0.1
 """Fraction of all CPUs that other programs may use when a round begins."""
 
 
+BEFORE = "before"
+"""The name of the engine that is cnnrt as another environment has it."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """One turn of an engine; times in ms."""
@@ -160,6 +164,7 @@ def race(
     steps: Sequence[str] = (),
     patience: float = 0,
     wrong: float = WRONG,
+    before: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Race:
     """Loads all engines, checks their outputs, and lets them run in turns.
@@ -172,13 +177,14 @@ def race(
         steps: engines whose steps are timed too, after each turn and for as long.
         patience: seconds that may be spent, in all, on waiting for other programs to be quiet.
         wrong: the relative error above which an engine is left out.
+        before: the Python of the environment whose cnnrt is the engine `BEFORE`.
     """
     entries = {name: Entry() for name in names}
     workers: dict[str, Worker] = {}
     try:
         for name in names:
             try:
-                workers[name] = Worker(name, threads, [sys.executable, __file__])
+                workers[name] = _worker(name, threads, before)
                 loaded = workers[name].ask("load", source=source, input=inputs, ref=reference)
                 workers[name].ask("memory", reset=True)  # the check took some
                 entries[name].error, entries[name].load_s = loaded["error"], loaded["seconds"]
@@ -198,6 +204,14 @@ def race(
         for worker in workers.values():
             worker.close()
     return Race(entries, others)
+
+
+def _worker(name: str, threads: int, before: str | None) -> Worker:
+    """The process of an engine."""
+    if name == BEFORE and before:
+        # -E: without the path of the cnnrt that runs this.
+        return Worker("cnnrt", threads, [before, "-E", __file__])
+    return Worker(name, threads, [sys.executable, __file__])
 
 
 def _turns(
