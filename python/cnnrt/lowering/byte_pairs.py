@@ -71,8 +71,9 @@ def _as_images(node: Node, builder: PlanBuilder, operands: Operands) -> bool:
     gate = (c, *[1] * (len(y_shape) - 2))
     if whole != y_shape or (other != y_shape and (other[1:] != gate or other[0] not in (1, n))):
         return False
-    if other == y_shape and not any(builder.is_blocked(name) for name in names):
-        return False
+    blocked = [builder.is_blocked(name) for name in names]
+    if not blocked[0] and not (blocked[1] and other == y_shape):
+        return False  # a reorder there and back takes three times as long as a copy of the second
     x, second = (_image(builder, *v).view() for v in zip(names, operands.shapes, strict=True))
     if other[0] == 1:
         second = second._replace(image=0)
