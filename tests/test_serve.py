@@ -168,6 +168,7 @@ def test_the_client_of_grpc(server: Server) -> None:
         assert grpc.is_server_ready()
         assert grpc.is_model_ready("lenet5")
         assert grpc.get_server_metadata().name == "cnnrt"
+        assert not grpc.get_server_metadata().extensions
         assert list(grpc.get_model_metadata("lenet5").inputs[0].shape) == [-1, 1, 28, 28]
         x = client.InferInput(INPUT.name, X.shape, "FP32")
         x.set_data_from_numpy(X)

@@ -88,6 +88,7 @@ def execute(options: argparse.Namespace) -> int:
             port=options.port,
             workers=options.workers,
             access_log=False,
+            proxy_headers=False,  # nothing asks for the client's address
             log_config=_logging(),
             timeout_graceful_shutdown=int(options.timeout) + 1,
             timeout_keep_alive=15,

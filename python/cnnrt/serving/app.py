@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hmac
 import json
 import logging
@@ -41,6 +42,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def create() -> Starlette:
     """The application, with the settings in the environment; uvicorn calls this."""
+    gc.collect()
+    gc.freeze()  # what is imported stays: collections need not look at it for every few requests
     return application(Settings.from_environment())
 
 
@@ -236,8 +239,10 @@ async def _body(request: Request) -> Bytes:
     if size is None or size > limit:
         raise RequestError(413, f"the body has {stated} bytes; at most {limit} are taken")
     try:
-        with anyio.fail_after(settings.timeout):
-            data = await _received(request, limit)
+        data = _whole(request)
+        if not data:
+            with anyio.fail_after(settings.timeout):
+                data = await _received(request, limit)
     except TimeoutError:
         raise RequestError(408, f"the body took longer than {settings.timeout:g} s") from None
     except ClientDisconnect:
@@ -267,8 +272,13 @@ async def _received(request: Request, limit: int) -> Bytes:
         if size > limit:
             raise RequestError(413, f"the body has more than {limit} bytes")
         parts.append(part)
-    whole: memoryview | None = getattr(request.state, "body", None)  # see `connections.Protocol`
-    return whole or b"".join(parts)
+    return _whole(request) or b"".join(parts)
+
+
+def _whole(request: Request) -> Bytes:
+    """The body if `connections.Protocol` has it in one piece, else nothing."""
+    found: Bytes = getattr(request.state, "body", b"")
+    return found
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

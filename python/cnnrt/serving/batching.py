@@ -77,7 +77,11 @@ class Batcher:
     """
 
     def __init__(self, name: str, settings: Settings, metrics: Metrics) -> None:
-        self._name, self._settings, self._metrics = name, settings, metrics
+        self._name, self._settings = name, settings
+        self._rows, self._queue = metrics.batch.labels(name), metrics.queue.labels(name)
+        self._refused, self._cancelled = (
+            counter.labels(name) for counter in (metrics.refused, metrics.cancelled)
+        )
         self._loop = asyncio.get_running_loop()
         self._preparing = 0
         self._run_seconds = 0.0
@@ -112,7 +116,7 @@ class Batcher:
         """
         waiting = len(self._waiting) + self._preparing
         if waiting >= self._settings.queue:
-            self._metrics.refused.labels(self._name).inc()
+            self._refused.inc()
             seconds = max(1, round(self._run_seconds * waiting))
             raise RequestError(
                 429,
@@ -151,7 +155,7 @@ class Batcher:
         pending = Pending(model, inputs, outputs, gone)
         with self._lock:
             self._waiting.append(pending)
-            self._metrics.queue.labels(self._name).set(len(self._waiting))
+            self._queue.set(len(self._waiting))
             self._arrival.notify_all()
             self._wake()
         seconds = self._settings.timeout
@@ -159,7 +163,7 @@ class Batcher:
         try:
             return await pending.answer
         except asyncio.CancelledError:
-            self._metrics.cancelled.labels(self._name).inc()
+            self._cancelled.inc()
             raise
         finally:
             timer.cancel()
@@ -181,7 +185,7 @@ class Batcher:
     def _answer(self, batch: list[Pending], results: list[Any], seconds: float) -> None:
         """Hands the results of a run to its requests, in the event loop."""
         self._run_seconds += 0.1 * (seconds - self._run_seconds)
-        self._metrics.batch.labels(self._name).observe(sum(p.rows for p in batch))
+        self._rows.observe(sum(p.rows for p in batch))
         for pending, result in zip(batch, results, strict=True):
             if pending.answer.done():
                 continue
@@ -243,7 +247,7 @@ class Batcher:
                 threads = min(free, max(1, self._threads // expected))
             self._free += free - threads
             self._running += len(batch)
-            self._metrics.queue.labels(self._name).set(len(self._waiting))
+            self._queue.set(len(self._waiting))
             self._wake()
             return batch, threads
 

@@ -121,10 +121,8 @@ class _Servicer(stubs.GRPCInferenceServiceServicer):
         return messages.ServerReadyResponse(ready=self._service.ready())
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:
-        extensions = ["model_repository"]
-        return messages.ServerMetadataResponse(
-            name="cnnrt", version=__version__, extensions=extensions
-        )
+        # No extension: the protocol's own calls leave out those of the repository.
+        return messages.ServerMetadataResponse(name="cnnrt", version=__version__)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
         try:
