@@ -4,12 +4,19 @@
 #include "../simd/math.h"
 #include "args.h"
 
-namespace cnnrt::CNNRT_ISA {
+// An overlay calls those of its tier.
+namespace cnnrt::CNNRT_TIER {
 
 // to[0..n) = activation(from[0..n)); both may be the same.
 void activate(const Epilogue& e, const float* from, float* to, int64_t n);
 // p[0..n) = activation(p[0..n)).
 void activate(const Epilogue& e, float* p, int64_t n);
+
+}  // namespace cnnrt::CNNRT_TIER
+
+namespace cnnrt::CNNRT_ISA {
+
+using CNNRT_TIER::activate;
 
 namespace {
 

@@ -2,7 +2,6 @@
 // elsewhere; split.h makes f32x16 of four. No fused multiply-add: a * b + c rounds twice here.
 #pragma once
 
-#include <cmath>
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -96,7 +95,8 @@ CNNRT_INLINE reg reg_floor(reg a) {
     return r - choose(r > a, reg_broadcast(1.0f), reg_broadcast(0.0f));
 }
 CNNRT_INLINE reg reg_sqrt(reg a) {
-    return reg{std::sqrt(a[0]), std::sqrt(a[1]), std::sqrt(a[2]), std::sqrt(a[3])};
+    return reg{__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]),
+               __builtin_sqrtf(a[3])};
 }
 CNNRT_INLINE reg pow2(bits4 n) { return as_float((n + 127) << 23); }
 CNNRT_INLINE reg reg_scale2(reg a, reg n) {
