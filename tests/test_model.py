@@ -81,6 +81,8 @@ def test_several_outputs_come_by_name() -> None:
     y = cnnrt.Model(graph)(x)
     assert list(y) == ["r", "s"]
     assert np.array_equal(y["r"], np.maximum(x, 0))
+    names = (name for name in ("s", "r"))
+    assert list(cnnrt.Model(graph).run(x, outputs=names)) == ["s", "r"]  # type: ignore[arg-type]
 
 
 def test_an_output_may_be_an_input_or_be_asked_for_twice() -> None:

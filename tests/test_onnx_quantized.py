@@ -65,7 +65,7 @@ def test_pairs(op: str, dtype: str, scales: tuple[float, float, float]) -> None:
 @pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_pairs_of_many_scales(op: str, dtype: str) -> None:
-    """Of two inputs, which have a kernel, and of one and a constant."""
+    """Both are inputs, or one is a constant."""
     a, b = (v.reshape(1, 1, 256, 256) for v in all_pairs(dtype))
     rng, info = np.random.default_rng(1), np.iinfo(dtype)
     for _ in range(40):

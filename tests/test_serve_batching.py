@@ -241,7 +241,7 @@ def test_requests_that_cannot_be_merged_run_side_by_side(monkeypatch: pytest.Mon
 
 
 def test_side_by_side_answers_have_the_bits_of_the_model() -> None:
-    """Of a network for one image, whose runs take long enough."""
+    """The network takes one image, and its runs are long enough."""
     x = np.random.default_rng(0).random((12, 1, 3, 224, 224), np.float32)
     free = cnnrt.load(EXAMPLES / "efficientnet_lite0.bin", threads=2)
     (spec,) = free.inputs

@@ -163,7 +163,7 @@ def received(connection: socket.socket, answers: int) -> list[bytes]:
 
 
 def test_bodies_in_pieces(server: Server) -> None:
-    """Of a stated length or in chunks, byte by byte or together with the next request."""
+    """A stated length, or chunks, byte by byte or together with the next request."""
     document = json.dumps({"inputs": [tensor(X)]}).encode()
     head = f"POST {INFER} HTTP/1.1\r\nHost: a\r\n"
     stated = f"{head}Content-Length: {len(document)}\r\n\r\n".encode() + document

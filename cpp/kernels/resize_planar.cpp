@@ -1,4 +1,4 @@
-// Resizing of plain tensors with too few channels to block, by tables as for `resize`. The input
+// Resizing of plain tensors, by tables as for `resize`. The input
 // rows of an output row are summed first, in vectors. Then sixteen outputs at a time take their
 // pixels from that row.
 #include "../simd/pick.h"

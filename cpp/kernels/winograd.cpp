@@ -354,8 +354,8 @@ struct Winograd : Convolution {
                                      (d + k - g.pad_d) * g.x.plane + c % 16;
                 for (int i = 0; i < to.height + KH - 1; ++i)
                     for (int j = 0; j < to.width + KW - 1; ++j) {
-                        const int64_t h = p.h - g.pad_h + i * g.dilation_h;
-                        const int64_t w = p.w - g.pad_w + j * g.dilation_w;
+                        const int64_t h = p.h - g.pad_h + int64_t{i} * g.dilation_h;
+                        const int64_t w = p.w - g.pad_w + int64_t{j} * g.dilation_w;
                         if (h < 0 || h >= g.in_h || w < 0 || w >= g.in_w) continue;
                         const f32x16 v = broadcast(plane[h * g.x.row + w * 16]);
                         for (int a = 0; a < KH; ++a)

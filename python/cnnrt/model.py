@@ -223,6 +223,8 @@ class Model(TaskMethods, AnalysisMethods):
             GraphError: no tensor has one of the names.
         """
         wanted = self._default_outputs if outputs is None else outputs
+        if not isinstance(wanted, str):
+            wanted = tuple(wanted)
         plan, arrays = planned(self, x, wanted)
         results = plan.run(arrays)
         if len(wanted) == 1:

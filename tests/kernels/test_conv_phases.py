@@ -1,4 +1,4 @@
-"""Dilated 3x3 convolutions by Winograd's algorithm on the phases of the image."""
+"""Dilated convolutions by Winograd's algorithm on the phases of the image."""
 
 from __future__ import annotations
 

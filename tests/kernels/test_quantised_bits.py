@@ -42,7 +42,7 @@ class Source:
         return self.rng.integers(0, 256, shape, dtype=np.uint8)
 
     def weights(self, *shape: int) -> Array:
-        """Of int8, or of differences that need 9 bits."""
+        """Weights of int8, or differences that need 9 bits."""
         high = self.one_of(127, 127, 255)
         values = self.rng.integers(-128, high, shape, endpoint=True)
         return values.astype(np.int8 if high == 127 else np.int16)

@@ -31,7 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--engine", choices=ENGINES, help="processes of this machine, or a Ray cluster")
     add("--workers", type=count, metavar="N", help="processes (default: the cores there are)")
     add("--address", help="of the Ray cluster (default: RAY_ADDRESS, or one of this machine)")
-    add("--shard", type=count, metavar="N", help=f"images of a task, about (default: {SHARD})")
+    add(
+        "--shard",
+        type=count,
+        metavar="N",
+        help=f"images in a part of it, about (default: {SHARD})",
+    )
 
 
 def is_requested(options: argparse.Namespace) -> bool:

@@ -357,23 +357,6 @@ class PlanBuilder(StepList):
             return False
         return tensor is None or tensors.fits_border(y, tensor)
 
-    def plain_over(self, name: str, x: str | None) -> Plain:
-        """Room for the output `name`, row-major. The input x gives its memory if it has the same
-        type and no later reader."""
-        if x and self.type(x) == self.type(name) and self.may_overwrite(x, name):
-            self.alias(name, self.plain(x))
-            return self.plain(name)
-        return self.new_plain(name)
-
-    def blocked_over(self, name: str, x: str | None) -> Blocked:
-        """The same for a blocked output; x lies blocked."""
-        if x and self.type(x) == self.type(name):
-            tensor = self.tensors.blocked[x]
-            if self.may_overwrite(x, name, tensor):
-                self.alias_blocked(name, tensor)
-                return tensor
-        return self.new_blocked(name)
-
     # Constants ----------------------------------------------------------------------------------
 
     def constant_memory(self, name: str, kind: str, value: Array) -> Any:

@@ -12,6 +12,7 @@ from ..layout.tensors import BLOCK, Blocked, ceil_div
 from ..ops.windows import Windows
 from ..symbolic import call, memo
 from .conv_lowering import ConvLowering
+from .in_place import blocked_over
 from .step_list import epilogue, loop_order
 
 GROUP_LANES = (2, 4, 8)
@@ -83,8 +84,8 @@ def _live_rows(kernel: int, dilation: int, begin: int, size: int, out: int) -> f
 def im2col(conv: ConvLowering) -> None:
     """Appends one step per band of rows."""
     x = conv.builder.blocked(conv.node.inputs[0])
-    over = None if conv.group > 1 else conv.node.input(3)  # groups may be computed twice
-    y = conv.builder.blocked_over(conv.node.outputs[0], over)
+    over = "" if conv.group > 1 else conv.node.input(3)  # groups may be computed twice
+    y = blocked_over(conv.builder, conv.node.outputs[0], over)
     for band in row_bands(conv.windows):
         _Im2col(conv, x, y, band).append()
 

@@ -14,6 +14,7 @@ from ..layout.tensors import BLOCK, ceil_div
 from ..weights.widen import Narrow, narrow
 from .builder import PlanBuilder
 from .doubles import lower_linear_double
+from .in_place import plain_over
 from .registry import FLOATS, lowers
 from .step_list import epilogue, loop_order
 
@@ -49,7 +50,7 @@ def linear_step(node: Node, builder: PlanBuilder, note: str) -> None:
         stored and stored.values,
     )
     narrow_fields = _narrow_fields(key, stored, columns, builder) if stored else {}
-    y = builder.plain_over(node.outputs[0], residual)
+    y = plain_over(builder, node.outputs[0], residual)
     itemsize = x.type.dtype.itemsize
     weight_bytes = columns * depth * dtype.itemsize
     bandwidth = builder.machine.cold if builder.weights_are_cold else builder.machine.warm

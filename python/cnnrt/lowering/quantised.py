@@ -18,6 +18,7 @@ from ..ops.windows import Windows, resolve_windows
 from .builder import PlanBuilder
 from .conv_im2col import group_windows
 from .conv_lowering import conv_shape, per_axis, three
+from .in_place import blocked_over, plain_over
 from .quantised_weights import (
     QUAD,
     count_of,
@@ -161,7 +162,7 @@ def _im2col(node: Node, builder: PlanBuilder, w: Windows) -> None:
     weight = _constant(builder, node.inputs[1])
     x = builder.blocked(node.inputs[0])
     residual = builder.blocked(node.inputs[4]) if node.input(4) else None
-    y = builder.blocked_over(node.outputs[0], node.input(4))
+    y = blocked_over(builder, node.outputs[0], node.input(4))
     kernel, dilation, stride = (three(v, 1) for v in (w.kernel, w.dilation, w.stride))
     begin, taps, group = three(w.begin, 0), math.prod(w.kernel), node["group"]
     count = count_of(weight)
@@ -319,7 +320,7 @@ def lower_qlinear(node: Node, builder: PlanBuilder) -> bool:
         ceil_div(columns, BLOCK) * ceil_div(whole, QUAD) * QUAD * BLOCK,
         lambda v: pack_rows(builder, v.reshape(columns, depth)),
     )
-    y = builder.plain_over(node.outputs[0], node.input(4))
+    y = plain_over(builder, node.outputs[0], node.input(4))
     machine = builder.machine
     bandwidth = machine.cold if builder.weights_are_cold else machine.warm
     compute = rows * columns * whole / machine.macs[UINT8]

@@ -276,8 +276,9 @@ async def _received(request: Request, limit: int) -> Bytes:
 
 
 def _whole(request: Request) -> Bytes:
-    """The body if `connections.Protocol` has it in one piece, else nothing."""
-    found: Bytes = getattr(request.state, "body", b"")
+    """The body if `connections.Protocol` has it in one piece, else nothing. It is given once: the
+    connection keeps the scope of its last request, and must not keep the body."""
+    found: Bytes = request.scope.get("state", {}).pop("body", b"")
     return found
 
 

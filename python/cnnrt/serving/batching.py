@@ -34,7 +34,6 @@ LOG = logging.getLogger("cnnrt.serving")
 Kind = tuple[Any, ...]
 """Everything that requests must have in common to be merged."""
 
-
 Manner = Literal["merged", "side by side", "alone"]
 """How requests are run: several by one run, several runs at a time, or one run at a time."""
 
@@ -202,8 +201,14 @@ class Batcher:
             self._work.notify()
         elif len(self._runners) < self._threads:
             name = f"cnnrt {self._name} {len(self._runners)}"
-            self._runners.append(threading.Thread(target=self._run, name=name, daemon=True))
-            self._runners[-1].start()
+            runner = threading.Thread(target=self._run, name=name, daemon=True)
+            try:
+                runner.start()
+            except RuntimeError:  # no more threads: those that run take this request too
+                if not self._runners:
+                    raise
+                return
+            self._runners.append(runner)
 
     # In the threads of the runs -----------------------------------------------------------------
 
@@ -297,15 +302,17 @@ class Batcher:
     def _manner(self, pending: Pending) -> Manner:
         """How requests like this one are run, found out once for each kind."""
         kind, known = pending.kind, self._manners.setdefault(pending.model, {})
-        if kind not in known:
-            if len(known) > 256:  # sizes may be free: bounded
-                known.clear()
+        found: Manner | None = known.get(kind)  # another thread may clear them at any time
+        if found is None:
             try:
-                known[kind] = manner_of(pending, self._threads, self._settings.max_batch)
+                found = manner_of(pending, self._threads, self._settings.max_batch)
             except Exception:  # it must not end the thread of the runs
                 LOG.exception("model %r: requests run one after the other", self._name)
-                known[kind] = "alone"
-        return known[kind]
+                found = "alone"
+            if len(known) > 256:  # sizes may be free: bounded
+                known.clear()
+            known[kind] = found
+        return found
 
 
 class Merged:

@@ -10,6 +10,7 @@ import functools
 import json
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 import httptools
@@ -53,6 +54,7 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self._body is None:
             return _SPARE
         if self.cycle.response_complete:  # refused: nobody will read it
+            self._body = _SPARE
             return _SPARE[: self._left]
         return self._body[-self._left :]
 
@@ -60,7 +62,8 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self._body is None:
             self.data_received(bytes(_SPARE[:nbytes]))
             return
-        self._unset_keepalive_if_required()
+        if not self.cycle.response_complete:  # else the rest has as long as the next request
+            self._unset_keepalive_if_required()
         self._left -= nbytes
         if self._left == 0:
             self._new_parser()  # the old one still waits for the body
@@ -114,8 +117,10 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.cycle.transport = Joined(self.cycle)  # type: ignore[assignment]
         stated = [int(value) for name, value in self.headers if name == b"content-length"]
         if stated and 0 < stated[0] <= _settings().max_body:
-            # Pages of it that nothing is written to take no memory.
-            self._body, self._left = np.empty(stated[0], np.uint8).data, stated[0]
+            # Pages of it that nothing is written to take no memory. If there is not even room to
+            # ask for them, the application takes the body in pieces.
+            with suppress(MemoryError):
+                self._body, self._left = np.empty(stated[0], np.uint8).data, stated[0]
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
