@@ -13,16 +13,15 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnxruntime as runtime
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
 import cnnrt
 from cnnrt.graph import Array
-
-onnx = pytest.importorskip("onnx")
-runtime = pytest.importorskip("onnxruntime")
-from onnx import helper, numpy_helper  # noqa: E402
+from test_random_graphs import QUICK
 
 CHANNELS = (1, 2, 3, 5, 8, 15, 16, 17, 24, 33)
 MAX_ELEMENTS = 20_000
@@ -387,17 +386,7 @@ def check(model: bytes, x: Array, isa: str) -> None:
             np.testing.assert_array_equal(found[spec.name], want, spec.name, strict=True)
 
 
-QUICK = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate, Phase.shrink),
-    suppress_health_check=list(HealthCheck),
-)
-
-
-@QUICK
+@settings(QUICK, max_examples=40)
 @given(models(8))
 def test_random_models(isa_and_overlays: str, case: tuple[bytes, Array]) -> None:
     check(*case, isa_and_overlays)

@@ -46,11 +46,7 @@ def row_bands(w: Windows) -> list[Band]:
     kernel, stride, dilation = w.kernel[1], w.stride[1], w.dilation[1]
     begin, size, out = w.begin[1], w.size[1], w.out[1]
     whole = [Band(0, out, 0, kernel)]
-    inside = 0
-    for k in range(kernel):
-        before = begin - k * dilation
-        first, stop = (min(max(0, ceil_div(n, stride)), out) for n in (before, before + size))
-        inside += stop - first
+    inside = _live_rows(kernel, stride, dilation, begin, size, out)
     if inside > MOST_LIVE * out * kernel or out * kernel > MAX_BAND_STEPS:
         return whole
     bands: list[Band] = []
@@ -70,15 +66,25 @@ def row_bands(w: Windows) -> list[Band]:
 def live_share(w: Windows) -> float:
     """The fraction of all products that is left if bands leave out the taps beside the image."""
     w = w.in_3d
-    return call(_live_rows, *(v[1] for v in (w.kernel, w.dilation, w.begin, w.size, w.out)))
-
-
-def _live_rows(kernel: int, dilation: int, begin: int, size: int, out: int) -> float:
-    if dilation == 1:
+    if w.dilation[1] == 1:
         return 1.0
-    first = [begin - k * dilation for k in range(kernel)]  # outputs whose tap meets the image
-    live = sum(max(0, min(out, n + size) - max(0, n)) for n in first)
+    rows = (w.kernel, w.stride, w.dilation, w.begin, w.size, w.out)
+    return call(_live_share, *(v[1] for v in rows))
+
+
+def _live_share(kernel: int, stride: int, dilation: int, begin: int, size: int, out: int) -> float:
+    live = _live_rows(kernel, stride, dilation, begin, size, out)
     return live / (kernel * out) if live <= MOST_LIVE * kernel * out else 1.0
+
+
+def _live_rows(kernel: int, stride: int, dilation: int, begin: int, size: int, out: int) -> int:
+    """The pairs of an output row and a row of taps that meet the image."""
+    inside = 0
+    for k in range(kernel):
+        before = begin - k * dilation
+        first, stop = (min(max(0, ceil_div(n, stride)), out) for n in (before, before + size))
+        inside += stop - first
+    return inside
 
 
 def im2col(conv: ConvLowering) -> None:
