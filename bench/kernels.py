@@ -47,6 +47,7 @@ class Layer:
     kernel: tuple[int, ...] = (1, 1)
     stride: int = 1
     groups: int = 1
+    dilation: int = 1
 
     @property
     def name(self) -> str:
@@ -61,12 +62,13 @@ class Layer:
         channels = f"{self.c}-{self.m}" if self.c != self.m else f"{self.c}"
         stride = f"s{self.stride}" if self.stride > 1 else ""
         kernel = "x".join(map(str, self.kernel))
-        return f"{self.group}/{kind}{kernel}-{channels}@{self.size[0]}{stride}"
+        dilation = f"d{self.dilation}" if self.dilation > 1 else ""
+        return f"{self.group}/{kind}{kernel}-{channels}@{self.size[0]}{stride}{dilation}"
 
     @property
     def pads(self) -> list[int]:
         """Padding of each axis, before and after it."""
-        return [(k - 1) // 2 for k in self.kernel]
+        return [(k - 1) // 2 * self.dilation for k in self.kernel]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -78,8 +80,9 @@ class Layer:
             return (*self.size, self.m)
         if self.op == "global_pool":
             return (1, self.m, 1, 1)
-        axes = zip(self.size, self.kernel, self.pads, strict=True)
-        return (1, self.m, *((n + 2 * p - k) // self.stride + 1 for n, k, p in axes))
+        reach = [(k - 1) * self.dilation for k in self.kernel]
+        axes = zip(self.size, reach, self.pads, strict=True)
+        return (1, self.m, *((n + 2 * p - r - 1) // self.stride + 1 for n, r, p in axes))
 
     @property
     def weight_shape(self) -> tuple[int, ...] | None:
@@ -107,7 +110,7 @@ class Layer:
         """Algorithms that cnnrt can be told to use for it, beside its own choice."""
         if self.op != "conv" or self.groups > 1:
             return []
-        ways = algorithms(self.kernel, [self.stride], [1])
+        ways = algorithms(self.kernel, [self.stride], [self.dilation])
         return list(ways) if len(ways) > 1 else []
 
 
@@ -164,6 +167,11 @@ LAYERS = [
     Layer("erfnet", "conv", 64, 64, (64, 128), (3, 1)),
     Layer("erfnet", "conv", 64, 64, (64, 128), (1, 3)),
     *(
+        Layer("deeplab", "conv", c, 256, (68, 120), (3, 3), dilation=d)
+        for c, d in [(256, 2), (960, 12), (960, 24), (960, 36)]
+    ),
+    Layer("fcn", "conv", 512, 512, (60, 60), (3, 3), dilation=4),
+    *(
         Layer("1d", "conv", c, c, (n,), (3,))
         for c, n in [(32, 4096), (64, 1024), (64, 4096), (128, 1024), (256, 256), (512, 64)]
     ),
@@ -214,6 +222,7 @@ def to_onnx(layer: Layer, weights: list[Array]) -> bytes:
         "kernel_shape": layer.kernel,
         "strides": [layer.stride] * len(layer.kernel),
         "pads": layer.pads * 2,
+        "dilations": [layer.dilation] * len(layer.kernel),
     }
     kinds: dict[str, tuple[str, dict[str, Any]]] = {
         "conv": ("Conv", {**windows, "group": layer.groups}),
@@ -246,8 +255,10 @@ def reference(layer: Layer, x: Array, weights: list[Array]) -> Array:
     border = -np.inf if layer.op == "max_pool" else 0.0
     pads = [(0, 0), *((p, p) for p in layer.pads)]
     axes = tuple(range(1, 1 + len(layer.kernel)))
-    patches = sliding_window_view(np.pad(x[0], pads, constant_values=border), layer.kernel, axes)
-    patches = patches[(slice(None), *[slice(None, None, layer.stride)] * len(axes))]
+    reach = tuple((k - 1) * layer.dilation + 1 for k in layer.kernel)
+    patches = sliding_window_view(np.pad(x[0], pads, constant_values=border), reach, axes)
+    steps = [slice(None, None, n) for n in (layer.stride, layer.dilation) for _ in axes]
+    patches = patches[(slice(None), *steps)]
     if layer.op == "max_pool":
         return np.asarray(patches.max(tuple(-a for a in axes))[None])
     sizes = patches.shape[1 : 1 + len(axes)]
