@@ -18,6 +18,14 @@ namespace {
 
 constexpr int64_t kLine = 64;  // bytes of a cache line
 
+// Steps between the prefetch of a weight to L1 and its use. A panel larger than L1 comes from L2 at
+// best, and that much only if it was prefetched there. On a Zen 4, 16 tiles of 512 channels by F(2
+// x 2, 3 x 3) take 1.30 ms instead of 1.55, and ResNet-18 16.9 instead of 18.5. 24 to 48 steps are
+// alike, 8 and 16 gain less. A row of a plain matrix (STEP 0) is bounded by memory, which so many
+// requests slow down: 1024 inputs and outputs take 0.20 ms instead of 0.15. Tiles of one block find
+// their panels in L1; with AVX2, ViT-B/16 would take 3 % longer.
+constexpr int kNearSteps = 32;
+
 template <class Output>
 struct Tile : Output {
     using In = typename Output::In;
@@ -103,6 +111,10 @@ CNNRT_INLINE void accumulate(typename T::Products::Sum (&acc)[ROWS][BLOCKS], con
             decltype(weights(0, 0)) w[BLOCKS];
 #pragma GCC unroll 4
             for (int o = 0; o < BLOCKS; ++o) w[o] = weights(o, k);
+            if constexpr (!kPlain && STEP > 0 && BLOCKS > 1)
+#pragma GCC unroll 4
+                for (int o = 0; o < BLOCKS; ++o)
+                    __builtin_prefetch(b + o * b_block + (k + kNearSteps) * kStepWeights, 0, 3);
 #pragma GCC unroll 32
             for (int m = 0; m < ROWS; ++m) {
                 const auto x =
