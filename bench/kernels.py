@@ -110,7 +110,8 @@ class Layer:
         """Algorithms that cnnrt can be told to use for it, beside its own choice."""
         if self.op != "conv" or self.groups > 1:
             return []
-        ways = algorithms(self.kernel, [self.stride], [self.dilation])
+        axes = len(self.kernel)
+        ways = algorithms(self.kernel, [self.stride] * axes, [self.dilation] * axes)
         return list(ways) if len(ways) > 1 else []
 
 

@@ -1,4 +1,5 @@
-"""The error of each algorithm of a convolution of 3x3, 3 or 5x5 taps, against float64.
+"""The error of each algorithm of a convolution of 3x3, 3 or 5x5 taps, against float64. 3x3 taps have
+stride 1 and 2.
 
     python bench/winograd_error.py [--isa avx512]
 
@@ -19,11 +20,20 @@ from cnnrt import kernels, ops
 from cnnrt.graph import Node
 from cnnrt.lowering.conv import algorithms
 
-ALGORITHMS = {taps: algorithms(taps, [1], [1]) for taps in ((3, 3), (3,), (5, 5))}
+ALGORITHMS = {
+    (taps, stride): algorithms(taps, [stride] * len(taps), [1] * len(taps))
+    for taps, stride in (((3, 3), 1), ((3, 3), 2), ((3,), 1), ((5, 5), 1))
+}
 
 
 def errors(
-    taps: tuple[int, ...], channels: int, shape: tuple[int, ...], isa: str | None, *, relu: bool
+    taps: tuple[int, ...],
+    stride: int,
+    channels: int,
+    shape: tuple[int, ...],
+    isa: str | None,
+    *,
+    relu: bool,
 ) -> dict[str, tuple[float, float]]:
     """Largest and root-mean-square error of each algorithm, relative to those of the output."""
     rng = np.random.default_rng(channels)
@@ -32,12 +42,13 @@ def errors(
     weight = rng.standard_normal((64, channels, *taps), dtype=np.float32)
     weight *= np.float32((2 / (math.prod(taps) * channels)) ** 0.5)
     pad = taps[0] // 2
-    node = Node("conv", "conv", ["x", "weight"], ["y"], {"pads": [pad, pad] * len(shape)})
+    windows = {"pads": [pad, pad] * len(shape), "strides": [stride] * len(shape)}
+    node = Node("conv", "conv", ["x", "weight"], ["y"], windows)
     ops.complete(node)
     (want,) = ops.op(node).reference(node, x.astype(np.float64), weight.astype(np.float64))
     table = {}
-    for algorithm in ALGORITHMS[taps]:
-        got = kernels.conv2d(x, weight, padding=pad, algorithm=algorithm, isa=isa)
+    for algorithm in ALGORITHMS[taps, stride]:
+        got = kernels.conv2d(x, weight, None, stride, pad, algorithm=algorithm, isa=isa)
         difference = got - want
         table[algorithm] = (
             float(np.abs(difference).max() / np.abs(want).max()),
@@ -51,13 +62,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--isa", help="instruction-set tier; default: the best")
     args = parser.parse_args()
-    for relu, (taps, ways) in itertools.product((True, False), ALGORITHMS.items()):
+    for relu, ((taps, stride), ways) in itertools.product((True, False), ALGORITHMS.items()):
         inputs = "after a ReLU" if relu else "of mean zero"
-        print(f"{'x'.join(map(str, taps))} taps, inputs {inputs}: largest error (rms)")
+        kernel = "x".join(map(str, taps))
+        print(f"{kernel} taps, stride {stride}, inputs {inputs}: largest error (rms)")
         print(f"{'channels':>8} " + "".join(f"{a:>22}" for a in ways))
         for channels, size in ((64, 28), (128, 28), (256, 14), (512, 14)):
             shape = (size, size) if len(taps) == 2 else (size * size,)
-            row = errors(taps, channels, shape, args.isa, relu=relu)
+            row = errors(taps, stride, channels, shape, args.isa, relu=relu)
             cells = (f"{row[a][0]:.1e} ({row[a][1]:.1e})" for a in ways)
             print(f"{channels:>8} " + "".join(f"{cell:>22}" for cell in cells))
 

@@ -21,18 +21,21 @@ int64_t itemsize(DType type) {
 
 void winograd_like(const WinogradArgs& f, const Bounds& bounds) {
     bool known = false;
-#define WINOGRAD(h, w, r) known = known || (f.tile_h == (h) && f.tile_w == (w) && f.taps == (r));
+#define WINOGRAD(h, w, r, s) \
+    known = known || (f.tile_h == (h) && f.tile_w == (w) && f.taps == (r) && f.stride == (s));
 #include "kernels/winograd.def"
 #undef WINOGRAD
     need(known && f.batch >= 1 && f.batch <= kMaxWinogradBatch, "another tile or batch");
     need(f.c >= 1 && f.kernel_d >= 1, "no channels or no kernel");
     const int64_t blocks = ceil_div(f.c, kBlock);
-    const auto along = [&](int64_t tile) { return tile == 1 ? 1 : tile + f.taps - 1; };
+    const auto along = [&](int64_t tile) { return tile == 1 ? 1 : (tile - 1) * f.stride + f.taps; };
     const int64_t positions = along(f.tile_h) * along(f.tile_w);
     const Checked plane = Checked(blocks) * f.in_d * f.batch * kBlock + kBlock;
     need(plane <= kMaxSize, "planes beyond 32 bits");
     need(f.kernel_d == 1 || f.c % kBlock == 0, "a part of a block");
     need(f.dilation_h >= 1 && f.dilation_w >= 1, "no dilation");
+    need(f.stride == 1 || (f.dilation_h == 1 && f.dilation_w == 1), "a stride and a dilation");
+    need(f.stride_d >= 1, "no step between windows");
     const auto tiles_along = [](int64_t out, int64_t dilation, int64_t tile) {
         return Checked(std::min(out, dilation)) * ceil_div(ceil_div(out, dilation), tile);
     };

@@ -160,7 +160,7 @@ void pack_winograd_taps(const Unaligned* weight, int64_t m, int64_t c, int64_t d
         const int64_t outputs = std::min<int64_t>(16, m - block * 16);
         // Sixteen outputs at a time, innermost, so that the compiler makes vectors of them.
         float taps[kTaps][16] = {};
-        double half[8][KW][16];
+        double half[kMaxPositions][KW][16];
         for (int64_t depth = 0; depth < d; ++depth)
             for (int64_t k = 0; k < c; ++k) {
                 for (int64_t o = 0; o < outputs; ++o) {
@@ -195,7 +195,7 @@ void pack_winograd_taps(const Unaligned* weight, int64_t m, int64_t c, int64_t d
 void pack_winograd(const Unaligned* weight, int64_t m, int64_t c, int64_t d,
                    const FilterTransform& h, const FilterTransform& w, float* to, Threads threads) {
     // Variants with the same kernel share a function: the first that fits is taken.
-#define WINOGRAD(tile_h, tile_w, taps_)                                           \
+#define WINOGRAD(tile_h, tile_w, taps_, stride)                                   \
     if (constexpr int kH = tile_h == 1 ? 1 : taps_, kW = tile_w == 1 ? 1 : taps_; \
         h.taps == kH && w.taps == kW)                                             \
         return pack_winograd_taps<kH, kW>(weight, m, c, d, h, w, to, threads);

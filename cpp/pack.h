@@ -46,7 +46,9 @@ void pack_linear(PackedFormat format, const void* weight, int64_t m, int64_t k, 
 // A float at any address.
 using Unaligned = float __attribute__((aligned(1)));
 
-// Winograd's G [size][taps] of one axis, taps 1, 3 or 5.
+constexpr int kMaxPositions = 9;  // of a tile on an axis
+
+// Winograd's G [size][taps] of one axis, taps 1, 3 or 5, and at most kMaxPositions as its size.
 struct FilterTransform {
     const double* g;
     int64_t size, taps;

@@ -238,7 +238,7 @@ def test_weights_at_any_address() -> None:
     w = np.arange(20 * 18 * 9, dtype=np.float32).reshape(20, 18, 9)
     odd = np.frombuffer(b"?" + w.tobytes(), np.float32, offset=1).reshape(w.shape)
     assert not odd.flags.aligned
-    g = WINOGRAD_G[4, 3]
+    g = WINOGRAD_G[4, 3, 1]
     for pack in (
         _core.pack_conv,
         _core.pack_planar,
@@ -279,9 +279,8 @@ def test_the_order_of_packed_weights() -> None:
     want = wide[:, 0].reshape(2, 16, 9).transpose(0, 2, 1)
     assert np.array_equal(values(_core.pack_depthwise(w[:, 0])), want.reshape(-1))
     rng = np.random.default_rng(0)
-    for kernel, outputs in WINOGRAD:
-        tile = [1 if taps == 1 else outputs for taps in kernel]
-        g_h, g_w = (WINOGRAD_G[axis] for axis in zip(tile, kernel, strict=True))
+    for kernel, stride, outputs in WINOGRAD:
+        g_h, g_w = (WINOGRAD_G[(1, 1, 1) if k == 1 else (outputs, k, stride)] for k in kernel)
         narrow = np.zeros((32, 18, math.prod(kernel)), np.float32)
         narrow[:20] = rng.standard_normal((20, *narrow.shape[1:]))
         transformed = np.einsum("ia,ocab,jb->ijoc", g_h, narrow.reshape(32, 18, *kernel), g_w)

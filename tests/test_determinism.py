@@ -114,7 +114,8 @@ WITH_A_CHOICE = ("conv 3x3", "conv with many weights", "conv 3d")
     ("case", "algorithm"),
     [(case, "auto") for case in KERNELS]
     + [(case, f"winograd{tile}") for case in WITH_A_CHOICE for tile in (2, 4, 6)]
-    + [("conv 5x5", "winograd2")],
+    + [("conv 5x5", "winograd2")]
+    + [("conv 3x3 stride 2", f"winograd{tile}") for tile in (2, 4)],
 )
 def test_kernels(case: str, algorithm: str, isa: str, threading: str) -> None:
     op, shape, others, attributes = KERNELS[case]

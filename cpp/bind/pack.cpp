@@ -138,8 +138,8 @@ void bind_pack(py::module_& m) {
             for (int i = 0; i < 2; ++i) {
                 const Doubles& g = i ? g_w : g_h;
                 const int64_t taps = w.shape(3 + i);
-                check(g.ndim() == 2 && g.shape(0) <= 8 && g.shape(1) == taps,
-                      "G must be [size, taps], with a size of at most 8");
+                check(g.ndim() == 2 && g.shape(0) <= kMaxPositions && g.shape(1) == taps,
+                      "G must be [size, taps], with a size of at most 9");
                 axes[i] = {g.data(), g.shape(0), taps};
             }
             const auto& [down, across] = axes;

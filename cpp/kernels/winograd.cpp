@@ -1,6 +1,7 @@
-// Convolution at stride 1 by Winograd's minimal filtering (Lavin & Gray, "Fast Algorithms for
-// Convolutional Neural Networks", 2015). winograd.def lists the variants. 3x3 kernels have F(m x m,
-// 3 x 3) with m = 2, 4 or 6. 1x3 and 3x1 have F(m, 3) along one axis, and 5x5 has F(2 x 2, 5 x 5).
+// Convolution by Winograd's minimal filtering (Lavin & Gray, "Fast Algorithms for Convolutional
+// Neural Networks", 2015). winograd.def lists the variants. 3x3 kernels have F(m x m, 3 x 3) with
+// m = 2, 4 or 6, and with 2 or 4 at stride 2. 1x3 and 3x1 have F(m, 3) along one axis, and 5x5 has
+// F(2 x 2, 5 x 5).
 //
 // V = B^T d B transforms tiles of (m+r-1)^2 input pixels, a vector of 16 channels at a time. At
 // each of these positions a matrix product over the channels follows: the register tile of tile.h,
@@ -54,7 +55,8 @@ struct Geometry {
 };
 CNNRT_INLINE Geometry geometry_of(const WinogradArgs& g) {
     Geometry s;
-    s.positions = int64_t{reads_of(g.tile_h, g.taps)} * reads_of(g.tile_w, g.taps);
+    s.positions =
+        int64_t{reads_of(g.tile_h, g.taps, g.stride)} * reads_of(g.tile_w, g.taps, g.stride);
     s.phases_h = smaller(g.dilation_h, g.out_h);
     s.phases_w = smaller(g.dilation_w, g.out_w);
     s.across = ceil_div(ceil_div(g.out_w, g.dilation_w), g.tile_w);
@@ -161,16 +163,17 @@ struct Convolution {
                   const int32_t* offsets, FloatTile& t) const {
         const TileFunction<FloatTile>* table =
             wide == kTileBlocks ? kTiles.of_rows : kTilesSingle.of_rows;
-        // Depths whose windows lie inside the image go together, those cut off at its ends one by
-        // one.
+        // Depths whose windows lie inside the image go together if they follow each other in V.
+        // Those cut off at its ends go one by one.
         for (int64_t d0 = 0, d1; d0 < g.out_d; d0 = d1) {
             const int64_t k0 = first_tap(d0), k1 = last_tap(d0);
             d1 = d0 + 1;
-            while (d1 < g.out_d && first_tap(d1) == k0 && last_tap(d1) == k1) ++d1;
+            if (g.stride_d == 1)
+                while (d1 < g.out_d && first_tap(d1) == k0 && last_tap(d1) == k1) ++d1;
             t.offsets = offsets + k0 * s.c_blocks;
             t.taps = static_cast<int>((k1 - k0) * s.c_blocks - t.last_taps);
             t.b = b + k0 * g.c * 16;
-            const float* a = v + e * v_plane(g, s) + (d0 - g.pad_d) * count * 16;
+            const float* a = v + e * v_plane(g, s) + (d0 * g.stride_d - g.pad_d) * count * 16;
             float* to = m + e * m_plane(g, s) + d0 * count * 16;
             for_each_tile((d1 - d0) * count, kTileRows, [&](int64_t first, int rows) {
                 t.a = a + first * 16;
@@ -215,16 +218,18 @@ struct Convolution {
     }
 
     // The taps of the depth axis that lie inside the image at output depth d.
-    int64_t first_tap(int64_t d) const { return larger<int64_t>(0, g.pad_d - d); }
+    int64_t first_tap(int64_t d) const { return larger<int64_t>(0, g.pad_d - d * g.stride_d); }
     int64_t last_tap(int64_t d) const {
-        return larger(first_tap(d), smaller<int64_t>(g.kernel_d, g.in_d + g.pad_d - d));
+        return larger(first_tap(d),
+                      smaller<int64_t>(g.kernel_d, g.in_d + g.pad_d - d * g.stride_d));
     }
 };
 
-template <int MH, int MW, int R>
+template <int MH, int MW, int R, int STRIDE>
 struct Winograd : Convolution {
-    static constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R), KH = taps_of(MH, R),
-                         KW = taps_of(MW, R);
+    static constexpr int AH = reads_of(MH, R, STRIDE), AW = reads_of(MW, R, STRIDE),
+                         KH = taps_of(MH, R), KW = taps_of(MW, R);
+    static constexpr int kNew = MW * STRIDE;  // columns of a tile that the one before has not read
     using Convolution::Convolution;
 
     // Computes V of tiles [t0, t0 + count), at all depths, for channel blocks [c0, c1).
@@ -244,12 +249,13 @@ struct Winograd : Convolution {
                     const int64_t over = smaller(i + kAhead - count, count - 1);
                     const Place& later = places[same ? i + kAhead : over];
                     if (same || c + 1 < c1)
-                        prefetch_tile<MW, AH>(x + later.n * g.x.image +
-                                                  (same ? c : c + 1) * g.x.block + d * g.x.plane +
-                                                  (later.h - g.pad_h) * g.x.row +
-                                                  (later.w - g.pad_w) * 16 + (KW - 1) * pixel,
-                                              row, pixel);
-                    const int64_t h = places[i].h - g.pad_h, w = places[i].w - g.pad_w;
+                        prefetch_tile<kNew, AH>(
+                            x + later.n * g.x.image + (same ? c : c + 1) * g.x.block +
+                                d * g.x.plane + (later.h * STRIDE - g.pad_h) * g.x.row +
+                                (later.w * STRIDE - g.pad_w) * 16 + (AW - kNew) * pixel,
+                            row, pixel);
+                    const int64_t h = places[i].h * STRIDE - g.pad_h;
+                    const int64_t w = places[i].w * STRIDE - g.pad_w;
                     const float* base =
                         x + places[i].n * g.x.image + c * g.x.block + d * g.x.plane + w * 16;
                     float* to = v + ((c * g.in_d + d) * count + i) * 16;
@@ -257,14 +263,14 @@ struct Winograd : Convolution {
                     if (dilated) {
                         gather(base, h, w, gathered);
                         for (int k = 0; k < AH; ++k) rows[k] = gathered + k * AW * 16;
-                        transform_input<MH, MW, R>(rows, 0, AW, to, plane);
+                        transform_input<MH, MW, R, STRIDE>(rows, 0, AW, to, plane);
                         continue;
                     }
                     for (int k = 0; k < AH; ++k)
                         rows[k] = h + k >= 0 && h + k < g.in_h ? base + (h + k) * g.x.row : zeros;
                     const int first = static_cast<int>(larger<int64_t>(0, -w));
                     const int last = static_cast<int>(smaller<int64_t>(AW, g.in_w - w));
-                    transform_input<MH, MW, R>(rows, first, last, to, plane);
+                    transform_input<MH, MW, R, STRIDE>(rows, first, last, to, plane);
                 }
     }
 
@@ -302,8 +308,8 @@ struct Winograd : Convolution {
                         if (i + kAhead < count && places[i + kAhead].n == at.n)
                             prefetch_outputs(to, places[i + kAhead].h - at.h,
                                              places[i + kAhead].w - at.w);
-                        const f32x16 corners =
-                            transform_output<MH, MW, R>(products + (d * count + i) * 16, plane, to);
+                        const f32x16 corners = transform_output<MH, MW, R, STRIDE>(
+                            products + (d * count + i) * 16, plane, to);
                         seen = fma(zero(), corners, seen);
                     }
                 if (!finite(seen)) repair(products, block + k, places, count);
@@ -327,7 +333,7 @@ struct Winograd : Convolution {
             for (int64_t i = 0; i < count; ++i) {
                 const Target to = target(block, d, places[i]);
                 const float* m = products + (d * count + i) * 16;
-                if (!finite(transform_output<MH, MW, R>(m, m_plane(g, s), to)))
+                if (!finite(transform_output<MH, MW, R, STRIDE>(m, m_plane(g, s), to)))
                     convolve(block, d, places[i], to);
             }
     }
@@ -346,26 +352,24 @@ struct Winograd : Convolution {
                     for (int i = 0; i < AH; ++i)
                         u[i] = load(weight + ((i * AW + j) * g.blocks + block) * panel +
                                     (k * g.c + c) * 16);
-                    Transform<MH, R>::filter(u, r);
+                    Transform<MH, R, STRIDE>::filter(u, r);
                     for (int i = 0; i < KH; ++i) half[i][j] = r[i];
                 }
-                for (int i = 0; i < KH; ++i) Transform<MW, R>::filter(half[i], taps[i]);
+                for (int i = 0; i < KH; ++i) Transform<MW, R, STRIDE>::filter(half[i], taps[i]);
                 const float* plane = x + p.n * g.x.image + c / 16 * g.x.block +
-                                     (d + k - g.pad_d) * g.x.plane + c % 16;
-                for (int i = 0; i < to.height + KH - 1; ++i)
-                    for (int j = 0; j < to.width + KW - 1; ++j) {
-                        const int64_t h = p.h - g.pad_h + int64_t{i} * g.dilation_h;
-                        const int64_t w = p.w - g.pad_w + int64_t{j} * g.dilation_w;
-                        if (h < 0 || h >= g.in_h || w < 0 || w >= g.in_w) continue;
-                        const f32x16 v = broadcast(plane[h * g.x.row + w * 16]);
+                                     (d * g.stride_d + k - g.pad_d) * g.x.plane + c % 16;
+                for (int i = 0; i < to.height; ++i)
+                    for (int j = 0; j < to.width; ++j)
                         for (int a = 0; a < KH; ++a)
                             for (int b = 0; b < KW; ++b) {
-                                const int row = i - a, column = j - b;
-                                if (row < 0 || row >= MH || column < 0 || column >= MW) continue;
-                                f32x16& s = sums[row][column];
-                                s = fma(v, taps[a][b], s);
+                                const int64_t h =
+                                    (p.h + i * g.dilation_h) * STRIDE - g.pad_h + a * g.dilation_h;
+                                const int64_t w =
+                                    (p.w + j * g.dilation_w) * STRIDE - g.pad_w + b * g.dilation_w;
+                                if (h < 0 || h >= g.in_h || w < 0 || w >= g.in_w) continue;
+                                const f32x16 v = broadcast(plane[h * g.x.row + w * 16]);
+                                sums[i][j] = fma(v, taps[a][b], sums[i][j]);
                             }
-                    }
             }
         for (int i = 0; i < to.height; ++i) to.template store_row<MW>(i, sums[i]);
         if constexpr (MH == MW) to.pool();
@@ -380,9 +384,9 @@ CNNRT_INLINE int64_t offsets_bytes(const WinogradArgs& g, const Geometry& s) {
 // Calls f with the variant that has the step's tile.
 template <class F>
 CNNRT_INLINE void with_tile(const WinogradArgs& g, const Context& context, F f) {
-#define WINOGRAD(tile_h_, tile_w_, taps_)                              \
-    if (g.tile_h == tile_h_ && g.tile_w == tile_w_ && g.taps == taps_) \
-        return f(Winograd<tile_h_, tile_w_, taps_>(g, context));
+#define WINOGRAD(tile_h_, tile_w_, taps_, stride_)                                            \
+    if (g.tile_h == tile_h_ && g.tile_w == tile_w_ && g.taps == taps_ && g.stride == stride_) \
+        return f(Winograd<tile_h_, tile_w_, taps_, stride_>(g, context));
 #include "winograd.def"
 #undef WINOGRAD
 }

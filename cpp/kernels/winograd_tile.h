@@ -10,50 +10,50 @@ namespace {
 
 // One tile of one channel block: V[position] = B^T d B, planes `plane` floats apart. rows[i] points
 // at the leftmost pixel of row i, or at zeros; columns outside [first, last) count as zero.
-template <int MH, int MW, int R>
+template <int MH, int MW, int R, int STRIDE>
 void transform_input(const float* const* rows, int first, int last, float* v, int64_t plane) {
-    constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R);
+    constexpr int AH = reads_of(MH, R, STRIDE), AW = reads_of(MW, R, STRIDE);
     f32x16 half[AH][AW];
 #pragma GCC unroll 1
     for (int j = 0; j < AW; ++j) {
         f32x16 d[AH], r[AH];
         if (j < first || j >= last) {
-#pragma GCC unroll 8
+#pragma GCC unroll 9
             for (int i = 0; i < AH; ++i) half[i][j] = zero();
             continue;
         }
-#pragma GCC unroll 8
+#pragma GCC unroll 9
         for (int i = 0; i < AH; ++i) d[i] = load(rows[i] + j * 16);
-        Transform<MH, R>::input(d, r);
-#pragma GCC unroll 8
+        Transform<MH, R, STRIDE>::input(d, r);
+#pragma GCC unroll 9
         for (int i = 0; i < AH; ++i) half[i][j] = r[i];
     }
 #pragma GCC unroll 1
     for (int i = 0; i < AH; ++i) {
         f32x16 r[AW];
-        Transform<MW, R>::input(half[i], r);
-#pragma GCC unroll 8
+        Transform<MW, R, STRIDE>::input(half[i], r);
+#pragma GCC unroll 9
         for (int j = 0; j < AW; ++j) store(v + (i * AW + j) * plane, r[j]);
     }
 }
 
 // The same if only one axis is transformed: short enough to be inlined into the loop.
-template <int MH, int MW, int R>
+template <int MH, int MW, int R, int STRIDE>
     requires(MH == 1 || MW == 1)
 CNNRT_INLINE void transform_input(const float* const* rows, int first, int last, float* v,
                                   int64_t plane) {
-    constexpr int A = reads_of(MH, R) * reads_of(MW, R);
+    constexpr int A = reads_of(MH, R, STRIDE) * reads_of(MW, R, STRIDE);
     f32x16 d[A], r[A];
-    if (first == 0 && last == reads_of(MW, R)) {
-#pragma GCC unroll 8
+    if (first == 0 && last == reads_of(MW, R, STRIDE)) {
+#pragma GCC unroll 9
         for (int i = 0; i < A; ++i) d[i] = load(MH == 1 ? rows[0] + i * 16 : rows[i]);
     } else {
-#pragma GCC unroll 8
+#pragma GCC unroll 9
         for (int i = 0; i < A; ++i)
             d[i] = MH == 1 && i >= first && i < last ? load(rows[0] + i * 16) : zero();
     }
-    Transform<MH * MW, R>::input(d, r);
-#pragma GCC unroll 8
+    Transform<MH * MW, R, STRIDE>::input(d, r);
+#pragma GCC unroll 9
     for (int i = 0; i < A; ++i) store(v + i * plane, r[i]);
 }
 
@@ -104,17 +104,18 @@ struct Target {
 };
 
 // The outputs A^T M A of one tile. Returns the sum of the corners. If it is finite, all outputs
-// are: each row and column of M enters the first or the last row or column of outputs.
-template <int MH, int MW, int R>
+// are: each row and column of M enters the first or the last row or column of outputs. At stride 2
+// most enter one, and the sum is of all outputs.
+template <int MH, int MW, int R, int STRIDE>
 f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
-    constexpr int AH = reads_of(MH, R), AW = reads_of(MW, R);
+    constexpr int AH = reads_of(MH, R, STRIDE), AW = reads_of(MW, R, STRIDE);
     f32x16 half[MH][AW];
 #pragma GCC unroll 1
     for (int j = 0; j < AW; ++j) {
         f32x16 d[AH], r[MH];
-#pragma GCC unroll 8
+#pragma GCC unroll 9
         for (int i = 0; i < AH; ++i) d[i] = load(m + (i * AW + j) * plane);
-        Transform<MH, R>::output(d, r);
+        Transform<MH, R, STRIDE>::output(d, r);
 #pragma GCC unroll 6
         for (int i = 0; i < MH; ++i) half[i][j] = r[i];
     }
@@ -122,22 +123,27 @@ f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
 #pragma GCC unroll 1
     for (int i = 0; i < to.height; ++i) {
         f32x16 r[MW];
-        Transform<MW, R>::output(half[i], r);
-        if (i == 0 || i == MH - 1) corners = add(corners, add(r[0], r[MW - 1]));
+        Transform<MW, R, STRIDE>::output(half[i], r);
+        if (STRIDE > 1) {
+#pragma GCC unroll 6
+            for (int j = 0; j < MW; ++j) corners = add(corners, r[j]);
+        } else if (i == 0 || i == MH - 1) {
+            corners = add(corners, add(r[0], r[MW - 1]));
+        }
         to.store_row<MW>(i, r);
     }
     to.pool();
     return corners;
 }
 
-template <int MH, int MW, int R>
+template <int MH, int MW, int R, int STRIDE>
     requires(MH == 1 || MW == 1)
 CNNRT_INLINE f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
-    constexpr int A = reads_of(MH, R) * reads_of(MW, R);
+    constexpr int A = reads_of(MH, R, STRIDE) * reads_of(MW, R, STRIDE);
     f32x16 d[A], r[MH * MW];
-#pragma GCC unroll 8
+#pragma GCC unroll 9
     for (int i = 0; i < A; ++i) d[i] = load(m + i * plane);
-    Transform<MH * MW, R>::output(d, r);
+    Transform<MH * MW, R, STRIDE>::output(d, r);
 #pragma GCC unroll 6
     for (int i = 0; i < MH; ++i) {
         if (i >= to.height) break;

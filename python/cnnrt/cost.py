@@ -19,17 +19,20 @@ from .dtypes import FLOAT32, UINT8, DType
 from .ops.elementwise import ACTIVATIONS
 from .symbolic import call
 
-WINOGRAD: dict[tuple[tuple[int, int], int], tuple[float, float]] = {
-    ((3, 3), 2): (3.5, 2.5),
-    ((3, 3), 4): (7.0, 5.0),
-    ((3, 3), 6): (16.0, 11.0),
-    ((5, 5), 2): (7.0, 4.0),
-    ((1, 3), 2): (7.0, 5.0),
-    ((1, 3), 4): (10.0, 7.0),
-    ((3, 1), 2): (7.0, 5.0),
-    ((3, 1), 4): (10.0, 7.0),
+WINOGRAD: dict[tuple[tuple[int, int], int, int], tuple[float, float]] = {
+    ((3, 3), 1, 2): (3.5, 2.5),
+    ((3, 3), 1, 4): (7.0, 5.0),
+    ((3, 3), 1, 6): (16.0, 11.0),
+    ((5, 5), 1, 2): (7.0, 4.0),
+    ((1, 3), 1, 2): (7.0, 5.0),
+    ((1, 3), 1, 4): (10.0, 7.0),
+    ((3, 1), 1, 2): (7.0, 5.0),
+    ((3, 1), 1, 4): (10.0, 7.0),
+    ((3, 3), 2, 2): (4.5, 3.5),
+    ((3, 3), 2, 4): (18.0, 12.0),
 }
-"""Variants of Winograd's algorithm, by the kernel's taps and the outputs of a tile along an axis.
+"""Variants of Winograd's algorithm, by the kernel's taps, the stride, and the outputs of a tile along
+an axis.
 
 Each has the nanoseconds per tile and block of 16 channels that the transforms of input and output
 take on AVX-512. They are limited by additions, loads and stores. On one axis, the work that each
@@ -41,14 +44,14 @@ LARGE_TILE, LARGE_TILE_SIZE, LARGE_TILE_GAIN = 6, 24, 1.1
 98.9 on a Zen 4). So it is used on request alone. `tune` takes it for images of that many pixels
 along each axis, if everything else takes that much longer."""
 
-ALGORITHMS = ("auto", "im2col", *(f"winograd{n}" for n in sorted({tile for _, tile in WINOGRAD})))
+ALGORITHMS = ("auto", "im2col", *(f"winograd{n}" for n in sorted({tile for *_, tile in WINOGRAD})))
 """Algorithms of a convolution with 3 taps on an axis that can be requested."""
 
 
 @lru_cache(64)
-def tiles_of_kernel(kernel: tuple[int, int]) -> tuple[int, ...]:
+def tiles_of_kernel(kernel: tuple[int, int], stride: int) -> tuple[int, ...]:
     """Outputs along an axis of the tiles with which a kernel's convolution can be done."""
-    return tuple(tile for taps, tile in WINOGRAD if taps == kernel)
+    return tuple(tile for taps, step, tile in WINOGRAD if (taps, step) == (kernel, stride))
 
 
 def tile_of(algorithm: str) -> int | None:
@@ -181,6 +184,8 @@ class ConvShape(NamedTuple):
     dilation: tuple[int, int] = (1, 1)
     """The dilation of the last two axes. A tile of Winograd's algorithm has outputs of one phase:
     those with the same remainders by the dilation."""
+    stride: int = 1
+    """The stride of the last two axes."""
 
     def tile(self, outputs: int) -> tuple[int, int]:
         """Winograd's tile, down and across: 1 on an axis on which the kernel has one tap."""
@@ -204,7 +209,7 @@ class ConvShape(NamedTuple):
         """The number of pixels that a tile reads, each a matrix product of its own."""
         down, across = self.tile(outputs)
         _, h, w = self.kernel
-        return (down + h - 1) * (across + w - 1)
+        return ((down - 1) * self.stride + h) * ((across - 1) * self.stride + w)
 
 
 def _tiles_of_phases(out: int, dilation: int, tile: int) -> int:
@@ -235,7 +240,7 @@ def _overlapped(longer: float, shorter: float) -> float:
 
 def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> float:
     """Nanoseconds of a convolution by implicit im2col."""
-    c, m, taps, _, out_w, *_, dtype, _ = s
+    c, m, taps, out_w, dtype = s.c, s.m, s.taps, s.out_w, s.dtype
     pixels = s.out_d * s.out_h * out_w
     macs = -(-m // 16) * 16 * c * taps * pixels
     width = out_w if out_w != 7 or machine.tile_rows != 14 else 14
@@ -246,13 +251,13 @@ def im2col_time(machine: Machine, s: ConvShape, weight_bandwidth: float) -> floa
 
 def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: float) -> float:
     """Nanoseconds of a convolution by F(tile x tile, r x r) or F(tile, r)."""
-    c, m, _, _, _, out_d, (kernel_d, kernel_h, kernel_w), dtype, _ = s
+    c, m, out_d, (kernel_d, kernel_h, kernel_w), dtype = s.c, s.m, s.out_d, s.kernel, s.dtype
     positions, tiles, rate = s.positions(tile), s.tiles(tile), machine.macs[dtype]
     blocks = -(-m // 16)
     weights = positions * c * kernel_d * blocks * 16
     rows = winograd_batch(machine, s, tile) * out_d
     compute = weights * tiles * out_d / rate / tile_use(rows, machine.tile_rows)
-    read, write = WINOGRAD[(kernel_h, kernel_w), tile]
+    read, write = WINOGRAD[(kernel_h, kernel_w), s.stride, tile]
     transforms = tiles * out_d * (read * -(-c // 16) + write * blocks)
     if machine is not MACHINES["avx512"]:
         transforms *= MACHINES["avx512"].macs[dtype] / rate

@@ -39,8 +39,8 @@ def conv2d(
         padding: zeros around x, or "same" or "valid".
         residual: (N, M, out height, out width), added before the activation.
         algorithm: "auto", "im2col", "winograd2", "winograd4" or "winograd6". Winograd's are for
-            kernels of 3x3 at stride 1. 1x3, 3x1 and, in one dimension, 3 have the first two, and
-            5x5 has "winograd2".
+            kernels of 3x3 at stride 1. At stride 2, and for 1x3, 3x1 and, in one dimension, 3 at
+            stride 1, there are the first two of them. 5x5 at stride 1 has "winograd2".
 
     Returns:
         (N, M, out height, out width) with out = floor((in + 2 p - d (k - 1) - 1) / s) + 1.

@@ -28,14 +28,15 @@ There must be products for three quarters of the threads. Simulated on 16 cores,
 of 128 channels take 0.45 of the time."""
 
 ROOT_2 = math.sqrt(2.0)
-WINOGRAD_G: dict[tuple[int, int], Array] = {
-    # Weight transforms G of F(m, r). F(2, 3) has the points 0, +-1; F(4, 3) and F(2, 5) have 0,
-    # +-sqrt(1/2), +-sqrt(2); F(6, 3) has 0, +-1, +-2, +-1/2. An axis with one tap has no
-    # transform. The matching transforms of inputs and outputs are in
+WINOGRAD_G: dict[tuple[int, int, int], Array] = {
+    # Weight transforms G of F(m, r) at a stride. F(2, 3) has the points 0, +-1; F(4, 3) and F(2, 5)
+    # have 0, +-sqrt(1/2), +-sqrt(2); F(6, 3) has 0, +-1, +-2, +-1/2. At stride 2 the even taps have
+    # F(2, 2) with 0, 1, and F(4, 2) with +-1/2, +-3/2; the odd tap is there once for each output.
+    # An axis with one tap has no transform. The matching transforms of inputs and outputs are in
     # cpp/kernels/winograd_transforms.h.
-    (1, 1): np.ones((1, 1)),
-    (2, 3): np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
-    (4, 3): np.array(
+    (1, 1, 1): np.ones((1, 1)),
+    (2, 3, 1): np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    (4, 3, 1): np.array(
         [
             [1, 0, 0],
             [-2 / 3, -ROOT_2 / 3, -1 / 3],
@@ -45,7 +46,7 @@ WINOGRAD_G: dict[tuple[int, int], Array] = {
             [0, 0, 1],
         ]
     ),
-    (6, 3): np.array(
+    (6, 3, 1): np.array(
         [
             [1, 0, 0],
             [-2 / 9, -2 / 9, -2 / 9],
@@ -57,7 +58,7 @@ WINOGRAD_G: dict[tuple[int, int], Array] = {
             [0, 0, 1],
         ]
     ),
-    (2, 5): np.array(
+    (2, 5, 1): np.array(
         [
             [1, 0, 0, 0, 0],
             [-2 / 3, -ROOT_2 / 3, -1 / 3, -ROOT_2 / 6, -1 / 6],
@@ -65,6 +66,17 @@ WINOGRAD_G: dict[tuple[int, int], Array] = {
             [1 / 6, ROOT_2 / 6, 1 / 3, ROOT_2 / 3, 2 / 3],
             [1 / 6, -ROOT_2 / 6, 1 / 3, -ROOT_2 / 3, 2 / 3],
             [0, 0, 0, 0, 1],
+        ]
+    ),
+    (2, 3, 2): np.array([[1, 0, 0], [1, 0, 1], [0, 0, 1], [0, 1, 0], [0, 1, 0]]),
+    (4, 3, 2): np.array(
+        [
+            [-1 / 2, 0, -1 / 4],
+            [1 / 2, 0, -1 / 4],
+            [1 / 6, 0, 1 / 4],
+            [-1 / 6, 0, 1 / 4],
+            [0, 0, 1],
+            *[[0, 1, 0]] * 4,
         ]
     ),
 }
@@ -76,13 +88,16 @@ def winograd_tiles(
     """Outputs along an axis of the tiles with which Winograd's algorithm can do a convolution.
 
     With 3 taps on one of the last two axes and 1 or 3 on the other, they are 2 and 4. With 3 on
-    both it is 6 too, and with 5 on both it is 2. At another stride than 1 there are none, nor at a
-    dilation of the first of three axes.
+    both it is 6 too, and with 5 on both it is 2. At stride 2 on both, 3 taps on both have 2 and 4
+    if there is no dilation. With other strides there are none, nor at a dilation of the first of
+    three axes.
     """
-    if any(s != 1 for s in stride) or three(tuple(dilation), 1)[0] != 1:
+    _, step_h, step_w = three(tuple(stride), 1)
+    apart_d, apart_h, apart_w = three(tuple(dilation), 1)
+    if step_h != step_w or apart_d != 1 or (step_h > 1 and max(apart_h, apart_w) > 1):
         return ()
     _, *taps = three(tuple(kernel), 1)
-    return tiles_of_kernel((taps[0], taps[1]))
+    return tiles_of_kernel((taps[0], taps[1]), step_h)
 
 
 def pool_of_tile(node: Node, builder: PlanBuilder) -> Node | None:
@@ -104,9 +119,12 @@ def pool_of_tile(node: Node, builder: PlanBuilder) -> Node | None:
     return pool if fits else None
 
 
-def _packed(kernel: tuple[int, int, int], team: _core.Threads, tile: int, weight: Array) -> Any:
+def _packed(
+    kernel: tuple[int, int, int], stride: int, team: _core.Threads, tile: int, weight: Array
+) -> Any:
     """The transformed weights of a kernel for tiles of `tile` outputs along an axis."""
-    down, across = (WINOGRAD_G[1 if taps == 1 else tile, taps] for taps in kernel[1:])
+    axes = [(1, 1, 1) if taps == 1 else (tile, taps, stride) for taps in kernel[1:]]
+    down, across = (WINOGRAD_G[axis] for axis in axes)
     return _core.pack_winograd(weight.reshape(*weight.shape[:2], *kernel), down, across, team)
 
 
@@ -144,8 +162,9 @@ def _append(
     builder, (tile_h, tile_w) = conv.builder, shape.tile(tile)
     (kernel_d, kernel_h, kernel_w), positions = shape.kernel, shape.positions(tile)
     floats = positions * kernel_d * x.c * y.blocks * BLOCK
-    pack = partial(_packed, shape.kernel, builder.team)
-    packed = builder.weight(conv.weight_name, "winograd", floats, pack, variant=tile)
+    pack = partial(_packed, shape.kernel, shape.stride, builder.team)
+    kind = "winograd" if shape.stride == 1 else f"winograd_stride{shape.stride}_"
+    packed = builder.weight(conv.weight_name, kind, floats, pack, variant=tile)
     (in_d, in_h, in_w), (out_d, out_h, out_w) = x.spatial, w.in_3d.out
     pad_d, pad_h, pad_w = w.in_3d.begin
     batch = winograd_batch(builder.machine, shape, tile)
@@ -170,6 +189,8 @@ def _append(
         "pad_d": pad_d,
         "pad_h": pad_h,
         "pad_w": pad_w,
+        "stride_d": w.in_3d.stride[0],
+        "stride": shape.stride,
         "dilation_h": shape.dilation[0],
         "dilation_w": shape.dilation[1],
         "pooled": int(pooled),

@@ -38,8 +38,8 @@ class MemoryUse:
     """Bytes of `stored` that lie in a mapped file. They are read while weights are packed."""
     packed: int
     """The weights as the kernels read them. Winograd's are larger than those stored: 16/9 for
-    winograd2, 4 for winograd4, 64/9 for winograd6. Kernels with three taps on one axis only have
-    4/3 and 2, those of 5x5 36/25."""
+    winograd2, 4 for winograd4, 64/9 for winograd6. At stride 2 they are 25/9 and 9. Kernels with
+    three taps on one axis only have 4/3 and 2, those of 5x5 36/25."""
     packed_mapped: int
     """Bytes of the packed weights that lie in a mapped, compiled file."""
     plans: tuple[PlanMemory, ...]
