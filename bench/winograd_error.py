@@ -1,5 +1,6 @@
-"""The error of each algorithm of a convolution of 3x3, 3 or 5x5 taps, against float64. 3x3 taps have
-stride 1 and 2.
+"""The error of each algorithm of a convolution of 3x3, 3 or 5x5 taps, against float64.
+
+3x3 taps have stride 1 and 2.
 
     python bench/winograd_error.py [--isa avx512]
 

@@ -173,6 +173,16 @@ void conv_planar_bounds(const ConvPlanarArgs& f, const Bounds& bounds) {
     outputs(f, f.residual, bounds);
 }
 
+void conv_planar_winograd_bounds(const ConvPlanarArgs& f, const Bounds& bounds) {
+    conv_planar_bounds(f, bounds);
+    need(f.kernel_w == 7 && f.stride_w == 2, "another kernel or stride");
+    need(f.dilation_h == 1 && f.dilation_w == 1, "a dilation");
+    const Checked lines = Checked(f.c) * f.kernel_d * f.kernel_h;
+    const Checked columns = (Checked(f.out_w) + 64) * 2;  // of V, with room for whole vectors
+    need(lines * columns <= kMaxSize, "rows beyond 32 bits");
+    bounds.first(f.transformed, lines * 13 * f.blocks * kBlock);
+}
+
 void winograd_bounds(const WinogradArgs& f, const Bounds& bounds) { winograd_like(f, bounds); }
 void winograd_input_bounds(const WinogradArgs& f, const Bounds& bounds) {
     winograd_like(f, bounds);

@@ -52,6 +52,8 @@ def cases() -> Iterator[Graph]:
     yield operator("conv", image, f(32, 32, 3, 3), bias, image, **padded)[0]  # winograd
     yield operator("conv", f(1, 256, 9, 9), f(512, 256, 3, 3), f(512), **padded)[0]  # its halves
     yield operator("conv", image, f(20, 32, 3, 3), bias[:20], strides=[2, 2], **padded)[0]
+    stem = f(32, 3, 7, 7)
+    yield operator("conv", f(1, 3, 20, 40), stem, bias, strides=[2, 2], pads=[3] * 4)[0]
     even = f(1, 64, 24, 24)  # large enough for Winograd's algorithm at stride 2
     yield operator("conv", even, f(32, 64, 3, 3), bias, strides=[2, 2], **padded)[0]
     for group in (4, 8, 16, 32):

@@ -5,7 +5,7 @@
 // rows, in L1. Copying all rows would cost 10 % of a 3x3 stride 2 layer; padding and blocking the
 // whole image first, another 10 %.
 
-#include "kernel.h"
+#include "conv_planar_winograd.h"
 #include "tile.h"
 
 namespace cnnrt::CNNRT_ISA {
@@ -33,19 +33,6 @@ CNNRT_INLINE int64_t row_length(const ConvPlanarArgs& g) {
 }
 CNNRT_INLINE int64_t rows_of(const ConvPlanarArgs& g) {
     return static_cast<int64_t>(g.c) * g.kernel_d * g.kernel_h;
-}
-
-// Columns [begin, end) of a row with its padding.
-void copy_row(const float* from, int64_t in_w, int64_t pad, float* to, int64_t begin, int64_t end) {
-    const int64_t left = larger(begin, smaller(end, pad));
-    const int64_t right = larger(left, smaller(end, pad + in_w));
-    int64_t i = begin;
-    for (; i < left; ++i) to[i] = 0;
-    if (right > left) {
-        __builtin_memcpy(to + left, from + left - pad, static_cast<size_t>(right - left) * 4);
-        i = right;
-    }
-    for (; i < end; ++i) to[i] = 0;
 }
 
 // A row of the output cut into tiles of nearly equal width, and the columns that they read.
@@ -169,6 +156,27 @@ int64_t conv_planar_tasks(const ConvPlanarArgs& g) {
 
 int64_t conv_planar_scratch(const ConvPlanarArgs& g) {
     return rows_of(g) * row_length(g) * 4 + taps_of(g) * 2 * 4;
+}
+
+void conv_planar_winograd(const ConvPlanarArgs& g, const Context& context, int64_t begin,
+                          int64_t end) {
+    const RowsOfTiles p(g, context, kStride1.of_rows, kStride1Single.of_rows);
+    for (int64_t task = begin; task < end; ++task) {
+        const int64_t h = task % g.out_h, d = task / g.out_h % g.out_d;
+        const int64_t n = task / g.out_h / g.out_d;
+        p.input(n, d, h);
+        if (p.output(n, d, h)) continue;
+        // An infinite or NaN pixel would reach all outputs of its tiles.
+        Context direct = context;
+        direct.scratch += own_scratch(g);
+        conv_planar(g, direct, task, task + 1);
+    }
+}
+
+int64_t conv_planar_winograd_tasks(const ConvPlanarArgs& g) { return conv_planar_tasks(g); }
+
+int64_t conv_planar_winograd_scratch(const ConvPlanarArgs& g) {
+    return own_scratch(g) + conv_planar_scratch(g);
 }
 
 }  // namespace cnnrt::CNNRT_ISA

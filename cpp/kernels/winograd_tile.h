@@ -141,7 +141,7 @@ template <int MH, int MW, int R, int STRIDE>
 CNNRT_INLINE f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
     constexpr int A = reads_of(MH, R, STRIDE) * reads_of(MW, R, STRIDE);
     f32x16 d[A], r[MH * MW];
-#pragma GCC unroll 9
+#pragma GCC unroll 13
     for (int i = 0; i < A; ++i) d[i] = load(m + i * plane);
     Transform<MH * MW, R, STRIDE>::output(d, r);
 #pragma GCC unroll 6
@@ -149,7 +149,11 @@ CNNRT_INLINE f32x16 transform_output(const float* m, int64_t plane, const Target
         if (i >= to.height) break;
         to.store_row<MW>(i, r + i);
     }
-    return add(r[0], r[MH * MW - 1]);
+    f32x16 seen = add(r[0], r[MH * MW - 1]);
+    if (STRIDE > 1)
+#pragma GCC unroll 4
+        for (int i = 1; i < MH * MW - 1; ++i) seen = add(seen, r[i]);
+    return seen;
 }
 
 }  // namespace

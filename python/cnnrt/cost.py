@@ -31,8 +31,8 @@ WINOGRAD: dict[tuple[tuple[int, int], int, int], tuple[float, float]] = {
     ((3, 3), 2, 2): (4.5, 3.5),
     ((3, 3), 2, 4): (18.0, 12.0),
 }
-"""Variants of Winograd's algorithm, by the kernel's taps, the stride, and the outputs of a tile along
-an axis.
+"""Variants of Winograd's algorithm, by the kernel's taps, the stride, and a tile's outputs along an
+axis.
 
 Each has the nanoseconds per tile and block of 16 channels that the transforms of input and output
 take on AVX-512. They are limited by additions, loads and stores. On one axis, the work that each

@@ -20,6 +20,7 @@ from ..symbolic import call, memo
 from .builder import PlanBuilder
 from .conv_im2col import im2col, live_share, row_bands
 from .conv_lowering import Choice, ConvLowering, conv_shape, per_axis
+from .conv_rows import ROW_TILE, ROWS_TIME, fits_rows, transformed_rows
 from .conv_winograd import winograd, winograd_tiles
 from .dense import linear_step
 from .doubles import lower_conv_double
@@ -84,9 +85,13 @@ def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
         return Choice("im2col", f"{group} groups", im2col_ns)
     if math.prod(x[2:]) == 1 and math.prod(w.out) == 1 and not w.padded:
         return Choice("linear", "a single pixel", im2col_ns)
-    if in_place:
-        return Choice("planar", f"{x[1]} input channels, read in place", im2col_ns)
     requested = builder.options.algorithms.of(node.name)
+    if in_place:
+        reason = f"{x[1]} input channels, read in place"
+        if requested != "im2col" and m >= BLOCK and fits_rows(w):
+            rows_ns = im2col_ns * ROWS_TIME
+            return Choice("planar", f"{reason}; F(4, 7) along rows", rows_ns, ROW_TILE)
+        return Choice("planar", reason, im2col_ns)
     if requested != "auto":
         for choice in costs.all:
             if choice.kind == requested:
@@ -229,10 +234,11 @@ def _planar(conv: ConvLowering) -> None:
         y.blocks * panel,
         lambda value: _core.pack_planar(value.reshape(m, c, -1), builder.team),
     )
+    rows = {} if conv.choice.tile is None else {"transformed": transformed_rows(conv, y)}
     in_d, in_h, in_w = w.in_3d.size
     out_d, out_h, out_w = y.spatial
     builder.step(
-        "conv_planar",
+        "conv_planar_winograd" if rows else "conv_planar",
         x=x.at,
         weight=packed,
         y=y.view(),
@@ -248,6 +254,7 @@ def _planar(conv: ConvLowering) -> None:
         blocks=y.blocks,
         note=conv.note,
         cost_ns=conv.cost_ns,
+        **rows,
         **per_axis(w, "kernel", "stride", "begin", "dilation"),
         **conv.epilogue(),
     )
