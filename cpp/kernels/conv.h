@@ -105,6 +105,14 @@ struct ConvTiles {
                               : kStrideAny.of_rows;
     }
 
+    // The same if the last block has eight outputs or fewer. Such layers have stride 1, or little
+    // work.
+    template <int BLOCKS>
+    static const TileFunction<T>* of_half(int step_w) {
+        static constexpr TileTable<T, kRows, BLOCKS, 16, false, 0, true> kStride1;
+        return step_w == 16 ? kStride1.of_rows : of<BLOCKS>(step_w);
+    }
+
     // Groups of 2, 4 and 8 channels: a block holds several, and each lane sees the channels of its
     // own group.
     template <int GROUP>
@@ -330,7 +338,7 @@ private:
                 t.y = to + block * t.y_block;
                 t.begin_block(block);
                 if (added) t.residual = added + block * g.residual.block;
-                TileFunction<T> f = tiles(blocks)[pixels];
+                TileFunction<T> f = tiles(blocks, block + blocks == g.blocks)[pixels];
                 if (both) f = Tiles::paired(g.step_w, blocks);
                 f(t);
                 if constexpr (!Products::kExact)
@@ -344,8 +352,11 @@ private:
     }
 
     // The tile functions for this many blocks, by rows.
-    const TileFunction<T>* tiles(int blocks) const {
+    const TileFunction<T>* tiles(int blocks, bool last) const {
         if constexpr (!Products::kExact) {
+            if (last && g.half)
+                return blocks == Tiles::kBlocks ? Tiles::template of_half<Tiles::kBlocks>(g.step_w)
+                                                : Tiles::template of_half<1>(g.step_w);
             if (g.group == 2) return Tiles::template of_group<2>(g.step_w);
             if (g.group == 4) return Tiles::template of_group<4>(g.step_w);
             if (g.group == 8) return Tiles::template of_group<8>(g.step_w);

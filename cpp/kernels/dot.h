@@ -12,6 +12,7 @@
 //   weights(p)         the weights of one step of one block; weights(p, factors) if they are scaled
 //   input(p)           the channels of one pixel, in the lanes of every output
 //   add(sum, x, w)     adds their products
+//   add_low(sum, x, w) the same for the first eight outputs, if the tile has such a form
 #pragma once
 
 #include "../simd/vec.h"
@@ -34,6 +35,10 @@ struct Dot<float, float> {
     static CNNRT_INLINE f32x16 weights(const float* p) { return load(p); }
     static CNNRT_INLINE f32x16 input(const float* p) { return broadcast(*p); }
     static CNNRT_INLINE void add(f32x16& sum, f32x16 x, f32x16 w) { add_product(sum, x, w); }
+    static CNNRT_INLINE f32x16 input_low(const float* p) { return broadcast_low(*p); }
+    static CNNRT_INLINE void add_low(f32x16& sum, f32x16 x, f32x16 w) {
+        add_product_low(sum, x, w);
+    }
 };
 
 // Narrow weights become floats in registers. The products are those of the widened weights.

@@ -66,7 +66,7 @@ constexpr bool plain(int step) { return step > 0 && step < 16; }
 
 // Adds `taps` taps of `steps` steps at their `places`, or one after the other if that is null. The
 // taps after them begin at `after`.
-template <int BLOCKS, int STEP, int SPLIT, int ROWS, class T>
+template <int BLOCKS, int STEP, int SPLIT, bool HALF, int ROWS, class T>
 CNNRT_INLINE void accumulate(typename T::Products::Sum (&acc)[ROWS][BLOCKS], const T& t,
                              const int32_t* offsets, const int32_t* places, int taps, int steps,
                              const typename T::In* after, const typename T::Weight*& b,
@@ -117,11 +117,16 @@ CNNRT_INLINE void accumulate(typename T::Products::Sum (&acc)[ROWS][BLOCKS], con
                     __builtin_prefetch(b + o * b_block + (k + kNearSteps) * kStepWeights, 0, 3);
 #pragma GCC unroll 32
             for (int m = 0; m < ROWS; ++m) {
-                const auto x =
-                    Products::input(SPLIT && m >= SPLIT ? a2 + (m - SPLIT) * step + k * kDepth
-                                                        : a + m * step + k * kDepth);
+                const typename T::In* p = SPLIT && m >= SPLIT ? a2 + (m - SPLIT) * step + k * kDepth
+                                                              : a + m * step + k * kDepth;
+                if constexpr (HALF && BLOCKS == 1) {
+                    Products::add_low(acc[m][0], Products::input_low(p), w[0]);
+                    continue;
+                }
+                const auto x = Products::input(p);
 #pragma GCC unroll 4
-                for (int o = 0; o < BLOCKS; ++o) Products::add(acc[m][o], x, w[o]);
+                for (int o = 0; o < BLOCKS - HALF; ++o) Products::add(acc[m][o], x, w[o]);
+                if constexpr (HALF) Products::add_low(acc[m][BLOCKS - 1], x, w[BLOCKS - 1]);
             }
         };
         int k = 0;
@@ -151,7 +156,10 @@ CNNRT_INLINE void accumulate_groups(f32x16 (&acc)[ROWS][1], const float* a, int6
     if constexpr (K + 1 < GROUP) accumulate_groups<STEP, GROUP, K + 1>(acc, a, step, b);
 }
 
-template <class T, int ROWS, int BLOCKS, int STEP, int SPLIT, bool PARTIAL, int GROUP = 0>
+// With HALF, the last block has eight outputs or fewer. Its other lanes take no time in registers
+// of eight floats, nor in units that wide, as those of a Zen 4.
+template <class T, int ROWS, int BLOCKS, int STEP, int SPLIT, bool PARTIAL, int GROUP = 0,
+          bool HALF = false>
 __attribute__((noinline)) void tile(const T& t) {
     using Products = typename T::Products;
     typename Products::Sum acc[ROWS][BLOCKS];
@@ -171,15 +179,15 @@ __attribute__((noinline)) void tile(const T& t) {
         constexpr int kWholeSteps = 16 / Products::kDepth;
         const int32_t* last = t.offsets + t.taps;
         if constexpr (!kPlain)
-            accumulate<BLOCKS, STEP, SPLIT>(acc, t, t.offsets, t.places, t.taps, kWholeSteps,
-                                            t.last_taps ? t.a + *last : t.next_a, b, next);
+            accumulate<BLOCKS, STEP, SPLIT, HALF>(acc, t, t.offsets, t.places, t.taps, kWholeSteps,
+                                                  t.last_taps ? t.a + *last : t.next_a, b, next);
         const int32_t* last_places = nullptr;
         if (!kPlain && t.places) {
             last_places = t.places + t.taps;
             b = t.b + t.last_weights;
         }
-        accumulate<BLOCKS, STEP, SPLIT>(acc, t, last, last_places, t.last_taps,
-                                        kPlain ? 1 : t.last_steps, t.next_a, b, next);
+        accumulate<BLOCKS, STEP, SPLIT, HALF>(acc, t, last, last_places, t.last_taps,
+                                              kPlain ? 1 : t.last_steps, t.next_a, b, next);
     }
     t.template finish<SPLIT, PARTIAL>(acc);
 }
@@ -188,7 +196,7 @@ template <class T>
 using TileFunction = void (*)(const T&);
 
 // Tiles of 1 to ROWS rows, as a table.
-template <class T, int ROWS, int BLOCKS, int STEP, bool PARTIAL, int GROUP = 0>
+template <class T, int ROWS, int BLOCKS, int STEP, bool PARTIAL, int GROUP = 0, bool HALF = false>
 struct TileTable {
     TileFunction<T> of_rows[ROWS + 1];
     constexpr TileTable() : of_rows{} { fill<ROWS>(); }
@@ -197,7 +205,7 @@ private:
     template <int R>
     constexpr void fill() {
         if constexpr (R > 0) {
-            of_rows[R] = tile<T, R, BLOCKS, STEP, 0, PARTIAL, GROUP>;
+            of_rows[R] = tile<T, R, BLOCKS, STEP, 0, PARTIAL, GROUP, HALF>;
             fill<R - 1>();
         }
     }

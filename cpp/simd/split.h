@@ -112,6 +112,11 @@ CNNRT_INLINE void add_product(f32x16& sum, f32x16 a, f32x16 b) {
 #pragma GCC unroll 4
     for (int i = 0; i < kParts; ++i) reg_add_product(sum.v[i], a.v[i], b.v[i]);
 }
+CNNRT_INLINE f32x16 broadcast_low(float x) { return broadcast(x); }
+CNNRT_INLINE void add_product_low(f32x16& sum, f32x16 a, f32x16 b) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kParts / 2; ++i) reg_add_product(sum.v[i], a.v[i], b.v[i]);
+}
 CNNRT_INLINE f32x16 fnma(f32x16 a, f32x16 b, f32x16 c) {
     return each([&](int i) { return reg_fnma(a.v[i], b.v[i], c.v[i]); });
 }

@@ -134,6 +134,24 @@ def test_rows_of_seven_pixels_go_in_pairs(height: int, isa: str, threads: int) -
         check(Case(2, 32, height * stride, w, 48, 3, stride, 1), "im2col", isa, threads)
 
 
+@pytest.mark.parametrize("outputs", [1, 8, 9, 17, 24, 25, 33, 40, 56, 72])
+def test_a_last_block_of_few_outputs(outputs: int, isa: str, threads: int, random: Random) -> None:
+    """Has the bits of a whole one: half a block takes other instructions."""
+    weight, bias = random(80, 35, 3, 3), random(80)
+    for k, stride, size in ((1, 1, 1), (1, 1, 7), (1, 2, 9), (3, 1, 6), (3, 1, 14), (3, 2, 13)):
+        x, kernel = random(2, 35, 3, size), weight[:, :, :k, :k].copy()
+        options: dict[str, Any] = {"padding": k // 2, "stride": stride, "algorithm": "im2col"}
+        options |= {"isa": isa, "threads": threads}
+        residual = random(*kernels.conv2d(x, kernel, **options).shape)
+        for act in ("relu", "tanh"):
+            whole = kernels.conv2d(x, kernel, bias, residual=residual, activation=act, **options)
+            part = residual[:, :outputs].copy()
+            got = kernels.conv2d(
+                x, kernel[:outputs], bias[:outputs], residual=part, activation=act, **options
+            )
+            assert np.array_equal(got, whole[:, :outputs]), (k, stride, size, act)
+
+
 # Outputs of a tile and taps of the kernel, on both axes.
 WINOGRAD = pytest.mark.parametrize(
     ("algorithm", "k"),

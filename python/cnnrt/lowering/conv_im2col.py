@@ -196,6 +196,7 @@ class _Im2col:
             "taps": x.c // BLOCK * taps,
             "last_taps": taps if rest else 0,
             "last_depth": rest,
+            "half": int(0 < self.conv.m % BLOCK <= BLOCK // 2),
         }
         return x.blocks, panel, fields
 
