@@ -8,33 +8,49 @@
 namespace cnnrt::CNNRT_ISA {
 namespace {
 
+// Calls f(0), ..., f(COUNT - 1): one after the other if UNROLL, else in a loop.
+template <int COUNT, bool UNROLL, class F>
+CNNRT_INLINE void for_each_index(const F& f) {
+    if constexpr (UNROLL) {
+#pragma GCC unroll 9
+        for (int i = 0; i < COUNT; ++i) f(i);
+    } else {
+#pragma GCC unroll 1
+        for (int i = 0; i < COUNT; ++i) f(i);
+    }
+}
+
+// Transforms of no more vectors between their two passes are unrolled. Most of these vectors then
+// stay in the 32 registers of AVX-512: 64 channels of 56 x 56 take 0.664 ms instead of 0.675 on a
+// Zen 4, VGG-16 98.5 instead of 99.5.
+constexpr int kHeldVectors = kTileBlocks > 1 ? 36 : 0;
+
 // One tile of one channel block: V[position] = B^T d B, planes `plane` floats apart. rows[i] points
 // at the leftmost pixel of row i, or at zeros; columns outside [first, last) count as zero.
 template <int MH, int MW, int R, int STRIDE>
 void transform_input(const float* const* rows, int first, int last, float* v, int64_t plane) {
     constexpr int AH = reads_of(MH, R, STRIDE), AW = reads_of(MW, R, STRIDE);
     f32x16 half[AH][AW];
-#pragma GCC unroll 1
-    for (int j = 0; j < AW; ++j) {
+    constexpr bool kHeld = AH * AW <= kHeldVectors;
+    for_each_index<AW, kHeld>([&](int j) __attribute__((always_inline)) {
         f32x16 d[AH], r[AH];
         if (j < first || j >= last) {
 #pragma GCC unroll 9
             for (int i = 0; i < AH; ++i) half[i][j] = zero();
-            continue;
+            return;
         }
 #pragma GCC unroll 9
         for (int i = 0; i < AH; ++i) d[i] = load(rows[i] + j * 16);
         Transform<MH, R, STRIDE>::input(d, r);
 #pragma GCC unroll 9
         for (int i = 0; i < AH; ++i) half[i][j] = r[i];
-    }
-#pragma GCC unroll 1
-    for (int i = 0; i < AH; ++i) {
+    });
+    for_each_index<AH, kHeld>([&](int i) __attribute__((always_inline)) {
         f32x16 r[AW];
         Transform<MW, R, STRIDE>::input(half[i], r);
 #pragma GCC unroll 9
         for (int j = 0; j < AW; ++j) store(v + (i * AW + j) * plane, r[j]);
-    }
+    });
 }
 
 // The same if only one axis is transformed: short enough to be inlined into the loop.
@@ -110,18 +126,18 @@ template <int MH, int MW, int R, int STRIDE>
 f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
     constexpr int AH = reads_of(MH, R, STRIDE), AW = reads_of(MW, R, STRIDE);
     f32x16 half[MH][AW];
-#pragma GCC unroll 1
-    for (int j = 0; j < AW; ++j) {
+    constexpr bool kHeld = MH * AW <= kHeldVectors;
+    for_each_index<AW, kHeld>([&](int j) __attribute__((always_inline)) {
         f32x16 d[AH], r[MH];
 #pragma GCC unroll 9
         for (int i = 0; i < AH; ++i) d[i] = load(m + (i * AW + j) * plane);
         Transform<MH, R, STRIDE>::output(d, r);
 #pragma GCC unroll 6
         for (int i = 0; i < MH; ++i) half[i][j] = r[i];
-    }
+    });
     f32x16 corners = zero();
-#pragma GCC unroll 1
-    for (int i = 0; i < to.height; ++i) {
+    for_each_index<MH, kHeld>([&](int i) __attribute__((always_inline)) {
+        if (i >= to.height) return;
         f32x16 r[MW];
         Transform<MW, R, STRIDE>::output(half[i], r);
         if (STRIDE > 1) {
@@ -131,7 +147,7 @@ f32x16 transform_output(const float* m, int64_t plane, const Target& to) {
             corners = add(corners, add(r[0], r[MW - 1]));
         }
         to.store_row<MW>(i, r);
-    }
+    });
     to.pool();
     return corners;
 }
