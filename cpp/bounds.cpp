@@ -144,6 +144,7 @@ void conv_bounds(const ConvArgs& f, const Bounds& bounds) {
     need(!f.share, "the padding's share in a sum of floats");
     need(f.group == 0 || f.group == 2 || f.group == 4 || f.group == 8, "other groups");
     need(!f.group || !f.taps, "taps of whole blocks in groups");
+    need(!f.half || (!f.group && !f.windows), "half a block in groups");
     const Checked depth =
         Checked(f.taps) * kBlock + Checked(f.last_taps) * (f.group ? f.group : f.last_depth);
     need(depth * kBlock <= f.panel, "weights beyond a panel");
@@ -161,6 +162,8 @@ void conv_bounds(const ConvArgs& f, const Bounds& bounds) {
 }
 
 void conv_planar_bounds(const ConvPlanarArgs& f, const Bounds& bounds) {
+    need(std::min({f.c, f.kernel_d, f.kernel_h, f.kernel_w}) >= 1, "no channels or no kernel");
+    need(std::min({f.in_d, f.in_h, f.in_w}) >= 1, "no pixels");
     const Checked rows = Checked(f.c) * f.kernel_d * f.kernel_h, taps = rows * f.kernel_w;
     const Checked reach =
         (Checked(f.out_w) - 1) * f.stride_w + (Checked(f.kernel_w) - 1) * f.dilation_w + 1;

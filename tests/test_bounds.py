@@ -53,7 +53,7 @@ def cases() -> Iterator[Graph]:
     yield operator("conv", f(1, 256, 9, 9), f(512, 256, 3, 3), f(512), **padded)[0]  # its halves
     yield operator("conv", image, f(20, 32, 3, 3), bias[:20], strides=[2, 2], **padded)[0]
     stem = f(32, 3, 7, 7)
-    yield operator("conv", f(1, 3, 20, 40), stem, bias, strides=[2, 2], pads=[3] * 4)[0]
+    yield operator("conv", f(1, 3, 20, 80), stem, bias, strides=[2, 2], pads=[3] * 4)[0]
     even = f(1, 64, 24, 24)  # large enough for Winograd's algorithm at stride 2
     yield operator("conv", even, f(32, 64, 3, 3), bias, strides=[2, 2], **padded)[0]
     for group in (4, 8, 16, 32):
@@ -176,6 +176,10 @@ def test_every_place_of_every_kernel() -> None:
     [
         ("conv", {"taps": -16, "last_taps": 17}),
         ("conv_u8", {"taps": -16, "last_taps": 17}),
+        ("conv", {"half": 1, "group": 2}),
+        ("conv_planar", {"c": 0}),
+        ("conv_planar", {"in_d": 0, "n": 0}),
+        ("conv_planar_winograd", {"kernel_d": -1, "kernel_h": -7}),
         ("grid_sample_planar", {"in_d": 0}),
         ("grid_sample_planar", {"in_w": 0}),
         ("grid_sample_planar", {"in_d": -1, "channels": -3}),

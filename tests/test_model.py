@@ -175,6 +175,26 @@ def test_tuning_chooses_and_remembers(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(cnnrt.Model(graph).tune()) == {"first", "second"}
 
 
+def test_layers_of_other_strides_and_dilations_are_tuned_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNNRT_CACHE", str(tmp_path))
+    rng = np.random.default_rng(0)
+    steps = {"one": ([1, 1], [1, 1]), "two": ([2, 2], [1, 1]), "apart": ([1, 1], [2, 2])}
+    nodes = [
+        Node("conv", y, ["x", "w"], [y], {"pads": [1] * 4, "strides": s, "dilations": d})
+        for y, (s, d) in steps.items()
+    ]
+    for node in nodes:
+        ops.complete(node)
+    weights = {"w": rng.standard_normal((32, 32, 3, 3), dtype=np.float32)}
+    outputs = [TensorSpec(y, ()) for y in steps]
+    graph = Graph([TensorSpec("x", (1, 32, 48, 48))], outputs, nodes, weights)
+    assert set(cnnrt.Model(graph).tune()) == set(steps)
+    (file,) = tmp_path.iterdir()
+    assert len(json.loads(file.read_text())) == len(steps)
+
+
 def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert cnnrt.get_num_threads() == 3

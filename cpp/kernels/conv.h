@@ -105,8 +105,8 @@ struct ConvTiles {
                               : kStrideAny.of_rows;
     }
 
-    // The same if the last block has eight outputs or fewer. Such layers have stride 1, or little
-    // work.
+    // The same if the last block has eight outputs or fewer. At other strides a whole block is
+    // computed.
     template <int BLOCKS>
     static const TileFunction<T>* of_half(int step_w) {
         static constexpr TileTable<T, kRows, BLOCKS, 16, false, 0, true> kStride1;

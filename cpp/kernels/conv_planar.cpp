@@ -165,11 +165,13 @@ void conv_planar_winograd(const ConvPlanarArgs& g, const Context& context, int64
         const int64_t h = task % g.out_h, d = task / g.out_h % g.out_d;
         const int64_t n = task / g.out_h / g.out_d;
         p.input(n, d, h);
-        if (p.output(n, d, h)) continue;
-        // An infinite or NaN pixel would reach all outputs of its tiles.
+        if (p.output(n, d, h, false)) continue;
+        // An infinite or NaN pixel reaches all outputs of its tiles. The row is computed directly,
+        // and then the other tiles once more, so that their bits do not change.
         Context direct = context;
         direct.scratch += own_scratch(g);
         conv_planar(g, direct, task, task + 1);
+        p.output(n, d, h, true);
     }
 }
 

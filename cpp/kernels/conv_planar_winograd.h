@@ -2,9 +2,9 @@
 // along rows: F(4, 7). Four outputs of a row take 13 products for each of the kernel's rows,
 // not 28.
 //
-// A row of the image is transformed once, 16 tiles at a time, and kept while windows reach it. At
-// each of the 13 positions a matrix product over channels and rows of the kernel follows, for a
-// register tile of tiles of the row. The outputs are transformed back while they are in L1.
+// A row of the image is transformed once, 16 tiles at a time, and kept while windows reach it. A
+// matrix product over channels and kernel rows follows at each of the 13 positions. Its register
+// tile has the tiles of a row. The outputs are transformed back while they are in L1.
 
 #pragma once
 
@@ -31,19 +31,19 @@ CNNRT_INLINE void copy_row(const float* from, int64_t in_w, int64_t pad, float* 
 alignas(64) constexpr float kZeros[16 * kTileBlocks] = {};
 
 constexpr int kOutputs = 4, kTaps = 7, kStride = 2, kPositions = reads_of(kOutputs, kTaps, kStride);
-constexpr int kApart = kOutputs * kStride;  // pixels between the beginnings of two tiles
+constexpr int kTileStep = kOutputs * kStride;  // pixels between the beginnings of two tiles
 
 struct Sizes {
-    int64_t lines;  // rows of the image that a window meets, of all channels
+    int64_t lines;  // kernel rows of all channels
     int64_t tiles, plane;
     explicit Sizes(const ConvPlanarArgs& g)
         : lines(int64_t{g.c} * g.kernel_d * g.kernel_h),
           tiles(ceil_div(g.out_w, kOutputs)),
           plane(ceil_div(tiles, 16) * 16) {}
-    // Floats of V, of every eighth pixel of a row, of the row, and of M.
+    // Floats of V, of a row's pixels that are a tile step apart, of the row, and of M.
     int64_t transformed() const { return kPositions * lines * plane; }
     int64_t column() const { return plane + 16; }
-    int64_t row() const { return kApart * column(); }
+    int64_t row() const { return kTileStep * column(); }
     static int64_t products() { return int64_t{kPositions} * kTileBlocks * kTileRows * 16; }
     int64_t floats() const { return transformed() + 2 * row() + products(); }
 };
@@ -110,20 +110,22 @@ struct RowsOfTiles {
         const int64_t line = ((r.n * g.c + c) * g.in_d + r.d) * g.in_h + r.h;
         copy_row(real ? x + line * g.in_w : x, real ? g.in_w : 0, g.pad_w, row, 0, s.row());
         for (int64_t t = 0; t < s.column(); ++t)
-            for (int64_t i = 0; i < kApart; ++i) columns[i * s.column() + t] = row[t * kApart + i];
+            for (int64_t i = 0; i < kTileStep; ++i)
+                columns[i * s.column() + t] = row[t * kTileStep + i];
         for (int64_t t = 0; t < s.plane; t += 16) {
             f32x16 pixels[kPositions], sums[kPositions];
 #pragma GCC unroll 13
             for (int i = 0; i < kPositions; ++i)
-                pixels[i] = load(columns + i % kApart * s.column() + t + i / kApart);
+                pixels[i] = load(columns + i % kTileStep * s.column() + t + i / kTileStep);
             Transform<kOutputs, kTaps, kStride>::input(pixels, sums);
 #pragma GCC unroll 13
             for (int i = 0; i < kPositions; ++i) store(to + i * s.lines * s.plane + t, sums[i]);
         }
     }
 
-    // A row of outputs. Returns false if some are not finite.
-    bool output(int64_t n, int64_t d, int64_t h) const {
+    // A row of outputs. Returns false if some are not finite. With `finite_only`, tiles with such
+    // outputs are left as they are.
+    bool output(int64_t n, int64_t d, int64_t h, bool finite_only) const {
         const float* added =
             residual ? residual + n * g.residual.image + d * g.residual.plane + h * g.residual.row
                      : nullptr;
@@ -152,7 +154,7 @@ struct RowsOfTiles {
                 for (int64_t k = 0; k < wide; ++k)
                     for (int64_t i = 0; i < count; ++i) {
                         const int64_t w = (first + i) * kOutputs, at = block + k;
-                        const Target to{
+                        Target to{
                             .bias = load(bias + at * 16),
                             .residual = added ? added + at * g.residual.block + w * 16 : nullptr,
                             .residual_row = 0,
@@ -160,12 +162,18 @@ struct RowsOfTiles {
                             .y_row = 0,
                             .pixel = 16,
                             .height = 1,
-                            .width = static_cast<int>(smaller<int64_t>(kOutputs, g.out_w - w)),
+                            .width = 0,
                             .pooled = nullptr,
                             .pooled_row = 0,
                             .e = g.epilogue};
-                        const f32x16 sum = transform_output<1, kOutputs, kTaps, kStride>(
-                            m + k * t.y_block + i * 16, plane, to);
+                        const float* const products = m + k * t.y_block + i * 16;
+                        const auto transform = [&] {
+                            return transform_output<1, kOutputs, kTaps, kStride>(products, plane,
+                                                                                 to);
+                        };
+                        if (finite_only && !finite(transform())) continue;
+                        to.width = static_cast<int>(smaller<int64_t>(kOutputs, g.out_w - w));
+                        const f32x16 sum = transform();
                         seen = fma(zero(), sum, seen);
                     }
             }

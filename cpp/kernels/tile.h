@@ -20,10 +20,10 @@ constexpr int64_t kLine = 64;  // bytes of a cache line
 
 // Steps between the prefetch of a weight to L1 and its use. A panel larger than L1 comes from L2 at
 // best, and that much only if it was prefetched there. On a Zen 4, 16 tiles of 512 channels by F(2
-// x 2, 3 x 3) take 1.30 ms instead of 1.55, and ResNet-18 16.9 instead of 18.5. 24 to 48 steps are
-// alike, 8 and 16 gain less. A row of a plain matrix (STEP 0) is bounded by memory, which so many
-// requests slow down: 1024 inputs and outputs take 0.20 ms instead of 0.15. Tiles of one block find
-// their panels in L1; with AVX2, ViT-B/16 would take 3 % longer.
+// x 2, 3 x 3) take 1.30 ms instead of 1.55. ResNet-18 takes 16.9 ms instead of 18.5. 24 to 48 steps
+// are alike, 8 and 16 gain less. A row of a plain matrix (STEP 0) is bounded by memory, which so
+// many requests slow down: a layer of 0.15 ms took 0.20. Tiles of one block find their panels in
+// L1. With AVX2, ViT-B/16 would take 3 % longer.
 constexpr int kNearSteps = 32;
 
 template <class Output>

@@ -3,11 +3,11 @@
 // m = 2, 4 or 6, and with 2 or 4 at stride 2. 1x3 and 3x1 have F(m, 3) along one axis, and 5x5 has
 // F(2 x 2, 5 x 5).
 //
-// V = B^T d B transforms tiles of (m+r-1)^2 input pixels, a vector of 16 channels at a time. At
-// each of these positions a matrix product over the channels follows: the register tile of tile.h,
-// over `batch` tiles at once. y = A^T M A gives m x m outputs. pack.cpp has transformed the
-// weights, U = G g G^T, in double precision. If the kernel has one tap on an axis, the tile is 1
-// and the transform the identity.
+// V = B^T d B transforms tiles of ((m-1)s+r)^2 input pixels at stride s, a vector of 16 channels at
+// a time. At each of these positions a matrix product over the channels follows: the register tile
+// of tile.h, over `batch` tiles at once. y = A^T M A gives m x m outputs. pack.cpp has transformed
+// the weights, U = G g G^T, in double precision. If the kernel has one tap on an axis, the tile is
+// 1 and the transform the identity.
 //
 // An infinite or NaN input would reach all outputs of its tile, and infinities would meet as
 // infinity - infinity. Tiles whose outputs are not finite are therefore computed again, directly,
@@ -37,11 +37,11 @@ CNNRT_INLINE void prefetch_tile(const float* p, int64_t row, int64_t pixel) {
 
 constexpr int64_t kMaxBatch = 64;  // tiles; winograd_batch in cost.py stays below
 
-// Blocks of outputs for which each V is multiplied at once: M is at most half of an L2, of 512 KB
-// with AVX2 and of 1 MB with AVX-512. From 256 channels on, V does not fit an L2, and would come
-// from L3 for each register tile's blocks. If many batches follow each other, the tiles of AVX-512
-// are wide enough: 128 channels of 112 x 112 would take 4 % longer with more blocks at once. With
-// few, 256 channels of 14 x 14 take 4 % less.
+// Blocks of outputs for which each V is multiplied at once. M is at most half of an L2: of 512 KB
+// with AVX2, of 1 MB with AVX-512. From 256 channels on, V does not fit an L2, and would come from
+// L3 for each register tile's blocks. If batches are few, 256 channels of 14 x 14 take 4 % less
+// time with AVX-512. If they are many, its tiles are wide enough. 128 channels of 112 x 112 would
+// take 4 % more with more blocks at once.
 constexpr int64_t kMaxTogether = 8, kFewBatches = 4;
 constexpr int64_t kProductBytes = (kTileBlocks > 1 ? 512 : 256) * 1024;
 

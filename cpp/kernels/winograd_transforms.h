@@ -5,11 +5,12 @@
 // +-2 (measured in docs/performance.md). F(2, 5) has the same points and so the same B. F(6, 3) has
 // 0, +-1, +-2, +-1/2. Of the other points that were tried none is nearer by its root mean square.
 //
-// At stride 2, outputs are sums of two convolutions at stride 1: of the even pixels with the even
-// taps, and of the odd ones with the odd taps. Three taps have F(M, 2) for the former, and for the
-// latter one product per output. So M outputs take 2 M + 1 products instead of 3 M. F(4, 2) has the
-// points +-1/2, +-3/2. Among 15 other sets the error of the usual 0, +-1, 2 is 1.6 times theirs.
-// Seven taps have F(4, 4) with the points +-3/8, +-7/8, +-3/2, and F(4, 3).
+// At stride 2, outputs are sums of two convolutions at stride 1. Even pixels meet the even taps,
+// and odd ones the odd taps. Three taps have F(M, 2) for the former, and for the latter one product
+// per output. So M outputs take 2 M + 1 products instead of 3 M. F(4, 2) has the points +-1/2,
+// +-3/2; the usual 0, +-1, 2 have 1.6 times their error. Seven taps have F(4, 4) with the points
+// +-3/8, +-7/8,
+// +-3/2, and F(4, 3).
 #pragma once
 
 #include "../simd/math.h"

@@ -13,7 +13,7 @@
 //   spread<GROUP, K>(p)     lane K of every GROUP (2, 4 or 8) lanes in all of these
 //   add sub mul div fma fnma   fma(a, b, c) = a * b + c; fnma(a, b, c) = c - a * b
 //   add_product(sum, a, b)  sum = fma(a, b, sum)
-//   add_product_low(sum, a, b), broadcast_low   the same in the first eight lanes; the others are lost
+//   add_product_low(sum, a, b), broadcast_low   the same in eight lanes, the others undefined
 //   min, max                return the SECOND operand where either is NaN
 //   max_or_nan              is NaN where either is
 //   abs, copysign, round (to nearest even), floor, sqrt

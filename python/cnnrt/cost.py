@@ -185,7 +185,8 @@ class ConvShape(NamedTuple):
     """The dilation of the last two axes. A tile of Winograd's algorithm has outputs of one phase:
     those with the same remainders by the dilation."""
     stride: int = 1
-    """The stride of the last two axes."""
+    """The stride of the last axis, and of the one before if Winograd's algorithm fits."""
+    stride_d: int = 1
 
     def tile(self, outputs: int) -> tuple[int, int]:
         """Winograd's tile, down and across: 1 on an axis on which the kernel has one tap."""
@@ -258,7 +259,8 @@ def winograd_time(machine: Machine, s: ConvShape, tile: int, weight_bandwidth: f
     rows = winograd_batch(machine, s, tile) * out_d
     compute = weights * tiles * out_d / rate / tile_use(rows, machine.tile_rows)
     read, write = WINOGRAD[(kernel_h, kernel_w), s.stride, tile]
-    transforms = tiles * out_d * (read * -(-c // 16) + write * blocks)
+    planes = out_d * s.stride_d  # those of the input, but for its ends
+    transforms = tiles * (read * planes * -(-c // 16) + write * out_d * blocks)
     if machine is not MACHINES["avx512"]:
         transforms *= MACHINES["avx512"].macs[dtype] / rate
     traffic = weights * dtype.itemsize / weight_bandwidth

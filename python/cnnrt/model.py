@@ -55,7 +55,8 @@ def load(
         threading: "pool" or "openmp", the threads to use; None: `cnnrt.get_threading()`.
         algorithm: algorithm of convolutions of 3x3, 1x3, 3x1 and 3 taps: "auto", "im2col" (exact),
             "winograd2" or "winograd4". Those of 5x5 have the first three, those of 3x3 at stride 1
-            "winograd6" too. At stride 2 only 3x3 has a choice. A dict names them by node.
+            "winograd6" too. At stride 2 only 3x3 has a choice, and a first layer of seven columns
+            of taps, which "im2col" makes exact. A dict names them by node.
         tune: times these algorithms now, inside the network, and takes the fastest for each layer
             that `algorithm` does not name; see `Model.tune`.
         verify: reads the whole file and compares each tensor and the header with the digests that

@@ -40,7 +40,9 @@ def conv2d(
         residual: (N, M, out height, out width), added before the activation.
         algorithm: "auto", "im2col", "winograd2", "winograd4" or "winograd6". Winograd's are for
             kernels of 3x3 at stride 1. At stride 2, and for 1x3, 3x1 and, in one dimension, 3 at
-            stride 1, there are the first two of them. 5x5 at stride 1 has "winograd2".
+            stride 1, there are the first two of them. 5x5 at stride 1 has "winograd2". Seven
+            columns of taps at stride 2 on at most 15 channels are F(4, 7) along rows, unless
+            "im2col" is asked for.
 
     Returns:
         (N, M, out height, out width) with out = floor((in + 2 p - d (k - 1) - 1) / s) + 1.

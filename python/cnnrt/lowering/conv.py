@@ -88,7 +88,7 @@ def _choose(node: Node, builder: PlanBuilder) -> Choice | None:
     requested = builder.options.algorithms.of(node.name)
     if in_place:
         reason = f"{x[1]} input channels, read in place"
-        if requested != "im2col" and m >= BLOCK and fits_rows(w):
+        if requested != "im2col" and m >= BLOCK and fits_rows(w, x[1], builder.machine):
             rows_ns = im2col_ns * ROWS_TIME
             return Choice("planar", f"{reason}; F(4, 7) along rows", rows_ns, ROW_TILE)
         return Choice("planar", reason, im2col_ns)

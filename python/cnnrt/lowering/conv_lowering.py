@@ -69,8 +69,19 @@ def conv_shape(w: Windows, c: int, m: int) -> ConvShape:
     taps = kernel_d * kernel_h * kernel_w
     kernel = (kernel_d, kernel_h, kernel_w)
     by_row, by_column = (d if k > 1 else 1 for d, k in zip(w.dilation[1:], kernel[1:], strict=True))
-    apart = by_row, by_column
-    return ConvShape(c, m, taps, out_h, out_w, out_d, kernel, dilation=apart, stride=w.stride[2])
+    dilation = by_row, by_column
+    return ConvShape(
+        c,
+        m,
+        taps,
+        out_h,
+        out_w,
+        out_d,
+        kernel,
+        dilation=dilation,
+        stride=w.stride[2],
+        stride_d=w.stride[0],
+    )
 
 
 def three(values: tuple[int, ...], fill: int) -> tuple[int, int, int]:

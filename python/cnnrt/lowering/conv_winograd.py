@@ -31,7 +31,7 @@ ROOT_2 = math.sqrt(2.0)
 WINOGRAD_G: dict[tuple[int, int, int], Array] = {
     # Weight transforms G of F(m, r) at a stride. F(2, 3) has the points 0, +-1; F(4, 3) and F(2, 5)
     # have 0, +-sqrt(1/2), +-sqrt(2); F(6, 3) has 0, +-1, +-2, +-1/2. At stride 2 the even taps have
-    # F(2, 2) with 0, 1, and F(4, 2) with +-1/2, +-3/2; the odd tap is there once for each output.
+    # F(2, 2) with 0, 1, and F(4, 2) with +-1/2, +-3/2. The odd tap is there once for each output.
     # An axis with one tap has no transform. The matching transforms of inputs and outputs are in
     # cpp/kernels/winograd_transforms.h.
     (1, 1, 1): np.ones((1, 1)),
@@ -89,8 +89,8 @@ def winograd_tiles(
 
     With 3 taps on one of the last two axes and 1 or 3 on the other, they are 2 and 4. With 3 on
     both it is 6 too, and with 5 on both it is 2. At stride 2 on both, 3 taps on both have 2 and 4
-    if there is no dilation. With other strides there are none, nor at a dilation of the first of
-    three axes.
+    if there is no dilation. With other strides of the last two axes there are none, nor at a
+    dilation of the first of three.
     """
     _, step_h, step_w = three(tuple(stride), 1)
     apart_d, apart_h, apart_w = three(tuple(dilation), 1)

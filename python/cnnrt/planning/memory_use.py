@@ -39,7 +39,8 @@ class MemoryUse:
     packed: int
     """The weights as the kernels read them. Winograd's are larger than those stored: 16/9 for
     winograd2, 4 for winograd4, 64/9 for winograd6. At stride 2 they are 25/9 and 9. Kernels with
-    three taps on one axis only have 4/3 and 2, those of 5x5 36/25."""
+    three taps on one axis only have 4/3 and 2, those of 5x5 36/25. First layers of seven columns
+    at stride 2 have 20/7: what is stored, and what is transformed."""
     packed_mapped: int
     """Bytes of the packed weights that lie in a mapped, compiled file."""
     plans: tuple[PlanMemory, ...]

@@ -81,7 +81,7 @@ def _layers(graphs: Sequence[Graph], isa: str) -> dict[str, _Layer]:
         factors = {name: handicap(tile_of(name), y[-2], y[-1]) for name in candidates}
         factors = {name: factor for name, factor in factors.items() if math.isfinite(factor)}
         if len(factors) > 1:
-            shape = f"{x[1:]} {weight} {node['pads']} {node['auto_pad']}"
+            shape = f"{x[1:]} {weight} {steps} {node['pads']} {node['auto_pad']}"
             layers[node.name] = _Layer(f"{_cpu()} | {isa} | {shape}", factors)
     return layers
 
