@@ -8,6 +8,7 @@ namespace cnnrt {
 namespace {
 
 constexpr int64_t kMaxWinogradBatch = 64;  // kMaxBatch of winograd.cpp
+constexpr int64_t kRowPositions = 13;      // kPositions of conv_planar_winograd.h
 
 int64_t itemsize(DType type) {
     switch (type) {
@@ -183,7 +184,7 @@ void conv_planar_winograd_bounds(const ConvPlanarArgs& f, const Bounds& bounds) 
     const Checked lines = Checked(f.c) * f.kernel_d * f.kernel_h;
     const Checked columns = (Checked(f.out_w) + 64) * 2;  // of V, with room for whole vectors
     need(lines * columns <= kMaxSize, "rows beyond 32 bits");
-    bounds.first(f.transformed, lines * 13 * f.blocks * kBlock);
+    bounds.first(f.transformed, lines * kRowPositions * f.blocks * kBlock);
 }
 
 void winograd_bounds(const WinogradArgs& f, const Bounds& bounds) { winograd_like(f, bounds); }
