@@ -11,6 +11,7 @@ import cnnrt
 from cnnrt import ops
 from cnnrt.graph import Node
 from cnnrt.ops.activation import Activation
+from networks import operator
 
 Random = Callable[..., np.ndarray]
 """The fixture `random`: shape -> float32 array."""
@@ -22,6 +23,31 @@ def reference(op: str, *inputs: Any, **attributes: Any) -> np.ndarray:
     ops.complete(node)
     wide = [None if x is None else np.asarray(x, np.float64) for x in inputs]
     return ops.op(node).reference(node, *wide)[0]
+
+
+def by_algorithm(
+    x: np.ndarray,
+    weight: np.ndarray,
+    algorithm: str,
+    isa: str,
+    threads: int,
+    *,
+    cut: bool,
+    **attributes: Any,
+) -> np.ndarray:
+    """A convolution by the algorithm asked for.
+
+    Args:
+        cut: the image is smaller than the kernel. Taps that meet nothing but padding may be cut
+            off, and the algorithm may then not fit any more.
+    """
+    graph, inputs = operator("conv", x, weight, **attributes)
+    model = cnnrt.Model(graph, algorithm=algorithm, isa=isa, threads=threads)
+    y = model.run(inputs)
+    text = model.describe()
+    assert cut or f"{algorithm}: asked for" in text, text
+    assert isinstance(y, np.ndarray)
+    return y
 
 
 def activation(value: Any) -> Activation | None:

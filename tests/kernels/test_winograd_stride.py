@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 
 import cnnrt
-from checks import THREADS, WINOGRAD_TOLERANCE, Random, assert_close, assert_deterministic
+from checks import (
+    THREADS,
+    WINOGRAD_TOLERANCE,
+    Random,
+    assert_close,
+    assert_deterministic,
+    by_algorithm,
+)
 from checks import reference as by_definition
 from cnnrt import kernels
 from cnnrt.graph import Array, TensorSpec
@@ -26,14 +33,8 @@ def silu(x: Array) -> Array:
 def run(
     x: Array, weight: Array, algorithm: str, isa: str, threads: int, **attributes: Any
 ) -> Array:
-    graph, inputs = operator("conv", x, weight, **attributes)
-    model = cnnrt.Model(graph, algorithm=algorithm, isa=isa, threads=threads)
-    y = model.run(inputs)
-    assert isinstance(y, np.ndarray)
-    # If an image is smaller than the kernel, taps that meet nothing but padding are cut off.
-    small = min(x.shape[2:]) < 4
-    assert small or f"{algorithm}: asked for" in model.describe(), model.describe()
-    return y
+    cut = min(x.shape[2:]) < 4
+    return by_algorithm(x, weight, algorithm, isa, threads, cut=cut, **attributes)
 
 
 @pytest.mark.parametrize("algorithm", TILES)
