@@ -137,6 +137,10 @@ LAYERS = [
     ),
     *(_conv("mobilenet_v2", c, m, s) for c, m, s in [(96, 576, 14), (960, 160, 7), (320, 1280, 7)]),
     *(
+        _conv("half", c, m, s)
+        for c, m, s in [(96, 24, 56), (16, 24, 56), (120, 40, 28), (104, 104, 28), (64, 72, 28)]
+    ),
+    *(
         _conv("mobilenet_v2", c, c, s, 3, stride, c)
         for c, s, stride in [
             (32, 112, 1),

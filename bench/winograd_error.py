@@ -1,6 +1,6 @@
 """The error of each algorithm of a convolution of 3x3, 3 or 5x5 taps, against float64.
 
-3x3 taps have stride 1 and 2.
+3x3 taps have stride 1 and 2. A first layer of 7x7 taps has "auto" beside the direct sum.
 
     python bench/winograd_error.py [--isa avx512]
 
@@ -25,6 +25,7 @@ ALGORITHMS = {
     (taps, stride): algorithms(taps, [stride] * len(taps), [1] * len(taps))
     for taps, stride in (((3, 3), 1), ((3, 3), 2), ((3,), 1), ((5, 5), 1))
 }
+FIRST_LAYER = {((7, 7), 2): ("im2col", "auto")}
 
 
 def errors(
@@ -48,7 +49,7 @@ def errors(
     ops.complete(node)
     (want,) = ops.op(node).reference(node, x.astype(np.float64), weight.astype(np.float64))
     table = {}
-    for algorithm in ALGORITHMS[taps, stride]:
+    for algorithm in (ALGORITHMS | FIRST_LAYER)[taps, stride]:
         got = kernels.conv2d(x, weight, None, stride, pad, algorithm=algorithm, isa=isa)
         difference = got - want
         table[algorithm] = (
@@ -63,6 +64,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--isa", help="instruction-set tier; default: the best")
     args = parser.parse_args()
+    first = errors((7, 7), 2, 3, (224, 224), args.isa, relu=False)
+    print("first layer, 7x7 taps, stride 2, 3 channels, inputs of mean zero: largest error (rms)")
+    print("  ".join(f"{a} {most:.1e} ({rms:.1e})" for a, (most, rms) in first.items()))
     for relu, ((taps, stride), ways) in itertools.product((True, False), ALGORITHMS.items()):
         inputs = "after a ReLU" if relu else "of mean zero"
         kernel = "x".join(map(str, taps))
